@@ -1,0 +1,52 @@
+# Everything that a fresh machine with python3 (3.11 to 3.13) and make needs is made by the first target that is asked for.
+.DEFAULT_GOAL := help
+.PHONY: help backfill dev test lint bench soak clean
+
+PYTHON ?= $(firstword $(foreach v,python3.13 python3.12 python3.11 python3,$(shell command -v $(v))))
+BIN := .venv/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+ENVIRONMENT := .venv/.installed
+DEVELOPMENT := .venv/.installed-dev
+
+help:
+	@echo 'make backfill FROM=2024-01 TO=2024-03   load months, build the models, check them'
+	@echo 'make dev                                the Dagster UI on http://127.0.0.1:3000'
+	@echo 'make test | lint | bench | soak         tests | style and types | benchmarks | random kills, for hours'
+	@echo 'make clean                              stop the embedded PostgreSQL and remove .venv and .taxi'
+
+backfill: $(ENVIRONMENT)
+	@test -n "$(FROM)" -a -n "$(TO)" || { echo 'Say which months: make backfill FROM=2024-01 TO=2024-03'; exit 2; }
+	@$(BIN)/taxi backfill "$(FROM)" "$(TO)"
+
+dev: $(ENVIRONMENT)
+	@$(BIN)/dagster dev
+
+test: $(DEVELOPMENT)
+	@$(BIN)/pytest
+
+lint: $(DEVELOPMENT)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/sqlfluff lint --disable-progress-bar dbt_project
+
+bench: $(DEVELOPMENT)
+	@$(BIN)/python -m bench $(ARGS)
+
+clean:
+	@test ! -x $(BIN)/taxi || $(BIN)/taxi stop
+	rm -rf .venv .taxi
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo 'Python 3.11, 3.12 or 3.13 is needed; name one with PYTHON=/path/to/python3'; exit 2; }
+	@echo 'Making the environment in .venv (about a minute) ...'
+	@$(PYTHON) -m venv .venv
+
+$(ENVIRONMENT): pyproject.toml constraints.txt | $(BIN)/python
+	@$(PIP_INSTALL) --editable .
+	@touch $@
+
+$(DEVELOPMENT): pyproject.toml constraints.txt | $(BIN)/python
+	@$(PIP_INSTALL) --editable '.[dev]'
+	@touch $@ $(ENVIRONMENT)

@@ -1,0 +1,32 @@
+{#
+    The members of a code: those of the TLC's data dictionary, those that occur in the data without being in it, and -1 for
+    a code that is NULL in the facts (the facts keep the NULL; the reporting marts show -1).
+#}
+{% macro code_dimension(dictionary, undocumented_codes, code_kind, id_column, name_column) -%}
+with documented as (
+    select {{ id_column }}, {{ name_column }}, true as is_documented
+    from {{ dictionary }}
+),
+
+undocumented as (
+    select distinct code as {{ id_column }}, 'Unknown (' || code || ')' as {{ name_column }}, false as is_documented
+    from {{ undocumented_codes }}
+    where
+        code_kind = '{{ code_kind }}'
+        and code not in (select {{ id_column }} from documented)
+),
+
+not_recorded as (
+    select -1 as {{ id_column }}, 'Not recorded' as {{ name_column }}, false as is_documented
+),
+
+final as (
+    select * from documented
+    union all
+    select * from undocumented
+    union all
+    select * from not_recorded
+)
+
+select * from final
+{%- endmacro %}

@@ -1,0 +1,1 @@
+{{ code_dimension(ref('tlc_vendors'), ref('undocumented_codes'), 'vendor', 'vendor_id', 'vendor_name') }}

@@ -1,0 +1,53 @@
+{{ config(materialized='incremental', incremental_strategy='window', on_schema_change='fail') }}
+
+with documented as (
+    select 'vendor' as code_kind, vendor_id as code from {{ ref('tlc_vendors') }}
+    union all
+    select 'rate_code' as code_kind, rate_code_id as code from {{ ref('tlc_rate_codes') }}
+    union all
+    select 'payment_type' as code_kind, payment_type_id as code from {{ ref('tlc_payment_types') }}
+    union all
+    select 'trip_type' as code_kind, trip_type_id as code from {{ ref('tlc_trip_types') }}
+    union all
+    select 'zone' as code_kind, locationid as code from {{ source('raw', 'raw_zones') }}
+),
+
+-- Few trips have such a code: finding them first spares grouping all the others.
+trips as (
+    select * from {{ ref('stg_trips') }}
+    where
+        {{ in_window('source_month') }}
+        and (
+            vendor_id <> all(array(select code from documented where code_kind = 'vendor'))
+            or rate_code_id <> all(array(select code from documented where code_kind = 'rate_code'))
+            or payment_type_id <> all(array(select code from documented where code_kind = 'payment_type'))
+            or trip_type_id <> all(array(select code from documented where code_kind = 'trip_type'))
+            or pickup_zone_id not in (select code from documented where code_kind = 'zone')
+            or dropoff_zone_id not in (select code from documented where code_kind = 'zone')
+        )
+),
+
+codes as (
+    select trips.source_month, recorded.code_kind, recorded.code, count(distinct trips.source_row) as trips
+    from trips
+    cross join lateral (
+        values
+        ('vendor', trips.vendor_id),
+        ('rate_code', trips.rate_code_id),
+        ('payment_type', trips.payment_type_id),
+        ('trip_type', trips.trip_type_id),
+        ('zone', trips.pickup_zone_id),
+        ('zone', trips.dropoff_zone_id)
+    ) as recorded (code_kind, code)
+    where recorded.code is not null
+    group by trips.source_month, recorded.code_kind, recorded.code
+),
+
+final as (
+    select codes.source_month, codes.code_kind, codes.code, codes.trips
+    from codes
+    left join documented on codes.code_kind = documented.code_kind and codes.code = documented.code
+    where documented.code is null
+)
+
+select * from final

@@ -1,0 +1,51 @@
+{{ config(materialized='incremental', incremental_strategy='window', on_schema_change='fail') }}
+
+with trips as (
+    select * from {{ ref('fct_trips') }}
+    where {{ in_window('source_month') }}
+),
+
+-- Days first: truncating a date to its month costs as much as the whole sum, and there are few days.
+daily as (
+    select
+        source_month,
+        pickup_date,
+        coalesce(payment_type_id, -1) as payment_type_id,
+        count(*) as trips,
+        count(*) filter (where is_refund) as refunds,
+        coalesce(sum(fare_amount), 0) as fare_amount,
+        coalesce(sum(extra), 0) as extra,
+        coalesce(sum(mta_tax), 0) as mta_tax,
+        coalesce(sum(tip_amount), 0) as tip_amount,
+        coalesce(sum(tolls_amount), 0) as tolls_amount,
+        coalesce(sum(ehail_fee), 0) as ehail_fee,
+        coalesce(sum(improvement_surcharge), 0) as improvement_surcharge,
+        coalesce(sum(congestion_surcharge), 0) as congestion_surcharge,
+        coalesce(sum(cbd_congestion_fee), 0) as cbd_congestion_fee,
+        coalesce(sum(total_amount), 0) as total_amount
+    from trips
+    group by source_month, pickup_date, coalesce(payment_type_id, -1)
+),
+
+final as (
+    select
+        source_month,
+        date_trunc('month', pickup_date)::date as pickup_month,
+        payment_type_id,
+        sum(trips)::bigint as trips,
+        sum(refunds)::bigint as refunds,
+        sum(fare_amount) as fare_amount,
+        sum(extra) as extra,
+        sum(mta_tax) as mta_tax,
+        sum(tip_amount) as tip_amount,
+        sum(tolls_amount) as tolls_amount,
+        sum(ehail_fee) as ehail_fee,
+        sum(improvement_surcharge) as improvement_surcharge,
+        sum(congestion_surcharge) as congestion_surcharge,
+        sum(cbd_congestion_fee) as cbd_congestion_fee,
+        sum(total_amount) as total_amount
+    from daily
+    group by source_month, date_trunc('month', pickup_date), payment_type_id
+)
+
+select * from final

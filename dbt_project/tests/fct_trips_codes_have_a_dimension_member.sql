@@ -1,0 +1,28 @@
+{{ config(
+    severity='error',
+    meta={
+        'description': 'Every code and zone that occurs in fct_trips in the window has a row in its dimension.',
+        'dagster': {'ref': {'name': 'fct_trips'}},
+    },
+) }}
+-- One scan of the facts for all codes: what is left to look up is a few hundred rows.
+with codes as (
+    select source_month, vendor_id, rate_code_id, payment_type_id, trip_type_id, pickup_zone_id, dropoff_zone_id
+    from {{ ref('fct_trips') }}
+    where {{ in_window('source_month') }}
+    group by grouping sets (
+        (source_month, vendor_id, rate_code_id, payment_type_id, trip_type_id),
+        (source_month, pickup_zone_id),
+        (source_month, dropoff_zone_id)
+    )
+)
+
+select *
+from codes
+where
+    vendor_id not in (select vendor_id from {{ ref('dim_vendors') }})
+    or rate_code_id not in (select rate_code_id from {{ ref('dim_rate_codes') }})
+    or payment_type_id not in (select payment_type_id from {{ ref('dim_payment_types') }})
+    or trip_type_id not in (select trip_type_id from {{ ref('dim_trip_types') }})
+    or pickup_zone_id not in (select zone_id from {{ ref('dim_zones') }})
+    or dropoff_zone_id not in (select zone_id from {{ ref('dim_zones') }})

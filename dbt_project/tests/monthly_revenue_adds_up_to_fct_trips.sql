@@ -1,0 +1,50 @@
+{{ config(
+    severity='error',
+    meta={
+        'description':
+            'In every month of the window monthly_revenue holds the trips and the money of fct_trips, to the cent,'
+            ~ ' and the same fares, tips and tolls as daily_zone_activity.',
+        'dagster': {'ref': {'name': 'monthly_revenue_by_file'}},
+    },
+) }}
+with mart as (
+    select
+        source_month,
+        sum(trips) as trips,
+        sum(total_amount) as total_amount,
+        sum(fare_amount) as fare_amount,
+        sum(tip_amount) as tip_amount,
+        sum(tolls_amount) as tolls_amount
+    from {{ ref('monthly_revenue_by_file') }}
+    where {{ in_window('source_month') }}
+    group by source_month
+),
+
+daily as (
+    select
+        source_month,
+        sum(fare_amount) as fare_amount,
+        sum(tip_amount) as tip_amount,
+        sum(tolls_amount) as tolls_amount
+    from {{ ref('daily_zone_activity_by_file') }}
+    where {{ in_window('source_month') }}
+    group by source_month
+),
+
+-- trip_quality sums fct_trips for itself.
+fact as (
+    select source_month, fact_trips as trips, fact_total_amount as total_amount
+    from {{ ref('trip_quality') }}
+    where {{ in_window('source_month') }} and fact_trips > 0
+)
+
+select source_month, mart.trips, fact.trips as fact_trips, mart.total_amount, fact.total_amount as fact_total_amount
+from mart
+full join fact using (source_month)
+full join daily using (source_month)
+where
+    mart.trips is distinct from fact.trips
+    or mart.total_amount is distinct from fact.total_amount
+    or mart.fare_amount is distinct from daily.fare_amount
+    or mart.tip_amount is distinct from daily.tip_amount
+    or mart.tolls_amount is distinct from daily.tolls_amount

@@ -1,0 +1,1 @@
+"""New York green-taxi trips, exact by month, as a Dagster project."""

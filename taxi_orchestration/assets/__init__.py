@@ -1,0 +1,1 @@
+"""The assets: thin, over functions that know no Dagster."""

@@ -1,0 +1,182 @@
+"""The dbt models and seeds as assets, their tests as asset checks. dbt itself is run by dbt_runner.py."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dagster import (
+    AssetCheckResult,
+    AssetExecutionContext,
+    AssetKey,
+    AssetsDefinition,
+    BackfillPolicy,
+    Failure,
+    MetadataValue,
+    Output,
+    ResourceParam,
+)
+from dagster_dbt import DagsterDbtTranslator, dbt_assets
+from dagster_dbt.asset_utils import get_asset_check_key_for_test
+from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
+
+from taxi_orchestration.assets.column_lineage import ColumnLineage
+from taxi_orchestration.assets.markdown import as_markdown
+from taxi_orchestration.dbt_runner import DbtOutcome, invoke_dbt
+from taxi_orchestration.loading import RAW_TRIPS_COLUMNS, Progress
+from taxi_orchestration.partitions import Window, key_of, month_of, monthly_partitions, next_month
+from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.warehouse.months import count_by_month, create_tables, existing_tables, rows_of
+from taxi_orchestration.warehouse.target import warehouse_target
+
+# Two dbt runs in one schema at the same time break each other; dagster.yaml gives the pool one slot.
+DBT_POOL = "dbt"
+
+SEEDS = "resource_type:seed"
+MAX_FAILING_ROWS = 1000
+SAMPLE_ROWS = 5
+
+
+class TaxiDbtTranslator(DagsterDbtTranslator):
+    """dbt's nodes under their own plain names, so that the tables of the warehouse and the assets are called alike."""
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> AssetKey:
+        """The name of the model, seed or source table."""
+        return AssetKey(dbt_resource_props["name"])
+
+    def get_tags(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, str]:
+        """dbt's own tags and how the node is materialized, so that the UI can filter by it."""
+        materialized = str(dbt_resource_props.get("config", {}).get("materialized") or "source")
+        return {**super().get_tags(dbt_resource_props), "materialized": materialized}
+
+
+def build_dbt_assets(manifest: Mapping[str, Any], artifacts: Path) -> list[AssetsDefinition]:
+    """The assets of a parsed dbt project: the monthly models, and the seeds, which know no months.
+
+    `artifacts` is the directory that `dbt_runner.prepared_project` returned for the manifest.
+    """
+    translator = TaxiDbtTranslator()
+
+    @dbt_assets(
+        manifest=manifest,
+        exclude=f"{SEEDS} resource_type:unit_test",
+        name="dbt_models",
+        partitions_def=monthly_partitions,
+        backfill_policy=BackfillPolicy.single_run(),
+        dagster_dbt_translator=translator,
+        pool=DBT_POOL,
+    )
+    def dbt_models(context: AssetExecutionContext, settings: ResourceParam[Settings], progress: ResourceParam[Progress]) -> Iterator[Any]:
+        keys = context.partition_key_range
+        window = Window(month_of(keys.start), next_month(month_of(keys.end)))
+        yield from run_dbt(context, settings, progress, manifest, translator, artifacts, window)
+
+    @dbt_assets(manifest=manifest, select=SEEDS, name="dbt_seeds", dagster_dbt_translator=translator, pool=DBT_POOL)
+    def dbt_seeds(context: AssetExecutionContext, settings: ResourceParam[Settings], progress: ResourceParam[Progress]) -> Iterator[Any]:
+        yield from run_dbt(context, settings, progress, manifest, translator, artifacts, None)
+
+    return [dbt_seeds, dbt_models]
+
+
+def run_dbt(
+    context: AssetExecutionContext,
+    settings: Settings,
+    progress: Progress,
+    manifest: Mapping[str, Any],
+    translator: DagsterDbtTranslator,
+    artifacts: Path,
+    window: Window | None,
+) -> Iterator[Output[None] | AssetCheckResult]:
+    """`dbt build` of what this step selects, for the months of `window`, as Dagster's events."""
+    target = warehouse_target(settings)
+    schema = settings.schema_name
+    create_tables(target, schema, RAW_TRIPS_COLUMNS)
+    names = _selected(context, manifest, translator)
+    if window:
+        # A month can be asked for before anybody has asked for the seeds, which the models cannot do without.
+        seeds = [node["name"] for node in manifest["nodes"].values() if node["resource_type"] == "seed"]
+        names += sorted(set(seeds) - existing_tables(target, schema, seeds))
+    args = ["build", "--select", *names, "--indirect-selection", "empty"]
+    if window:
+        args += ["--vars", json.dumps({"window_start": str(window.start), "window_end": str(window.end)})]
+    progress.building(len(names))
+    outcome = invoke_dbt(args, target, schema, artifacts, on_node=lambda _: progress.built())
+    if window:
+        _add_row_counts(context, target, schema, manifest, translator, window)
+    lineage = ColumnLineage(artifacts, manifest, translator)
+    for raw_event in outcome.events:
+        for event in DbtCoreCliEventMessage(raw_event, {}).to_default_asset_events(manifest, translator, context):
+            match event:
+                # Seeds that were missing are made on the way; only the step of the seeds records them.
+                case Output() if event.output_name in context.selected_output_names:
+                    yield event.with_metadata({**event.metadata, **lineage.metadata_of(raw_event)})
+                case AssetCheckResult(passed=False):
+                    yield _with_failing_rows(event, raw_event, outcome, target)
+                case AssetCheckResult():
+                    yield event
+    lineage.save()
+    if outcome.error:
+        what = f" for {window}" if window else ""
+        raise Failure(f"dbt{what} in schema {schema}: {outcome.error}", allow_retries=False)
+
+
+def _selected(
+    context: AssetExecutionContext, manifest: Mapping[str, Any], translator: DagsterDbtTranslator
+) -> list[str]:
+    """The names of the dbt nodes, tests among them, that this step was asked for."""
+    names = []
+    for unique_id, node in manifest["nodes"].items():
+        if node["resource_type"] == "test":
+            key = get_asset_check_key_for_test(manifest, translator, unique_id, project=None)
+            chosen = key in context.selected_asset_check_keys
+        else:
+            chosen = translator.get_asset_key(node) in context.selected_asset_keys
+        if chosen:
+            names.append(node["name"])
+    return names
+
+
+def _add_row_counts(
+    context: AssetExecutionContext,
+    target: PostgresTarget,
+    schema: str,
+    manifest: Mapping[str, Any],
+    translator: DagsterDbtTranslator,
+    window: Window,
+) -> None:
+    """Rows of each month, for the tables among the selected models; a view would have to be computed for it."""
+    for node in manifest["nodes"].values():
+        is_monthly_table = (
+            node["config"].get("materialized") not in (None, "view", "seed") and "source_month" in node["columns"]
+        )
+        key = translator.get_asset_key(node)
+        if is_monthly_table and key in context.selected_asset_keys:
+            counts = count_by_month(target, schema, node["name"], window.start, window.end)
+            for month in window.months:
+                context.add_asset_metadata(
+                    {"dagster/partition_row_count": counts.get(month, 0)}, asset_key=key, partition_key=key_of(month)
+                )
+
+
+def _with_failing_rows(
+    result: AssetCheckResult, raw_event: Mapping[str, Any], outcome: DbtOutcome, target: PostgresTarget
+) -> AssetCheckResult:
+    """The failed check with the months in which it fails and some of the rows: dbt itself tells only how many there are."""
+    unique_id = raw_event["data"]["node_info"]["unique_id"]
+    query = next((r.node.compiled_code for r in outcome.results if r.node.unique_id == unique_id), None)
+    if not query:
+        return result
+    rows = rows_of(target, query, limit=MAX_FAILING_ROWS)
+    months = sorted({str(row["source_month"])[:7] for row in rows if row.get("source_month")})
+    metadata = {
+        **result.metadata,
+        "months": MetadataValue.text(", ".join(months) or "not told by this test"),
+        "sample": MetadataValue.md(as_markdown([{k: v for k, v in row.items()} for row in rows[:SAMPLE_ROWS]])),
+    }
+    return AssetCheckResult(
+        passed=False,
+        asset_key=result.asset_key,
+        check_name=result.check_name,
+        severity=result.severity,
+        metadata=metadata,
+    )

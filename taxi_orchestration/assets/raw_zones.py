@@ -1,0 +1,29 @@
+"""raw_zones: the TLC's taxi zones."""
+
+from dagster import AssetExecutionContext, AssetKey, Failure, MaterializeResult, ResourceParam, asset
+
+from taxi_orchestration.assets.raw_trips import RETRIES
+from taxi_orchestration.loading import open_loader
+from taxi_orchestration.settings import Settings
+from taxi_orchestration.tlc.errors import TlcError
+from taxi_orchestration.warehouse.connection import WarehouseError, WarehouseUnavailableError
+
+RAW_ZONES = AssetKey("raw_zones")
+
+
+@asset(
+    key=RAW_ZONES,
+    group_name="raw",
+    owners=["team:data-engineering"],
+    kinds={"postgres", "csv", "python"},
+    retry_policy=RETRIES,
+    metadata={"dagster/table_name": "raw_zones"},
+)
+def raw_zones(context: AssetExecutionContext, settings: ResourceParam[Settings]) -> MaterializeResult:
+    """The TLC's taxi zones, as published: one row a zone, with its borough, name and service zone."""
+    try:
+        with open_loader(settings) as loader:
+            zones = loader.load_zones()
+    except (TlcError, WarehouseError) as error:
+        raise Failure(str(error), allow_retries=isinstance(error, WarehouseUnavailableError)) from error
+    return MaterializeResult(metadata={"dagster/row_count": zones})

@@ -1,0 +1,22 @@
+"""The jobs: what a schedule, a sensor, `taxi` or a person starts as one thing."""
+
+import dagster as dg
+
+from taxi_orchestration.assets.raw_trips import RAW_TRIPS
+from taxi_orchestration.assets.raw_zones import RAW_ZONES
+
+TAXI_PIPELINE = "taxi_pipeline"
+TAXI_REFERENCE = "taxi_reference"
+
+
+taxi_pipeline = dg.define_asset_job(
+    TAXI_PIPELINE,
+    selection=dg.AssetSelection.assets(RAW_TRIPS).downstream(),
+    description="One month, or a range of them: raw_trips and all that is downstream of it.",
+)
+
+taxi_reference = dg.define_asset_job(
+    TAXI_REFERENCE,
+    selection=dg.AssetSelection.assets(RAW_ZONES) | dg.AssetSelection.tag("materialized", "seed"),
+    description="What knows no months: the zones, and the TLC's code lists.",
+)

@@ -1,0 +1,154 @@
+"""A backfill in this process: which months, in which order, as runs on Dagster's own storage. What a terminal shows of it is in cli.py.
+
+Dagster has nothing that launches, follows or cancels an asset backfill from a shell, and its daemon looks only every 30
+seconds; runs made here need no daemon, and the UI shows them, their checks and their months like any other.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, Literal
+
+from dagster import AssetKey, DagsterEventType, DagsterInstance, Definitions, ExecuteInProcessResult
+
+from taxi_orchestration.assets.raw_trips import RAW_TRIPS
+from taxi_orchestration.automation.jobs import TAXI_PIPELINE, TAXI_REFERENCE
+from taxi_orchestration.partitions import Window, key_of, windows_of
+from taxi_orchestration.settings import PROJECT_DIRECTORY
+from taxi_orchestration.status import MonthStatus
+
+Reprocess = Literal["none", "failed", "completed"]
+
+# Months that are loaded before their models are built: enough that dbt's start is nothing beside its work, and few
+# enough that a long backfill shows results on the way and loses little when it is interrupted.
+MONTHS_PER_BUILD = 36
+
+_STATES: Mapping[Reprocess, frozenset[str]] = {
+    "none": frozenset({"missing"}),
+    "failed": frozenset({"missing", "failed", "unfinished"}),
+    "completed": frozenset({"missing", "failed", "unfinished", "completed"}),
+}
+
+
+@dataclass
+class Outcome:
+    """What a backfill did: the reason of each month that failed, and of each run that did."""
+
+    failures: dict[date, str] = field(default_factory=dict)
+    run_failures: list[str] = field(default_factory=list)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether everything that was asked for is done."""
+        return not self.failures and not self.run_failures
+
+
+def open_instance() -> DagsterInstance:
+    """Dagster's instance: that of DAGSTER_HOME where it is set, else that of this checkout, as for `dagster dev`."""
+    if os.environ.get("DAGSTER_HOME"):
+        return DagsterInstance.get()
+    return DagsterInstance.from_config(str(PROJECT_DIRECTORY))
+
+
+def months_to_do(
+    statuses: Mapping[date, MonthStatus], reprocess: Reprocess = "failed", newest_first: bool = False
+) -> list[date]:
+    """The months that a backfill would load, in its order; the words are those of Airflow's `backfill create`."""
+    return sorted((m for m, s in statuses.items() if s.state in _STATES[reprocess]), reverse=newest_first)
+
+
+@dataclass(frozen=True)
+class Backfill:
+    """Loads months and builds their models with the jobs of `definitions`."""
+
+    definitions: Definitions
+    instance: DagsterInstance
+    months_at_once: int
+    newest_first: bool = False
+
+    def run(self, months: Sequence[date]) -> Outcome:
+        """Load and build these months. A month that fails leaves the others alone; Ctrl-C keeps what is loaded."""
+        outcome = Outcome()
+        self._run_reference(outcome)
+        for some in _chunks(sorted(months, reverse=self.newest_first)):
+            loaded: list[date] = []
+            for window in self._ordered(windows_of(some)):
+                loaded += self._load(window, outcome)
+            for window in self._ordered(windows_of(loaded)):
+                self._build(window, outcome)
+        return outcome
+
+    def _run_reference(self, outcome: Outcome) -> None:
+        """Load the zones and the code lists, which know no months, unless that was done before."""
+        if any(not self.instance.has_asset_key(key) for key in self._keys_of(TAXI_REFERENCE)):
+            self._execute(TAXI_REFERENCE, None, None, {}, outcome)
+
+    def _load(self, window: Window, outcome: Outcome) -> list[date]:
+        config = {
+            "ops": {"raw_trips": {"config": {"months_at_once": self.months_at_once, "newest_first": self.newest_first}}}
+        }
+        result = self._execute(TAXI_PIPELINE, window, [RAW_TRIPS], config, outcome)
+        done = {
+            event.partition for event in result.all_events if event.event_type == DagsterEventType.ASSET_MATERIALIZATION
+        }
+        return [month for month in window.months if key_of(month) in done]
+
+    def _build(self, window: Window, outcome: Outcome) -> None:
+        models = [key for key in self._keys_of(TAXI_PIPELINE) if key != RAW_TRIPS]
+        self._execute(TAXI_PIPELINE, window, models, {}, outcome)
+
+    def _keys_of(self, job: str) -> list[AssetKey]:
+        return sorted(self.definitions.resolve_job_def(job).asset_layer.executable_asset_keys)
+
+    def _ordered(self, windows: list[Window]) -> list[Window]:
+        return list(reversed(windows)) if self.newest_first else windows
+
+    def _execute(
+        self,
+        job: str,
+        window: Window | None,
+        selection: Sequence[AssetKey] | None,
+        config: Mapping[str, Any],
+        outcome: Outcome,
+    ) -> ExecuteInProcessResult:
+        tags = {"taxi/started_by": "taxi backfill"}
+        partition_key = None
+        if window and len(window.months) == 1:
+            partition_key = key_of(window.start)
+        elif window:
+            tags["dagster/asset_partition_range_start"] = key_of(window.start)
+            tags["dagster/asset_partition_range_end"] = key_of(window.months[-1])
+        result = self.definitions.resolve_job_def(job).execute_in_process(
+            # Dagster would print every event to the terminal; they are all in its storage.
+            run_config={**config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            instance=self.instance,
+            partition_key=partition_key,
+            asset_selection=selection,
+            tags=tags,
+            raise_on_error=False,
+        )
+        for event in result.all_events:
+            if event.is_step_failure:
+                _add_failure(event.step_failure_data, window, outcome)
+        return result
+
+
+def _add_failure(failure: Any, window: Window | None, outcome: Outcome) -> None:
+    """Sort a failed step under the months that it names, or under the runs where it names none."""
+    told = failure.user_failure_data
+    reasons = told.metadata if told else {}
+    months = {
+        month: str(reasons[key_of(month)].value)
+        for month in (window.months if window else [])
+        if key_of(month) in reasons
+    }
+    if months:
+        outcome.failures |= months
+    else:
+        outcome.run_failures.append((told.description if told else None) or failure.error_display_string)
+
+
+def _chunks(months: list[date]) -> Iterator[list[date]]:
+    for start in range(0, len(months), MONTHS_PER_BUILD):
+        yield months[start : start + MONTHS_PER_BUILD]

@@ -1,0 +1,167 @@
+"""dbt in this process: its environment, its parsed project, an invocation of it. What becomes an asset belongs to assets/dbt.py.
+
+dbt's documented programmatic entry saves a process, a second import of dbt and a second parse for every invocation.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from taxi_orchestration.settings import DBT_PROJECT_DIRECTORY, PostgresTarget, Settings, make_home
+from taxi_orchestration.warehouse.target import warehouse_dbname
+
+_NO_SERVER = PostgresTarget("127.0.0.1", 1, "parse", "", "parse")
+
+
+class DbtError(Exception):
+    """dbt could not do what was asked; the message says which of its nodes failed and why."""
+
+
+def dbt_environment(target: PostgresTarget, schema: str, artifacts: Path) -> dict[str, str]:
+    """The variables that profiles.yml reads, and where dbt may write."""
+    return {
+        "TAXI_DBT_HOST": target.host,
+        "TAXI_DBT_PORT": str(target.port),
+        "TAXI_DBT_USER": target.user,
+        # dbt hides the value of every variable of this prefix from its logs.
+        "DBT_ENV_SECRET_TAXI_PASSWORD": target.password,
+        "TAXI_DBT_DBNAME": target.dbname,
+        "TAXI_DBT_SCHEMA": schema,
+        "TAXI_DBT_SSLMODE": target.sslmode,
+        "TAXI_DBT_SSLROOTCERT": target.sslrootcert or "",
+        "DBT_PROJECT_DIR": str(DBT_PROJECT_DIRECTORY),
+        "DBT_PROFILES_DIR": str(DBT_PROJECT_DIRECTORY),
+        "DBT_TARGET_PATH": str(artifacts),
+        "DBT_LOG_PATH": str(artifacts / "logs"),
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+    }
+
+
+def prepared_project(settings: Settings) -> Path:
+    """The directory of dbt's artifacts for this project, schema and database, with an up-to-date manifest.json in it.
+
+    Parses the project only when no manifest of the same files, schema and database is there. Starts no server.
+    """
+    digest = hashlib.sha256(f"{settings.schema_name} {warehouse_dbname(settings)}".encode())
+    for path in sorted(_project_files()):
+        digest.update(str(path.relative_to(DBT_PROJECT_DIRECTORY)).encode() + b"\0" + path.read_bytes())
+    parent = make_home(settings) / "dbt"
+    parent.mkdir(exist_ok=True)
+    artifacts = parent / f"{settings.schema_name}-{digest.hexdigest()[:16]}"
+    if not (artifacts / "manifest.json").exists():
+        with FileLock(parent / ".lock"):
+            if not (artifacts / "manifest.json").exists():
+                _parse(settings, artifacts)
+                for other in parent.glob(f"{settings.schema_name}-*"):
+                    if other != artifacts:
+                        shutil.rmtree(other, ignore_errors=True)
+    return artifacts
+
+
+def read_manifest(artifacts: Path) -> dict[str, Any]:
+    """dbt's manifest as dagster-dbt takes it."""
+    return json.loads((artifacts / "manifest.json").read_text())
+
+
+@dataclass(frozen=True)
+class DbtOutcome:
+    """What an invocation did: its structured log, what became of every node, and the error that it ended with.
+
+    `results` are dbt's own RunResult objects, `events` the events of dbt's log above debug level, both in their order.
+    """
+
+    events: Sequence[Mapping[str, Any]]
+    results: Sequence[Any]
+    error: DbtError | None
+
+
+def invoke_dbt(
+    args: Sequence[str],
+    target: PostgresTarget,
+    schema: str,
+    artifacts: Path,
+    on_node: Callable[[str], None] = lambda unique_id: None,
+) -> DbtOutcome:
+    """Run dbt with `args` on the parsed project. `on_node` is told of every node that ended, from dbt's threads.
+
+    What interrupts dbt (Ctrl-C, a terminated run) is raised again once dbt has cancelled its statements.
+    """
+    # Imported here: dbt takes seconds, and most processes that import this module never run it.
+    from dbt.cli.main import dbtRunner
+    from dbt.contracts.graph.manifest import Manifest
+    from dbt.parser.manifest import extended_mashumuro_decoder
+    from dbt_common.events.functions import msg_to_dict
+
+    # dbt's own record of a parse. Not manifest.json: dbt cannot tell generic tests from singular ones in that.
+    parsed = (artifacts / "partial_parse.msgpack").read_bytes()
+    manifest = Manifest.from_msgpack(parsed, decoder=extended_mashumuro_decoder)
+    events: list[dict[str, Any]] = []
+
+    def callback(message: Any) -> None:
+        if message.info.name == "NodeFinished":
+            on_node(message.data.node_info.unique_id)
+        if message.info.level != "debug":
+            events.append(msg_to_dict(message))
+
+    # Its artifacts are read by nobody, and two runs would write the same files.
+    flags = ["--log-level-file", "none", "--no-write-json"]
+    with _environment(dbt_environment(target, schema, artifacts)):
+        outcome = dbtRunner(manifest=manifest, callbacks=[callback]).invoke([*args, *flags])
+    if outcome.exception is not None and not isinstance(outcome.exception, Exception):
+        raise outcome.exception
+    results = outcome.result.results if outcome.result else []
+    return DbtOutcome(events, results, None if outcome.success else DbtError(_what_failed(outcome.exception, results)))
+
+
+def _what_failed(exception: BaseException | None, results: Sequence[Any]) -> str:
+    if exception is not None:
+        return str(exception)
+    failed = [result for result in results if result.status in ("error", "fail", "runtime error")]
+    return "; ".join(f"{result.node.name}: {' '.join((result.message or result.status).split())}" for result in failed)
+
+
+def _project_files() -> list[Path]:
+    return [
+        path
+        for path in DBT_PROJECT_DIRECTORY.rglob("*")
+        if path.suffix in (".sql", ".yml", ".csv", ".md")
+        and "target" not in path.relative_to(DBT_PROJECT_DIRECTORY).parts
+    ]
+
+
+def _parse(settings: Settings, artifacts: Path) -> None:
+    from dbt.cli.main import dbtRunner
+
+    # manifest.json must appear whole, and last: it is what says that the project is prepared.
+    unfinished = artifacts.with_suffix(".new")
+    with _environment(
+        dbt_environment(_NO_SERVER.with_dbname(warehouse_dbname(settings)), settings.schema_name, unfinished)
+    ):
+        result = dbtRunner().invoke(["--quiet", "parse", "--log-level-file", "none"])
+    if not result.success:
+        raise DbtError(f"The dbt project in {DBT_PROJECT_DIRECTORY} cannot be parsed: {result.exception}")
+    shutil.rmtree(artifacts, ignore_errors=True)
+    unfinished.rename(artifacts)
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """These variables in os.environ for the time of the block: dbt reads its profile from nowhere else."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,96 @@
+"""Dagster's own storage: runs, events, schedules and step logs of this checkout, without any configuration.
+
+dagster.yaml names these classes, so that `dagster dev`, its daemon, every run and `taxi` share one history. The
+pipeline's data is elsewhere: in the warehouse.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+# Dagster exports no base class for a log manager; this is the one that its own documentation names in dagster.yaml.
+from dagster._core.storage.local_compute_log_manager import CapturedLogContext, LocalComputeLogManager
+from dagster_postgres import DagsterPostgresStorage
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from taxi_orchestration.settings import Settings, SettingsError, load_settings, make_home
+from taxi_orchestration.warehouse.server import STORAGE_DATABASE, ensure_running
+
+# SQLAlchemy 2.1 takes a plain postgresql:// for psycopg 3, which dagster-postgres cannot use.
+DRIVER = "postgresql+psycopg2"
+
+
+def storage_url(settings: Settings) -> str:
+    """The SQLAlchemy URL of Dagster's storage: DAGSTER_POSTGRES_URL, or the embedded PostgreSQL, which is then started.
+
+    Never the warehouse unless somebody says so. Raises SettingsError for a URL that is none of PostgreSQL's.
+    """
+    if settings.dagster_postgres_url is None:
+        return ensure_running(make_home(settings)).target(STORAGE_DATABASE).url(DRIVER)
+    try:
+        url = make_url(settings.dagster_postgres_url.get_secret_value())
+    except ArgumentError:
+        url = None
+    if url is None or not url.drivername.startswith("postgres") or not url.host or not url.database:
+        raise SettingsError("DAGSTER_POSTGRES_URL must look like postgresql://user:password@host:5432/database.")
+    return url.set(drivername=DRIVER).render_as_string(hide_password=False)
+
+
+class TaxiStorage(DagsterPostgresStorage):
+    """Dagster's storage in the PostgreSQL that the environment names, or in the embedded one."""
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        """Nothing: everything comes from the environment, so that no URL with a password stands in a file or a page."""
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> "TaxiStorage":
+        """Called once by every process of Dagster's that opens the instance."""
+        return cls(postgres_url=storage_url(load_settings()), inst_data=inst_data)
+
+
+class TaxiStepLogs(LocalComputeLogManager):
+    """What steps print, kept in TAXI_HOME.
+
+    Printed to the file alone: Dagster's own manager follows the file with four more processes for every step, to
+    print it a second time.
+    """
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        """Nothing: the directory comes from TAXI_HOME."""
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> "TaxiStepLogs":
+        """Called once by every process of Dagster's that opens the instance."""
+        return cls(base_dir=str(load_settings().taxi_home / "step_logs"), inst_data=inst_data)
+
+    @contextmanager
+    def capture_logs(self, log_key: Sequence[str]) -> Iterator[CapturedLogContext]:
+        """Send what this process prints, at the level of file descriptors, to the files of `log_key`."""
+        paths = [Path(self.get_captured_local_path(log_key, extension, partial=False)) for extension in ("out", "err")]
+        with _redirected(sys.stdout, paths[0]), _redirected(sys.stderr, paths[1]):
+            yield CapturedLogContext(log_key)
+        Path(self.complete_artifact_path(log_key)).touch()
+
+
+@contextmanager
+def _redirected(stream: TextIO, path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stream.flush()
+    descriptor = stream.fileno()
+    kept = os.dup(descriptor)
+    try:
+        with path.open("ab") as file:
+            os.dup2(file.fileno(), descriptor)
+        yield
+    finally:
+        stream.flush()
+        os.dup2(kept, descriptor)
+        os.close(kept)

@@ -1,0 +1,219 @@
+"""A month, or the zones, from the TLC's host into the raw tables: where tlc/ and warehouse/ meet, without Dagster."""
+
+import csv
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pyarrow as pa
+
+from taxi_orchestration.settings import PostgresTarget, Settings, make_home
+from taxi_orchestration.tlc.client import Download, TlcClient
+from taxi_orchestration.tlc.contract import COLUMNS
+from taxi_orchestration.tlc.errors import BadFileError, TlcError
+from taxi_orchestration.tlc.parquet import MonthFile
+from taxi_orchestration.warehouse.connection import WarehouseError
+from taxi_orchestration.warehouse.months import LoadedFile, TableColumn, create_tables, replace_month, replace_zones
+from taxi_orchestration.warehouse.target import warehouse_target
+
+PREVIEW_ROWS = 5
+ZONE_COLUMNS = ("LocationID", "Borough", "Zone", "service_zone")
+
+RAW_TRIPS_COLUMNS = tuple(TableColumn(column.name, column.postgres_type, column.description) for column in COLUMNS)
+
+
+class LoadStoppedError(Exception):
+    """The run was interrupted while this month was on its way; the month is as it was."""
+
+
+class Progress:
+    """Is told how a run goes on; this one keeps it to itself. Called from several threads."""
+
+    def started(self, month: date) -> None:
+        """The download of a month begins."""
+
+    def opened(self, month: date, rows: int) -> None:
+        """The file is here and says how many rows it has."""
+
+    def copied(self, month: date, rows: int) -> None:
+        """So many more rows went to the server."""
+
+    def loaded(self, month: date, error: Exception | None) -> None:
+        """The month is committed, or is as it was because of `error`."""
+
+    def building(self, nodes: int) -> None:
+        """dbt begins with so many models and tests."""
+
+    def built(self) -> None:
+        """One of them ended."""
+
+
+@dataclass(frozen=True)
+class MonthLoad:
+    """What loading a month did: the file it now is, its era, and how long it took."""
+
+    file: LoadedFile
+    era: str
+    pickups_outside: int
+    rows_before: int
+    seconds: float
+    preview: pa.Table
+
+    @property
+    def rows_per_second(self) -> float:
+        """Rows from the first byte asked for to the commit, by the second."""
+        return self.file.rows / self.seconds
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Loads months into one schema of one database. Make it with `open_loader`."""
+
+    tlc: TlcClient
+    target: PostgresTarget
+    schema: str
+    scratch: Path
+
+    def load_month(
+        self,
+        month: date,
+        run_id: str | None = None,
+        progress: Progress | None = None,
+        stop: threading.Event | None = None,
+    ) -> MonthLoad:
+        """Download a month, check it, and make raw_trips hold exactly its rows.
+
+        Raises TlcError or WarehouseError, or LoadStoppedError once `stop` is set; raw_trips and raw_loads are then as
+        they were.
+        """
+        progress = progress or Progress()
+        stop = stop or threading.Event()
+
+        def go_on(*_: object) -> None:
+            if stop.is_set():
+                raise LoadStoppedError(month)
+
+        started = time.perf_counter()
+        progress.started(month)
+        try:
+            with self.tlc.download(month, self.scratch, on_progress=go_on) as download:
+                load = self._replace(month, download, run_id, progress, started, go_on)
+        except (TlcError, WarehouseError) as error:
+            progress.loaded(month, error)
+            raise
+        progress.loaded(month, None)
+        return load
+
+    def load_months(
+        self, months: list[date], at_once: int, run_id: str | None = None, progress: Progress | None = None
+    ) -> Iterator[tuple[date, MonthLoad | TlcError | WarehouseError]]:
+        """Load months side by side, `at_once` of them; yields each as it ends, with what it did or what stopped it."""
+        executor = ThreadPoolExecutor(at_once, thread_name_prefix="load")
+        stop = threading.Event()
+        try:
+            waiting = {executor.submit(self.load_month, month, run_id, progress, stop): month for month in months}
+            for future in as_completed(waiting):
+                error = future.exception()
+                if error is None:
+                    yield waiting[future], future.result()
+                elif isinstance(error, TlcError | WarehouseError):
+                    yield waiting[future], error
+                else:
+                    raise error
+        finally:
+            # A month that nobody would record any more is not committed: Ctrl-C rolls back what is on its way.
+            stop.set()
+            executor.shutdown(cancel_futures=True)
+
+    def load_zones(self) -> int:
+        """Make raw_zones hold exactly the TLC's zone table; returns the number of zones."""
+        with self.tlc.download_zones(self.scratch) as download:
+            zones = read_zones(download)
+        replace_zones(self.target, self.schema, zones)
+        return len(zones)
+
+    def _replace(
+        self,
+        month: date,
+        download: Download,
+        run_id: str | None,
+        progress: Progress,
+        started: float,
+        go_on: Callable[[], None],
+    ) -> MonthLoad:
+        with MonthFile.open(download.path, month, download.url) as file:
+            progress.opened(month, file.rows)
+            loaded = LoadedFile(
+                source_month=month,
+                url=download.url,
+                etag=download.etag,
+                last_modified=download.last_modified,
+                bytes=download.bytes,
+                sha256=download.sha256,
+                rows=file.rows,
+                columns=file.columns,
+                drift=file.drift.to_dict(),
+                dagster_run_id=run_id,
+            )
+            preview: list[pa.RecordBatch] = []
+
+            def batches() -> Iterator[pa.RecordBatch]:
+                for batch in file.batches():
+                    go_on()
+                    if not preview:
+                        preview.append(batch.slice(0, PREVIEW_ROWS))
+                    yield batch
+
+            replaced = replace_month(
+                self.target,
+                self.schema,
+                loaded,
+                file.schema,
+                batches(),
+                [TableColumn(name, postgres_type) for name, postgres_type in file.new_columns.items()],
+                on_rows=lambda rows: progress.copied(month, rows),
+            )
+            return MonthLoad(
+                file=replaced.file,
+                era=file.era,
+                pickups_outside=file.pickups_outside,
+                rows_before=replaced.rows_before,
+                seconds=time.perf_counter() - started,
+                preview=pa.Table.from_batches(preview),
+            )
+
+
+def read_zones(download: Download) -> list[tuple[int, str, str, str]]:
+    """The zones of a downloaded zone table. Raises BadFileError for anything that is not one."""
+    try:
+        with download.path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file)
+            if tuple(rows.fieldnames or ()) != ZONE_COLUMNS:
+                raise ValueError(f"its first line is {','.join(rows.fieldnames or ())!r}")
+            zones = [(int(row["LocationID"]), row["Borough"], row["Zone"], row["service_zone"]) for row in rows]
+        if not zones or any(field is None for zone in zones for field in zone):
+            raise ValueError(f"it has {len(zones)} zones, or one with a field missing")
+    except ValueError as error:
+        raise BadFileError(
+            f"Reading the zone table from {download.url}: {error}, where {','.join(ZONE_COLUMNS)} and a line for each "
+            "zone was expected. Nothing was changed. Look at the address in a browser, and check TLC_BASE_URL."
+        ) from error
+    return zones
+
+
+@contextmanager
+def open_loader(settings: Settings) -> Iterator[Loader]:
+    """A loader for the environment's warehouse, its tables made where they were missing. Starts the embedded server."""
+    target = warehouse_target(settings)
+    create_tables(target, settings.schema_name, RAW_TRIPS_COLUMNS)
+    with (
+        TlcClient(settings.tlc_base_url) as tlc,
+        TemporaryDirectory(prefix="download-", dir=make_home(settings)) as scratch,
+    ):
+        yield Loader(tlc, target, settings.schema_name, Path(scratch))

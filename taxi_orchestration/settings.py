@@ -1,0 +1,181 @@
+"""Every environment variable that the project reads, validated, in one frozen object."""
+
+import os
+import re
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import quote, urlencode, urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT_DIRECTORY = Path(__file__).resolve().parent.parent
+DBT_PROJECT_DIRECTORY = PROJECT_DIRECTORY / "dbt_project"
+
+# PostgreSQL cuts identifiers at 63 bytes; lower case, so that nobody ever has to quote the schema.
+IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+
+
+class SettingsError(Exception):
+    """An environment variable that cannot be used; the message names it and says what to set."""
+
+
+@dataclass(frozen=True)
+class PostgresTarget:
+    """One database of one PostgreSQL server, and who connects to it. `repr` hides the password."""
+
+    host: str
+    port: int
+    user: str
+    password: str = field(repr=False)
+    dbname: str
+    sslmode: str = "prefer"
+    sslrootcert: str | None = None
+
+    def with_dbname(self, dbname: str) -> "PostgresTarget":
+        """The same server, another database."""
+        return replace(self, dbname=dbname)
+
+    @property
+    def place(self) -> str:
+        """Where this is, for messages: user, host, port and database, without the password."""
+        return f"{self.user}@{self.host}:{self.port}/{self.dbname}"
+
+    def url(self, driver: str = "postgresql") -> str:
+        """The libpq URL, password included: for programs, never for logs."""
+        tls = {"sslmode": self.sslmode} | ({"sslrootcert": self.sslrootcert} if self.sslrootcert else {})
+        login = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{driver}://{login}@{host}:{self.port}/{quote(self.dbname, safe='')}?{urlencode(tls)}"
+
+    def environment(self) -> dict[str, str]:
+        """The same as libpq's own environment variables, for psql and its kin."""
+        tls = {"PGSSLMODE": self.sslmode} | ({"PGSSLROOTCERT": self.sslrootcert} if self.sslrootcert else {})
+        login = {"PGUSER": self.user, "PGPASSWORD": self.password}
+        return {"PGHOST": self.host, "PGPORT": str(self.port), "PGDATABASE": self.dbname} | login | tls
+
+
+class Settings(BaseSettings):
+    """What can be set from outside. Field names in capitals are the environment variables; an empty one counts as not set."""
+
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, populate_by_name=True, extra="ignore")
+
+    tlc_base_url: str = "https://d37ci6vzurychx.cloudfront.net"
+    taxi_home: Path = PROJECT_DIRECTORY / ".taxi"
+
+    pg_host: str | None = None
+    pg_port: int = Field(default=5432, ge=1, le=65535)
+    pg_user: str | None = None
+    pg_password: SecretStr | None = None
+    pg_dbname: str | None = None
+    pg_sslmode: str | None = None
+    pg_sslrootcert: Path | None = None
+
+    dagster_student: str = "default"
+    pg_schema: str | None = None
+    dagster_postgres_url: SecretStr | None = None
+
+    @field_validator("tlc_base_url")
+    @classmethod
+    def _http_only(cls, value: str) -> str:
+        url = urlsplit(value)
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise ValueError("must be an http:// or https:// address, for example http://127.0.0.1:8901")
+        return value.rstrip("/")
+
+    @field_validator("taxi_home")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @field_validator("pg_sslmode")
+    @classmethod
+    def _known_sslmode(cls, value: str | None) -> str | None:
+        if value is not None and value not in SSL_MODES:
+            raise ValueError(f"must be one of {', '.join(SSL_MODES)}")
+        return value
+
+    @field_validator("dagster_student", "pg_schema")
+    @classmethod
+    def _plain_identifier(cls, value: str | None) -> str | None:
+        # A student's name becomes the end of `dagster_<student>`, so it may begin with a digit.
+        if value is not None and not IDENTIFIER.fullmatch(value if value[:1].isalpha() else f"_{value}"):
+            raise ValueError("must be a plain name: lower-case letters a-z, digits and _, at most 63 characters")
+        return value
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Settings":
+        required = {"PG_HOST": self.pg_host, "PG_USER": self.pg_user, "PG_PASSWORD": self.pg_password}
+        required["PG_DBNAME"] = self.pg_dbname
+        missing = [name for name, value in required.items() if value is None]
+        if missing and len(missing) < len(required):
+            raise ValueError(
+                f"{', '.join(missing)} not set: a PostgreSQL of your own needs {', '.join(required)} together; "
+                "without any of them the embedded PostgreSQL is used"
+            )
+        if not IDENTIFIER.fullmatch(self.schema_name) or self.schema_name.startswith("pg_"):
+            raise ValueError(
+                f"the schema would be {self.schema_name!r}: PG_SCHEMA must be a plain name, lower-case letters a-z, "
+                "digits and _, at most 63 characters, not beginning with a digit or pg_"
+            )
+        return self
+
+    @property
+    def schema_name(self) -> str:
+        """The schema that holds the tables: PG_SCHEMA, or one of the student's own."""
+        return self.pg_schema or f"dagster_{self.dagster_student}"
+
+    @cached_property
+    def warehouse(self) -> PostgresTarget | None:
+        """The PostgreSQL that the PG_ variables name; None for the embedded one."""
+        if self.pg_host is None or self.pg_user is None or self.pg_password is None or self.pg_dbname is None:
+            return None
+        return PostgresTarget(
+            host=self.pg_host,
+            port=self.pg_port,
+            user=self.pg_user,
+            password=self.pg_password.get_secret_value(),
+            dbname=self.pg_dbname,
+            # A password that leaves the machine leaves it encrypted, unless somebody says otherwise.
+            sslmode=self.pg_sslmode or ("prefer" if _is_local(self.pg_host) else "require"),
+            sslrootcert=str(self.pg_sslrootcert) if self.pg_sslrootcert else None,
+        )
+
+
+def _is_local(host: str) -> bool:
+    if host == "localhost" or host.startswith("/"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def load_settings() -> Settings:
+    """The settings of this process's environment. Raises SettingsError, one line for each variable that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        # The value is left out: it may be a password.
+        problems = (
+            f"{str(item['loc'][0]).upper() + ' ' if item['loc'] else ''}{item['msg'].removeprefix('Value error, ')}"
+            for item in error.errors(include_input=False, include_url=False)
+        )
+        raise SettingsError("The environment cannot be used:\n" + "\n".join(f"  {p}" for p in problems)) from None
+
+
+def make_home(settings: Settings) -> Path:
+    """TAXI_HOME, made if it is not there. Raises SettingsError where it cannot be written."""
+    home = settings.taxi_home
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"TAXI_HOME {home} cannot be made: {error.strerror}. Set it to a directory of yours."
+        ) from None
+    if not os.access(home, os.W_OK | os.X_OK):
+        raise SettingsError(f"TAXI_HOME {home} cannot be written. Set it to a directory of yours.")
+    return home

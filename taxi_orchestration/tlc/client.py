@@ -1,0 +1,398 @@
+"""The TLC's download host: the URL of a month, whether it is published, and its download.
+
+HTTP and its failures belong here. What is inside a file, beyond its first and last bytes, does not.
+"""
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from email.utils import parsedate_to_datetime
+from http.cookiejar import DefaultCookiePolicy
+from pathlib import Path
+from types import TracebackType
+from typing import IO, NoReturn, Self, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import urllib3
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_before_delay,
+    wait_random_exponential,
+)
+
+from taxi_orchestration.tlc.contract import FIRST_MONTH
+from taxi_orchestration.tlc.errors import BadFileError, NotPublishedError, PermanentTlcError, TransientTlcError
+
+T = TypeVar("T")
+OnProgress = Callable[[int, int | None], None]
+"""Called with the bytes received so far and, where the host says so, the bytes to come in all."""
+
+MAX_REDIRECTS = 5
+MAX_RETRY_AFTER = 120.0
+MAX_ZONES_BYTES = 16 * 2**20
+CHUNK_BYTES = 256 * 1024
+PARQUET_MAGIC = b"PAR1"
+USER_AGENT = "taxi-orchestration (pipeline for NYC TLC trip records)"
+
+_CHECK = "Check TLC_BASE_URL."
+_REDIRECTS = {301, 302, 303, 307, 308}
+_NOT_THERE = {403, 404}
+_TRY_LATER = {408, 425, 429}
+
+
+def check_base_url(base_url: str) -> str:
+    """The base URL without a trailing slash; ValueError where it is not a plain http or https address."""
+    try:
+        parts = urlsplit(base_url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not base_url.isprintable() or " " in base_url:
+        raise ValueError("The TLC's base URL must be an http or https address such as https://host.example.")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError("The TLC's base URL must not contain a user, a password, a query or a fragment.")
+    return base_url.rstrip("/")
+
+
+def month_url(base_url: str, month: date) -> str:
+    """The URL of a month's file of green trips."""
+    if month.day != 1 or month < FIRST_MONTH:
+        raise ValueError(f"{month} is not the first day of a month from {FIRST_MONTH:%Y-%m} on.")
+    return f"{check_base_url(base_url)}/trip-data/green_tripdata_{month:%Y-%m}.parquet"
+
+
+def zones_url(base_url: str) -> str:
+    """The URL of the table of taxi zones."""
+    return f"{check_base_url(base_url)}/misc/taxi_zone_lookup.csv"
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What the host says of a month's file without sending it."""
+
+    url: str
+    published: bool
+    etag: str | None = None
+    last_modified: datetime | None = None
+    bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Download:
+    """A downloaded file. It is temporary: as a context manager, it is gone when the block ends."""
+
+    path: Path
+    url: str
+    etag: str | None
+    last_modified: datetime | None
+    bytes: int
+    sha256: str
+
+    def remove(self) -> None:
+        """Delete the file; no harm where that has been done."""
+        self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.remove()
+
+
+class _Session(requests.Session):
+    """Leaves redirects to the client: requests reads the whole body of a redirect even if told not to follow it."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A request in the words of its error messages, its URL and the time by which it must be over."""
+
+    doing: str
+    url: str
+    deadline: float
+
+    def says(self, found: str) -> str:
+        return f"{self.doing} ({self.url}): {found}"
+
+
+class TlcClient:
+    """Asks for and downloads the TLC's files. One client can be used by several threads.
+
+    `attempts` are made in all, with growing random pauses, and no more of them begin once `total_timeout` seconds
+    have passed; `read_timeout` is the longest silence of the host, `total_timeout` also ends a body that only drips.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        connect_timeout: float = 10,
+        read_timeout: float = 60,
+        total_timeout: float = 1800,
+        attempts: int = 5,
+        max_bytes: int = 2 * 2**30,
+        first_pause: float = 1,
+        max_pause: float = 60,
+    ) -> None:
+        self.base_url = check_base_url(base_url)
+        self.connect_timeout = connect_timeout
+        self.read_timeout = read_timeout
+        self.total_timeout = total_timeout
+        self.attempts = attempts
+        self.max_bytes = max_bytes
+        self._pause = wait_random_exponential(multiplier=first_pause, max=max_pause)
+        self._session = _Session()
+        self._session.headers.update({"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"})
+        # Cookies are the only state that threads would share through a session, and no file of the TLC's needs one.
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+
+    def close(self) -> None:
+        """Close the connections that are kept open between requests."""
+        self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def publication(self, month: date) -> Publication:
+        """What the host says of a month: whether it is published, and as which version."""
+        task = self._task(f"Asking for green taxi {month:%Y-%m}", month_url(self.base_url, month))
+
+        def ask() -> Publication:
+            with self._open("HEAD", task) as response:
+                return Publication(
+                    task.url, True, response.headers.get("ETag"), _last_modified(response), _content_length(response)
+                )
+
+        try:
+            return self._retry(task, ask)
+        except NotPublishedError:
+            return Publication(task.url, published=False)
+
+    def download(self, month: date, directory: Path, on_progress: OnProgress | None = None) -> Download:
+        """Download a month's file into `directory`, whole and of parquet's outer shape, or raise and leave nothing."""
+        task = self._task(f"Downloading green taxi {month:%Y-%m}", month_url(self.base_url, month))
+
+        def check_end(path: Path) -> None:
+            with path.open("rb") as file:
+                file.seek(-len(PARQUET_MAGIC), 2)
+                tail = file.read()
+            if tail != PARQUET_MAGIC:
+                found = f"the file starts as parquet but ends in {tail!r}, so it was cut off before it was published"
+                raise BadFileError(task.says(f"{found}. Try again once the TLC has published it anew."))
+
+        return self._download(
+            task, directory, f"green_tripdata_{month:%Y-%m}.", self.max_bytes, PARQUET_MAGIC, check_end, on_progress
+        )
+
+    def download_zones(self, directory: Path) -> Download:
+        """Download the table of taxi zones into `directory`, or raise and leave nothing."""
+        task = self._task("Downloading the taxi zones", zones_url(self.base_url))
+        return self._download(task, directory, "taxi_zone_lookup.", MAX_ZONES_BYTES, b'"LocationID"')
+
+    def _task(self, doing: str, url: str) -> _Task:
+        return _Task(doing, url, time.monotonic() + self.total_timeout)
+
+    def _retry(self, task: _Task, attempt: Callable[[], T]) -> T:
+        """The result of the first attempt that does not fail in a way that a retry can help."""
+
+        def pause(state: RetryCallState) -> float:
+            error = state.outcome.exception() if state.outcome else None
+            asked = error.retry_after if isinstance(error, TransientTlcError) else None
+            return self._pause(state) if asked is None else min(asked, MAX_RETRY_AFTER)
+
+        retrying = Retrying(
+            retry=retry_if_exception_type(TransientTlcError),
+            stop=stop_after_attempt(self.attempts) | stop_before_delay(self.total_timeout),
+            wait=pause,
+            reraise=True,
+        )
+        try:
+            return retrying(attempt)
+        except TransientTlcError as error:
+            made = retrying.statistics["attempt_number"]
+            hint = f"Gave up after {made} of {self.attempts} attempts; try again later, and check the network."
+            raise TransientTlcError(f"{error} {hint}", retry_after=error.retry_after) from error
+
+    def _open(self, method: str, task: _Task) -> requests.Response:
+        """The response with status 200 to a request, redirects followed; any other status is an error."""
+        url = task.url
+        for _ in range(MAX_REDIRECTS + 1):
+            response = self._send(method, url, task)
+            if response.status_code not in _REDIRECTS or "Location" not in response.headers:
+                if response.status_code == 200:
+                    return response
+                with response:
+                    self._refuse(response, task)
+            response.close()
+            url = self._redirected(url, response.headers["Location"], task)
+        raise PermanentTlcError(task.says(f"more than {MAX_REDIRECTS} redirects in a row. {_CHECK}"))
+
+    def _redirected(self, url: str, location: str, task: _Task) -> str:
+        """Where a redirect leads: only to http or https, and not out of https."""
+        try:
+            target = urljoin(url, location)
+            before, after = urlsplit(url).scheme, urlsplit(target).scheme
+        except ValueError as error:
+            raise PermanentTlcError(task.says(f"the host redirects to no address ({error}). {_CHECK}")) from error
+        if after not in ("http", "https") or (before, after) == ("https", "http"):
+            raise PermanentTlcError(
+                task.says(f"the host redirects from {before} to {after}, which is not followed. {_CHECK}")
+            )
+        return target
+
+    def _send(self, method: str, url: str, task: _Task) -> requests.Response:
+        """The response to one request, its body not yet read."""
+        timeout = (self.connect_timeout, min(self.read_timeout, max(task.deadline - time.monotonic(), 0.1)))
+        try:
+            return self._session.request(method, url, timeout=timeout, stream=True, allow_redirects=False)
+        except requests.Timeout as error:
+            raise TransientTlcError(task.says(f"no answer within {timeout} s (connect, read).")) from error
+        except requests.exceptions.SSLError as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                found = "the host's certificate is not trusted"
+                raise PermanentTlcError(task.says(f"{found}: {error}. {_CHECK}")) from error
+            raise TransientTlcError(task.says(f"the TLS connection failed: {error}.")) from error
+        except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
+            raise TransientTlcError(task.says(f"the host cannot be reached or hung up: {error}.")) from error
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            raise PermanentTlcError(task.says(f"the request cannot be made: {error}. {_CHECK}")) from error
+
+    def _refuse(self, response: requests.Response, task: _Task) -> NoReturn:
+        """Raise what a status other than 200 means."""
+        status = f"the host answered {response.status_code} {response.reason}".rstrip()
+        if response.status_code in _NOT_THERE:
+            hint = "The TLC publishes a month about two months late: try again later, or ask for an earlier month"
+            raise NotPublishedError(task.says(f"{status}: the file is not there. {hint}."))
+        if response.status_code in _TRY_LATER or response.status_code >= 500:
+            raise TransientTlcError(task.says(f"{status}."), retry_after=_retry_after(response))
+        raise PermanentTlcError(task.says(f"{status}, which no file of the TLC's does. {_CHECK}"))
+
+    def _download(
+        self,
+        task: _Task,
+        directory: Path,
+        prefix: str,
+        max_bytes: int,
+        magic: bytes,
+        check: Callable[[Path], None] | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Download:
+        """Download to a temporary file, which stays only if everything about it is right."""
+        with tempfile.NamedTemporaryFile(dir=directory, prefix=prefix, suffix=".part", delete=False) as file:
+            path = Path(file.name)
+            try:
+                download = self._retry(
+                    task, lambda: self._receive(task, file.file, path, max_bytes, magic, on_progress)
+                )
+                if check:
+                    check(path)
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
+        return download
+
+    def _receive(
+        self,
+        task: _Task,
+        file: IO[bytes],
+        path: Path,
+        max_bytes: int,
+        magic: bytes,
+        on_progress: OnProgress | None,
+    ) -> Download:
+        """One attempt at a download, from the file's first byte on: what was received before may be another version."""
+        file.seek(0)
+        file.truncate()
+        digest, received, head = hashlib.sha256(), 0, b""
+        with self._open("GET", task) as response:
+            total = _content_length(response)
+            if total is not None and total > max_bytes:
+                raise BadFileError(task.says(_too_large(f"has {total:,} bytes", max_bytes)))
+            encoding = response.headers.get("Content-Encoding", "identity")
+            if encoding != "identity":
+                raise BadFileError(task.says(f"the host sent the file encoded as {encoding}, which was not asked for."))
+            while chunk := self._read(response, task, received, total):
+                if len(head) < len(magic):
+                    head += chunk[:64]
+                    if not head.startswith(magic[: len(head)]):
+                        raise BadFileError(task.says(_not_the_file(response, head)))
+                received += len(chunk)
+                if received > max_bytes:
+                    raise BadFileError(task.says(_too_large("is larger", max_bytes)))
+                file.write(chunk)
+                digest.update(chunk)
+                if on_progress:
+                    on_progress(received, total)
+            if len(head) < len(magic):
+                raise BadFileError(task.says(_not_the_file(response, head)))
+            file.flush()
+            return Download(
+                path, task.url, response.headers.get("ETag"), _last_modified(response), received, digest.hexdigest()
+            )
+
+    def _read(self, response: requests.Response, task: _Task, received: int, total: int | None) -> bytes:
+        """What has arrived of the body. `read1` returns it at once, so that a dripping host meets the deadline."""
+        so_far = f"after {received:,} of {'?' if total is None else format(total, ',')} bytes"
+        if time.monotonic() > task.deadline:
+            raise TransientTlcError(task.says(f"not complete {so_far} and {self.total_timeout} s."))
+        try:
+            return response.raw.read1(CHUNK_BYTES, decode_content=False) or b""
+        except urllib3.exceptions.ReadTimeoutError as error:
+            raise TransientTlcError(task.says(f"nothing arrived for {self.read_timeout} s {so_far}.")) from error
+        except urllib3.exceptions.HTTPError as error:
+            raise TransientTlcError(task.says(f"the connection broke {so_far}: {error}.")) from error
+
+
+def _too_large(found: str, max_bytes: int) -> str:
+    return f"the file {found}; the limit is {max_bytes:,} bytes. Raise the limit if the file is right."
+
+
+def _not_the_file(response: requests.Response, head: bytes) -> str:
+    if not head:
+        return "status 200 with an empty body. Try again once the TLC has published the file anew."
+    kind = response.headers.get("Content-Type", "no content type")
+    return f"status 200 ({kind}), but it is not the file: it begins with {head[:40]!r}. {_CHECK}"
+
+
+def _content_length(response: requests.Response) -> int | None:
+    value = response.headers.get("Content-Length", "")
+    return int(value) if value.isascii() and value.isdigit() else None
+
+
+def _http_date(value: str | None) -> datetime | None:
+    """An HTTP date; None where there is none or it is not one."""
+    try:
+        moment = parsedate_to_datetime(value) if value else None
+    except ValueError:
+        return None
+    return moment.replace(tzinfo=moment.tzinfo or UTC) if moment else None
+
+
+def _last_modified(response: requests.Response) -> datetime | None:
+    return _http_date(response.headers.get("Last-Modified"))
+
+
+def _retry_after(response: requests.Response) -> float | None:
+    """The pause that the host asks for, given in seconds or as a date."""
+    value = response.headers.get("Retry-After", "")
+    if value.isascii() and value.isdigit():
+        return float(value)
+    moment = _http_date(value)
+    return max((moment - datetime.now(UTC)).total_seconds(), 0.0) if moment else None

