@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Literal
 
-from dagster import AssetKey, DagsterEventType, DagsterInstance, Definitions, ExecuteInProcessResult
+from dagster import AssetKey, DagsterInstance, Definitions
 
 from taxi_orchestration.assets.raw_trips import RAW_TRIPS
 from taxi_orchestration.automation.jobs import TAXI_PIPELINE, TAXI_REFERENCE
 from taxi_orchestration.partitions import Window, key_of, windows_of
-from taxi_orchestration.settings import PROJECT_DIRECTORY
+from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget
 from taxi_orchestration.status import MonthStatus
+from taxi_orchestration.warehouse.months import empty_tables
 
 Reprocess = Literal["none", "failed", "completed"]
 
@@ -64,6 +65,8 @@ class Backfill:
 
     definitions: Definitions
     instance: DagsterInstance
+    target: PostgresTarget
+    schema: str
     months_at_once: int
     newest_first: bool = False
 
@@ -81,18 +84,19 @@ class Backfill:
 
     def _run_reference(self, outcome: Outcome) -> None:
         """Load the zones and the code lists, which know no months, unless that was done before."""
-        if any(not self.instance.has_asset_key(key) for key in self._keys_of(TAXI_REFERENCE)):
+        tables = [key.path[-1] for key in self._keys_of(TAXI_REFERENCE)]
+        if empty_tables(self.target, self.schema, tables):
             self._execute(TAXI_REFERENCE, None, None, {}, outcome)
 
     def _load(self, window: Window, outcome: Outcome) -> list[date]:
         config = {
             "ops": {"raw_trips": {"config": {"months_at_once": self.months_at_once, "newest_first": self.newest_first}}}
         }
-        result = self._execute(TAXI_PIPELINE, window, [RAW_TRIPS], config, outcome)
-        done = {
-            event.partition for event in result.all_events if event.event_type == DagsterEventType.ASSET_MATERIALIZATION
-        }
-        return [month for month in window.months if key_of(month) in done]
+        if self._execute(TAXI_PIPELINE, window, [RAW_TRIPS], config, outcome):
+            return window.months
+        # A failure that names months has loaded the others; one that names none may have loaded anything.
+        failed = outcome.failures.keys() & set(window.months)
+        return [month for month in window.months if failed and month not in failed]
 
     def _build(self, window: Window, outcome: Outcome) -> None:
         models = [key for key in self._keys_of(TAXI_PIPELINE) if key != RAW_TRIPS]
@@ -111,7 +115,7 @@ class Backfill:
         selection: Sequence[AssetKey] | None,
         config: Mapping[str, Any],
         outcome: Outcome,
-    ) -> ExecuteInProcessResult:
+    ) -> bool:
         tags = {"taxi/started_by": "taxi backfill"}
         partition_key = None
         if window and len(window.months) == 1:
@@ -131,7 +135,7 @@ class Backfill:
         for event in result.all_events:
             if event.is_step_failure:
                 _add_failure(event.step_failure_data, window, outcome)
-        return result
+        return result.success
 
 
 def _add_failure(failure: Any, window: Window | None, outcome: Outcome) -> None:

@@ -117,7 +117,12 @@ class Screen(Progress):
     def summary(self, statuses: Mapping[date, MonthStatus], outcome: Outcome) -> None:
         """The table that a backfill ends with, then what failed, and why."""
         self.bars.stop()
-        table = Table(box=SIMPLE, padding=(0, 1, 0, 0), title="New York green taxi, by the month of the file", title_justify="left")
+        table = Table(
+            box=SIMPLE,
+            padding=(0, 1, 0, 0),
+            title="New York green taxi, by the month of the file",
+            title_justify="left",
+        )
         for name in ("month", "file rows", "raw_trips", "fct_trips", "rejected", "checks", "seconds"):
             table.add_column(name, justify="left" if name == "month" else "right", no_wrap=True)
         for month, status in sorted(statuses.items()):

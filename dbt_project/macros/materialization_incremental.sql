@@ -10,10 +10,14 @@
 {% materialization incremental, adapter='postgres' %}
 
     {%- if config.get('incremental_strategy') != 'window' -%}
-        {{ exceptions.raise_compiler_error("Set incremental_strategy to 'window': incremental models of this project know no other.") }}
+        {{ exceptions.raise_compiler_error(
+            "Set incremental_strategy to 'window': incremental models of this project know no other."
+        ) }}
     {%- endif -%}
     {%- if not config.get('contract').enforced -%}
-        {{ exceptions.raise_compiler_error("An incremental model of this project needs an enforced contract: its columns are its table's.") }}
+        {{ exceptions.raise_compiler_error(
+            "An incremental model of this project needs an enforced contract: its columns are its table's."
+        ) }}
     {%- endif -%}
 
     {%- set window = in_window('source_month') -%}
@@ -23,12 +27,14 @@
     {%- set changes_table = existing is none or should_full_refresh() -%}
 
     {%- if existing is not none and not existing.is_table -%}
-        {{ exceptions.raise_compiler_error(existing ~ " is a " ~ existing.type ~ ", but this model makes a table: drop it first.") }}
+        {{ exceptions.raise_compiler_error(
+            existing ~ " is a " ~ existing.type ~ ", but this model makes a table: drop it first."
+        ) }}
     {%- endif -%}
 
     {{ run_hooks(pre_hooks, inside_transaction=False) }}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
-    {% do jit_off() %}
+    {% do set_planner() %}
 
     {% if existing is none %}
         {% call statement('main') -%}
@@ -39,8 +45,8 @@
         {% set differences = column_differences(target_relation) %}
         {% if differences and not should_full_refresh() %}
             {{ exceptions.raise_compiler_error(
-                "The table " ~ target_relation ~ " does not have the columns of its model (" ~ differences | map(attribute='words') | join('; ')
-                ~ "): run dbt build --full-refresh --select " ~ model.name ~ "+ without a window to rebuild it."
+                "The table " ~ target_relation ~ " does not have the columns of its model ("
+                ~ differences | map(attribute='words') | join('; ') ~ "): run dbt build --full-refresh --select " ~ model.name ~ "+ without a window to rebuild it."
             ) }}
         {% endif %}
         {% do alter_columns(target_relation, differences) %}
@@ -122,7 +128,9 @@
             {%- do run_query('alter table ' ~ relation ~ ' drop column ' ~ adapter.quote(difference.name)) -%}
         {%- endif -%}
         {%- if difference.type is not none -%}
-            {%- do run_query('alter table ' ~ relation ~ ' add column ' ~ adapter.quote(difference.name) ~ ' ' ~ difference.type) -%}
+            {%- do run_query(
+                'alter table ' ~ relation ~ ' add column ' ~ adapter.quote(difference.name) ~ ' ' ~ difference.type
+            ) -%}
         {%- endif -%}
     {%- endfor -%}
 {%- endmacro %}

@@ -1,8 +1,10 @@
 {#
-    seed: loaded again only when its rows are not those of the file, and then by delete and insert in one transaction. dbt's own
-    materialization truncates at each run, which waits for every reader's open transaction and locks the next readers out.
+    seed: loaded again only when its rows are not those of the file, and then by delete and insert in one transaction.
+    dbt's own materialization truncates at each run, which waits for every reader's open transaction and locks the next
+    readers out.
 
-    A seed whose columns changed needs --full-refresh: the table is dropped with the views upon it, which the same build makes again.
+    A seed whose columns changed needs --full-refresh: the table is dropped with the views upon it, which the same build
+    makes again, without their grants.
 #}
 {% materialization seed, adapter='postgres' %}
 
@@ -28,8 +30,9 @@
         {% if loaded.column_names != rows.column_names %}
             {% if not should_full_refresh() %}
                 {{ exceptions.raise_compiler_error(
-                    "The table " ~ target_relation ~ " has the columns " ~ loaded.column_names | join(', ') ~ ", its seed "
-                    ~ rows.column_names | join(', ') ~ ": run dbt build --full-refresh --select " ~ model.name ~ "+ without a window."
+                    "The table " ~ target_relation ~ " has the columns " ~ loaded.column_names | join(', ')
+                    ~ ", its seed " ~ rows.column_names | join(', ') ~ ": run dbt build --full-refresh --select "
+                    ~ model.name ~ "+ without a window."
                 ) }}
             {% endif %}
             {% do adapter.drop_relation(existing) %}

@@ -20,7 +20,9 @@
     {%- set mark = 'dbt: ' ~ local_md5(sql ~ documentation | join('\n')) -%}
 
     {%- if existing is not none and not existing.is_view -%}
-        {{ exceptions.raise_compiler_error(existing ~ " is a " ~ existing.type ~ ", but this model makes a view: drop it first.") }}
+        {{ exceptions.raise_compiler_error(
+            existing ~ " is a " ~ existing.type ~ ", but this model makes a view: drop it first."
+        ) }}
     {%- endif -%}
 
     {{ run_hooks(pre_hooks, inside_transaction=False) }}
@@ -33,7 +35,11 @@
     {% else %}
         {% call statement('main') -%}
             {% if config.get('contract').enforced %}{{ get_assert_columns_equivalent(sql) }}{% endif %}
-            {{ replace_view(target_relation, sql) if existing is not none else 'create view ' ~ target_relation ~ ' as (' ~ sql ~ ')' }}
+            {% if existing is not none -%}
+            {{ replace_view(target_relation, sql) }}
+            {%- else -%}
+            create view {{ target_relation }} as ({{ sql }})
+            {%- endif %}
         {%- endcall %}
         {% do persist_docs(target_relation, model) %}
         {% do run_query(alter_relation_comment(target_relation, model.description ~ '\n' ~ mark)) %}

@@ -1,4 +1,7 @@
-{# Why a row of raw_trips does not count as a trip: reason -> condition. fct_trips, rejected_trips and trip_quality all follow this list. #}
+{#
+    Why a row of raw_trips does not count as a trip: reason -> condition. fct_trips, rejected_trips and trip_quality follow
+    this list.
+#}
 {% macro rejection_rules() -%}
     {%- set amounts -%}
         fare_amount, extra, mta_tax, tip_amount, tolls_amount, ehail_fee, improvement_surcharge, total_amount,

@@ -1,7 +1,9 @@
 {{ config(
     severity='error',
     meta={
-        'description': 'In every month of the window daily_zone_activity holds the trips and the money of fct_trips, to the cent.',
+        'description':
+            'In every month of the window daily_zone_activity holds the trips and the money of fct_trips, to the '
+            ~ 'cent.',
         'dagster': {'ref': {'name': 'daily_zone_activity_by_file'}},
     },
 ) }}

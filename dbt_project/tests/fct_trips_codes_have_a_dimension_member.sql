@@ -17,12 +17,12 @@ with codes as (
     )
 )
 
-select *
+select codes.*
 from codes
 where
-    vendor_id not in (select vendor_id from {{ ref('dim_vendors') }})
-    or rate_code_id not in (select rate_code_id from {{ ref('dim_rate_codes') }})
-    or payment_type_id not in (select payment_type_id from {{ ref('dim_payment_types') }})
-    or trip_type_id not in (select trip_type_id from {{ ref('dim_trip_types') }})
-    or pickup_zone_id not in (select zone_id from {{ ref('dim_zones') }})
-    or dropoff_zone_id not in (select zone_id from {{ ref('dim_zones') }})
+    codes.vendor_id not in (select dim_vendors.vendor_id from {{ ref('dim_vendors') }})
+    or codes.rate_code_id not in (select dim_rate_codes.rate_code_id from {{ ref('dim_rate_codes') }})
+    or codes.payment_type_id not in (select dim_payment_types.payment_type_id from {{ ref('dim_payment_types') }})
+    or codes.trip_type_id not in (select dim_trip_types.trip_type_id from {{ ref('dim_trip_types') }})
+    or codes.pickup_zone_id not in (select dim_zones.zone_id from {{ ref('dim_zones') }})
+    or codes.dropoff_zone_id not in (select dim_zones.zone_id from {{ ref('dim_zones') }})

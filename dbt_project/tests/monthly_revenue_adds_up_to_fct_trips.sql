@@ -2,8 +2,8 @@
     severity='error',
     meta={
         'description':
-            'In every month of the window monthly_revenue holds the trips and the money of fct_trips, to the cent,'
-            ~ ' and the same fares, tips and tolls as daily_zone_activity.',
+            'In every month of the window monthly_revenue holds the trips and the money of fct_trips, to the '
+            ~ 'cent, and the same fares, tips and tolls as daily_zone_activity.',
         'dagster': {'ref': {'name': 'monthly_revenue_by_file'}},
     },
 ) }}

@@ -2,7 +2,8 @@
     severity='error',
     meta={
         'description':
-            'In every month of the window total_amount of raw_trips is that of fct_trips and of rejected_trips together, to the cent.',
+            'In every month of the window total_amount of raw_trips is that of fct_trips and of rejected_trips '
+            ~ 'together, to the cent.',
         'dagster': {'ref': {'name': 'fct_trips'}},
     },
 ) }}

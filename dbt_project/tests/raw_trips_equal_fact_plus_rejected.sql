@@ -1,7 +1,9 @@
 {{ config(
     severity='error',
     meta={
-        'description': 'In every month of the window the rows of raw_trips are those of fct_trips and of rejected_trips together.',
+        'description':
+            'In every month of the window the rows of raw_trips are those of fct_trips and of rejected_trips '
+            ~ 'together.',
         'dagster': {'ref': {'name': 'fct_trips'}},
     },
 ) }}

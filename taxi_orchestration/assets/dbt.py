@@ -66,13 +66,17 @@ def build_dbt_assets(manifest: Mapping[str, Any], artifacts: Path) -> list[Asset
         dagster_dbt_translator=translator,
         pool=DBT_POOL,
     )
-    def dbt_models(context: AssetExecutionContext, settings: ResourceParam[Settings], progress: ResourceParam[Progress]) -> Iterator[Any]:
+    def dbt_models(
+        context: AssetExecutionContext, settings: ResourceParam[Settings], progress: ResourceParam[Progress]
+    ) -> Iterator[Any]:
         keys = context.partition_key_range
         window = Window(month_of(keys.start), next_month(month_of(keys.end)))
         yield from run_dbt(context, settings, progress, manifest, translator, artifacts, window)
 
     @dbt_assets(manifest=manifest, select=SEEDS, name="dbt_seeds", dagster_dbt_translator=translator, pool=DBT_POOL)
-    def dbt_seeds(context: AssetExecutionContext, settings: ResourceParam[Settings], progress: ResourceParam[Progress]) -> Iterator[Any]:
+    def dbt_seeds(
+        context: AssetExecutionContext, settings: ResourceParam[Settings], progress: ResourceParam[Progress]
+    ) -> Iterator[Any]:
         yield from run_dbt(context, settings, progress, manifest, translator, artifacts, None)
 
     return [dbt_seeds, dbt_models]
@@ -108,7 +112,7 @@ def run_dbt(
         for event in DbtCoreCliEventMessage(raw_event, {}).to_default_asset_events(manifest, translator, context):
             match event:
                 # Seeds that were missing are made on the way; only the step of the seeds records them.
-                case Output() if event.output_name in context.selected_output_names:
+                case Output() if event.output_name in context.op_execution_context.selected_output_names:
                     yield event.with_metadata({**event.metadata, **lineage.metadata_of(raw_event)})
                 case AssetCheckResult(passed=False):
                     yield _with_failing_rows(event, raw_event, outcome, target)

@@ -92,25 +92,36 @@ def raw_trips(
 ) -> Iterator[MaterializeResult]:
     """Load the months of the run; each that can be loaded is, whatever becomes of the others."""
     months = sorted((month_of(key) for key in context.partition_keys), reverse=config.newest_first)
+    loads: list[MonthLoad] = []
     failures: dict[date, Exception] = {}
     with open_loader(settings) as loader:
         if context.retry_number:
             files = loaded_files(loader.target, loader.schema)
-            months = [m for m in months if m not in files or files[m].dagster_run_id != context.run_id]
-        for month, outcome in loader.load_months(months, config.months_at_once, context.run_id, progress):
+            months = [m for m in months if m not in files or files[m].dagster_run_id != context.run.run_id]
+        for month, outcome in loader.load_months(months, config.months_at_once, context.run.run_id, progress):
             if isinstance(outcome, Exception):
                 failures[month] = outcome
                 context.log.error(str(outcome))
-            elif context.has_partition_key:
-                yield MaterializeResult(
-                    asset_key=RAW_TRIPS,
-                    metadata=month_metadata(outcome),
-                    data_version=DataVersion(outcome.file.rows_sha256 or ""),
-                )
             else:
-                context.log_event(month_materialization(outcome))
+                loads.append(outcome)
+                if not context.has_partition_key:
+                    context.log_event(month_materialization(outcome))
     if failures:
         raise failure_of(failures)
+    if context.has_partition_key:
+        (load,) = loads
+        yield MaterializeResult(RAW_TRIPS, metadata=month_metadata(load), data_version=data_version(load))
+    elif context.run.asset_selection != {RAW_TRIPS}:
+        # Steps after this one run only if there is an output; but that records one data version for all months, so the
+        # records of each follow it and count.
+        yield MaterializeResult(RAW_TRIPS)
+        for load in loads:
+            context.log_event(month_materialization(load))
+
+
+def data_version(load: MonthLoad) -> DataVersion:
+    """The sha256 of the month's rows: another file with the same rows is no other data."""
+    return DataVersion(load.file.rows_sha256 or "")
 
 
 def month_materialization(load: MonthLoad) -> AssetMaterialization:
@@ -120,7 +131,7 @@ def month_materialization(load: MonthLoad) -> AssetMaterialization:
         partition=key_of(load.file.source_month),
         metadata=month_metadata(load),
         tags={
-            "dagster/data_version": load.file.rows_sha256 or "",
+            "dagster/data_version": data_version(load).value,
             "dagster/data_version_is_user_provided": "true",
             "dagster/code_version": raw_trips_spec.code_version or "",
         },

@@ -42,6 +42,7 @@ PARQUET_MAGIC = b"PAR1"
 USER_AGENT = "taxi-orchestration (pipeline for NYC TLC trip records)"
 
 _CHECK = "Check TLC_BASE_URL."
+_LATE = "The TLC publishes a month about two months late: try again later, or ask for an earlier month."
 _REDIRECTS = {301, 302, 303, 307, 308}
 _NOT_THERE = {403, 404}
 _TRY_LATER = {408, 425, 429}
@@ -117,11 +118,12 @@ class _Session(requests.Session):
 
 @dataclass(frozen=True)
 class _Task:
-    """A request in the words of its error messages, its URL and the time by which it must be over."""
+    """A request in the words of its messages, its URL, when it must be over, and advice where nothing is there."""
 
     doing: str
     url: str
     deadline: float
+    if_missing: str
 
     def says(self, found: str) -> str:
         return f"{self.doing} ({self.url}): {found}"
@@ -186,7 +188,7 @@ class TlcClient:
             return Publication(task.url, published=False)
 
     def download(self, month: date, directory: Path, on_progress: OnProgress | None = None) -> Download:
-        """Download a month's file into `directory`, whole and of parquet's outer shape, or raise and leave nothing."""
+        """Download a month's file into an existing directory, whole and with parquet's magic, or leave nothing."""
         task = self._task(f"Downloading green taxi {month:%Y-%m}", month_url(self.base_url, month))
 
         def check_end(path: Path) -> None:
@@ -203,11 +205,11 @@ class TlcClient:
 
     def download_zones(self, directory: Path) -> Download:
         """Download the table of taxi zones into `directory`, or raise and leave nothing."""
-        task = self._task("Downloading the taxi zones", zones_url(self.base_url))
+        task = self._task("Downloading the taxi zones", zones_url(self.base_url), _CHECK)
         return self._download(task, directory, "taxi_zone_lookup.", MAX_ZONES_BYTES, b'"LocationID"')
 
-    def _task(self, doing: str, url: str) -> _Task:
-        return _Task(doing, url, time.monotonic() + self.total_timeout)
+    def _task(self, doing: str, url: str, if_missing: str = _LATE) -> _Task:
+        return _Task(doing, url, time.monotonic() + self.total_timeout, if_missing)
 
     def _retry(self, task: _Task, attempt: Callable[[], T]) -> T:
         """The result of the first attempt that does not fail in a way that a retry can help."""
@@ -278,8 +280,7 @@ class TlcClient:
         """Raise what a status other than 200 means."""
         status = f"the host answered {response.status_code} {response.reason}".rstrip()
         if response.status_code in _NOT_THERE:
-            hint = "The TLC publishes a month about two months late: try again later, or ask for an earlier month"
-            raise NotPublishedError(task.says(f"{status}: the file is not there. {hint}."))
+            raise NotPublishedError(task.says(f"{status}: the file is not there. {task.if_missing}"))
         if response.status_code in _TRY_LATER or response.status_code >= 500:
             raise TransientTlcError(task.says(f"{status}."), retry_after=_retry_after(response))
         raise PermanentTlcError(task.says(f"{status}, which no file of the TLC's does. {_CHECK}"))

@@ -93,7 +93,8 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         "RatecodeID",
         "code",
-        "Final rate code: 1 standard, 2 JFK, 3 Newark, 4 Nassau or Westchester, 5 negotiated, 6 group ride, 99 unknown.",
+        "Final rate code: 1 standard, 2 JFK, 3 Newark, 4 Nassau or Westchester, 5 negotiated, "
+        "6 group ride, 99 unknown.",
         required=False,
     ),
     Column("PULocationID", "id", "TLC taxi zone in which the meter was engaged."),

@@ -74,12 +74,6 @@ class _Step:
     source: str | None = None
     convert: Convert | None = None
 
-    def array(self, batch: pa.RecordBatch) -> pa.Array:
-        if self.source is None:
-            return pa.nulls(batch.num_rows, self.target.type)
-        array = batch.column(self.source)
-        return self.convert(array) if self.convert else array
-
 
 class MonthFile:
     """A month's file, its footer read and its columns matched to the contract. Close it, or use it in a `with`.
@@ -203,11 +197,14 @@ class MonthFile:
 
     def _converted(self, step: _Step, batch: pa.RecordBatch, read: int) -> pa.Array:
         """A column of a batch in its target type. `read` is the number of rows before the batch."""
+        if step.source is None:
+            return pa.nulls(batch.num_rows, step.target.type)
+        array = batch.column(step.source)
+        if step.convert is None:
+            return array
         try:
-            return step.array(batch)
+            return step.convert(array)
         except pa.ArrowException as error:
-            assert step.source is not None and step.convert is not None
-            array = batch.column(step.source)
             index = _first_failure(step.convert, array)
             place = f"column {step.source}, row {read + index + 1:,}: {_shown(array[index])}"
             found = f"{place} would be lost as {step.target.type} ({str(error)[:120]})"

@@ -218,6 +218,18 @@ def existing_tables(target: PostgresTarget, schema: str, names: Sequence[str]) -
         return {name for (name,) in rows}
 
 
+def empty_tables(target: PostgresTarget, schema: str, names: Sequence[str]) -> set[str]:
+    """Which of these tables are not there, or have no row."""
+    there = existing_tables(target, schema, names)
+    empty = set(names) - there
+    with explained(f"Looking into schema {schema}", target), connect(target) as connection:
+        for name in there:
+            table = sql.Identifier(schema, name)
+            if not connection.execute(sql.SQL("select 1 from {} limit 1").format(table)).fetchone():
+                empty.add(name)
+    return empty
+
+
 def rows_of(target: PostgresTarget, query: str, limit: int) -> list[dict[str, Any]]:
     """At most `limit` rows of a query that dbt compiled."""
     with explained("Reading the rows that a test found", target), connect(target) as connection:

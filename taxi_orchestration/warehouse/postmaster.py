@@ -186,8 +186,8 @@ def _serves(pid: int, data: Path) -> bool:
                 return True
         case _:
             return False
-    # The server of a home that was moved while it ran: a server works in its data directory, wherever that goes. Asked as
-    # its own account, because root without CAP_SYS_PTRACE, as in a container, may not look.
+    # The server of a home that was moved while it ran: a server works in its data directory, wherever that goes. Asked
+    # as its own account, because root without CAP_SYS_PTRACE, as in a container, may not look.
     return binaries.run(["test", f"/proc/{pid}/cwd", "-ef", data], binaries.account_for(data)).returncode == 0
 
 

@@ -1,7 +1,6 @@
 """The TLC's download host: every way in which it can answer, over real HTTP on loopback."""
 
 import hashlib
-import shutil
 import ssl
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from taxi_orchestration.tlc.client import Publication, TlcClient, check_base_url, month_url, zones_url
 from taxi_orchestration.tlc.errors import (
@@ -23,7 +23,7 @@ from taxi_orchestration.tlc.errors import (
     TlcError,
     TransientTlcError,
 )
-from taxi_orchestration_tests.unit.tlc.host import (
+from taxi_orchestration_tests.http_host import (
     Host,
     drip,
     ok,
@@ -377,7 +377,8 @@ def test_headers_that_make_no_sense_are_left_out(host: Host, headers: dict[str, 
 @pytest.mark.parametrize(
     "url",
     ["", "example.com", "ftp://example.com", "file:///tmp", "https://", "https://user:secret@example.com",
-     "https://example.com?x=1", "https://example.com#x", "http://[half", "http://example.com:99999", "http://exam ple.com",
+     "https://example.com?x=1", "https://example.com#x", "http://[half", "http://example.com:99999",
+     "http://exam ple.com",
      "http://example.com/\n"],
 )  # fmt: skip
 def test_a_base_url_that_is_not_a_plain_web_address_is_refused_without_being_repeated(url: str) -> None:
@@ -402,31 +403,26 @@ def test_what_is_not_a_month_of_green_taxi_has_no_url(month: date) -> None:
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A certificate for localhost that nobody trusts, and its key."""
-    if not shutil.which("openssl"):
-        pytest.skip("openssl is not installed")
-    directory = tmp_path_factory.mktemp("tls")
-    certificate, key = directory / "cert.pem", directory / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-out", certificate, "-keyout", key],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return certificate, key
+def authority() -> trustme.CA:
+    """A certificate authority that nobody trusts."""
+    return trustme.CA()
 
 
 @pytest.fixture
-def tls_host(certificate: tuple[Path, Path]) -> Iterator[Host]:
+def tls_host(authority: trustme.CA) -> Iterator[Host]:
+    """A host over TLS with a certificate of that authority for localhost."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
+    authority.issue_cert("localhost").configure_cert(context)
     with running_host(context) as running:
         yield running
 
 
 @pytest.fixture
-def trusted(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate[0]))
+def trusted(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trust in that authority after all."""
+    bundle = tmp_path_factory.mktemp("tls") / "ca.pem"
+    authority.cert_pem.write_to_path(str(bundle))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
 
 
 def test_a_certificate_that_nobody_trusts_is_a_permanent_failure(tls_host: Host, tmp_path: Path) -> None:
@@ -449,10 +445,8 @@ def test_a_redirect_from_https_to_http_is_not_followed(tls_host: Host, host: Hos
     assert host.times == []
 
 
-def test_a_redirect_from_http_to_https_is_followed(
-    tls_host: Host, host: Host, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    request.getfixturevalue("trusted")
+@pytest.mark.usefixtures("trusted")
+def test_a_redirect_from_http_to_https_is_followed(tls_host: Host, host: Host, tmp_path: Path) -> None:
     host.on(PATH, redirect(tls_host.url + PATH, 301))
     tls_host.on(PATH, ok(BODY))
     with client_of(host).download(MONTH, tmp_path) as download:

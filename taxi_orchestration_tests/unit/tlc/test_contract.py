@@ -5,7 +5,9 @@ from datetime import date
 import pyarrow as pa
 import pytest
 
-from taxi_orchestration.tlc.contract import ARROW_SCHEMA, COLUMNS, columns_of, era_of, postgres_type_for
+from taxi_orchestration.tlc.contract import ARROW_SCHEMA, COLUMNS, Era, columns_of, era_of, postgres_type_for
+
+ERAS: tuple[Era, ...] = ("A", "B", "C")
 
 
 def test_a_green_trip_has_21_columns_whose_names_need_no_quotes() -> None:
@@ -30,7 +32,7 @@ def test_every_column_says_what_it_means() -> None:
         (date(2030, 1, 1), "C"),
     ],
 )
-def test_an_era_lasts_until_the_next_one_begins(month: date, era: str) -> None:
+def test_an_era_lasts_until_the_next_one_begins(month: date, era: Era) -> None:
     assert era_of(month) == era
 
 
@@ -40,13 +42,13 @@ def test_there_is_no_era_before_green_taxi_begins() -> None:
 
 
 def test_the_congestion_relief_fee_came_with_era_c() -> None:
-    assert [len(columns_of(era)) for era in ("A", "B", "C")] == [20, 20, 21]
+    assert [len(columns_of(era)) for era in ERAS] == [20, 20, 21]
     assert columns_of("C")[-1].name == "cbd_congestion_fee"
 
 
 def test_the_types_of_the_eras_are_those_of_the_files_they_were_measured_on() -> None:
     rate = next(column for column in COLUMNS if column.name == "ratecodeid")
-    assert [rate.type_in_files(era) for era in ("A", "B", "C")] == [pa.float64(), pa.int64(), pa.int64()]
+    assert [rate.type_in_files(era) for era in ERAS] == [pa.float64(), pa.int64(), pa.int64()]
     assert (rate.arrow_type, rate.postgres_type) == (pa.int32(), "integer")
 
 

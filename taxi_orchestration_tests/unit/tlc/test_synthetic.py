@@ -7,18 +7,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from taxi_orchestration.tlc.contract import columns_of
+from taxi_orchestration.tlc.contract import Era, columns_of
 from taxi_orchestration.tlc.synthetic import month_table, write_month, write_zones
 
-MONTHS = {"A": date(2022, 1, 1), "B": date(2024, 1, 1), "C": date(2025, 1, 1)}
+MONTHS: dict[Era, date] = {"A": date(2022, 1, 1), "B": date(2024, 1, 1), "C": date(2025, 1, 1)}
 
 
 @pytest.mark.parametrize("era", ["A", "B", "C"])
-def test_a_made_month_has_the_columns_and_types_of_its_era(tmp_path: Path, era: str) -> None:
+def test_a_made_month_has_the_columns_and_types_of_its_era(tmp_path: Path, era: Era) -> None:
     write_month(tmp_path / "month.parquet", MONTHS[era], 1000)
     schema = pq.read_schema(tmp_path / "month.parquet")
-    assert schema.names == [column.source_name for column in columns_of(era)]  # type: ignore[arg-type]
-    assert schema.types == [column.type_in_files(era) for column in columns_of(era)]  # type: ignore[arg-type]
+    assert schema.names == [column.source_name for column in columns_of(era)]
+    assert schema.types == [column.type_in_files(era) for column in columns_of(era)]
 
 
 def test_the_same_arguments_give_the_same_bytes_and_another_seed_gives_others(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_what_write_month_says_of_a_month_is_true_of_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("era", ["A", "B", "C"])
-def test_a_made_month_has_the_oddities_of_real_ones(era: str) -> None:
+def test_a_made_month_has_the_oddities_of_real_ones(era: Era) -> None:
     table = month_table(MONTHS[era], 60_000)
     pickups = table["lpep_pickup_datetime"]
     assert {2008, 2009} < set(pc.year(pickups).to_pylist())

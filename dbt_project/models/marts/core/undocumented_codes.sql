@@ -30,15 +30,18 @@ trips as (
 codes as (
     select trips.source_month, recorded.code_kind, recorded.code, count(distinct trips.source_row) as trips
     from trips
-    cross join lateral (
-        values
-        ('vendor', trips.vendor_id),
-        ('rate_code', trips.rate_code_id),
-        ('payment_type', trips.payment_type_id),
-        ('trip_type', trips.trip_type_id),
-        ('zone', trips.pickup_zone_id),
-        ('zone', trips.dropoff_zone_id)
-    ) as recorded (code_kind, code)
+    cross join
+        unnest(
+            array['vendor', 'rate_code', 'payment_type', 'trip_type', 'zone', 'zone'],
+            array[
+                trips.vendor_id,
+                trips.rate_code_id,
+                trips.payment_type_id,
+                trips.trip_type_id,
+                trips.pickup_zone_id,
+                trips.dropoff_zone_id
+            ]
+        ) as recorded (code_kind, code)
     where recorded.code is not null
     group by trips.source_month, recorded.code_kind, recorded.code
 ),

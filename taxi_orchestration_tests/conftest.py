@@ -1,0 +1,147 @@
+"""What the tests share: one embedded PostgreSQL, a schema and a Dagster storage of each test's own, a host of made months."""
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import psycopg
+import pytest
+from dagster import DagsterInstance, Definitions
+from psycopg import sql
+
+from taxi_orchestration.backfill import open_instance
+from taxi_orchestration.definitions import build_definitions
+from taxi_orchestration.instance_storage import DRIVER
+from taxi_orchestration.loading import Loader, open_loader
+from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings, load_settings
+from taxi_orchestration.warehouse.server import STORAGE_DATABASE, WAREHOUSE_DATABASE, ensure_running, stop
+from taxi_orchestration_tests.tlc_host import TlcHost, running_tlc_host
+
+HOME = "TAXI_TEST_HOME"
+OUTER_VARIABLES = ("PG_", "TAXI_", "DAGSTER_", "TLC_", "DBT_")
+
+JANUARY, FEBRUARY, MARCH = date(2024, 1, 1), date(2024, 2, 1), date(2024, 3, 1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One home for all workers of the session: eight processes at once still end with one server."""
+    if not hasattr(config, "workerinput"):
+        for name in [name for name in os.environ if name.startswith(OUTER_VARIABLES)]:
+            del os.environ[name]
+        os.environ[HOME] = tempfile.mkdtemp(prefix="taxi-tests-")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Leave nothing running and nothing behind."""
+    if not hasattr(session.config, "workerinput"):
+        home = Path(os.environ[HOME])
+        stop(home, "immediate")
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def home() -> Path:
+    """TAXI_HOME of the session."""
+    return Path(os.environ[HOME])
+
+
+@pytest.fixture(scope="session")
+def server(home: Path) -> PostgresTarget:
+    """The warehouse database of the session's embedded PostgreSQL."""
+    return ensure_running(home).target(WAREHOUSE_DATABASE)
+
+
+@pytest.fixture
+def tlc(tmp_path: Path) -> Iterator[TlcHost]:
+    """A download host with the zone table; the test publishes the months."""
+    with running_tlc_host(tmp_path) as host:
+        yield host
+
+
+@pytest.fixture
+def environment(
+    monkeypatch: pytest.MonkeyPatch, home: Path, server: PostgresTarget, tlc: TlcHost, worker_id: str
+) -> dict[str, str]:
+    """The environment of a user with an empty schema of their own; also that of the programs a test starts.
+
+    The schema has the same name in every test of a worker, so that the dbt project is parsed once.
+    """
+    variables = {"TAXI_HOME": str(home), "TLC_BASE_URL": tlc.url, "PG_SCHEMA": f"test_{worker_id}"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with psycopg.connect(server.url()) as connection:
+        connection.execute(sql.SQL("drop schema if exists {} cascade").format(sql.Identifier(variables["PG_SCHEMA"])))
+    return variables
+
+
+@pytest.fixture
+def settings(environment: dict[str, str]) -> Settings:
+    """The settings of `environment`."""
+    return load_settings()
+
+
+@pytest.fixture
+def target(settings: Settings, server: PostgresTarget) -> PostgresTarget:
+    """The warehouse of `settings`."""
+    return server
+
+
+@pytest.fixture
+def loader(settings: Settings) -> Iterator[Loader]:
+    """Loads months into the test's schema."""
+    with open_loader(settings) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def storage_template(server: PostgresTarget, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A database with Dagster's tables in it: copying it takes a tenth of a second, making them two."""
+    name = f"template_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGSTER_POSTGRES_URL", server.with_dbname(name).url(DRIVER))
+        with open_instance() as instance:
+            instance.get_runs(limit=1)
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        # Dagster keeps its connections for a while, and a database in use cannot be copied.
+        connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [name])
+    return name
+
+
+@pytest.fixture
+def instance(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, server: PostgresTarget, storage_template: str
+) -> Iterator[DagsterInstance]:
+    """A real Dagster instance, as dagster.yaml has it, with a history of its own; programs that a test starts use it too."""
+    name = f"storage_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("create database {} template {}").format(sql.Identifier(name), sql.Identifier(storage_template))
+        )
+    url = server.with_dbname(name).url(DRIVER)
+    monkeypatch.setenv("DAGSTER_POSTGRES_URL", url)
+    environment["DAGSTER_POSTGRES_URL"] = url
+    with open_instance() as opened:
+        yield opened
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def definitions(settings: Settings) -> Definitions:
+    """The project's definitions for the test's environment."""
+    return build_definitions(settings)
+
+
+@pytest.fixture(scope="session")
+def real_months() -> Path:
+    """The directory of the TLC's real files, beside the checkout."""
+    directory = PROJECT_DIRECTORY.parent / "shared" / "tlc"
+    if not directory.is_dir():
+        pytest.skip(f"the TLC's real months are not in {directory}")
+    return directory

@@ -1,0 +1,623 @@
+"""A month's file: what is taken, what is refused, and in which words."""
+
+import random
+import subprocess
+import sys
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from taxi_orchestration.tlc.contract import ARROW_SCHEMA, Era
+from taxi_orchestration.tlc.errors import BadFileError
+from taxi_orchestration.tlc.parquet import MAX_COLUMNS, MAX_TEXT_BYTES, MonthFile
+from taxi_orchestration.tlc.synthetic import file_schema, month_table, write_month
+
+MONTHS: dict[Era, date] = {"A": date(2022, 1, 1), "B": date(2024, 1, 1), "C": date(2025, 1, 1)}
+MONTH = MONTHS["B"]
+URL = "https://host.example/trip-data/green_tripdata_2024-01.parquet"
+ROWS = 300
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "month.parquet"
+
+
+@pytest.fixture
+def table() -> pa.Table:
+    """A good month of era B, for a test to spoil."""
+    return month_table(MONTH, ROWS)
+
+
+def read(path: Path, month: date = MONTH, *, batch_rows: int = 128, **options: Any) -> tuple[MonthFile, pa.Table]:
+    """The file and all of its rows."""
+    with MonthFile.open(path, month, URL, **options) as file:
+        rows = pa.Table.from_batches(file.batches(batch_rows), file.schema)
+    return file, rows
+
+
+def refused(path: Path, month: date = MONTH, **options: Any) -> str:
+    """The message with which a file is refused; it names month and URL."""
+    with pytest.raises(BadFileError) as raised:
+        read(path, month, **options)
+    message = str(raised.value)
+    assert f"{month:%Y-%m}" in message
+    assert URL in message
+    assert "Nothing was loaded." in message
+    return message
+
+
+def replaced(table: pa.Table, name: str, values: Any, new_name: str | None = None) -> pa.Table:
+    """The table with a column's values, and perhaps its name, replaced."""
+    return table.set_column(table.column_names.index(name), new_name or name, values)
+
+
+def with_value(table: pa.Table, name: str, row: int, value: Any, kind: pa.DataType) -> pa.Table:
+    """The table with a column in another type and one value of it (rows count from 1) replaced."""
+    values = table[name].to_pylist()
+    values[row - 1] = value
+    return replaced(table, name, pa.array(values, kind))
+
+
+# What is taken
+
+
+@pytest.mark.parametrize("era", ["A", "B", "C"])
+def test_a_month_of_every_era_arrives_in_the_contract_without_drift(path: Path, era: Era) -> None:
+    made = write_month(path, MONTHS[era], 5000)
+    file, rows = read(path, MONTHS[era])
+    assert rows.schema.equals(ARROW_SCHEMA)
+    assert (file.era, file.rows, file.new_columns) == (era, 5000, {})
+    assert not file.drift
+    assert file.pickups_outside == made.pickups_outside
+    assert round(pc.sum(rows["total_amount"]).as_py() * 100) == made.total_cents
+    assert (rows["cbd_congestion_fee"].null_count == 5000) == (era != "C")
+
+
+@pytest.mark.parametrize("era", ["A", "B", "C"])
+def test_every_value_arrives_as_it_was(path: Path, era: Era) -> None:
+    write_month(path, MONTHS[era], ROWS)
+    _, rows = read(path, MONTHS[era])
+    source = pq.read_table(path)
+    for name in source.column_names:
+        assert rows[name.lower()].to_pylist() == source[name].to_pylist()
+
+
+def test_a_resaved_month_arrives_with_the_same_rows_and_its_drift_in_words(path: Path, tmp_path: Path) -> None:
+    write_month(path, MONTH, ROWS)
+    write_month(tmp_path / "again.parquet", MONTH, ROWS, resaved=True)
+    file, rows = read(tmp_path / "again.parquet")
+    assert rows.equals(read(path)[1])
+    assert file.drift.to_dict()["other_types"] == {
+        "store_and_fwd_flag": "string, not large_string",
+        **dict.fromkeys(("ratecodeid", "passenger_count", "payment_type", "trip_type"), "double, not int64"),
+    }
+
+
+@pytest.mark.parametrize("batch_rows", [1, 7, 100, 1000])
+def test_the_rows_and_their_order_do_not_depend_on_batches_or_row_groups(
+    path: Path, tmp_path: Path, batch_rows: int
+) -> None:
+    write_month(path, MONTH, ROWS)
+    write_month(tmp_path / "groups.parquet", MONTH, ROWS, row_group_rows=33)
+    assert read(tmp_path / "groups.parquet", batch_rows=batch_rows)[1].equals(read(path)[1])
+
+
+def test_a_file_says_which_columns_and_types_it_has(path: Path) -> None:
+    write_month(path, MONTH, ROWS)
+    file, _ = read(path)
+    assert list(file.columns) == file_schema("B").names
+    assert (file.columns["VendorID"], file.columns["store_and_fwd_flag"]) == ("int32", "large_string")
+
+
+def test_columns_are_matched_by_name_whatever_their_order_and_case(path: Path, table: pa.Table) -> None:
+    pq.write_table(table, path)
+    expected = read(path)[1]
+    shuffled = table.select(table.column_names[::-1])
+    pq.write_table(shuffled.rename_columns([name.upper() for name in shuffled.column_names]), path)
+    file, rows = read(path)
+    assert rows.equals(expected)
+    assert not file.drift
+
+
+def test_an_optional_column_that_is_missing_is_null_and_reported(path: Path, table: pa.Table) -> None:
+    pq.write_table(table.drop_columns(["trip_type", "ehail_fee"]), path)
+    file, rows = read(path)
+    assert rows["trip_type"].null_count == ROWS
+    assert file.drift.missing_columns == {"ehail_fee": "null in all rows", "trip_type": "null in all rows"}
+
+
+@pytest.mark.parametrize(
+    ("values", "words", "postgres", "arrived"),
+    [
+        (pa.array([7] * ROWS, pa.int16()), "int16, added as bigint", "bigint", 7),
+        (pa.array([0.75] * ROWS, pa.float32()), "float, added as double precision", "double precision", 0.75),
+        (pa.array([True] * ROWS), "bool, added as boolean", "boolean", True),
+        (pa.array(["new"] * ROWS), "string, added as text", "text", "new"),
+        (pa.array([date(2024, 1, 2)] * ROWS), "date32[day], added as date", "date", date(2024, 1, 2)),
+        (
+            pa.array([datetime(2024, 1, 2)] * ROWS, pa.timestamp("ms")),
+            "timestamp[ms], added as timestamp",
+            "timestamp",
+            datetime(2024, 1, 2),
+        ),
+        (
+            pa.array([Decimal("0.75")] * ROWS, pa.decimal128(9, 2)),
+            "decimal128(9, 2), added as double precision",
+            "double precision",
+            0.75,
+        ),
+    ],
+)
+def test_a_column_that_is_added_arrives_after_the_known_ones_and_is_reported(
+    path: Path, table: pa.Table, values: pa.Array, words: str, postgres: str, arrived: Any
+) -> None:
+    pq.write_table(table.append_column("New_Fee", values), path)
+    file, rows = read(path)
+    assert rows.column_names == [*ARROW_SCHEMA.names, "new_fee"]
+    assert rows["new_fee"].to_pylist() == [arrived] * ROWS
+    assert file.new_columns == {"new_fee": postgres}
+    assert file.drift.new_columns == {"new_fee": words}
+
+
+def test_an_added_column_of_nothing_but_nulls_is_reported_and_left_out(path: Path, table: pa.Table) -> None:
+    pq.write_table(table.append_column("new_fee", pa.nulls(ROWS)), path)
+    file, rows = read(path)
+    assert rows.column_names == ARROW_SCHEMA.names
+    assert (file.new_columns, list(file.drift.new_columns)) == ({}, ["new_fee"])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("VendorID", pa.int8()),
+        ("VendorID", pa.uint64()),
+        ("VendorID", pa.float32()),
+        ("payment_type", pa.decimal128(5, 2)),
+        ("trip_distance", pa.float32()),
+        ("store_and_fwd_flag", pa.binary()),
+        ("store_and_fwd_flag", pa.dictionary(pa.int32(), pa.string())),
+        ("lpep_pickup_datetime", pa.timestamp("ms")),
+        ("lpep_pickup_datetime", pa.timestamp("ns")),
+    ],
+)
+def test_another_type_without_loss_is_taken_and_reported(
+    path: Path, table: pa.Table, name: str, kind: pa.DataType
+) -> None:
+    if name == "trip_distance":
+        table = replaced(table, name, pa.array([0.5] * ROWS))
+    pq.write_table(replaced(table, name, pa.array(table[name].to_pylist(), kind)), path)
+    file, rows = read(path)
+    assert rows[name.lower()].to_pylist() == table[name].to_pylist()
+    assert list(file.drift.other_types) == [name.lower()]
+
+
+def test_whole_numbers_are_taken_for_amounts(path: Path, table: pa.Table) -> None:
+    pq.write_table(replaced(table, "fare_amount", pa.array(range(ROWS), pa.int64())), path)
+    assert read(path)[1]["fare_amount"].to_pylist() == list(map(float, range(ROWS)))
+
+
+def test_decimals_arrive_as_the_nearest_doubles(path: Path, table: pa.Table) -> None:
+    cents = [Decimal(i * 7919 % 100_000_007) / 100 for i in range(ROWS)]
+    pq.write_table(replaced(table, "fare_amount", pa.array(cents, pa.decimal128(15, 2))), path)
+    assert read(path)[1]["fare_amount"].to_pylist() == [float(value) for value in cents]
+
+
+def test_nulls_everywhere_but_in_the_pickups_are_kept(path: Path, table: pa.Table) -> None:
+    for name in table.column_names:
+        if name != "lpep_pickup_datetime":
+            table = replaced(table, name, pa.nulls(ROWS, table[name].type))
+    pq.write_table(table, path)
+    _, rows = read(path)
+    assert rows["vendorid"].null_count == rows["store_and_fwd_flag"].null_count == ROWS
+
+
+def test_nan_in_an_amount_is_kept_and_is_not_null(path: Path, table: pa.Table) -> None:
+    pq.write_table(with_value(table, "tip_amount", 3, float("nan"), pa.float64()), path)
+    tips = read(path)[1]["tip_amount"]
+    assert pc.is_nan(tips[2]).as_py()
+    assert tips.null_count == 0
+
+
+def test_bad_text_that_no_row_uses_is_no_reason_to_refuse(path: Path, table: pa.Table) -> None:
+    flags = pa.DictionaryArray.from_arrays(pa.array([0] * ROWS, pa.int32()), pa.array(["N", "a\0b"]))
+    pq.write_table(replaced(table, "store_and_fwd_flag", flags), path)
+    assert set(read(path)[1]["store_and_fwd_flag"].to_pylist()) == {"N"}
+
+
+def test_the_pickups_outside_are_known_only_once_all_rows_have_been_read(path: Path) -> None:
+    write_month(path, MONTH, ROWS)
+    with MonthFile.open(path, MONTH, URL) as file:
+        batches = file.batches(100)
+        next(batches)
+        with pytest.raises(RuntimeError, match="once all batches have been read"):
+            _ = file.pickups_outside
+        list(batches)
+        assert file.pickups_outside == 4
+
+
+# Files that are none, or damaged
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"<html></html>", b"PAR1" + b"x" * 1000 + b"PAR1"])
+def test_a_file_that_is_not_parquet_is_refused(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    assert "cannot be read as parquet" in refused(path)
+
+
+def test_a_file_without_its_footer_is_refused(path: Path) -> None:
+    write_month(path, MONTH, ROWS)
+    path.write_bytes(path.read_bytes()[:-500])
+    assert "footer is damaged" in refused(path)
+
+
+def test_a_file_with_a_damaged_footer_is_refused(path: Path) -> None:
+    write_month(path, MONTH, ROWS)
+    content = bytearray(path.read_bytes())
+    content[-2000:-1900] = b"\xff" * 100
+    path.write_bytes(content)
+    refused(path)
+
+
+def test_a_file_that_is_not_there_is_not_called_damaged(path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        MonthFile.open(path, MONTH, URL)
+
+
+def test_a_damaged_page_is_noticed_by_its_checksum_and_its_place_is_told(path: Path) -> None:
+    write_month(path, MONTH, 5000, row_group_rows=1000)
+    column = pq.read_metadata(path).row_group(3).column(8)
+    content = bytearray(path.read_bytes())
+    content[column.data_page_offset + column.total_compressed_size // 2] ^= 1
+    path.write_bytes(content)
+    assert "a page is damaged at or after row 3,001" in refused(path, batch_rows=500)
+
+
+def test_no_single_flipped_bit_in_the_pages_ever_changes_a_value(path: Path) -> None:
+    write_month(path, MONTH, 1000)
+    content = path.read_bytes()
+    expected = read(path)[1]
+    pages_end = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    place = random.Random(0)
+    noticed = 0
+    for _ in range(150):
+        damaged = bytearray(content)
+        damaged[place.randrange(4, pages_end)] ^= 1 << place.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            assert read(path)[1].equals(expected)
+        except BadFileError:
+            noticed += 1
+    assert noticed > 100
+
+
+def test_no_single_flipped_bit_in_the_footer_raises_anything_but_a_bad_file(path: Path) -> None:
+    write_month(path, MONTH, 100)
+    content = path.read_bytes()
+    footer_start = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    place = random.Random(0)
+    noticed = 0
+    for _ in range(300):
+        damaged = bytearray(content)
+        damaged[place.randrange(footer_start, len(content))] ^= 1 << place.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            read(path)
+        except BadFileError:
+            noticed += 1
+    assert noticed > 50
+
+
+def test_a_file_with_no_rows_is_refused(path: Path, table: pa.Table) -> None:
+    pq.write_table(table.slice(0, 0), path)
+    assert "it has no rows" in refused(path)
+
+
+def test_another_months_file_under_this_name_is_refused(path: Path) -> None:
+    write_month(path, date(2024, 2, 1), 50)
+    assert "not one of its 50 pickups lies in 2024-01: it is another month's file" in refused(path)
+
+
+def test_a_file_of_nothing_but_nulls_is_refused(path: Path, table: pa.Table) -> None:
+    pq.write_table(pa.table({name: pa.nulls(ROWS) for name in table.column_names}), path)
+    assert "not one of its 300 pickups" in refused(path)
+
+
+def test_fewer_rows_than_the_footer_promises_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_month(path, MONTH, ROWS)
+    decoded = MonthFile._decoded
+    monkeypatch.setattr(MonthFile, "_decoded", lambda self, rows: list(decoded(self, rows))[:-1])
+    assert "promises 300 rows, but there are 256" in refused(path)
+
+
+# Limits
+
+
+def test_rows_beyond_the_limit_are_refused_before_any_is_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_month(path, MONTH, ROWS)
+    monkeypatch.setattr(MonthFile, "batches", lambda *_: pytest.fail("rows were read"))
+    assert "it has 300 rows; the limit is 299" in refused(path, max_rows=299)
+
+
+def test_a_million_rows_packed_into_kilobytes_are_refused_by_their_number(path: Path, table: pa.Table) -> None:
+    bomb = pa.concat_tables([table.slice(0, 1)] * 1000).combine_chunks()
+    pq.write_table(pa.concat_tables([bomb] * 1000), path, compression="zstd")
+    assert path.stat().st_size < 200_000
+    assert "the limit is 500,000" in refused(path, max_rows=500_000)
+
+
+def test_columns_beyond_the_limit_are_refused(path: Path, table: pa.Table) -> None:
+    for i in range(MAX_COLUMNS):
+        table = table.append_column(f"c{i}", pa.nulls(ROWS, pa.int8()))
+    pq.write_table(table, path)
+    assert f"it has 120 columns; the limit is {MAX_COLUMNS}" in refused(path)
+
+
+def test_a_long_text_that_a_dictionary_repeats_is_refused_before_it_is_repeated(path: Path, table: pa.Table) -> None:
+    flags = pa.DictionaryArray.from_arrays(pa.array([0] * ROWS, pa.int32()), pa.array(["x" * 5_000_000]))
+    pq.write_table(replaced(table, "store_and_fwd_flag", flags), path)
+    before = pa.default_memory_pool().max_memory()
+    assert f"text of more than {MAX_TEXT_BYTES:,} bytes" in refused(path)
+    assert pa.default_memory_pool().max_memory() - before < 100_000_000
+
+
+# Columns
+
+
+@pytest.mark.parametrize("name", ["VendorID", "lpep_pickup_datetime", "PULocationID", "total_amount"])
+def test_a_required_column_that_is_missing_is_refused(path: Path, table: pa.Table, name: str) -> None:
+    pq.write_table(table.drop_columns([name]), path)
+    assert f"required columns are missing ({name})" in refused(path)
+
+
+def test_a_required_column_that_was_renamed_is_refused_and_the_new_name_shown(path: Path, table: pa.Table) -> None:
+    pq.write_table(replaced(table, "PULocationID", table["PULocationID"], "pickup_zone"), path)
+    message = refused(path)
+    assert "missing (PULocationID) and unknown ones are there (pickup_zone): renamed?" in message
+
+
+def test_an_optional_column_that_was_renamed_is_reported_as_missing_and_new(path: Path, table: pa.Table) -> None:
+    pq.write_table(replaced(table, "trip_type", table["trip_type"], "kind_of_trip"), path)
+    file, rows = read(path)
+    assert (list(file.drift.missing_columns), list(file.drift.new_columns)) == (["trip_type"], ["kind_of_trip"])
+    assert rows["kind_of_trip"].to_pylist() == table["trip_type"].to_pylist()
+
+
+def test_columns_whose_names_differ_only_in_case_are_refused(path: Path, table: pa.Table) -> None:
+    pq.write_table(table.append_column("vendorid", table["VendorID"]), path)
+    assert "VendorID and vendorid have the same name but for the case" in refused(path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ['fee"; drop table raw_trips; --', "a b", "", "1st", "x" * 64, "fee.usd", "f\u0435e", "\u212aind", "source_row",
+     "xmin", "nul\0", "Source_Month"],
+)  # fmt: skip
+def test_a_hostile_or_reserved_column_name_is_refused(path: Path, table: pa.Table, name: str) -> None:
+    pq.write_table(table.append_column(name, pa.array([1] * ROWS)), path)
+    assert "cannot be a column of raw_trips" in refused(path)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([[1]] * ROWS),
+        pa.array([{"a": 1}] * ROWS),
+        pa.array([b"x"] * ROWS),
+        pa.array([1] * ROWS, pa.time32("s")),
+        pa.array([Decimal(1)] * ROWS, pa.decimal128(38, 2)),
+    ],
+)
+def test_an_added_column_without_a_settled_type_is_refused(path: Path, table: pa.Table, values: pa.Array) -> None:
+    pq.write_table(table.append_column("new_fee", values), path)
+    assert "the new column new_fee is of type" in refused(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("VendorID", pa.array(["2"] * ROWS)),
+        ("VendorID", pa.array([True] * ROWS)),
+        ("fare_amount", pa.array(["7.50"] * ROWS)),
+        ("fare_amount", pa.array([Decimal("7.5")] * ROWS, pa.decimal128(38, 2))),
+        ("lpep_pickup_datetime", pa.array([date(2024, 1, 5)] * ROWS)),
+        ("lpep_pickup_datetime", pa.array(["2024-01-05 10:00:00"] * ROWS)),
+        ("lpep_pickup_datetime", pa.array([1_704_500_000] * ROWS)),
+        ("store_and_fwd_flag", pa.array([1] * ROWS)),
+    ],
+)
+def test_a_type_that_means_something_else_is_refused(path: Path, table: pa.Table, name: str, values: pa.Array) -> None:
+    pq.write_table(replaced(table, name, values), path)
+    assert f"column {name} is of type {values.type}, which is not taken" in refused(path)
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "value", "shown"),
+    [
+        ("payment_type", pa.float64(), 1.5, "1.5"),
+        ("payment_type", pa.float64(), float("nan"), "nan"),
+        ("payment_type", pa.float64(), float("inf"), "inf"),
+        ("payment_type", pa.float64(), 1e300, "1e+300"),
+        ("payment_type", pa.decimal128(5, 2), Decimal("1.25"), "1.25"),
+        ("passenger_count", pa.int64(), 2**31, "2147483648"),
+        ("VendorID", pa.int64(), -(2**31) - 1, "-2147483649"),
+        ("fare_amount", pa.int64(), 2**53 + 1, "9007199254740993"),
+    ],
+)
+def test_a_number_that_would_be_lost_is_refused_with_its_row_and_value(
+    path: Path, table: pa.Table, name: str, kind: pa.DataType, value: Any, shown: str
+) -> None:
+    if name == "fare_amount":
+        table = replaced(table, name, pa.array([1] * ROWS))
+    pq.write_table(with_value(table, name, 201, value, kind), path, row_group_size=150)
+    assert f"column {name}, row 201: {shown} would be lost" in refused(path)
+
+
+def test_the_first_of_several_lost_values_is_the_one_that_is_named(path: Path, table: pa.Table) -> None:
+    table = with_value(table, "payment_type", 250, 2.5, pa.float64())
+    pq.write_table(with_value(table, "payment_type", 131, 1.5, pa.float64()), path)
+    assert "column payment_type, row 131: 1.5" in refused(path)
+
+
+def test_whole_microseconds_in_nanoseconds_are_taken_and_others_refused(path: Path, table: pa.Table) -> None:
+    nanoseconds = table["lpep_dropoff_datetime"].cast(pa.timestamp("ns")).cast(pa.int64()).to_pylist()
+    nanoseconds[6] += 1
+    spoiled = pa.array(nanoseconds, pa.timestamp("ns"))
+    pq.write_table(replaced(table, "lpep_dropoff_datetime", spoiled), path)
+    message = refused(path)
+    assert "column lpep_dropoff_datetime, row 7: 2024-01-" in message
+    assert "would be lost as timestamp[us]" in message
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "+00:00"])
+def test_timestamps_with_a_zone_are_refused(path: Path, table: pa.Table, zone: str) -> None:
+    zoned = table["lpep_pickup_datetime"].cast(pa.timestamp("us", tz=zone))
+    pq.write_table(replaced(table, "lpep_pickup_datetime", zoned), path)
+    message = refused(path)
+    assert f"column lpep_pickup_datetime has the time zone {zone}" in message
+    assert "New York wall-clock time" in message
+
+
+@pytest.mark.parametrize("microseconds", [-(2**63) + 1, 2**63 - 1])
+def test_a_time_that_no_calendar_holds_is_refused(path: Path, table: pa.Table, microseconds: int) -> None:
+    times = table["lpep_dropoff_datetime"].cast(pa.int64()).to_pylist()
+    times[9] = microseconds
+    pq.write_table(replaced(table, "lpep_dropoff_datetime", pa.array(times, pa.timestamp("us"))), path)
+    message = refused(path)
+    assert "column lpep_dropoff_datetime, row 10:" in message
+    assert "not in the years 1 to 9999" in message
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary()])
+@pytest.mark.parametrize(
+    ("value", "reason"), [(b"N\0", "NUL"), (b"\xff\xfe", "UTF8"), (b"x" * 2000, "more than 1,000 bytes")]
+)
+@pytest.mark.parametrize("use_dictionary", [True, False])
+def test_text_that_postgres_cannot_hold_is_refused_with_its_row_and_value(
+    path: Path, table: pa.Table, kind: pa.DataType, value: bytes, reason: str, use_dictionary: bool
+) -> None:
+    binary = pa.large_binary() if kind == pa.large_string() else pa.binary()
+    flags = pa.array([b"N"] * 141 + [None, value] + [b"Y"] * (ROWS - 143), binary).view(kind)
+    pq.write_table(replaced(table, "store_and_fwd_flag", flags), path, use_dictionary=use_dictionary)
+    message = refused(path)
+    assert f"column store_and_fwd_flag, row 143: {value[:60]!r}" in message
+    assert reason in message
+
+
+def test_text_in_other_letters_is_kept(path: Path, table: pa.Table) -> None:
+    flags = ["Ñ", "是", "🚕", "", None] * (ROWS // 5)
+    pq.write_table(replaced(table, "store_and_fwd_flag", pa.array(flags, pa.large_string())), path)
+    assert read(path)[1]["store_and_fwd_flag"].to_pylist() == flags
+
+
+def test_a_pickup_in_the_repeated_hour_of_november_is_kept_as_it_is(path: Path) -> None:
+    month = date(2024, 11, 1)
+    table = month_table(month, ROWS)
+    times = [datetime(2024, 11, 3, 1, 30)] * ROWS
+    pq.write_table(replaced(table, "lpep_pickup_datetime", pa.array(times, pa.timestamp("us"))), path)
+    assert read(path, month)[1]["lpep_pickup_datetime"].to_pylist() == times
+
+
+@pytest.mark.parametrize(
+    ("month", "inside", "outside"),
+    [
+        (date(2024, 2, 1), datetime(2024, 2, 29, 23, 59, 59, 999999), datetime(2024, 3, 1)),
+        (date(2023, 12, 1), datetime(2023, 12, 31, 23, 59, 59, 999999), datetime(2024, 1, 1)),
+        (date(2024, 1, 1), datetime(2024, 1, 1), datetime(2023, 12, 31, 23, 59, 59, 999999)),
+    ],
+)
+def test_a_month_begins_and_ends_to_the_microsecond(
+    path: Path, month: date, inside: datetime, outside: datetime
+) -> None:
+    times = [inside] * (ROWS - 3) + [outside, None, outside]
+    table = replaced(month_table(month, ROWS), "lpep_pickup_datetime", pa.array(times, pa.timestamp("us")))
+    pq.write_table(table, path)
+    assert read(path, month)[0].pickups_outside == 3
+
+
+# Memory
+
+
+def test_a_month_in_one_giant_row_group_is_read_in_bounded_memory(path: Path) -> None:
+    write_month(path, MONTHS["C"], 2_000_000, row_group_rows=2_000_000)
+    code = """
+import resource, sys
+from datetime import date
+from pathlib import Path
+from taxi_orchestration.tlc.parquet import MonthFile
+unit = 1 if sys.platform == "darwin" else 1024
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+with MonthFile.open(Path(sys.argv[1]), date(2025, 1, 1), "test") as file:
+    assert sum(batch.num_rows for batch in file.batches()) == 2_000_000
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit // 2**20)
+"""
+    result = subprocess.run([sys.executable, "-c", code, str(path)], check=True, capture_output=True, text=True)
+    assert int(result.stdout) < 150
+
+
+# The TLC's own files
+
+REAL_MONTHS = [
+    ("trip-data/green_tripdata_2022-01.parquet", 62_495, 4, "1093070.80", "A"),
+    ("trip-data/green_tripdata_2022-02.parquet", 69_399, 23, "1234537.15", "A"),
+    ("trip-data/green_tripdata_2023-12.parquet", 64_215, 4, "1557922.15", "B"),
+    ("trip-data/green_tripdata_2024-01.parquet", 56_551, 2, "1266922.59", "B"),
+    ("trip-data/green_tripdata_2024-02.parquet", 53_577, 6, "1212653.08", "B"),
+    ("trip-data/green_tripdata_2024-03.parquet", 57_457, 10, "1316042.93", "B"),
+    ("trip-data/green_tripdata_2024-04.parquet", 56_471, 4, "1319373.05", "B"),
+    ("trip-data/green_tripdata_2025-01.parquet", 48_326, 43, "1093822.36", "C"),
+    ("reissued/green_tripdata_2024-03.parquet", 57_457, 10, "1316042.93", "B"),
+]
+
+
+def real_file(pytestconfig: pytest.Config, name: str) -> Path:
+    """A file that the TLC published, from the folder that may lie beside the repository."""
+    path = pytestconfig.rootpath.parent / "shared" / "tlc" / name
+    if not path.exists():
+        pytest.skip(f"{path} is not on this machine")
+    return path
+
+
+def month_in(name: str) -> date:
+    return date.fromisoformat(f"{name.removesuffix('.parquet')[-7:]}-01")
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(("name", "count", "outside", "total", "era"), REAL_MONTHS)
+def test_a_published_month_arrives_with_its_rows_and_its_total_to_the_cent(
+    pytestconfig: pytest.Config, name: str, count: int, outside: int, total: str, era: Era
+) -> None:
+    file, rows = read(real_file(pytestconfig, name), month_in(name), batch_rows=32_768)
+    assert (rows.num_rows, file.pickups_outside, file.era) == (count, outside, era)
+    assert f"{pc.sum(rows['total_amount']).as_py():.2f}" == total
+    assert rows.schema.equals(ARROW_SCHEMA)
+    assert bool(file.drift) == name.startswith("reissued")
+
+
+@pytest.mark.real_data
+def test_the_reissued_month_has_the_rows_of_the_first_issue(pytestconfig: pytest.Config) -> None:
+    name = "green_tripdata_2024-03.parquet"
+    first, again = (read(real_file(pytestconfig, f"{at}/{name}"), month_in(name)) for at in ("trip-data", "reissued"))
+    assert first[1].equals(again[1])
+
+
+@pytest.mark.real_data
+def test_the_congestion_relief_fee_of_2025_arrives(pytestconfig: pytest.Config) -> None:
+    name = "trip-data/green_tripdata_2025-01.parquet"
+    fee = read(real_file(pytestconfig, name), month_in(name))[1]["cbd_congestion_fee"]
+    assert len(fee) - fee.null_count == 46_490
+
+
+@pytest.mark.real_data
+def test_a_published_month_that_was_cut_off_is_refused(pytestconfig: pytest.Config) -> None:
+    name = "broken/green_tripdata_2025-02.parquet"
+    assert "footer is damaged" in refused(real_file(pytestconfig, name), month_in(name))
