@@ -1,8 +1,10 @@
 {#
-    The members of a code: those of the TLC's data dictionary, those that occur in the data without being in it, and -1 for
-    a code that is NULL in the facts (the facts keep the NULL; the reporting marts show -1).
+    The members of a code: those of the TLC's data dictionary, those that occur in the data without being in it, and
+    -1 for a code that is NULL in the facts (the facts keep the NULL; the reporting marts show -1).
 #}
-{% macro code_dimension(dictionary, undocumented_codes, code_kind, id_column, name_column) -%}
+{% macro code_dimension(dictionary, undocumented_codes, code_kind) -%}
+{%- set id_column = code_kind ~ '_id' -%}
+{%- set name_column = code_kind ~ '_name' -%}
 with documented as (
     select {{ id_column }}, {{ name_column }}, true as is_documented
     from {{ dictionary }}

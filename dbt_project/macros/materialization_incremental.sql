@@ -1,11 +1,11 @@
 {#
-    incremental, with the one strategy `window`: in one transaction delete the window's rows and insert what the model
-    now selects for it. Exact whatever was there before: also for a month that became empty. No temporary table, no rename
-    and no ALTER, so that a reader with an open transaction neither waits nor is waited for, and grants, indexes and
-    dependent views stay.
+    incremental, with the one strategy `window`: in one transaction delete the window's rows and insert what the
+    model now selects for it. Exact whatever was there before: also for a month that became empty. No temporary
+    table, no rename and no ALTER, so that a reader with an open transaction neither waits nor is waited for, and
+    grants, indexes and dependent views stay.
 
-    Comments and indexes are made with the table. A table whose columns are no longer those of the contract is refused;
-    --full-refresh (every month, no window) changes its columns in place and then fills it anew.
+    Comments and indexes are made with the table. A table whose columns are no longer those of the contract is
+    refused; --full-refresh (every month, no window) changes its columns in place and then fills it anew.
 #}
 {% materialization incremental, adapter='postgres' %}
 
@@ -46,7 +46,8 @@
         {% if differences and not should_full_refresh() %}
             {{ exceptions.raise_compiler_error(
                 "The table " ~ target_relation ~ " does not have the columns of its model ("
-                ~ differences | map(attribute='words') | join('; ') ~ "): run dbt build --full-refresh --select " ~ model.name ~ "+ without a window to rebuild it."
+                ~ differences | map(attribute='words') | join('; ') ~ "): run dbt build --full-refresh --select "
+                ~ model.name ~ "+ without a window to rebuild it."
             ) }}
         {% endif %}
         {% do alter_columns(target_relation, differences) %}
@@ -103,7 +104,10 @@
         {%- endif -%}
     {%- endfor -%}
     {%- for name, type in existing.items() -%}
-        {%- do differences.append({'name': name, 'type': none, 'drop': true, 'words': name ~ ' is not in the model'}) -%}
+        {%- do differences.append({
+            'name': name, 'type': none, 'drop': true,
+            'words': name ~ ' is not in the model'
+        }) -%}
     {%- endfor -%}
     {{ return(differences) }}
 {%- endmacro %}
@@ -121,7 +125,10 @@
     {{ return(load_result('table_columns').table.rows) }}
 {%- endmacro %}
 
-{# Columns are changed in the table that is there: a new table in its place would lose the grants and the views upon it. #}
+{#
+    Columns are changed in the table that is there: a new table in its place would lose the grants and the views
+    upon it.
+#}
 {% macro alter_columns(relation, differences) -%}
     {%- for difference in differences -%}
         {%- if difference.drop -%}
@@ -139,7 +146,9 @@
     {%- for row in table_columns(relation) -%}
         {%- set constraints = model.columns[row['name']].constraints | map(attribute='type') | map('string') | list -%}
         {%- if 'not_null' in constraints and not row['is_not_null'] -%}
-            {%- do run_query('alter table ' ~ relation ~ ' alter column ' ~ adapter.quote(row['name']) ~ ' set not null') -%}
+            {%- do run_query(
+                'alter table ' ~ relation ~ ' alter column ' ~ adapter.quote(row['name']) ~ ' set not null'
+            ) -%}
         {%- endif -%}
     {%- endfor -%}
 {%- endmacro %}

@@ -1,10 +1,10 @@
 {#
-    seed: loaded again only when its rows are not those of the file, and then by delete and insert in one transaction.
-    dbt's own materialization truncates at each run, which waits for every reader's open transaction and locks the next
-    readers out.
+    seed: loaded again only when its rows are not those of the file, and then by delete and insert in one
+    transaction. dbt's own materialization truncates at each run, which waits for every reader's open transaction
+    and locks the next readers out.
 
-    A seed whose columns changed needs --full-refresh: the table is dropped with the views upon it, which the same build
-    makes again, without their grants.
+    A seed whose columns changed needs --full-refresh: the table is dropped with the views upon it, which the same
+    build makes again, without their grants.
 #}
 {% materialization seed, adapter='postgres' %}
 

@@ -1,10 +1,11 @@
 {#
-    view: left alone while its SQL and its documentation are what they were. dbt's own materialization makes every view anew
-    and swaps it in by rename at each run: that waits for every reader's open transaction and loses the grants.
+    view: left alone while its SQL and its documentation are what they were. dbt's own materialization makes every
+    view anew and swaps it in by rename at each run: that waits for every reader's open transaction and loses the
+    grants.
 
-    A changed view is replaced in place where PostgreSQL allows it (columns kept, new ones at the end). Otherwise it is
-    dropped and made again with its grants, and PostgreSQL refuses if another view stands on it: dropping that is a
-    person's decision.
+    A changed view is replaced in place where PostgreSQL allows it (columns kept, new ones at the end). Otherwise it
+    is dropped and made again with its grants, and PostgreSQL refuses if another view stands on it: dropping that is
+    a person's decision.
 
     The mark by which a change is seen is the last line of the view's comment.
 #}
@@ -62,8 +63,8 @@
 {%- endmacro %}
 
 {#
-    `create or replace view`, and where its columns do not allow that (invalid_table_definition), drop and create with the
-    grants carried over.
+    `create or replace view`, and where its columns do not allow that (invalid_table_definition), drop and create
+    with the grants carried over.
 #}
 {% macro replace_view(relation, sql) -%}
     {%- set quote = '$taxi_view$' -%}

@@ -1,9 +1,9 @@
 {#
     Settings of the transaction alone; other sessions keep theirs.
-    - jit: a scan of raw_trips has an expression for each month's partition, and PostgreSQL compiles every one of them: a test
-      over 36 months took 30 seconds with JIT compilation and takes 1 without.
-    - enable_indexscan: a month's rows lie together in fct_trips. A bitmap scan reads each page once; the index scan that
-      PostgreSQL prefers goes to the page again for each row and takes twice as long.
+    - jit: a scan of raw_trips has an expression for each month's partition, and PostgreSQL compiles every one of
+      them: a test over 36 months took 30 seconds with JIT compilation and takes 1 without.
+    - enable_indexscan: a month's rows lie together in fct_trips. A bitmap scan reads each page once; the index scan
+      that PostgreSQL prefers goes to the page again for each row and takes twice as long.
 #}
 {% macro planner_settings() -%}
     set local jit = off;

@@ -1,6 +1,6 @@
 {#
-    Why a row of raw_trips does not count as a trip: reason -> condition. fct_trips, rejected_trips and trip_quality follow
-    this list.
+    Why a row of raw_trips does not count as a trip: reason -> condition. fct_trips, rejected_trips and trip_quality
+    follow this list.
 #}
 {% macro rejection_rules() -%}
     {%- set amounts -%}
@@ -36,11 +36,12 @@
 {%- endmacro %}
 
 {#
-    Whether the parts of the fare add up to total_amount, to the cent. How they add up depends on who recorded the trip and on
-    what was recorded (found in the real months of 2022 to 2025):
-    - Creative Mobile Technologies (vendor 1) puts the surcharges into `extra` as well: the congestion surcharge always, the
-      improvement surcharge from era B on, the congestion zone's fee in era C.
-    - Where the congestion surcharge is NULL, total_amount still holds it: 2.75 dollars, or 3.50 with the congestion zone's fee.
+    Whether the parts of the fare add up to total_amount, to the cent. How they add up depends on who recorded the
+    trip and on what was recorded (found in the real months of 2022 to 2025):
+    - Creative Mobile Technologies (vendor 1) puts the surcharges into `extra` as well: the congestion surcharge
+      always, the improvement surcharge from era B on, the congestion zone's fee in era C.
+    - Where the congestion surcharge is NULL, total_amount still holds it: 2.75 dollars, or 3.50 with the congestion
+      zone's fee.
     - Otherwise every part counts once. A part that an era does not have is NULL and counts nothing.
 #}
 {% macro components_match_total() -%}
@@ -57,7 +58,10 @@
         or (vendorid = 1 and abs({{ parts }} - improvement_surcharge) < 0.015)
         or (
             congestion_surcharge is null
-            and (abs({{ parts }} - ({{ surcharges }}) - 2.75) < 0.015 or abs({{ parts }} - ({{ surcharges }}) - 3.50) < 0.015)
+            and (
+                abs({{ parts }} - ({{ surcharges }}) - 2.75) < 0.015
+                or abs({{ parts }} - ({{ surcharges }}) - 3.50) < 0.015
+            )
         )
     ) is true
 {%- endmacro %}

@@ -13,13 +13,17 @@
     {%- endif -%}
     {%- if not modules.re.match('^\\d{4}-(0[1-9]|1[0-2])-01$', value | string) -%}
         {{ exceptions.raise_compiler_error(
-            "The variable " ~ name ~ " is '" ~ value ~ "', but it must be the first day of a month written as 2024-01-01."
+            "The variable " ~ name ~ " is '" ~ value ~ "', but it must be the first day of a month, written as"
+            ~ " 2024-01-01."
         ) }}
     {%- endif -%}
     {{ return(value | string) }}
 {%- endmacro %}
 
-{# A predicate over a source_month column that keeps the window's rows: a pair of constants, so that partitions are pruned. #}
+{#
+    A predicate over a source_month column that keeps the window's rows: a pair of constants, so that partitions are
+    pruned.
+#}
 {% macro in_window(column) -%}
     {%- if not execute -%}
         {{ return('true') }}
@@ -31,19 +35,21 @@
     {%- endif -%}
     {%- if start is none or end is none -%}
         {{ exceptions.raise_compiler_error(
-            "Only one of window_start (" ~ start ~ ") and window_end (" ~ end ~ ") is set: give both, or neither for every month."
+            "Only one of window_start (" ~ start ~ ") and window_end (" ~ end ~ ") is set: give both, or neither for"
+            ~ " every month."
         ) }}
     {%- endif -%}
     {%- if start >= end -%}
         {{ exceptions.raise_compiler_error(
-            "The window from " ~ start ~ " to " ~ end ~ " is empty: window_end is excluded, so it must come after window_start."
+            "The window from " ~ start ~ " to " ~ end ~ " is empty: window_end is excluded, so it must come after"
+            ~ " window_start."
         ) }}
     {%- endif -%}
     {%- if flags.FULL_REFRESH -%}
         {{ exceptions.raise_compiler_error(
-            "--full-refresh together with the window from " ~ start ~ " to " ~ end ~ " would rebuild the tables from these months"
-            ~ " alone and so cut all other months off: leave --full-refresh out to replace the window, or leave the window"
-            ~ " out to rebuild every month."
+            "--full-refresh together with the window from " ~ start ~ " to " ~ end ~ " would rebuild the tables from"
+            ~ " these months alone and so cut all other months off: leave --full-refresh out to replace the window, or"
+            ~ " leave the window out to rebuild every month."
         ) }}
     {%- endif -%}
     {{ return(column ~ " >= date '" ~ start ~ "' and " ~ column ~ " < date '" ~ end ~ "'") }}
@@ -51,8 +57,8 @@
 
 {#
     dbt's hook for the `where` of generic tests. `where: __window__` stands for the window over source_month, and
-    `where: __window__(pickup_date)` over another column; a `where` rendered from variables in the yml would be fixed when the
-    manifest is parsed.
+    `where: __window__(pickup_date)` over another column; a `where` rendered from variables in the yml would be
+    fixed when the manifest is parsed.
 #}
 {% macro get_where_subquery(relation) -%}
     {%- set where = config.get('where') or '' -%}

@@ -1,4 +1,7 @@
-{# No two rows with the same key, and no NULL in the key or in the other columns named: one row for each key that breaks this. #}
+{#
+    No two rows with the same key, and no NULL in the key or in the other columns named: one row for each key that
+    breaks this.
+#}
 {% test has_unique_key(model, key, never_null=[]) -%}
 select
     {{ key | join(', ') }},

@@ -1,6 +1,7 @@
 {#
-    Every row satisfies every condition, in one scan. A condition that is NULL counts as satisfied, as with a CHECK constraint.
-    One row for each broken condition and value of `by`: the month, day or key where it is broken, and how often.
+    Every row satisfies every condition, in one scan. A condition that is NULL counts as satisfied, as with a CHECK
+    constraint. One row for each broken condition and value of `by`: the month, day or key where it is broken, and
+    how often.
 #}
 {% test rows_satisfy(model, conditions, by) -%}
 select

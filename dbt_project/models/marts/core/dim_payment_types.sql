@@ -1,1 +1,1 @@
-{{ code_dimension(ref('tlc_payment_types'), ref('undocumented_codes'), 'payment_type', 'payment_type_id', 'payment_type_name') }}
+{{ code_dimension(ref('tlc_payment_types'), ref('undocumented_codes'), 'payment_type') }}

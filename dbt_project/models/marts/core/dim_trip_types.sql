@@ -1,1 +1,1 @@
-{{ code_dimension(ref('tlc_trip_types'), ref('undocumented_codes'), 'trip_type', 'trip_type_id', 'trip_type_name') }}
+{{ code_dimension(ref('tlc_trip_types'), ref('undocumented_codes'), 'trip_type') }}

@@ -1,1 +1,1 @@
-{{ code_dimension(ref('tlc_vendors'), ref('undocumented_codes'), 'vendor', 'vendor_id', 'vendor_name') }}
+{{ code_dimension(ref('tlc_vendors'), ref('undocumented_codes'), 'vendor') }}

@@ -58,8 +58,8 @@ final as (
         coalesce(fact.{{ name }}, 0) + coalesce(rejected.{{ name }}, 0) as {{ name }},
         {% endfor -%}
         {% for reason in rejection_rules() -%}
-        coalesce(rejected.rejected_{{ reason }}, 0) as rejected_{{ reason }}{{ "," if not loop.last }}
-        {% endfor %}
+        coalesce(rejected.rejected_{{ reason }}, 0) as rejected_{{ reason }}{% if not loop.last %},{% endif %}
+        {% endfor -%}
     from raw_trips
     full join fact using (source_month)
     full join rejected using (source_month)
