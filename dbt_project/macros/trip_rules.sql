@@ -35,6 +35,17 @@
     ], null)
 {%- endmacro %}
 
+{# Values that are rare and worth a look; the trip counts all the same. #}
+{% macro has_unusual_values() -%}
+    (
+        passenger_count not between 0 and 9
+        or greatest(fare_amount, extra, tip_amount, tolls_amount, total_amount) > 2000
+        or least(fare_amount, extra, tip_amount, tolls_amount, total_amount) < -2000
+        or greatest(mta_tax, ehail_fee, improvement_surcharge, congestion_surcharge, cbd_congestion_fee) > 10
+        or least(mta_tax, ehail_fee, improvement_surcharge, congestion_surcharge, cbd_congestion_fee) < -10
+    ) is true
+{%- endmacro %}
+
 {#
     Whether the parts of the fare add up to total_amount, to the cent. How they add up depends on who recorded the
     trip and on what was recorded (found in the real months of 2022 to 2025):

@@ -37,6 +37,7 @@ renamed as (
         (lpep_dropoff_datetime - lpep_pickup_datetime > interval '12 hours') is true as is_over_12_hours,
         (passenger_count is null and ratecodeid is null and payment_type is null and trip_type is null)
             as is_missing_codes,
+        {{ has_unusual_values() }} as has_unusual_values,
         {{ components_match_total() }} as components_match_total,
         {{ is_rejected() }} as is_rejected,
         {{ rejection_reasons() }} as rejection_reasons

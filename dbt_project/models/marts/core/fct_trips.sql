@@ -42,6 +42,7 @@ final as (
         is_zero_distance,
         is_over_12_hours,
         is_missing_codes,
+        has_unusual_values,
         components_match_total
     from trips
     where not is_rejected

@@ -6,6 +6,7 @@
     'zero_distance_trips': 'is_zero_distance',
     'over_12_hours_trips': 'is_over_12_hours',
     'missing_codes_trips': 'is_missing_codes',
+    'unusual_value_trips': 'has_unusual_values',
     'unmatched_total_trips': 'not components_match_total',
 } %}
 
