@@ -5,18 +5,29 @@ seconds; runs made here need no daemon, and the UI shows them, their checks and 
 """
 
 import os
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Literal
 
-from dagster import AssetKey, DagsterInstance, Definitions
+from dagster import (
+    AssetKey,
+    DagsterEventType,
+    DagsterInstance,
+    DagsterRunStatus,
+    Definitions,
+    ExecuteInProcessResult,
+)
 
+from taxi_orchestration.assets.interruption import STARTED_BY_TAG
 from taxi_orchestration.assets.raw_trips import RAW_TRIPS
 from taxi_orchestration.automation.jobs import TAXI_PIPELINE, TAXI_REFERENCE
 from taxi_orchestration.partitions import Window, key_of, windows_of
+from taxi_orchestration.run_processes import process_tags
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget
-from taxi_orchestration.status import MonthStatus
+from taxi_orchestration.status import MonthStatus, is_changed
+from taxi_orchestration.tlc.client import Publication
 from taxi_orchestration.warehouse.months import empty_tables
 
 Reprocess = Literal["none", "failed", "completed"]
@@ -57,6 +68,24 @@ def months_to_do(
 ) -> list[date]:
     """The months that a backfill would load, in its order; the words are those of Airflow's `backfill create`."""
     return sorted((m for m, s in statuses.items() if s.state in _STATES[reprocess]), reverse=newest_first)
+
+
+def months_at_source(
+    statuses: Mapping[date, MonthStatus],
+    published: Mapping[date, Publication | None],
+    missing: bool,
+    changed: bool,
+    newest_first: bool = False,
+) -> list[date]:
+    """The months that the TLC has and nobody loaded (`missing`), and those that it has re-issued since (`changed`)."""
+    wanted = set()
+    for month, status in statuses.items():
+        publication = published[month]
+        if missing and status.file is None and publication and publication.published:
+            wanted.add(month)
+        if changed and is_changed(status.file, publication):
+            wanted.add(month)
+    return sorted(wanted, reverse=newest_first)
 
 
 @dataclass(frozen=True)
@@ -116,26 +145,45 @@ class Backfill:
         config: Mapping[str, Any],
         outcome: Outcome,
     ) -> bool:
-        tags = {"taxi/started_by": "taxi backfill"}
+        run_id = str(uuid.uuid4())
+        # Whoever began this backfill begins it again: the daemon has no way to.
+        tags = {STARTED_BY_TAG: "taxi backfill", "dagster/max_retries": "0"} | process_tags(run_id)
         partition_key = None
         if window and len(window.months) == 1:
             partition_key = key_of(window.start)
         elif window:
             tags["dagster/asset_partition_range_start"] = key_of(window.start)
             tags["dagster/asset_partition_range_end"] = key_of(window.months[-1])
-        result = self.definitions.resolve_job_def(job).execute_in_process(
-            # Dagster would print every event to the terminal; they are all in its storage.
-            run_config={**config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            instance=self.instance,
-            partition_key=partition_key,
-            asset_selection=selection,
-            tags=tags,
-            raise_on_error=False,
-        )
+        try:
+            result = self.definitions.resolve_job_def(job).execute_in_process(
+                # Dagster would print every event to the terminal; they are all in its storage.
+                run_config={**config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                instance=self.instance,
+                partition_key=partition_key,
+                asset_selection=selection,
+                tags=tags,
+                run_id=run_id,
+                raise_on_error=False,
+            )
+        except KeyboardInterrupt:
+            run = self.instance.get_run_by_id(run_id)
+            if run and not run.is_finished:
+                self.instance.report_run_canceled(run, "Interrupted in the terminal before it began.")
+            raise
+        if _was_interrupted(result):
+            raise KeyboardInterrupt
         for event in result.all_events:
             if event.is_step_failure:
                 _add_failure(event.step_failure_data, window, outcome)
         return result.success
+
+
+def _was_interrupted(result: ExecuteInProcessResult) -> bool:
+    """Whether Ctrl-C or somebody in the UI ended the run; Dagster itself returns from it as from any other failure."""
+    last = result.all_events[-1]
+    reason = last.job_failure_data.failure_reason if last.event_type is DagsterEventType.RUN_FAILURE else None
+    was_cut_off = reason is not None and reason.value == "UNEXPECTED_TERMINATION"
+    return was_cut_off or result.dagster_run.status is DagsterRunStatus.CANCELED
 
 
 def _add_failure(failure: Any, window: Window | None, outcome: Outcome) -> None:

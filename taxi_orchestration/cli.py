@@ -5,22 +5,25 @@ Imports are made inside the commands: Dagster takes seconds, and most commands d
 
 import os
 import shutil
-import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
-from typing import ParamSpec
+from typing import Literal, ParamSpec
 
 import click
 
 from taxi_orchestration.settings import PROJECT_DIRECTORY, SettingsError, load_settings, make_home
 
 Arguments = ParamSpec("Arguments")
+Reprocess = Literal["none", "failed", "completed"]
 
 SOMETHING_FAILED = 1
 BAD_INPUT = 2
+INTERRUPTED = 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -44,14 +47,22 @@ def _explained(command: Callable[Arguments, int | None]) -> Callable[Arguments, 
         except (SettingsError, ServerError, WarehouseError) as error:
             click.echo(f"taxi: {error}", err=True)
             code = BAD_INPUT
+        except KeyboardInterrupt:
+            click.echo("taxi: interrupted. What was loaded is kept; the same command goes on from there.", err=True)
+            code = INTERRUPTED
+            if any(not thread.daemon for thread in threading.enumerate()[1:]):
+                # An ordinary exit would wait for a month that waits for a silent host or for a lock.
+                os._exit(code)
         sys.exit(code)
 
     return run
 
 
 @main.command()
-@click.argument("first", metavar="FROM")
-@click.argument("last", metavar="TO")
+@click.argument("first", metavar="[FROM", required=False)
+@click.argument("last", metavar="TO]", required=False)
+@click.option("--missing", is_flag=True, help="The months that the TLC has published and nobody has loaded.")
+@click.option("--changed", is_flag=True, help="The loaded months of which the TLC now has another file.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option(
     "--reprocess",
@@ -68,24 +79,51 @@ def _explained(command: Callable[Arguments, int | None]) -> Callable[Arguments, 
     help="How many months are loaded side by side.  [default: as many as there are cores]",
 )
 @_explained
-def backfill(first: str, last: str, dry_run: bool, reprocess: str, run_backwards: bool, max_active_runs: int) -> int:
-    """Load the months FROM to TO (as 2024-01), build the dbt models and run their tests as checks."""
+def backfill(
+    first: str | None,
+    last: str | None,
+    missing: bool,
+    changed: bool,
+    dry_run: bool,
+    reprocess: Reprocess,
+    run_backwards: bool,
+    max_active_runs: int,
+) -> int:
+    """Load the months FROM to TO (as 2024-01), build the dbt models and run their tests as checks.
+
+    With --missing or --changed only the months of FROM to TO that are that; of all since the oldest loaded one, where
+    FROM and TO are left out.
+    """
     from taxi_orchestration import terminal
-    from taxi_orchestration.backfill import Backfill, months_to_do, open_instance
+    from taxi_orchestration.backfill import Backfill, months_at_source, months_to_do, open_instance
     from taxi_orchestration.dbt_runner import DbtError
     from taxi_orchestration.definitions import build_definitions
     from taxi_orchestration.partitions import MonthError, parse_range
-    from taxi_orchestration.status import month_statuses
+    from taxi_orchestration.run_processes import fail_abandoned_runs
+    from taxi_orchestration.status import known_window, month_statuses, publications
     from taxi_orchestration.warehouse.target import warehouse_target
 
+    if last is None and (first is not None or not (missing or changed)):
+        raise click.UsageError("Say which months: FROM and TO, as 2024-01 2024-03, or --missing or --changed.")
     try:
-        window = parse_range(first, last)
+        window = parse_range(first, last) if first and last else None
     except MonthError as error:
         raise click.UsageError(str(error)) from error
     settings = load_settings()
     with terminal.showing_work() as screen, open_instance() as instance:
         target = warehouse_target(settings)
-        months = months_to_do(month_statuses(target, settings.schema_name, instance, window), reprocess, run_backwards)
+        if not dry_run:
+            fail_abandoned_runs(instance)
+        window = window or known_window(target, settings.schema_name)
+        statuses = month_statuses(target, settings.schema_name, instance, window)
+        if missing or changed:
+            published = publications(settings.tlc_base_url, window.months)
+            if None in published.values():
+                screen.error("The TLC's host does not answer: try again later, or check TLC_BASE_URL.")
+                return SOMETHING_FAILED
+            months = months_at_source(statuses, published, missing, changed, run_backwards)
+        else:
+            months = months_to_do(statuses, reprocess, run_backwards)
         if dry_run:
             screen.plan(window, months)
             return 0
@@ -107,10 +145,13 @@ def backfill(first: str, last: str, dry_run: bool, reprocess: str, run_backwards
 @click.option("--json", "as_json", is_flag=True, help="For programs: a list of objects, one a month.")
 @_explained
 def status(as_json: bool) -> int:
-    """One row a month: published, loaded, rows, fact rows, checks, when, by which run."""
+    """One row a month: published, loaded, rows, fact rows, checks, what to do, when, by which run.
+
+    Ends with 1 where there is something that somebody can do.
+    """
     from taxi_orchestration import terminal
     from taxi_orchestration.backfill import open_instance
-    from taxi_orchestration.status import known_window, month_statuses, publications
+    from taxi_orchestration.status import known_window, month_statuses, overall, publications, to_do
     from taxi_orchestration.warehouse.target import warehouse_target
 
     settings = load_settings()
@@ -118,9 +159,39 @@ def status(as_json: bool) -> int:
         target = warehouse_target(settings)
         window = known_window(target, settings.schema_name)
         statuses = month_statuses(target, settings.schema_name, instance, window)
-    published = publications(settings.tlc_base_url, [m for m, s in statuses.items() if s.file is None])
-    terminal.show_status(statuses, published, as_json)
-    return 0 if all(month.is_well for month in statuses.values()) else SOMETHING_FAILED
+        published = publications(settings.tlc_base_url, window.months)
+        findings = overall(target, settings.schema_name, instance, published, datetime.now(UTC))
+    terminal.show_status(statuses, published, findings, as_json)
+    # Where the TLC is late nobody here can do anything: it is said, and alerted, but all that can be done is done.
+    coverage, _ = findings
+    is_well = coverage.level != "error" and not any(to_do(month, published[m]) for m, month in statuses.items())
+    return 0 if is_well else SOMETHING_FAILED
+
+
+@main.command("alert-test")
+@_explained
+def alert_test() -> int:
+    """Send a message to every service of TAXI_ALERT_URLS."""
+    from taxi_orchestration.notify import Message, NotifyError, send
+
+    settings = load_settings()
+    if not settings.alert_urls:
+        raise SettingsError("TAXI_ALERT_URLS is not set: nobody is alerted. .env.example shows what it looks like.")
+    message = Message(
+        "taxi: a test",
+        f"What: taxi alert-test\nWhy: somebody wants to know whether alerts arrive\nTo do: nothing.\n"
+        f"See: {settings.taxi_ui_url}",
+        is_bad=False,
+    )
+    try:
+        refused = send(settings.alert_urls, message)
+    except NotifyError as error:
+        click.echo(f"taxi: {error}", err=True)
+        return SOMETHING_FAILED
+    for refusal in refused:
+        click.echo(f"taxi: {refusal}", err=True)
+    click.echo(f"Sent to {len(settings.alert_urls) - len(refused)} of {len(settings.alert_urls)} services.")
+    return SOMETHING_FAILED if refused else 0
 
 
 @main.command()
@@ -135,7 +206,7 @@ def url() -> None:
 @main.command(context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @_explained
-def psql(arguments: Sequence[str]) -> int:
+def psql(arguments: Sequence[str]) -> None:
     """Open psql on the warehouse, in the right schema. What follows `--` goes to psql."""
     from taxi_orchestration.warehouse.binaries import program_directory
     from taxi_orchestration.warehouse.target import warehouse_target
@@ -145,13 +216,14 @@ def psql(arguments: Sequence[str]) -> int:
     options = f"-c search_path={settings.schema_name},public"
     environment = {**os.environ, **target.environment(), "PGOPTIONS": options}
     program = shutil.which("psql") or str(program_directory(None) / "psql")
-    return subprocess.run([program, *arguments], env=environment, check=False).returncode  # noqa: S603 - the user's own
+    # In place of this process, so that Ctrl-C is psql's alone: it cancels a query with it.
+    os.execve(program, [program, *arguments], environment)  # noqa: S606 - the user's own
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @_explained
-def dbt(arguments: Sequence[str]) -> int:
+def dbt(arguments: Sequence[str]) -> None:
     """Run dbt with ARGUMENTS on the project and the warehouse, for example: taxi dbt test --select fct_trips."""
     from taxi_orchestration.dbt_runner import dbt_environment
     from taxi_orchestration.warehouse.target import warehouse_target
@@ -160,9 +232,8 @@ def dbt(arguments: Sequence[str]) -> int:
     artifacts = make_home(settings) / "dbt" / "by_hand"
     environment = dbt_environment(warehouse_target(settings), settings.schema_name, artifacts)
     program = str(Path(sys.executable).with_name("dbt"))
-    return subprocess.run(  # noqa: S603 - the user's own
-        [program, *arguments], env={**os.environ, **environment}, cwd=PROJECT_DIRECTORY, check=False
-    ).returncode
+    os.chdir(PROJECT_DIRECTORY)
+    os.execve(program, [program, *arguments], {**os.environ, **environment})  # noqa: S606 - the user's own
 
 
 @main.command()

@@ -7,6 +7,8 @@ import hashlib
 import json
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +19,8 @@ from filelock import FileLock
 
 from taxi_orchestration.settings import DBT_PROJECT_DIRECTORY, PostgresTarget, Settings, make_home
 from taxi_orchestration.warehouse.target import warehouse_dbname
+
+FAILED_STATUSES = ("error", "fail", "runtime error")
 
 _NO_SERVER = PostgresTarget("127.0.0.1", 1, "parse", "", "parse")
 
@@ -82,6 +86,18 @@ class DbtOutcome:
     results: Sequence[Any]
     error: DbtError | None
 
+    def followed_by(self, later: "DbtOutcome") -> "DbtOutcome":
+        """Both as one: what the later invocation did with a node replaces what this one did with it."""
+        if not later.results:
+            return DbtOutcome([*self.events, *later.events], self.results, later.error)
+        again = {result.node.unique_id for result in later.results}
+        events = [event for event in self.events if _node_of(event) not in again]
+        results = [result for result in self.results if result.node.unique_id not in again]
+        failed = later.error or any(result.status in FAILED_STATUSES for result in results)
+        everything = [*results, *later.results]
+        error = DbtError(_what_failed(None, everything) or str(later.error)) if failed else None
+        return DbtOutcome([*events, *later.events], everything, error)
+
 
 def invoke_dbt(
     args: Sequence[str],
@@ -113,7 +129,7 @@ def invoke_dbt(
 
     # Its artifacts are read by nobody, and two runs would write the same files.
     flags = ["--log-level-file", "none", "--no-write-json"]
-    with _environment(dbt_environment(target, schema, artifacts)):
+    with _environment(dbt_environment(target, schema, artifacts)), _signals_as_keyboard_interrupt():
         outcome = dbtRunner(manifest=manifest, callbacks=[callback]).invoke([*args, *flags])
     if outcome.exception is not None and not isinstance(outcome.exception, Exception):
         raise outcome.exception
@@ -121,10 +137,14 @@ def invoke_dbt(
     return DbtOutcome(events, results, None if outcome.success else DbtError(_what_failed(outcome.exception, results)))
 
 
+def _node_of(event: Mapping[str, Any]) -> str | None:
+    return event["data"].get("node_info", {}).get("unique_id")
+
+
 def _what_failed(exception: BaseException | None, results: Sequence[Any]) -> str:
     if exception is not None:
         return str(exception)
-    failed = [result for result in results if result.status in ("error", "fail", "runtime error")]
+    failed = [result for result in results if result.status in FAILED_STATUSES]
     return "; ".join(f"{result.node.name}: {' '.join((result.message or result.status).split())}" for result in failed)
 
 
@@ -150,6 +170,20 @@ def _parse(settings: Settings, artifacts: Path) -> None:
         raise DbtError(f"The dbt project in {DBT_PROJECT_DIRECTORY} cannot be parsed: {result.exception}")
     shutil.rmtree(artifacts, ignore_errors=True)
     unfinished.rename(artifacts)
+
+
+@contextmanager
+def _signals_as_keyboard_interrupt() -> Iterator[None]:
+    """Let dbt cancel its statements when it is interrupted: that which Dagster raises upon a signal it does not know."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

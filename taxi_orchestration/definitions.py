@@ -5,14 +5,23 @@ import dagster as dg
 from taxi_orchestration.assets.dbt import build_dbt_assets
 from taxi_orchestration.assets.raw_trips import raw_trips
 from taxi_orchestration.assets.raw_zones import raw_zones
+from taxi_orchestration.assets.tlc_source import tlc_green_tripdata
+from taxi_orchestration.automation.clock import Clock
+from taxi_orchestration.automation.conditions import automation_sensor, changed_months
 from taxi_orchestration.automation.jobs import taxi_pipeline, taxi_reference
-from taxi_orchestration.automation.schedules import monthly_schedule
+from taxi_orchestration.automation.month_watch import build_month_watch, newest_published_month_is_loaded
+from taxi_orchestration.automation.schedules import build_monthly_schedule
+from taxi_orchestration.automation.sensors import tlc_publications
+from taxi_orchestration.checks.fct_trips import fct_trips_checks
 from taxi_orchestration.dbt_runner import prepared_project, read_manifest
 from taxi_orchestration.loading import Progress
+from taxi_orchestration.run_processes import process_tags
 from taxi_orchestration.settings import Settings, load_settings
 
 
-def build_definitions(settings: Settings, progress: Progress | None = None) -> dg.Definitions:
+def build_definitions(
+    settings: Settings, progress: Progress | None = None, clock: Clock | None = None
+) -> dg.Definitions:
     """Every asset, check, job and schedule, for production, `taxi` and tests alike. Starts no server.
 
     Raises SettingsError or DbtError where the environment or the dbt project cannot be used.
@@ -20,12 +29,49 @@ def build_definitions(settings: Settings, progress: Progress | None = None) -> d
     artifacts = prepared_project(settings)
     manifest = read_manifest(artifacts)
     return dg.Definitions(
-        assets=[raw_trips, raw_zones, *build_dbt_assets(manifest, artifacts)],
+        assets=[
+            tlc_green_tripdata,
+            raw_trips,
+            raw_zones,
+            *build_dbt_assets(manifest, artifacts, changed_months(settings)),
+        ],
+        asset_checks=[fct_trips_checks, newest_published_month_is_loaded],
         jobs=[taxi_pipeline, taxi_reference],
-        schedules=[monthly_schedule],
-        resources={"settings": settings, "progress": progress or Progress()},
+        schedules=[build_monthly_schedule(settings.taxi_schedule_cron)],
+        sensors=[
+            tlc_publications,
+            automation_sensor(),
+            build_month_watch(runs_by_itself=bool(settings.alert_urls)),
+            *_alerts(settings),
+        ],
+        resources={
+            "settings": _settings_of_a_run(settings),
+            "progress": progress or Progress(),
+            "clock": clock or Clock(),
+        },
         executor=dg.in_process_executor,
     )
+
+
+def _alerts(settings: Settings) -> list[dg.SensorDefinition]:
+    """The sensor that tells of trouble, where there is somebody to tell."""
+    if not settings.alert_urls:
+        return []
+    # Imported here: most processes alert nobody, and knowing a hundred services takes a while.
+    from taxi_orchestration.automation.alerts import build_alerts
+
+    return [build_alerts()]
+
+
+def _settings_of_a_run(settings: Settings) -> dg.ResourceDefinition:
+    """The settings, which every step asks for: so here a run, whoever started it, is marked with its process."""
+
+    def given(context: dg.InitResourceContext) -> Settings:
+        if context.run and context.instance:
+            context.instance.add_run_tags(context.run.run_id, process_tags(context.run.run_id))
+        return settings
+
+    return dg.ResourceDefinition(given)
 
 
 @dg.definitions

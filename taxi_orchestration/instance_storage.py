@@ -14,8 +14,12 @@ from typing import Any, TextIO
 # Dagster exports no base class for a log manager; this is the one that its own documentation names in dagster.yaml.
 from dagster._core.storage.local_compute_log_manager import CapturedLogContext, LocalComputeLogManager
 from dagster_postgres import DagsterPostgresStorage
+from dagster_postgres.utils import DagsterPostgresException
+from psycopg2 import InterfaceError, OperationalError
+from sqlalchemy import event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DisconnectionError, SQLAlchemyError
+from sqlalchemy.pool import Pool
 
 from taxi_orchestration.settings import Settings, SettingsError, load_settings, make_home
 from taxi_orchestration.warehouse.server import STORAGE_DATABASE, ensure_running
@@ -59,7 +63,17 @@ class TaxiStorage(DagsterPostgresStorage):
         # The months of a range are recorded together: otherwise 36 months of 14 models take 504 round trips of three
         # statements each.
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", EVENTS_AT_ONCE)
-        storage = cls(postgres_url=storage_url(load_settings()), inst_data=inst_data)
+        url = storage_url(load_settings())
+        try:
+            storage = cls(postgres_url=url, inst_data=inst_data)
+        except (DagsterPostgresException, SQLAlchemyError) as error:
+            reason = str(getattr(error.__cause__ or error, "orig", error)).strip()
+            raise SettingsError(
+                f"Dagster's storage at {make_url(url).set(query={})!r} cannot be used: {reason}. "
+                "Check that it runs and that DAGSTER_POSTGRES_URL is right."
+            ) from None
+        if not event.contains(Pool, "checkout", _refuse_if_cut):
+            event.listen(Pool, "checkout", _refuse_if_cut)
         # Out of the box only the webserver keeps its connection, and a run opens three for every event that it records:
         # with 176 events that was a quarter of the time that three months took.
         for part in (storage.event_log_storage, storage.run_storage, storage.schedule_storage):
@@ -67,6 +81,15 @@ class TaxiStorage(DagsterPostgresStorage):
                 statement_timeout=STATEMENT_TIMEOUT_MS, pool_recycle=POOL_RECYCLE_SECONDS, max_overflow=MAX_OVERFLOW
             )
         return storage
+
+
+def _refuse_if_cut(connection: Any, record: object, proxy: object) -> None:
+    """Let SQLAlchemy connect anew where a kept connection was cut: one event that cannot be written ends a run."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("select 1")
+    except (OperationalError, InterfaceError) as error:
+        raise DisconnectionError from error
 
 
 class TaxiStepLogs(LocalComputeLogManager):

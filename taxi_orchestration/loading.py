@@ -4,25 +4,34 @@ import csv
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 
+from taxi_orchestration.scratch import scratch_directory
 from taxi_orchestration.settings import PostgresTarget, Settings, make_home
 from taxi_orchestration.tlc.client import Download, TlcClient
 from taxi_orchestration.tlc.contract import COLUMNS
 from taxi_orchestration.tlc.errors import BadFileError, TlcError
 from taxi_orchestration.tlc.parquet import MonthFile
 from taxi_orchestration.warehouse.connection import WarehouseError
-from taxi_orchestration.warehouse.months import LoadedFile, TableColumn, create_tables, replace_month, replace_zones
+from taxi_orchestration.warehouse.months import (
+    LoadedFile,
+    NewerFileLoadedError,
+    TableColumn,
+    create_tables,
+    replace_month,
+    replace_zones,
+)
 from taxi_orchestration.warehouse.target import warehouse_target
 
 PREVIEW_ROWS = 5
+# How long an interrupted run waits for its months to roll back.
+STOP_SECONDS = 5
 ZONE_COLUMNS = ("LocationID", "Borough", "Zone", "service_zone")
 
 RAW_TRIPS_COLUMNS = tuple(TableColumn(column.name, column.postgres_type, column.description) for column in COLUMNS)
@@ -99,11 +108,17 @@ class Loader:
             if stop.is_set():
                 raise LoadStoppedError(month)
 
-        started = time.perf_counter()
+        def load_newest() -> MonthLoad:
+            started = time.perf_counter()
+            with self.tlc.download(month, self.scratch, on_progress=go_on) as download:
+                return self._replace(month, download, run_id, progress, started, go_on)
+
         progress.started(month)
         try:
-            with self.tlc.download(month, self.scratch, on_progress=go_on) as download:
-                load = self._replace(month, download, run_id, progress, started, go_on)
+            try:
+                load = load_newest()
+            except NewerFileLoadedError:
+                load = load_newest()
         except (TlcError, WarehouseError) as error:
             progress.loaded(month, error)
             raise
@@ -129,7 +144,9 @@ class Loader:
         finally:
             # A month that nobody would record any more is not committed: Ctrl-C rolls back what is on its way.
             stop.set()
-            executor.shutdown(cancel_futures=True)
+            executor.shutdown(wait=False, cancel_futures=True)
+            # One that waits for a silent host or for a lock would keep everybody waiting; it gives up at its next batch.
+            wait([future for future in waiting if not future.cancelled()], STOP_SECONDS)
 
     def load_zones(self) -> int:
         """Make raw_zones hold exactly the TLC's zone table; returns the number of zones."""
@@ -178,6 +195,7 @@ class Loader:
                 batches(),
                 [TableColumn(name, postgres_type) for name, postgres_type in file.new_columns.items()],
                 on_rows=lambda rows: progress.copied(month, rows),
+                asked_at=started,
             )
             return MonthLoad(
                 file=replaced.file,
@@ -196,9 +214,11 @@ def read_zones(download: Download) -> list[tuple[int, str, str, str]]:
             rows = csv.DictReader(file)
             if tuple(rows.fieldnames or ()) != ZONE_COLUMNS:
                 raise ValueError(f"its first line is {','.join(rows.fieldnames or ())!r}")
-            zones = [(int(row["LocationID"]), row["Borough"], row["Zone"], row["service_zone"]) for row in rows]
-        if not zones or any(field is None for zone in zones for field in zone):
-            raise ValueError(f"it has {len(zones)} zones, or one with a field missing")
+            found = list(rows)
+        # What csv makes of a line with a field too many, or too few.
+        if not found or any(None in row or None in row.values() for row in found):
+            raise ValueError(f"it has {len(found)} zones, or one with another number of fields")
+        zones = [(int(row["LocationID"]), row["Borough"], row["Zone"], row["service_zone"]) for row in found]
     except ValueError as error:
         raise BadFileError(
             f"Reading the zone table from {download.url}: {error}, where {','.join(ZONE_COLUMNS)} and a line for each "
@@ -212,8 +232,5 @@ def open_loader(settings: Settings) -> Iterator[Loader]:
     """A loader for the environment's warehouse, its tables made where they were missing. Starts the embedded server."""
     target = warehouse_target(settings)
     create_tables(target, settings.schema_name, RAW_TRIPS_COLUMNS)
-    with (
-        TlcClient(settings.tlc_base_url) as tlc,
-        TemporaryDirectory(prefix="download-", dir=make_home(settings)) as scratch,
-    ):
-        yield Loader(tlc, target, settings.schema_name, Path(scratch))
+    with TlcClient(settings.tlc_base_url) as tlc, scratch_directory(make_home(settings)) as scratch:
+        yield Loader(tlc, target, settings.schema_name, scratch)

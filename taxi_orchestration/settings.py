@@ -23,6 +23,20 @@ class SettingsError(Exception):
     """An environment variable that cannot be used; the message names it and says what to set."""
 
 
+def check_base_url(base_url: str) -> str:
+    """The base URL without a trailing slash; ValueError where it is not a plain http or https address."""
+    try:
+        parts = urlsplit(base_url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not base_url.isprintable() or " " in base_url:
+        raise ValueError("The TLC's base URL must be an http or https address such as https://host.example.")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError("The TLC's base URL must not contain a user, a password, a query or a fragment.")
+    return base_url.rstrip("/")
+
+
 @dataclass(frozen=True)
 class PostgresTarget:
     """One database of one PostgreSQL server, and who connects to it. `repr` hides the password."""
@@ -49,7 +63,7 @@ class PostgresTarget:
         tls = {"sslmode": self.sslmode} | ({"sslrootcert": self.sslrootcert} if self.sslrootcert else {})
         login = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}"
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{driver}://{login}@{host}:{self.port}/{quote(self.dbname, safe='')}?{urlencode(tls)}"
+        return f"{driver}://{login}@{host}:{self.port}/{quote(self.dbname, safe='')}?{urlencode(tls, quote_via=quote)}"
 
     def environment(self) -> dict[str, str]:
         """The same as libpq's own environment variables, for psql and its kin."""
@@ -78,18 +92,42 @@ class Settings(BaseSettings):
     pg_schema: str | None = None
     dagster_postgres_url: SecretStr | None = None
 
+    taxi_reissue_months: int = Field(default=24, ge=0, le=600)
+    taxi_schedule_cron: str = "0 6 1 * *"
+
+    taxi_alert_urls: SecretStr | None = None
+    taxi_ui_url: str = "http://127.0.0.1:3000"
+
+    @field_validator("taxi_alert_urls")
+    @classmethod
+    def _known_services(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            # Imported here: most processes alert nobody.
+            from taxi_orchestration.notify import check_urls
+
+            check_urls(value.get_secret_value())
+        return value
+
+    @field_validator("taxi_ui_url")
+    @classmethod
+    def _web_address(cls, value: str) -> str:
+        url = urlsplit(value)
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise ValueError("must be the address at which you open the UI, for example http://127.0.0.1:3000")
+        return value.rstrip("/")
+
     @field_validator("tlc_base_url")
     @classmethod
     def _http_only(cls, value: str) -> str:
-        url = urlsplit(value)
-        if url.scheme not in ("http", "https") or not url.hostname:
-            raise ValueError("must be an http:// or https:// address, for example http://127.0.0.1:8901")
-        return value.rstrip("/")
+        return check_base_url(value)
 
     @field_validator("taxi_home")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+        try:
+            return value.expanduser().absolute()
+        except RuntimeError as error:
+            raise ValueError(f"{value} begins with the home of a user who has none") from error
 
     @field_validator("pg_sslmode")
     @classmethod
@@ -116,10 +154,11 @@ class Settings(BaseSettings):
                 f"{', '.join(missing)} not set: a PostgreSQL of your own needs {', '.join(required)} together; "
                 "without any of them the embedded PostgreSQL is used"
             )
-        if not IDENTIFIER.fullmatch(self.schema_name) or self.schema_name.startswith("pg_"):
+        taken = self.schema_name.startswith("pg_") or self.schema_name == "information_schema"
+        if not IDENTIFIER.fullmatch(self.schema_name) or taken:
             raise ValueError(
                 f"the schema would be {self.schema_name!r}: PG_SCHEMA must be a plain name, lower-case letters a-z, "
-                "digits and _, at most 63 characters, not beginning with a digit or pg_"
+                "digits and _, at most 63 characters, not beginning with a digit or pg_ and not information_schema"
             )
         return self
 
@@ -127,6 +166,15 @@ class Settings(BaseSettings):
     def schema_name(self) -> str:
         """The schema that holds the tables: PG_SCHEMA, or one of the student's own."""
         return self.pg_schema or f"dagster_{self.dagster_student}"
+
+    @cached_property
+    def alert_urls(self) -> tuple[SecretStr, ...]:
+        """The services to alert, in apprise's way of writing them; none, and nobody is alerted."""
+        if self.taxi_alert_urls is None:
+            return ()
+        from taxi_orchestration.notify import check_urls
+
+        return tuple(map(SecretStr, check_urls(self.taxi_alert_urls.get_secret_value())))
 
     @cached_property
     def warehouse(self) -> PostgresTarget | None:

@@ -1,12 +1,15 @@
-"""What is so, month by month: in the warehouse, and in Dagster's record. What is to be done about it is decided elsewhere."""
+"""What is so, month by month: at the TLC, in the warehouse, in Dagster's record; and what is to do about it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from threading import Event
 from typing import Literal
 
 from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckSeverity,
     AssetKey,
     AssetPartitionStatus,
     AssetRecordsFilter,
@@ -15,21 +18,26 @@ from dagster import (
     EventLogRecord,
 )
 
+from taxi_orchestration.assets.builds import BUILT_FROM, FCT_TRIPS
 from taxi_orchestration.assets.raw_trips import RAW_TRIPS
+from taxi_orchestration.checks.coverage import COVERAGE, check_coverage
+from taxi_orchestration.checks.finding import Finding
+from taxi_orchestration.checks.freshness import check_freshness
 from taxi_orchestration.partitions import (
     Window,
     add_months,
     key_of,
     last_complete_month,
+    month_of,
     monthly_partitions,
     next_month,
 )
 from taxi_orchestration.settings import PostgresTarget
-from taxi_orchestration.tlc.client import TlcClient
+from taxi_orchestration.tlc.client import Publication, TlcClient, version_of
 from taxi_orchestration.tlc.errors import TlcError
+from taxi_orchestration.warehouse.measures import months_in_raw_trips
 from taxi_orchestration.warehouse.months import LoadedFile, count_by_month, loaded_files
 
-FCT_TRIPS = AssetKey("fct_trips")
 REJECTED_TRIPS = AssetKey("rejected_trips")
 
 State = Literal["missing", "failed", "unfinished", "completed"]
@@ -40,7 +48,7 @@ _REQUESTS_AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Checks:
-    """The checks of the dbt run that built a month: how many there were, and those that do not hold for it, by name."""
+    """The checks of the runs that loaded and built a month: how many, and by name those that do not hold for it."""
 
     total: int = 0
     failed: Sequence[str] = ()
@@ -56,8 +64,8 @@ class Checks:
 class MonthStatus:
     """One month: its file, its rows in every table, its checks, and where it stands.
 
-    `missing`: nobody has loaded it. `failed`: the last attempt did. `unfinished`: loaded, but the models were not built
-    from that load. `completed`: loaded, and built from that load.
+    `missing`: nobody has loaded it. `failed`: the last attempt did. `unfinished`: loaded, but Dagster has not heard of
+    it, the models were not built from these rows, or a table does not hold what it should. `completed`: none of these.
     """
 
     month: date
@@ -79,30 +87,75 @@ class MonthStatus:
             and self.raw_rows == self.fact_rows + self.rejected_rows
         )
 
-    @property
-    def is_well(self) -> bool:
-        """Whether nobody has to do anything about the month; one that nobody asked for is well."""
-        return self.state == "missing" or (self.state == "completed" and self.is_exact and not self.checks.failed)
-
 
 def known_window(target: PostgresTarget, schema: str) -> Window:
-    """The months worth a look: from the oldest loaded one to the newest that is over; half a year where none is loaded."""
+    """The months worth a look: from the oldest loaded one to the newest that is over; half a year if none is loaded."""
     newest = last_complete_month()
     oldest = min(loaded_files(target, schema), default=add_months(newest, -5))
     return Window(oldest, next_month(newest))
 
 
-def publications(base_url: str, months: Sequence[date]) -> dict[date, bool | None]:
-    """Whether the TLC has these months; None where its host does not answer."""
+def publications(base_url: str, months: Sequence[date]) -> dict[date, Publication | None]:
+    """What the TLC's host says of these months; None for those that were not asked for once it did not answer."""
+    silent = Event()
 
-    def is_published(month: date) -> bool | None:
+    def publication(month: date) -> Publication | None:
+        if silent.is_set():
+            return None
         try:
-            return client.publication(month).published
+            return client.publication(month)
         except TlcError:
+            silent.set()
             return None
 
-    with TlcClient(base_url, attempts=1) as client, ThreadPoolExecutor(_REQUESTS_AT_ONCE) as executor:
-        return dict(zip(months, executor.map(is_published, months), strict=True))
+    with (
+        TlcClient(base_url, attempts=1, connect_timeout=5, read_timeout=10) as client,
+        ThreadPoolExecutor(_REQUESTS_AT_ONCE) as executor,
+    ):
+        return dict(zip(months, executor.map(publication, months), strict=True))
+
+
+def is_changed(file: LoadedFile | None, publication: Publication | None) -> bool:
+    """Whether the TLC has another file of a month than the one that was loaded."""
+    return bool(
+        file
+        and publication
+        and publication.published
+        and publication.version != version_of(file.etag, file.last_modified, file.bytes)
+    )
+
+
+def to_do(status: MonthStatus, publication: Publication | None) -> str:
+    """What a person has to do about a month now; nothing for most."""
+    month = key_of(status.month)
+    if status.file is None and publication and not publication.published:
+        return ""
+    if status.state in ("failed", "unfinished"):
+        return f"{status.state}: taxi backfill {month} {month}"
+    if status.state == "missing":
+        return "published: taxi backfill --missing" if publication and publication.published else ""
+    if status.checks.failed:
+        return f"fails: {', '.join(status.checks.failed)}"
+    if not status.is_exact:
+        return f"not exact: taxi backfill {month} {month} --reprocess completed"
+    return "re-issued: taxi backfill --changed" if is_changed(status.file, publication) else ""
+
+
+def overall(
+    target: PostgresTarget,
+    schema: str,
+    instance: DagsterInstance,
+    published: Mapping[date, Publication | None],
+    now: datetime,
+) -> tuple[Finding, Finding]:
+    """What there is to say of all months together: coverage, and whether the TLC is late."""
+    loaded = months_in_raw_trips(target, schema)
+    in_dagster = {month_of(key) for key in instance.get_materialized_partitions(RAW_TRIPS)}
+    out = {month for month, publication in published.items() if publication and publication.published}
+    answered = None not in published.values()
+    # Since when a month is out does not matter here: that it is not loaded stands beside it.
+    since: Mapping[date, datetime | None] = dict.fromkeys(out, now)
+    return check_coverage(loaded, in_dagster, out), check_freshness(now, since, loaded, answered=answered)
 
 
 def month_statuses(
@@ -118,7 +171,8 @@ def month_statuses(
     attempts = instance.get_status_by_partition(RAW_TRIPS, keys, monthly_partitions) or {}
     loads = _latest(instance, RAW_TRIPS, keys)
     builds = _latest(instance, FCT_TRIPS, keys)
-    checks_of_run = {run_id: _checks(instance, run_id) for run_id in {build.run_id for build in builds.values()}}
+    runs = {record.run_id for record in [*loads.values(), *builds.values()]}
+    checks_of_run = {run_id: _checks(instance, run_id) for run_id in runs}
 
     statuses = {}
     for month in window.months:
@@ -127,14 +181,16 @@ def month_statuses(
         file = files.get(month)
         failed = attempts.get(key) == AssetPartitionStatus.FAILED
         raw, fact, rejected = (counts[table].get(month, 0) for table in counts)
-        # Dagster numbers its events in the order in which they came: no clock has to be trusted.
-        is_built = bool(load and build and build.storage_id > load.storage_id and raw == fact + rejected)
+        # By what the rows are, not by when it was said: a load can be committed while dbt builds from the one before.
+        is_known = bool(file and load and _data_version(load) == file.rows_sha256)
+        is_built = bool(file and build and _built_from(build) == file.rows_sha256)
+        is_whole = bool(file and raw == file.rows == fact + rejected)
         state: State = "completed"
         if failed:
             state = "failed"
         elif file is None:
             state = "missing"
-        elif not is_built:
+        elif not (is_known and is_built and is_whole):
             state = "unfinished"
         statuses[month] = MonthStatus(
             month=month,
@@ -143,7 +199,7 @@ def month_statuses(
             raw_rows=raw,
             fact_rows=fact,
             rejected_rows=rejected,
-            checks=_of_month(checks_of_run[build.run_id], key) if build else Checks(),
+            checks=_of_month([c for run_id in _runs(load, build) for c in checks_of_run[run_id]], key),
             run_id=file.dagster_run_id if file else None,
             built_at=datetime.fromtimestamp(build.timestamp).astimezone() if build else None,
         )
@@ -164,29 +220,43 @@ def _latest(instance: DagsterInstance, asset: AssetKey, keys: Sequence[str]) -> 
         cursor = page.cursor
 
 
-def _checks(instance: DagsterInstance, run_id: str) -> list[tuple[str, bool, bool, str]]:
-    """Each check of a run: its name, whether it passed, whether it only warns, and the months that it named."""
-    checks = []
-    for entry in instance.all_logs(run_id, of_type=DagsterEventType.ASSET_CHECK_EVALUATION):
-        evaluation = entry.get_dagster_event().asset_check_evaluation_data
-        months = evaluation.metadata.get("months")
-        checks.append(
-            (
-                evaluation.check_name,
-                evaluation.passed,
-                evaluation.severity.name == "WARN",
-                str(months.value) if months else "",
-            )
-        )
-    return checks
+def _data_version(load: EventLogRecord) -> str | None:
+    """Which rows Dagster was told of."""
+    materialization = load.asset_materialization
+    return (materialization.tags or {}).get("dagster/data_version") if materialization else None
 
 
-def _of_month(checks: Sequence[tuple[str, bool, bool, str]], key: str) -> Checks:
-    failing = [
-        (name, warns) for name, passed, warns, months in checks if not passed and (key in months or "-" not in months)
-    ]
+def _built_from(build: EventLogRecord) -> object:
+    """Which rows the models of a month were built from."""
+    materialization = build.asset_materialization
+    source = materialization.metadata.get(BUILT_FROM) if materialization else None
+    return source.value if source else None
+
+
+def _runs(*records: EventLogRecord | None) -> list[str]:
+    """The runs that these records are of: two, or one that did both."""
+    return list(dict.fromkeys(record.run_id for record in records if record))
+
+
+def _checks(instance: DagsterInstance, run_id: str) -> list[AssetCheckEvaluation]:
+    """What each check of a run found, but for that of all months."""
+    entries = instance.all_logs(run_id, of_type=DagsterEventType.ASSET_CHECK_EVALUATION)
+    evaluations = [entry.get_dagster_event().asset_check_evaluation_data for entry in entries]
+    return [evaluation for evaluation in evaluations if evaluation.asset_check_key != COVERAGE.key]
+
+
+def _of_month(evaluations: Sequence[AssetCheckEvaluation], key: str) -> Checks:
+    """Those that are of a month: by partition, or of a whole run, where those that failed name their months."""
+    of_month = [evaluation for evaluation in evaluations if evaluation.partition in (None, key)]
+    failing = [evaluation for evaluation in of_month if not evaluation.passed and _is_named(evaluation, key)]
     return Checks(
-        total=len(checks),
-        failed=[name for name, warns in failing if not warns],
-        warned=[name for name, warns in failing if warns],
+        total=len(of_month),
+        failed=[e.check_name for e in failing if e.severity is not AssetCheckSeverity.WARN],
+        warned=[e.check_name for e in failing if e.severity is AssetCheckSeverity.WARN],
     )
+
+
+def _is_named(evaluation: AssetCheckEvaluation, key: str) -> bool:
+    months = evaluation.metadata.get("months")
+    named = str(months.value) if months else ""
+    return key in named or "-" not in named

@@ -17,9 +17,11 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from taxi_orchestration.backfill import Outcome
+from taxi_orchestration.checks.finding import Finding
 from taxi_orchestration.loading import Progress
 from taxi_orchestration.partitions import Window, key_of
-from taxi_orchestration.status import MonthStatus
+from taxi_orchestration.status import MonthStatus, to_do
+from taxi_orchestration.tlc.client import Publication
 
 
 class Screen(Progress):
@@ -171,25 +173,47 @@ def showing_work() -> Iterator[Screen]:
             screen.bars.stop()
 
 
-def show_status(statuses: Mapping[date, MonthStatus], published: Mapping[date, bool | None], as_json: bool) -> None:
-    """One row a month, for people or for programs."""
-    rows = [_status_row(status, published.get(month, True)) for month, status in statuses.items()]
+def show_status(
+    statuses: Mapping[date, MonthStatus],
+    published: Mapping[date, Publication | None],
+    findings: Sequence[Finding],
+    as_json: bool,
+) -> None:
+    """One row a month, for people or for programs; for people also what there is to say of all months."""
+    rows = [_status_row(status, published.get(month)) for month, status in statuses.items()]
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    table = Table()
-    for name in rows[0]:
-        table.add_column(name.replace("_", " "))
-    for row, status in zip(rows, statuses.values(), strict=True):
-        table.add_row(*map(_shown, row.values()), style="" if status.is_well else "red")
-    Console().print(table)
+    # 80 columns wide.
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for name in ("month", "out", "file rows", "fct_trips", "rejected", "checks", "loaded", "run", "state"):
+        table.add_column(
+            name, justify="right" if name in ("file rows", "fct_trips", "rejected") else "left", no_wrap=True
+        )
+    for row in rows:
+        cells = [row["month"], row["published"], row["rows"], row["fact_rows"], row["rejected_rows"]]
+        checks = f"{row['checks_passed']} of {row['checks']}" if row["checks"] else None
+        cells += [checks, (row["loaded_at"] or "")[:10], (row["run"] or "")[:8], row["state"]]
+        table.add_row(*map(_shown, cells), style="red" if row["to_do"] else "")
+    console = Console()
+    console.print(table)
+    lines = [(f"{row['month']}: {row['to_do']}", "red") for row in rows if row["to_do"]]
+    lines += [(f"{row['month']}: warns: {row['warned']}", "yellow") for row in rows if row["warned"]]
+    for finding in findings:
+        text = finding.says if finding.level == "good" else f"{finding.says} To do: {finding.to_do}"
+        lines.append((text, _COLOURS[finding.level]))
+    for text, style in lines:
+        console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
-def _status_row(status: MonthStatus, published: bool | None) -> dict[str, Any]:
+_COLOURS = {"good": "", "warn": "yellow", "error": "red"}
+
+
+def _status_row(status: MonthStatus, publication: Publication | None) -> dict[str, Any]:
     file = status.file
     return {
         "month": key_of(status.month),
-        "published": published,
+        "published": publication.published if publication else None,
         "loaded": file is not None,
         "state": status.state,
         "rows": file.rows if file else None,
@@ -198,6 +222,8 @@ def _status_row(status: MonthStatus, published: bool | None) -> dict[str, Any]:
         "rejected_rows": status.rejected_rows,
         "checks_passed": status.checks.passed,
         "checks": status.checks.total,
+        "warned": ", ".join(status.checks.warned),
+        "to_do": to_do(status, publication),
         "loaded_at": file.loaded_at.isoformat(timespec="seconds") if file and file.loaded_at else None,
         "run": status.run_id,
     }
@@ -213,4 +239,4 @@ def _shown(value: Any) -> str:
             return "no"
         case int():
             return f"{value:,}"
-    return str(value)[:19] if "T" in str(value) else str(value)[:10]
+    return str(value)

@@ -1,7 +1,8 @@
 """The dbt models and seeds as assets, their tests as asset checks. dbt itself is run by dbt_runner.py."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from dagster import (
     AssetExecutionContext,
     AssetKey,
     AssetsDefinition,
+    AutomationCondition,
     BackfillPolicy,
     Failure,
     MetadataValue,
@@ -20,19 +22,30 @@ from dagster_dbt import DagsterDbtTranslator, dbt_assets
 from dagster_dbt.asset_utils import get_asset_check_key_for_test
 from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 
+from taxi_orchestration.assets.builds import BUILT_FROM
 from taxi_orchestration.assets.column_lineage import ColumnLineage
+from taxi_orchestration.assets.interruption import canceled_by_interrupt
 from taxi_orchestration.assets.markdown import as_markdown
+from taxi_orchestration.dbt_retry import invoke_with_retries
 from taxi_orchestration.dbt_runner import DbtOutcome, invoke_dbt
 from taxi_orchestration.loading import RAW_TRIPS_COLUMNS, Progress
 from taxi_orchestration.partitions import Window, key_of, month_of, monthly_partitions, next_month
 from taxi_orchestration.settings import PostgresTarget, Settings
-from taxi_orchestration.warehouse.months import count_by_month, create_tables, existing_tables, rows_of
+from taxi_orchestration.warehouse.months import (
+    LoadedFile,
+    count_by_month,
+    create_tables,
+    existing_tables,
+    loaded_files,
+    rows_of,
+)
 from taxi_orchestration.warehouse.target import warehouse_target
 
 # Two dbt runs in one schema at the same time break each other; dagster.yaml gives the pool one slot.
 DBT_POOL = "dbt"
 
 SEEDS = "resource_type:seed"
+BUILD_ATTEMPTS = 3
 MAX_FAILING_ROWS = 1000
 SAMPLE_ROWS = 5
 
@@ -44,18 +57,29 @@ class TaxiDbtTranslator(DagsterDbtTranslator):
         """The name of the model, seed or source table."""
         return AssetKey(dbt_resource_props["name"])
 
+    def __init__(self, monthly: AutomationCondition | None = None) -> None:
+        super().__init__()
+        self.monthly = monthly
+
+    def get_automation_condition(self, dbt_resource_props: Mapping[str, Any]) -> AutomationCondition | None:
+        """The models are built when their month changed; the seeds know no months."""
+        return self.monthly if dbt_resource_props["resource_type"] == "model" else None
+
     def get_tags(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, str]:
         """dbt's own tags and how the node is materialized, so that the UI can filter by it."""
         materialized = str(dbt_resource_props.get("config", {}).get("materialized") or "source")
         return {**super().get_tags(dbt_resource_props), "materialized": materialized}
 
 
-def build_dbt_assets(manifest: Mapping[str, Any], artifacts: Path) -> list[AssetsDefinition]:
+def build_dbt_assets(
+    manifest: Mapping[str, Any], artifacts: Path, monthly: AutomationCondition | None = None
+) -> list[AssetsDefinition]:
     """The assets of a parsed dbt project: the monthly models, and the seeds, which know no months.
 
-    `artifacts` is the directory that `dbt_runner.prepared_project` returned for the manifest.
+    `artifacts` is the directory that `dbt_runner.prepared_project` returned for the manifest; `monthly` says when the
+    models of a month are built without anybody asking.
     """
-    translator = TaxiDbtTranslator()
+    translator = TaxiDbtTranslator(monthly)
 
     @dbt_assets(
         manifest=manifest,
@@ -100,13 +124,31 @@ def run_dbt(
         # A month can be asked for before anybody has asked for the seeds, which the models cannot do without.
         seeds = [node["name"] for node in manifest["nodes"].values() if node["resource_type"] == "seed"]
         names += sorted(set(seeds) - existing_tables(target, schema, seeds))
-    args = ["build", "--select", *names, "--indirect-selection", "empty"]
+    options = ["--indirect-selection", "empty"]
     if window:
-        args += ["--vars", json.dumps({"window_start": str(window.start), "window_end": str(window.end)})]
-    progress.building(len(names))
-    outcome = invoke_dbt(args, target, schema, artifacts, on_node=lambda _: progress.built())
+        options += ["--vars", json.dumps({"window_start": str(window.start), "window_end": str(window.end)})]
+
+    def invoke(some: Sequence[str]) -> DbtOutcome:
+        # Asked for anew each time: an embedded server that went down is started again.
+        args = ["build", "--select", *some, *options]
+        return invoke_dbt(args, warehouse_target(settings), schema, artifacts, on_node=lambda _: progress.built())
+
+    # dbt builds the models in several transactions: a month that is replaced between two of them is built once more.
+    for _ in range(BUILD_ATTEMPTS):
+        files = _files_of(target, schema, window)
+        progress.building(len(names))
+        with canceled_by_interrupt(context):
+            outcome = invoke_with_retries(invoke, names, manifest, context.log.warning)
+        if files == _files_of(target, schema, window):
+            break
+    else:
+        raise Failure(
+            f"dbt for {window} in schema {schema}: each of the {BUILD_ATTEMPTS} times that it ran, months of raw_trips "
+            "were replaced meanwhile, so its tables may hold parts of two files. Run it again once nobody loads them.",
+            allow_retries=False,
+        )
     if window:
-        _add_row_counts(context, target, schema, manifest, translator, window)
+        _add_month_metadata(context, target, schema, manifest, translator, window, files)
     lineage = ColumnLineage(artifacts, manifest, translator)
     for raw_event in outcome.events:
         for event in DbtCoreCliEventMessage(raw_event, {}).to_default_asset_events(manifest, translator, context):
@@ -140,15 +182,26 @@ def _selected(
     return names
 
 
-def _add_row_counts(
+def _files_of(target: PostgresTarget, schema: str, window: Window | None) -> dict[date, LoadedFile]:
+    """The files that raw_trips holds in the window; none where dbt builds what knows no months."""
+    if window is None:
+        return {}
+    return {m: file for m, file in loaded_files(target, schema).items() if window.start <= m < window.end}
+
+
+def _add_month_metadata(
     context: AssetExecutionContext,
     target: PostgresTarget,
     schema: str,
     manifest: Mapping[str, Any],
     translator: DagsterDbtTranslator,
     window: Window,
+    files: Mapping[date, LoadedFile],
 ) -> None:
-    """Rows of each month, for the tables among the selected models; a view would have to be computed for it."""
+    """Rows of each month, for the tables among the selected models; a view would have to be computed for it.
+
+    And which rows of raw_trips they come from, so that anyone can tell whether these are still the rows that are there.
+    """
     for node in manifest["nodes"].values():
         is_monthly_table = (
             node["config"].get("materialized") not in (None, "view", "seed") and "source_month" in node["columns"]
@@ -157,9 +210,10 @@ def _add_row_counts(
         if is_monthly_table and key in context.selected_asset_keys:
             counts = count_by_month(target, schema, node["name"], window.start, window.end)
             for month in window.months:
-                context.add_asset_metadata(
-                    {"dagster/partition_row_count": counts.get(month, 0)}, asset_key=key, partition_key=key_of(month)
-                )
+                metadata: dict[str, Any] = {"dagster/partition_row_count": counts.get(month, 0)}
+                if month in files:
+                    metadata[BUILT_FROM] = files[month].rows_sha256
+                context.add_asset_metadata(metadata, asset_key=key, partition_key=key_of(month))
 
 
 def _with_failing_rows(

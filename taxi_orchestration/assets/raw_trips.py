@@ -1,17 +1,19 @@
 """raw_trips: exactly the rows of the newest accepted file of every month."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 
 from dagster import (
+    AssetCheckEvaluation,
     AssetExecutionContext,
     AssetKey,
     AssetMaterialization,
     AssetSpec,
-    Backoff,
     BackfillPolicy,
+    Backoff,
     Config,
+    DataVersion,
     Failure,
     Jitter,
     MaterializeResult,
@@ -22,16 +24,21 @@ from dagster import (
     TableSchema,
     multi_asset,
 )
-from dagster import DataVersion
 from pydantic import Field
 
+from taxi_orchestration.assets.builds import rows_built_from
+from taxi_orchestration.assets.interruption import canceled_by_interrupt
 from taxi_orchestration.assets.markdown import as_markdown
+from taxi_orchestration.assets.tlc_source import TLC_GREEN_TRIPDATA, source_tags
+from taxi_orchestration.checks.coverage import COVERAGE, coverage_evaluation
+from taxi_orchestration.checks.months import FILE_IS_WHOLE, RAW_CHECKS, Findings, evaluations, raw_findings
 from taxi_orchestration.loading import MonthLoad, Progress, open_loader
 from taxi_orchestration.partitions import key_of, month_of, monthly_partitions
 from taxi_orchestration.settings import Settings
 from taxi_orchestration.tlc.contract import COLUMNS
-from taxi_orchestration.warehouse.connection import WarehouseUnavailableError
+from taxi_orchestration.warehouse.connection import WarehouseError, WarehouseUnavailableError
 from taxi_orchestration.warehouse.months import loaded_files
+from taxi_orchestration.warehouse.target import warehouse_target
 
 RAW_TRIPS = AssetKey("raw_trips")
 
@@ -40,6 +47,11 @@ MONTHS_PER_RUN = 24
 
 # What PostgreSQL could not take now it may take in a minute. Downloads are retried by the client alone.
 RETRIES = RetryPolicy(max_retries=3, delay=5, backoff=Backoff.EXPONENTIAL, jitter=Jitter.PLUS_MINUS)
+
+
+# On a run that nobody asked for in person: a file with the rows that everything was built from already changes nothing
+# downstream, so nothing there is run. Who presses "materialize" gets it materialized.
+ONLY_IF_CHANGED = "taxi/only_if_changed"
 
 
 class LoadConfig(Config):
@@ -68,6 +80,7 @@ raw_trips_spec = AssetSpec(
         "Key: source_month, source_row."
     ),
     partitions_def=monthly_partitions,
+    deps=[TLC_GREEN_TRIPDATA],
     group_name="raw",
     owners=["team:data-engineering"],
     kinds={"postgres", "parquet", "python"},
@@ -81,6 +94,9 @@ raw_trips_spec = AssetSpec(
 @multi_asset(
     name="raw_trips",
     specs=[raw_trips_spec],
+    check_specs=[*RAW_CHECKS, COVERAGE],
+    # So that the months of a run can have their checks one by one, and these can be made without loading anything.
+    can_subset=True,
     backfill_policy=BackfillPolicy.multi_run(max_partitions_per_run=MONTHS_PER_RUN),
     retry_policy=RETRIES,
 )
@@ -89,13 +105,19 @@ def raw_trips(
     config: LoadConfig,
     settings: ResourceParam[Settings],
     progress: ResourceParam[Progress],
-) -> Iterator[MaterializeResult]:
-    """Load the months of the run; each that can be loaded is, whatever becomes of the others."""
+) -> Iterator[MaterializeResult | AssetCheckEvaluation]:
+    """Load and check the months of the run; each that can be loaded is, whatever becomes of the others."""
+    target, schema = warehouse_target(settings), settings.schema_name
+    if RAW_TRIPS not in context.selected_asset_keys:
+        months = [month_of(key) for key in context.partition_keys]
+        yield from evaluations(RAW_CHECKS, raw_findings(target, schema, months))
+        yield coverage_evaluation(context.instance, target, schema)
+        return
     months = sorted((month_of(key) for key in context.partition_keys), reverse=config.newest_first)
     loads: list[MonthLoad] = []
     failures: dict[date, Exception] = {}
-    with open_loader(settings) as loader:
-        if context.retry_number:
+    with canceled_by_interrupt(context), open_loader(settings) as loader:
+        if context.retry_number and not context.has_partition_key:
             files = loaded_files(loader.target, loader.schema)
             months = [m for m in months if m not in files or files[m].dagster_run_id != context.run.run_id]
         for month, outcome in loader.load_months(months, config.months_at_once, context.run.run_id, progress):
@@ -105,18 +127,52 @@ def raw_trips(
             else:
                 loads.append(outcome)
                 if not context.has_partition_key:
-                    context.log_event(month_materialization(outcome))
+                    context.log_event(month_materialization(context, outcome))
+    if not failures:
+        yield from records(context, loads)
+    findings: Findings = {}
+    footer_rows = {load.file.source_month: load.file.rows for load in loads}
+    try:
+        findings = raw_findings(target, schema, footer_rows, footer_rows) if loads else {}
+        yield from evaluations(RAW_CHECKS, findings)
+        yield coverage_evaluation(context.instance, target, schema)
+    except WarehouseError as error:
+        if not failures:
+            # A retry would load nothing, and so check nothing.
+            raise Failure(f"Loaded, but not checked. {error}", allow_retries=False) from error
+    failures |= {
+        month: WarehouseError(of_month[FILE_IS_WHOLE].says)
+        for month, of_month in findings.items()
+        if of_month[FILE_IS_WHOLE].level == "error"
+    }
     if failures:
         raise failure_of(failures)
+
+
+def records(context: AssetExecutionContext, loads: Sequence[MonthLoad]) -> Iterator[MaterializeResult]:
+    """What Dagster has to hear of a run in which every month was loaded, and had not heard when each of them was."""
     if context.has_partition_key:
         (load,) = loads
+        if ONLY_IF_CHANGED in context.run.tags and is_built(context, load):
+            context.log.info(
+                f"{key_of(load.file.source_month)}: another file with the same rows. Nothing downstream changes, so "
+                "nothing there is built again."
+            )
+            context.log_event(month_materialization(context, load))
+            return
         yield MaterializeResult(RAW_TRIPS, metadata=month_metadata(load), data_version=data_version(load))
     elif context.run.asset_selection != {RAW_TRIPS}:
         # Steps after this one run only if there is an output; but that records one data version for all months, so the
         # records of each follow it and count.
         yield MaterializeResult(RAW_TRIPS)
         for load in loads:
-            context.log_event(month_materialization(load))
+            context.log_event(month_materialization(context, load))
+
+
+def is_built(context: AssetExecutionContext, load: MonthLoad) -> bool:
+    """Whether the models were last built from exactly these rows."""
+    month = load.file.source_month
+    return rows_built_from(context.instance, [month]).get(month) == load.file.rows_sha256
 
 
 def data_version(load: MonthLoad) -> DataVersion:
@@ -124,8 +180,8 @@ def data_version(load: MonthLoad) -> DataVersion:
     return DataVersion(load.file.rows_sha256 or "")
 
 
-def month_materialization(load: MonthLoad) -> AssetMaterialization:
-    """The record of one month of a run over several; its data version is the sha256 of its rows."""
+def month_materialization(context: AssetExecutionContext, load: MonthLoad) -> AssetMaterialization:
+    """The record of one month where the step has no output for it; its data version is the sha256 of its rows."""
     return AssetMaterialization(
         asset_key=RAW_TRIPS,
         partition=key_of(load.file.source_month),
@@ -134,6 +190,7 @@ def month_materialization(load: MonthLoad) -> AssetMaterialization:
             "dagster/data_version": data_version(load).value,
             "dagster/data_version_is_user_provided": "true",
             "dagster/code_version": raw_trips_spec.code_version or "",
+            **source_tags(context.instance, load.file.source_month, load.file.etag),
         },
     )
 
@@ -141,13 +198,13 @@ def month_materialization(load: MonthLoad) -> AssetMaterialization:
 def month_metadata(load: MonthLoad) -> dict[str, MetadataValue]:
     """What the UI shows of a loaded month."""
     file = load.file
-    drift = file.drift.get("summary") or "none"
+    drift = "; ".join(f"{kind.replace('_', ' ')}: {names_of(found)}" for kind, found in file.drift.items() if found)
     metadata: dict[str, MetadataValue] = {
         "dagster/partition_row_count": MetadataValue.int(file.rows),
         "rows before": MetadataValue.int(load.rows_before),
         "pickups outside the month": MetadataValue.int(load.pickups_outside),
         "era": MetadataValue.text(load.era),
-        "drift": MetadataValue.text(str(drift)),
+        "drift": MetadataValue.text(drift or "none"),
         "url": MetadataValue.url(file.url),
         "etag": MetadataValue.text(file.etag or "none sent"),
         "bytes": MetadataValue.int(file.bytes),
@@ -160,6 +217,11 @@ def month_metadata(load: MonthLoad) -> dict[str, MetadataValue]:
     if file.last_modified:
         metadata["last modified"] = MetadataValue.timestamp(file.last_modified)
     return metadata
+
+
+def names_of(columns: object) -> str:
+    """The columns of one kind of drift."""
+    return ", ".join(columns) if isinstance(columns, Mapping) else str(columns)
 
 
 def failure_of(failures: Mapping[date, Exception]) -> Failure:

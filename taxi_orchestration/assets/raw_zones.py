@@ -2,6 +2,7 @@
 
 from dagster import AssetExecutionContext, AssetKey, Failure, MaterializeResult, ResourceParam, asset
 
+from taxi_orchestration.assets.interruption import canceled_by_interrupt
 from taxi_orchestration.assets.raw_trips import RETRIES
 from taxi_orchestration.loading import open_loader
 from taxi_orchestration.settings import Settings
@@ -22,7 +23,7 @@ RAW_ZONES = AssetKey("raw_zones")
 def raw_zones(context: AssetExecutionContext, settings: ResourceParam[Settings]) -> MaterializeResult:
     """The TLC's taxi zones, as published: one row a zone, with its borough, name and service zone."""
     try:
-        with open_loader(settings) as loader:
+        with canceled_by_interrupt(context), open_loader(settings) as loader:
             zones = loader.load_zones()
     except (TlcError, WarehouseError) as error:
         raise Failure(str(error), allow_retries=isinstance(error, WarehouseUnavailableError)) from error

@@ -4,6 +4,7 @@ HTTP and its failures belong here. What is inside a file, beyond its first and l
 """
 
 import hashlib
+import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from taxi_orchestration.settings import check_base_url
 from taxi_orchestration.tlc.contract import FIRST_MONTH
 from taxi_orchestration.tlc.errors import BadFileError, NotPublishedError, PermanentTlcError, TransientTlcError
 
@@ -46,20 +48,6 @@ _LATE = "The TLC publishes a month about two months late: try again later, or as
 _REDIRECTS = {301, 302, 303, 307, 308}
 _NOT_THERE = {403, 404}
 _TRY_LATER = {408, 425, 429}
-
-
-def check_base_url(base_url: str) -> str:
-    """The base URL without a trailing slash; ValueError where it is not a plain http or https address."""
-    try:
-        parts = urlsplit(base_url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or not base_url.isprintable() or " " in base_url:
-        raise ValueError("The TLC's base URL must be an http or https address such as https://host.example.")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError("The TLC's base URL must not contain a user, a password, a query or a fragment.")
-    return base_url.rstrip("/")
 
 
 def month_url(base_url: str, month: date) -> str:
@@ -83,6 +71,17 @@ class Publication:
     etag: str | None = None
     last_modified: datetime | None = None
     bytes: int | None = None
+
+    @property
+    def version(self) -> str:
+        """Which file it is."""
+        return version_of(self.etag, self.last_modified, self.bytes)
+
+
+def version_of(etag: str | None, last_modified: datetime | None, size: int | None) -> str:
+    """One word that is another for another file: its ETag, or its date and size from a host that sends none."""
+    dated = last_modified.astimezone(UTC).strftime("%Y%m%dT%H%M%S") if last_modified else "undated"
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", etag or f"{dated}-{size}").strip("-")
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,7 @@ class MonthFile:
     def batches(self, batch_rows: int = 32_768) -> Iterator[pa.RecordBatch]:
         """The file's rows in order, as batches of exactly `schema`.
 
-        BadFileError where a page is damaged, a value would be lost, or, at the end, no pickup lies in the month.
+        BadFileError where a page is damaged, a value would be lost, or, at the end, most pickups lie in other months.
         """
         self._inside = None
         following = (self.month + timedelta(days=31)).replace(day=1)
@@ -170,8 +170,9 @@ class MonthFile:
             yield pa.RecordBatch.from_arrays(arrays, schema=self.schema)
         if read != self.rows:
             raise self._bad(f"the footer promises {self.rows:,} rows, but there are {read:,}. {_ANEW}")
-        if inside == 0:
-            found = f"not one of its {self.rows:,} pickups lies in {self.month:%Y-%m}: it is another month's file"
+        # Every file holds some pickups of the months beside its own, but never more than a few in a thousand.
+        if inside * 2 < read:
+            found = f"only {inside:,} of its {read:,} pickups lie in {self.month:%Y-%m}: it is another month's file"
             raise self._bad(f"{found}. {_ANEW}")
         self._inside = inside
 

@@ -1,6 +1,7 @@
 """The raw tables, and a month of raw_trips replaced whole. What a column means, or where a file came from, belongs elsewhere."""
 
 import hashlib
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
@@ -51,6 +52,10 @@ class LoadedFile:
     dagster_run_id: str | None
     rows_sha256: str | None = None
     loaded_at: datetime | None = None
+
+
+class NewerFileLoadedError(WarehouseError):
+    """While a file was on its way, another process loaded a newer one of the same month, which stays."""
 
 
 @dataclass(frozen=True)
@@ -123,12 +128,16 @@ def replace_month(
     batches: Iterable[pa.RecordBatch],
     new_columns: Sequence[TableColumn] = (),
     on_rows: Callable[[int], None] = lambda rows: None,
+    asked_at: float | None = None,
 ) -> ReplacedMonth:
     """Make `file`'s month of raw_trips exactly the rows of `batches`, and raw_loads say so, in one transaction.
 
     `batches` all have `arrow_schema`, whose fields are columns of raw_trips or `new_columns`, which are added to it.
     Other months, and other processes at the same month, may be loaded at the same time; readers are never waited for
     (but for a new column), and see the old month or the new one. `on_rows` is told of rows as they are sent.
+
+    With `asked_at`, the time.perf_counter() at which the file was asked for, a newer file that was loaded since then
+    stays: NewerFileLoadedError. One that is older than what was loaded before replaces it: the TLC took an issue back.
 
     Raises WarehouseError, and whatever `batches` raises; the month is then as it was.
     """
@@ -138,12 +147,9 @@ def replace_month(
         connect(target) as connection,
     ):
         _lock(connection, schema, child)
-        for column in new_columns:
-            connection.execute(
-                sql.SQL("alter table {} add column if not exists {}").format(
-                    sql.Identifier(schema, "raw_trips"), _definition(column)
-                )
-            )
+        if asked_at is not None:
+            _refuse_older(connection, schema, file, asked_at)
+        _add_columns(connection, schema, new_columns)
         exists = _is_partition(connection, schema, child)
         rows_before = 0
         if exists:
@@ -249,6 +255,39 @@ def _lock(connection: psycopg.Connection, schema: str, what: str) -> None:
     connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"{schema}.{what}"])
 
 
+def _add_columns(connection: psycopg.Connection, schema: str, columns: Sequence[TableColumn]) -> None:
+    """Add those that raw_trips lacks. After this no other process can, until this transaction ends."""
+    table = sql.Identifier(schema, "raw_trips")
+    # ALTER waits for every reader even where there is nothing to add. And whoever locks raw_trips does it before its
+    # partitions: COPY into a partition looks at raw_trips late, and two loads in opposite orders would wait for ever.
+    present = connection.execute(
+        "select attname from pg_attribute where attrelid = to_regclass(%s)", [f"{schema}.raw_trips"]
+    ).fetchall()
+    missing = [column for column in columns if (column.name,) not in present]
+    if not missing:
+        connection.execute(sql.SQL("lock table {} in access share mode").format(table))
+    for column in missing:
+        connection.execute(sql.SQL("alter table {} add column if not exists {}").format(table, _definition(column)))
+
+
+def _refuse_older(connection: psycopg.Connection, schema: str, file: LoadedFile, asked_at: float) -> None:
+    # Only lengths of time are compared, so that the server's clock need not agree with this machine's.
+    newer = connection.execute(
+        sql.SQL(
+            """
+            select last_modified from {}
+            where source_month = %s and last_modified > %s and loaded_at > clock_timestamp() - make_interval(secs => %s)
+            """
+        ).format(sql.Identifier(schema, "raw_loads")),
+        [file.source_month, file.last_modified, time.perf_counter() - asked_at],
+    ).fetchone()
+    if newer:
+        raise NewerFileLoadedError(
+            f"Loading {file.source_month:%Y-%m} from {file.url}: the file of {file.last_modified} came, and meanwhile "
+            f"another process loaded the one of {newer[0]}. That one stays. Load the month again."
+        )
+
+
 def _is_partition(connection: psycopg.Connection, schema: str, child: str) -> bool:
     row = connection.execute(
         """
@@ -352,7 +391,10 @@ def _encode(
         digest.update(data)
         yield rows, data
         first_row += rows
-    yield 0, encoder.finish()
+    # The encoder keeps back what does not fill its buffer: of a small month that is all of it.
+    last = encoder.finish()
+    digest.update(last)
+    yield 0, last
 
 
 def _log_load(connection: psycopg.Connection, schema: str, file: LoadedFile) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import trustme
 
-from taxi_orchestration.tlc.client import Publication, TlcClient, check_base_url, month_url, zones_url
+from taxi_orchestration.settings import check_base_url
+from taxi_orchestration.tlc.client import Publication, TlcClient, month_url, zones_url
 from taxi_orchestration.tlc.errors import (
     BadFileError,
     NotPublishedError,

@@ -321,12 +321,17 @@ def test_a_file_with_no_rows_is_refused(path: Path, table: pa.Table) -> None:
 
 def test_another_months_file_under_this_name_is_refused(path: Path) -> None:
     write_month(path, date(2024, 2, 1), 50)
-    assert "not one of its 50 pickups lies in 2024-01: it is another month's file" in refused(path)
+    assert "only 0 of its 50 pickups lie in 2024-01: it is another month's file" in refused(path)
+
+
+def test_another_months_file_is_refused_also_when_some_of_its_pickups_are_of_this_month(path: Path) -> None:
+    write_month(path, date(2024, 2, 1), 200)
+    assert "only 1 of its 200 pickups lie in 2024-01: it is another month's file" in refused(path)
 
 
 def test_a_file_of_nothing_but_nulls_is_refused(path: Path, table: pa.Table) -> None:
     pq.write_table(pa.table({name: pa.nulls(ROWS) for name in table.column_names}), path)
-    assert "not one of its 300 pickups" in refused(path)
+    assert "only 0 of its 300 pickups" in refused(path)
 
 
 def test_fewer_rows_than_the_footer_promises_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,48 @@
+"""The largest resident memory of a process that loads one big month."""
+
+import subprocess
+import sys
+from datetime import date
+
+from bench.results import Goal, Section
+from bench.workplace import Workplace, workplace
+
+MONTH = date(2025, 1, 1)
+LIMIT_MIB = 400
+
+_LOAD = """
+import resource, sys
+from datetime import date
+from taxi_orchestration.loading import open_loader
+from taxi_orchestration.settings import load_settings
+with open_loader(load_settings()) as loader:
+    load = loader.load_month(date.fromisoformat(sys.argv[1]))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, load.seconds)
+"""
+
+
+def run(quick: bool) -> Section:
+    """One row group for the whole month, the worst case: nothing in the file says where to stop reading."""
+    sizes = [1_000_000, 5_000_000] if quick else [1_000_000, 5_000_000, 20_000_000]
+    rows = []
+    with workplace() as place:
+        for size in sizes:
+            # The writer holds a row group in memory, so it works in a process that is not measured.
+            place.publish(MONTH, size, row_group_rows=size)
+            place.start_over()
+            memory, seconds = _measured(place)
+            rows.append((size, memory, seconds))
+    size, memory, _ = rows[-1]
+    return Section(
+        "Memory",
+        [Goal(f"largest resident memory of the loading process at {size:,} rows", memory, "MiB", at_most=LIMIT_MIB)],
+        ["rows in one row group", "MiB", "seconds"],
+        [[f"{size:,}", f"{memory:.0f}", f"{seconds:.1f}"] for size, memory, seconds in rows],
+    )
+
+
+def _measured(place: Workplace) -> tuple[float, float]:
+    command = [sys.executable, "-c", _LOAD, MONTH.isoformat()]
+    done = subprocess.run(command, env=place.environment, capture_output=True, text=True, check=True)
+    memory, seconds = map(float, done.stdout.split())
+    return memory, seconds

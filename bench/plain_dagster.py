@@ -1,0 +1,49 @@
+"""The same pipeline the plain way, for comparison: dbt as a process, a process for each step, Dagster's own defaults."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DbtCliResource, DbtProject, dbt_assets
+
+from taxi_orchestration.dbt_runner import dbt_environment
+from taxi_orchestration.loading import open_loader
+from taxi_orchestration.partitions import month_of, monthly_partitions, next_month
+from taxi_orchestration.settings import DBT_PROJECT_DIRECTORY, load_settings
+from taxi_orchestration.warehouse.target import warehouse_target
+
+settings = load_settings()
+os.environ.update(
+    dbt_environment(warehouse_target(settings), settings.schema_name, Path(os.environ["DAGSTER_HOME"]) / "target")
+)
+project = DbtProject(project_dir=DBT_PROJECT_DIRECTORY, target_path=Path(os.environ["DBT_TARGET_PATH"]))
+# Not on PATH where the environment is not activated: dagster-dbt looks nowhere else when it prepares a project.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+project.prepare_if_dev()
+
+
+@dg.asset(partitions_def=monthly_partitions, key=["raw", "raw_trips"])
+def raw_trips(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    """A month, loaded by our loader: what is compared here is all that is around it."""
+    with open_loader(settings) as loader:
+        load = loader.load_month(month_of(context.partition_key))
+    return dg.MaterializeResult(metadata={"dagster/partition_row_count": load.file.rows})
+
+
+@dbt_assets(manifest=project.manifest_path, exclude="resource_type:unit_test", partitions_def=monthly_partitions)
+def models(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator[Any]:
+    """`dbt build` of the month."""
+    month = month_of(context.partition_key)
+    window = {"window_start": str(month), "window_end": str(next_month(month))}
+    yield from dbt.cli(["build", "--vars", json.dumps(window)], context=context).stream()
+
+
+defs = dg.Definitions(
+    assets=[raw_trips, models],
+    jobs=[dg.define_asset_job("taxi_pipeline", selection=dg.AssetSelection.all())],
+    resources={"dbt": DbtCliResource(project_dir=project)},
+)

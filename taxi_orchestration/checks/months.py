@@ -1,0 +1,119 @@
+"""The checks of each month as Dagster's: their names, which of them stop what is downstream, the data they need."""
+
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from datetime import date
+
+from dagster import AssetCheckEvaluation, AssetCheckSpec, AssetKey, PreviewWarning
+
+from taxi_orchestration.checks.columns import check_columns
+from taxi_orchestration.checks.facts import check_fact_rows, check_money
+from taxi_orchestration.checks.finding import SAMPLE_ROWS, Finding, evaluation_of
+from taxi_orchestration.checks.pickups import check_pickups, has_many_outside
+from taxi_orchestration.checks.rows import check_rows
+from taxi_orchestration.checks.volume import check_volume
+from taxi_orchestration.partitions import key_of, monthly_partitions, next_month
+from taxi_orchestration.settings import PostgresTarget
+from taxi_orchestration.warehouse.measures import MonthMeasure, Sums, measure_months, pickups_outside, sum_months
+from taxi_orchestration.warehouse.months import existing_tables, loaded_files
+
+Findings = Mapping[date, Mapping[str, Finding]]
+
+FILE_IS_WHOLE = "file_is_whole"
+
+
+def _monthly_spec(asset: AssetKey, name: str, description: str, *, blocking: bool = False) -> AssetCheckSpec:
+    with warnings.catch_warnings():
+        # Checks by partition are new in Dagster, which is nothing that a user could act on.
+        warnings.simplefilter("ignore", PreviewWarning)
+        return AssetCheckSpec(
+            name, asset=asset, description=description, blocking=blocking, partitions_def=monthly_partitions
+        )
+
+
+RAW_CHECKS = [
+    _monthly_spec(
+        AssetKey("raw_trips"),
+        FILE_IS_WHOLE,
+        "The rows that the file's footer promises were copied, and are those that raw_loads says and raw_trips has.",
+        blocking=True,
+    ),
+    _monthly_spec(
+        AssetKey("raw_trips"),
+        "columns_as_agreed",
+        "The file has the columns of its era: a new or a missing optional one warns, a missing required one fails.",
+    ),
+    _monthly_spec(
+        AssetKey("raw_trips"),
+        "pickups_lie_in_the_month",
+        "No more than 1 % of a file's pickups lie outside its month.",
+    ),
+    _monthly_spec(
+        AssetKey("raw_trips"),
+        "volume_as_expected",
+        "A month has between half and twice the rows of the same month last year, or of the median of the last twelve.",
+    ),
+]
+"""The checks of raw_trips, made by the step that loads it."""
+
+FACT_CHECKS = [
+    _monthly_spec(
+        AssetKey("fct_trips"),
+        "every_raw_row_is_a_fact_or_rejected",
+        "The rows of raw_trips are those of fct_trips and rejected_trips together, each counted in its own table.",
+    ),
+    _monthly_spec(
+        AssetKey("fct_trips"),
+        "money_is_all_there",
+        "total_amount of raw_trips is that of fct_trips and rejected_trips together, to the cent.",
+    ),
+]
+"""The checks of fct_trips, made after dbt."""
+
+
+def raw_findings(
+    target: PostgresTarget, schema: str, months: Collection[date], footer_rows: Mapping[date, int] | None = None
+) -> Findings:
+    """What is true of these months of raw_trips; `footer_rows` are those of the files that this run has loaded.
+
+    Asks the server twice, however many months there are, and once more for each that has a sample to show.
+    """
+    files = loaded_files(target, schema)
+    measures = measure_months(target, schema, min(months), next_month(max(months)))
+    rows = {month: file.rows for month, file in files.items()}
+    findings: dict[date, dict[str, Finding]] = {}
+    for month in sorted(months):
+        key, file = key_of(month), files.get(month)
+        measure = measures.get(month, MonthMeasure())
+        outside = pickups_outside(target, schema, month, SAMPLE_ROWS) if has_many_outside(measure) else []
+        findings[month] = {FILE_IS_WHOLE: check_rows(key, measure, (footer_rows or {}).get(month))}
+        if file:
+            findings[month] |= {
+                "columns_as_agreed": check_columns(month, file.columns, file.drift),
+                "pickups_lie_in_the_month": check_pickups(key, measure, outside),
+                "volume_as_expected": check_volume(month, rows),
+            }
+    return findings
+
+
+def fact_findings(target: PostgresTarget, schema: str, months: Collection[date]) -> Findings:
+    """What became of these months' rows and money. Asks the server twice, however many months there are."""
+    tables = ["raw_trips", "fct_trips", "rejected_trips"]
+    there = existing_tables(target, schema, tables)
+    sums = sum_months(target, schema, [t for t in tables if t in there], min(months), next_month(max(months)))
+    findings = {}
+    for month in sorted(months):
+        of_month = [sums.get(table, {}).get(month, Sums()) for table in tables]
+        findings[month] = {
+            "every_raw_row_is_a_fact_or_rejected": check_fact_rows(key_of(month), *of_month),
+            "money_is_all_there": check_money(key_of(month), *of_month),
+        }
+    return findings
+
+
+def evaluations(specs: Collection[AssetCheckSpec], findings: Findings) -> Iterator[AssetCheckEvaluation]:
+    """The findings as Dagster records them: one evaluation a check and month."""
+    for month, of_month in findings.items():
+        for spec in specs:
+            if spec.name in of_month:
+                yield evaluation_of(spec, of_month[spec.name], key_of(month))

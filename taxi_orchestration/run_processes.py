@@ -1,0 +1,51 @@
+"""Which process executes a run, and the end of runs whose process is gone. What a run does belongs elsewhere.
+
+A process that is killed, or a machine that is switched off, tells Dagster nothing: its run would stay "started" for
+ever and keep the slot that the next one waits for.
+"""
+
+import os
+import socket
+
+import psutil
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
+
+PROCESS_TAG = "taxi/process"
+
+# The start of a process is told by the wall clock, which may be set while it runs.
+_CLOCK_SECONDS = 10
+
+_EXECUTING = [
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
+
+
+def process_tags(run_id: str) -> dict[str, str]:
+    """The tag that says that this process executes the run."""
+    # The run's own id too: a retried run takes over the tags of the one before. The start: process ids are used again.
+    return {PROCESS_TAG: f"{run_id} {socket.gethostname()} {os.getpid()} {psutil.Process().create_time()}"}
+
+
+def is_abandoned(run: DagsterRun) -> bool:
+    """Whether the process that executes the run is gone; False where that cannot be known from this machine."""
+    run_id, host, pid, started = (run.tags.get(PROCESS_TAG, "").split() + [""] * 4)[:4]
+    if run_id != run.run_id or host != socket.gethostname():
+        return False
+    try:
+        process = psutil.Process(int(pid))
+        is_another = abs(process.create_time() - float(started)) > _CLOCK_SECONDS
+        return is_another or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def fail_abandoned_runs(instance: DagsterInstance) -> list[str]:
+    """Mark runs whose process is gone as failed, so that they hold no slot and can be retried; returns their ids."""
+    abandoned = [run for run in instance.get_runs(RunsFilter(statuses=_EXECUTING)) if is_abandoned(run)]
+    for run in abandoned:
+        instance.report_run_failed(run, "The process of this run was killed, or its machine was switched off.")
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+    return [run.run_id for run in abandoned]

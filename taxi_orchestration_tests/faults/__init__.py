@@ -1,0 +1,1 @@
+"""The promises of docs/reliability.md, attacked: every test here is a row of its table."""

@@ -1,0 +1,79 @@
+"""What months hold: as a file says, and as the database does, read without any of the code under test."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import psycopg
+import pyarrow.parquet as pq
+from psycopg import sql
+
+from taxi_orchestration.settings import PostgresTarget
+from taxi_orchestration_tests.tlc_host import TlcHost
+
+Row = tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class Held:
+    """A month: the digest of its file, and its rows in the file's order, each as values by column name."""
+
+    sha256: str
+    rows: tuple[frozenset[tuple[str, object]], ...]
+
+
+def _row(names: list[str], values: Row) -> frozenset[tuple[str, object]]:
+    # Without the nulls: a column that a file lacks is null in the table, and the other way round.
+    return frozenset((n.lower(), v) for n, v in zip(names, values, strict=True) if v is not None)
+
+
+def held_by_file(data: bytes) -> Held:
+    """What a month must hold after a load of the file."""
+    import io
+
+    table = pq.read_table(io.BytesIO(data))
+    columns = [column.to_pylist() for column in table.columns]
+    rows = tuple(_row(table.column_names, values) for values in zip(*columns, strict=True))
+    return Held(hashlib.sha256(data).hexdigest(), rows)
+
+
+def held_by_database(connection: psycopg.Connection, schema: str) -> dict[date, Held]:
+    """What the months hold, by raw_loads and raw_trips; a month that only one of them knows is an error."""
+    digests = dict(
+        connection.execute(
+            sql.SQL("select source_month, sha256 from {}").format(sql.Identifier(schema, "raw_loads"))
+        ).fetchall()
+    )
+    cursor = connection.execute(
+        sql.SQL("select * from {} order by source_month, source_row").format(sql.Identifier(schema, "raw_trips"))
+    )
+    names = [column.name for column in cursor.description or []]
+    assert names[:2] == ["source_month", "source_row"]
+    rows: dict[date, list[frozenset[tuple[str, object]]]] = {}
+    for month, position, *values in cursor:
+        found = rows.setdefault(month, [])
+        assert position == len(found) + 1
+        found.append(_row(names[2:], tuple(values)))
+    assert rows.keys() == digests.keys()
+    return {month: Held(digests[month], tuple(found)) for month, found in rows.items()}
+
+
+def held(target: PostgresTarget, schema: str) -> dict[date, Held]:
+    """The same, over a connection of its own."""
+    with psycopg.connect(target.url()) as connection:
+        return held_by_database(connection, schema)
+
+
+def published(tlc: TlcHost, month: date) -> Held:
+    """What a month must hold after a load of what the host has now."""
+    return held_by_file((tlc.directory / f"{month:%Y-%m}.parquet").read_bytes())
+
+
+def loaded_at(target: PostgresTarget, schema: str, month: date) -> datetime | None:
+    """When a month was last replaced."""
+    with psycopg.connect(target.url()) as connection:
+        row = connection.execute(
+            sql.SQL("select loaded_at from {} where source_month = %s").format(sql.Identifier(schema, "raw_loads")),
+            [month],
+        ).fetchone()
+    return row[0] if row else None

@@ -1,0 +1,304 @@
+"""Many at once: whoever looks sees a month whole, old or new; whoever loads ends with the newest file."""
+
+import multiprocessing
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import date
+from email.utils import formatdate
+
+import psycopg
+import pytest
+from dagster import DagsterInstance, Definitions
+from psycopg import sql
+
+from taxi_orchestration.assets import dbt as dbt_assets
+from taxi_orchestration.backfill import Backfill
+from taxi_orchestration.loading import RAW_TRIPS_COLUMNS, Loader
+from taxi_orchestration.partitions import Window, next_month
+from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.status import MonthStatus, month_statuses
+from taxi_orchestration.tlc.client import TlcClient
+from taxi_orchestration.warehouse.months import create_tables, loaded_files
+from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY
+from taxi_orchestration_tests.faults.conftest import Programs, holding, until, waiting_for
+from taxi_orchestration_tests.faults.months import held, held_by_file
+from taxi_orchestration_tests.faults.test_model import At
+from taxi_orchestration_tests.http_host import ok
+from taxi_orchestration_tests.tlc_host import TlcHost
+
+YEAR = Window(JANUARY, date(2025, 1, 1)).months
+
+
+def load_in_a_process(url: str, target: PostgresTarget, schema: str, scratch: object, month: date) -> None:
+    Loader(TlcClient(url), target, schema, scratch).load_month(month)  # type: ignore[arg-type]
+
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["taxi_orchestration.loading", __name__])
+
+
+def test_eight_processes_that_load_the_same_month_end_with_it_once(
+    loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
+) -> None:
+    data = tlc.publish(JANUARY).path.read_bytes()
+    arguments = (tlc.url, target, settings.schema_name, loader.scratch, JANUARY)
+    processes = [FORKS.Process(target=load_in_a_process, args=arguments) for _ in range(8)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 8
+    assert held(target, settings.schema_name) == {JANUARY: held_by_file(data)}
+
+
+def test_eight_processes_that_make_the_tables_at_once_all_find_them(
+    tlc: TlcHost, target: PostgresTarget, settings: Settings
+) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: create_tables(target, settings.schema_name, RAW_TRIPS_COLUMNS), range(8)))
+    assert held(target, settings.schema_name) == {}
+
+
+def test_twelve_months_loaded_at_once_are_each_exact(
+    loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
+) -> None:
+    data = {month: tlc.publish(month, rows=100 + month.month).path.read_bytes() for month in YEAR}
+    assert not [outcome for _, outcome in loader.load_months(YEAR, at_once=12) if isinstance(outcome, Exception)]
+    assert held(target, settings.schema_name) == {month: held_by_file(file) for month, file in data.items()}
+
+
+def test_months_that_bring_a_new_column_at_once_neither_lose_it_nor_wait_for_each_other_for_ever(
+    loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
+) -> None:
+    from taxi_orchestration_tests.faults.test_model import file_of
+
+    for month in YEAR:
+        tlc.publish_bytes(month, file_of(month, 1))
+    list(loader.load_months(YEAR, at_once=6))
+    for month in YEAR:
+        tlc.publish_bytes(month, file_of(month, 3 if month.month % 2 else 2))
+    assert not [outcome for _, outcome in loader.load_months(YEAR, at_once=6) if isinstance(outcome, Exception)]
+    found = held(target, settings.schema_name)
+    assert found == {month: held_by_file(file_of(month, 3 if month.month % 2 else 2)) for month in YEAR}
+
+
+def test_a_reader_who_looks_all_the_while_sees_the_old_month_or_the_new_one_whole(
+    loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
+) -> None:
+    tlc.publish(JANUARY, rows=5000)
+    loader.load_month(JANUARY)
+    allowed = {held_by_file(tlc.publish(JANUARY, rows=5000 + seed, seed=seed).path.read_bytes()).sha256: 5000 + seed
+               for seed in range(1)}  # fmt: skip
+    done = threading.Event()
+    seen: set[tuple[str, int, int]] = set()
+
+    def look() -> None:
+        query = sql.SQL(
+            "select (select sha256 from {loads}), (select rows from {loads}), (select count(*) from {trips})"
+        ).format(
+            loads=sql.Identifier(settings.schema_name, "raw_loads"),
+            trips=sql.Identifier(settings.schema_name, "raw_trips"),
+        )
+        with psycopg.connect(target.url(), autocommit=True) as connection:
+            while not done.is_set():
+                row = connection.execute(query).fetchone()
+                assert row
+                seen.add(row)
+
+    with ThreadPoolExecutor(1) as threads:
+        reader = threads.submit(look)
+        for seed in range(1, 9):
+            file = tlc.publish(JANUARY, rows=5000 + seed, seed=seed)
+            allowed[held_by_file(file.path.read_bytes()).sha256] = file.rows
+            loader.load_month(JANUARY)
+        done.set()
+        reader.result()
+    assert len(seen) > 2
+    assert all(allowed.get(sha256, rows) == rows == count for sha256, rows, count in seen)
+
+
+@pytest.fixture
+def slow_reader(target: PostgresTarget, settings: Settings) -> Iterator[Callable[[], None]]:
+    """Somebody who reads everything there is and leaves the transaction open."""
+    with psycopg.connect(target.url()) as connection:
+
+        def read() -> None:
+            tables = connection.execute(
+                "select tablename from pg_tables where schemaname = %s union all"
+                " select viewname from pg_views where schemaname = %s",
+                [settings.schema_name] * 2,
+            ).fetchall()
+            for (name,) in tables:
+                connection.execute(
+                    sql.SQL("select count(*) from {}").format(sql.Identifier(settings.schema_name, name))
+                )
+
+        yield read
+        connection.rollback()
+
+
+def test_a_reader_with_an_open_transaction_delays_no_first_load_no_reload_and_no_build(
+    slow_reader: Callable[[], None],
+    loader: Loader,
+    tlc: TlcHost,
+    settings: Settings,
+    target: PostgresTarget,
+    instance: DagsterInstance,
+    definitions: Definitions,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PGOPTIONS", "-c lock_timeout=2s")  # for dbt: a wait would be an error
+    backfill = Backfill(definitions, instance, target, settings.schema_name, months_at_once=2)
+    tlc.publish(JANUARY)
+    assert backfill.run([JANUARY]).succeeded
+    slow_reader()
+    tlc.publish(FEBRUARY, seed=2)
+    tlc.publish(JANUARY, seed=1)
+    began = time.monotonic()
+    loader.load_month(FEBRUARY)
+    loader.load_month(JANUARY)
+    assert time.monotonic() - began < 5
+    assert backfill.run([JANUARY, FEBRUARY]).succeeded
+
+
+def test_two_students_in_one_database_do_not_see_each_other(
+    loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
+) -> None:
+    other = f"{settings.schema_name}_other"
+    create_tables(target, other, RAW_TRIPS_COLUMNS)
+    try:
+        data = tlc.publish(JANUARY).path.read_bytes()
+        loaders = [loader, replace(loader, schema=other)] * 3
+        with ThreadPoolExecutor(6) as threads:
+            list(threads.map(lambda one: one.load_month(JANUARY), loaders))
+        newer = tlc.publish(JANUARY, seed=1).path.read_bytes()
+        replace(loader, schema=other).load_month(JANUARY)
+        assert held(target, settings.schema_name) == {JANUARY: held_by_file(data)}
+        assert held(target, other) == {JANUARY: held_by_file(newer)}
+    finally:
+        with psycopg.connect(target.url(), autocommit=True) as connection:
+            connection.execute(sql.SQL("drop schema {} cascade").format(sql.Identifier(other)))
+
+
+def test_a_load_that_is_overtaken_by_a_newer_file_ends_with_the_newer_one(
+    loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
+) -> None:
+    tlc.publish(JANUARY)
+    newer: list[bytes] = []
+
+    def overtake() -> None:
+        newer.append(tlc.publish(JANUARY, seed=1).path.read_bytes())
+        loader.load_month(JANUARY)
+
+    load = loader.load_month(JANUARY, progress=At("opened", overtake))
+    assert held(target, settings.schema_name) == {JANUARY: held_by_file(newer[0])}
+    assert load.file.sha256 == loaded_files(target, settings.schema_name)[JANUARY].sha256
+
+
+def test_an_issue_that_the_tlc_takes_back_is_replaced_by_the_one_before(
+    loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
+) -> None:
+    first = tlc.publish(JANUARY).path.read_bytes()
+    tlc.publish(JANUARY, seed=1)
+    loader.load_month(JANUARY)
+    tlc.http.on(tlc.path_of(JANUARY), ok(first, Last_Modified=formatdate(1_600_000_000, usegmt=True)))
+    loader.load_month(JANUARY)
+    assert held(target, settings.schema_name) == {JANUARY: held_by_file(first)}
+
+
+def test_a_month_replaced_while_dbt_builds_it_is_built_again_from_the_new_file(
+    loader: Loader,
+    tlc: TlcHost,
+    settings: Settings,
+    target: PostgresTarget,
+    instance: DagsterInstance,
+    backfill: Callable[..., int],
+) -> None:
+    tlc.publish(JANUARY)
+    assert backfill("2024-01", "2024-01") == 0
+    codes: list[int] = []
+    with holding(target, settings.schema_name, "rejected_trips"):
+        thread = threading.Thread(
+            target=lambda: codes.append(backfill("2024-01", "2024-01", "--reprocess", "completed"))
+        )
+        thread.start()
+        until(lambda: waiting_for(target, settings.schema_name, "rejected_trips"))
+        tlc.publish(JANUARY, rows=250, seed=1)
+        loader.load_month(JANUARY)
+    thread.join()
+    # The facts are of the new file; Dagster was told only of the load of the old one, and that is said.
+    status = status_of(JANUARY, target, settings, instance)
+    assert status.fact_rows + status.rejected_rows == 250
+    assert status.state == "unfinished"
+    assert backfill("2024-01", "2024-01") == 0
+    assert status_of(JANUARY, target, settings, instance).state == "completed"
+
+
+def test_a_month_replaced_after_it_was_built_is_called_unfinished_even_if_its_rows_are_as_many(
+    loader: Loader,
+    tlc: TlcHost,
+    settings: Settings,
+    target: PostgresTarget,
+    instance: DagsterInstance,
+    backfill: Callable[..., int],
+) -> None:
+    tlc.publish(JANUARY)
+    assert backfill("2024-01", "2024-01") == 0
+    tlc.publish(JANUARY, seed=1)
+    loader.load_month(JANUARY)
+    assert status_of(JANUARY, target, settings, instance).state == "unfinished"
+
+
+def test_a_month_that_never_rests_is_not_called_built(
+    loader: Loader,
+    tlc: TlcHost,
+    settings: Settings,
+    target: PostgresTarget,
+    instance: DagsterInstance,
+    backfill: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    tlc.publish(JANUARY)
+    invoke = dbt_assets.invoke_dbt
+
+    def invoke_while_somebody_loads(*args: object, **kwargs: object) -> object:
+        loader.load_month(JANUARY)
+        return invoke(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(dbt_assets, "invoke_dbt", invoke_while_somebody_loads)
+    assert backfill("2024-01", "2024-01") == 1
+    assert "were replaced meanwhile" in capfd.readouterr().err.replace("\n", " ")
+    assert status_of(JANUARY, target, settings, instance).state == "unfinished"
+
+
+def test_commands_and_runs_of_the_ui_on_the_same_months_at_once_change_nothing_in_the_result(
+    tlc: TlcHost,
+    settings: Settings,
+    target: PostgresTarget,
+    instance: DagsterInstance,
+    programs: Programs,
+    backfill: Callable[..., int],
+) -> None:
+    data = {month: tlc.publish(month, seed=month.month).path.read_bytes() for month in (JANUARY, FEBRUARY)}
+    job = ["-m", "dagster", "job", "execute", "-m", "taxi_orchestration.definitions", "-j", "taxi_pipeline"]
+    started = [
+        programs.taxi("backfill", "2024-01", "2024-02", "--reprocess", "completed"),
+        programs.taxi("backfill", "2024-01", "2024-02", "--run-backwards"),
+        programs.start(sys.executable, *job, "--tags", '{"dagster/partition": "2024-01"}'),
+    ]
+    said = [program.communicate(timeout=240)[0] for program in started]
+    assert [program.returncode for program in started] == [0] * 3, "\n".join(said)
+    assert held(target, settings.schema_name) == {month: held_by_file(file) for month, file in data.items()}
+    assert backfill("2024-01", "2024-02") == 0
+    for month in data:
+        status = status_of(month, target, settings, instance)
+        assert (status.state, status.fact_rows + status.rejected_rows) == ("completed", 200)
+
+
+def status_of(month: date, target: PostgresTarget, settings: Settings, instance: DagsterInstance) -> MonthStatus:
+    return month_statuses(target, settings.schema_name, instance, Window(month, next_month(month)))[month]

@@ -1,0 +1,286 @@
+"""What the database does, or somebody does to it: a bounded wait, an error that says what to do, nothing half done."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg
+import pytest
+from dagster import DagsterInstance
+from psycopg import sql
+
+from taxi_orchestration.loading import RAW_TRIPS_COLUMNS, Loader
+from taxi_orchestration.partitions import Window
+from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.status import month_statuses
+from taxi_orchestration.warehouse import connection
+from taxi_orchestration.warehouse.connection import WarehouseError, WarehouseUnavailableError
+from taxi_orchestration.warehouse.months import create_tables
+from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY
+from taxi_orchestration_tests.faults.clusters import can_mount, running_cluster, small_disk
+from taxi_orchestration_tests.faults.conftest import holding, until, waiting_for
+from taxi_orchestration_tests.faults.months import Held, held, held_by_file
+from taxi_orchestration_tests.faults.test_model import At
+from taxi_orchestration_tests.tlc_host import TlcHost
+
+
+@pytest.fixture
+def before(loader: Loader, tlc: TlcHost) -> Held:
+    """January, loaded; another issue of it waits."""
+    data = tlc.publish(JANUARY).path.read_bytes()
+    loader.load_month(JANUARY)
+    tlc.publish(JANUARY, rows=300, seed=1)
+    return held_by_file(data)
+
+
+@pytest.fixture
+def execute(target: PostgresTarget, settings: Settings) -> Iterator[Callable[[str], None]]:
+    """Does something to a table of the schema by hand; `{}` stands for the schema."""
+    with psycopg.connect(target.url(), autocommit=True) as by_hand:
+        yield (
+            lambda text: (
+                by_hand.execute(
+                    sql.SQL(text).format(sql.Identifier(settings.schema_name))  # type: ignore[arg-type]
+                )
+                and None
+            )
+        )
+
+
+def cut(target: PostgresTarget, schema: str) -> None:
+    with psycopg.connect(target.url()) as by_hand:
+        by_hand.execute(
+            """
+            select pg_terminate_backend(pid) from pg_stat_activity
+            where datname = current_database() and pid <> pg_backend_pid() and application_name <> 'stranger'
+              and query ilike %s
+            """,
+            [f'%"{schema}"%'],
+        )
+
+
+def test_a_connection_cut_in_the_middle_of_a_copy_leaves_the_month_as_it_was_and_can_be_tried_again(
+    loader: Loader, before: Held, target: PostgresTarget, settings: Settings
+) -> None:
+    with pytest.raises(WarehouseUnavailableError, match="Loading 2024-01"):
+        loader.load_month(JANUARY, progress=At("copied", lambda: cut(target, settings.schema_name)))
+    assert held(target, settings.schema_name) == {JANUARY: before}
+    assert loader.load_month(JANUARY).rows_before == 200
+
+
+def test_a_load_whose_connection_is_cut_is_tried_again_by_its_run(
+    tlc: TlcHost,
+    settings: Settings,
+    target: PostgresTarget,
+    instance: DagsterInstance,
+    loader: Loader,
+    backfill: Callable[..., int],
+) -> None:
+    import threading
+
+    tlc.publish(JANUARY)
+    with holding(target, settings.schema_name, "raw_loads"):
+        thread = threading.Thread(target=lambda: codes.append(backfill("2024-01", "2024-01")))
+        codes: list[int] = []
+        thread.start()
+        until(lambda: waiting_for(target, settings.schema_name, "raw_loads"))
+        cut(target, settings.schema_name)
+    thread.join()
+    assert codes == [0]
+    status = month_statuses(target, settings.schema_name, instance, Window(JANUARY, FEBRUARY))[JANUARY]
+    assert status.state == "completed"
+
+
+def test_connections_cut_in_the_middle_of_dbt_are_made_again_and_the_models_are_exact(
+    tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: DagsterInstance, backfill: Callable[..., int]
+) -> None:
+    import threading
+
+    tlc.publish(JANUARY)
+    assert backfill("2024-01", "2024-01") == 0
+    tlc.publish(JANUARY, rows=300, seed=1)
+    codes: list[int] = []
+    with holding(target, settings.schema_name, "fct_trips"):
+        thread = threading.Thread(
+            target=lambda: codes.append(backfill("2024-01", "2024-01", "--reprocess", "completed"))
+        )
+        thread.start()
+        until(lambda: waiting_for(target, settings.schema_name, "fct_trips"))
+        cut(target, settings.schema_name)
+    thread.join()
+    status = month_statuses(target, settings.schema_name, instance, Window(JANUARY, FEBRUARY))[JANUARY]
+    assert (codes, status.state, status.fact_rows + status.rejected_rows) == ([0], "completed", 300)
+
+
+def test_a_lock_held_by_a_stranger_is_waited_for_a_while_and_then_its_holder_is_named(
+    loader: Loader, before: Held, target: PostgresTarget, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "LOCK_TIMEOUT", "200ms")
+    with holding(target, settings.schema_name, "raw_trips_2024_01") as stranger:
+        with pytest.raises(WarehouseUnavailableError) as raised:
+            loader.load_month(JANUARY)
+        assert f"process {stranger.info.backend_pid} of {target.user} (stranger)" in str(raised.value)
+    assert held(target, settings.schema_name) == {JANUARY: before}
+
+
+def test_a_lock_that_is_let_go_in_time_only_delays_the_load(
+    loader: Loader, before: Held, tlc: TlcHost, target: PostgresTarget, settings: Settings
+) -> None:
+    import threading
+
+    with holding(target, settings.schema_name, "raw_trips_2024_01"):
+        thread = threading.Thread(target=loader.load_month, args=[JANUARY])
+        thread.start()
+        until(lambda: waiting_for(target, settings.schema_name, "raw_trips_2024_01"))
+    thread.join()
+    assert len(held(target, settings.schema_name)[JANUARY].rows) == 300
+
+
+@pytest.mark.skipif(not can_mount(), reason="only one who may mount can make a small disk")
+def test_a_full_disk_leaves_the_month_as_it_was_and_is_named(loader: Loader, tlc: TlcHost) -> None:
+    data = tlc.publish(JANUARY).path.read_bytes()
+    with small_disk(10) as disk, running_cluster() as target:
+        with psycopg.connect(target.url(), autocommit=True) as by_hand:
+            by_hand.execute(sql.SQL("create tablespace small location {}").format(sql.Literal(str(disk))))
+            by_hand.execute("alter database postgres set default_tablespace = small")
+        create_tables(target, "taxi", RAW_TRIPS_COLUMNS)
+        on_small_disk = replace(loader, target=target, schema="taxi")
+        on_small_disk.load_month(JANUARY)
+        tlc.publish(JANUARY, rows=100_000, seed=1)
+        with pytest.raises(WarehouseUnavailableError, match="disk is full"):
+            on_small_disk.load_month(JANUARY)
+        assert held(target, "taxi") == {JANUARY: held_by_file(data)}
+
+
+def test_a_server_that_takes_no_writes_is_an_error_that_says_so(
+    loader: Loader, before: Held, target: PostgresTarget, settings: Settings
+) -> None:
+    with psycopg.connect(target.url(), autocommit=True) as by_hand:
+        by_hand.execute("create role reader_only login superuser password 'x'")
+        by_hand.execute("alter role reader_only set default_transaction_read_only = on")
+    try:
+        with pytest.raises(WarehouseError, match="takes no writes"):
+            replace(loader, target=replace(target, user="reader_only", password="x")).load_month(JANUARY)
+    finally:
+        with psycopg.connect(target.url(), autocommit=True) as by_hand:
+            by_hand.execute("drop role reader_only")
+    assert held(target, settings.schema_name) == {JANUARY: before}
+
+
+def test_a_server_that_is_not_there_is_an_error_that_names_the_variables(loader: Loader) -> None:
+    with pytest.raises(WarehouseUnavailableError, match="PG_HOST"):
+        replace(loader, target=replace(loader.target, port=9)).load_zones()
+
+
+def test_a_role_without_rights_is_told_which_it_lacks(
+    loader: Loader, before: Held, target: PostgresTarget, settings: Settings
+) -> None:
+    with psycopg.connect(target.url(), autocommit=True) as by_hand:
+        by_hand.execute("create role nobody_special login password 'x'")
+    try:
+        with pytest.raises(WarehouseError, match="own the schema"):
+            replace(loader, target=replace(target, user="nobody_special", password="x")).load_month(JANUARY)
+    finally:
+        with psycopg.connect(target.url(), autocommit=True) as by_hand:
+            by_hand.execute("drop role nobody_special")
+    assert held(target, settings.schema_name) == {JANUARY: before}
+
+
+def test_a_schema_dropped_in_the_middle_of_a_load_is_an_error_and_the_next_backfill_makes_it_anew(
+    tlc: TlcHost,
+    settings: Settings,
+    target: PostgresTarget,
+    instance: DagsterInstance,
+    execute: Callable[[str], None],
+    loader: Loader,
+    backfill: Callable[..., int],
+) -> None:
+    data = tlc.publish(JANUARY).path.read_bytes()
+    with pytest.raises(WarehouseError, match="dropped meanwhile"):
+        loader.load_month(JANUARY, progress=At("opened", lambda: execute("drop schema {} cascade")))
+    assert backfill("2024-01", "2024-01") == 0
+    execute("drop schema {} cascade")
+    # Dagster still knows of a month that is gone: the database is what counts.
+    status = month_statuses(target, settings.schema_name, instance, Window(JANUARY, FEBRUARY))[JANUARY]
+    assert status.state == "missing"
+    assert backfill("2024-01", "2024-01") == 0
+    assert held(target, settings.schema_name) == {JANUARY: held_by_file(data)}
+    # And a table altered by hand: rows taken away, in raw_trips or in the models, are noticed and brought back.
+    for damage in ("delete from {}.raw_trips where source_row < 50", "delete from {}.fct_trips where source_row < 50"):
+        execute(damage)
+        status = month_statuses(target, settings.schema_name, instance, Window(JANUARY, FEBRUARY))[JANUARY]
+        assert status.state == "unfinished"
+        assert backfill("2024-01", "2024-01") == 0
+        status = month_statuses(target, settings.schema_name, instance, Window(JANUARY, FEBRUARY))[JANUARY]
+        assert status.state == "completed"
+        assert held(target, settings.schema_name) == {JANUARY: held_by_file(data)}
+
+
+ALTERED = {
+    "the type of a column": ("alter table {}.raw_trips alter column fare_amount type numeric", "fare_amount should be"),
+    "a column dropped": ("alter table {}.raw_trips drop column fare_amount", "fare_amount should be"),
+    "a month detached": ("alter table {0}.raw_trips detach partition {0}.raw_trips_2024_01", "is no partition"),
+    "a constraint added": ("alter table {}.raw_trips add check (fare_amount < 10) not valid", "violates check"),
+}
+
+
+@pytest.mark.parametrize("what", ALTERED)
+def test_a_table_altered_by_hand_is_refused_with_what_was_done_to_it(
+    what: str,
+    loader: Loader,
+    before: Held,
+    target: PostgresTarget,
+    settings: Settings,
+    execute: Callable[[str], None],
+) -> None:
+    statement, message = ALTERED[what]
+    execute(statement)
+    with psycopg.connect(target.url()) as by_hand:
+        table = sql.Identifier(settings.schema_name, "raw_trips_2024_01")
+        rows = by_hand.execute(sql.SQL("select count(*) from {}").format(table)).fetchone()
+    with pytest.raises(WarehouseError, match=message):
+        loader.load_month(JANUARY)
+    with psycopg.connect(target.url()) as by_hand:
+        assert by_hand.execute(sql.SQL("select count(*) from {}").format(table)).fetchone() == rows == (200,)
+
+
+def test_a_month_whose_partition_was_dropped_by_hand_is_loaded_again(
+    loader: Loader, before: Held, target: PostgresTarget, settings: Settings, execute: Callable[[str], None]
+) -> None:
+    execute("drop table {}.raw_trips_2024_01")
+    loader.load_month(JANUARY)
+    assert len(held(target, settings.schema_name)[JANUARY].rows) == 300
+
+
+def test_the_embedded_server_stopped_in_the_middle_of_a_copy_keeps_the_month_as_it_was(
+    tlc: TlcHost, tmp_path: Path, loader: Loader
+) -> None:
+    data = tlc.publish(JANUARY).path.read_bytes()
+    with running_cluster() as target:
+        create_tables(target, "taxi", RAW_TRIPS_COLUMNS)
+        own = replace(loader, target=target, schema="taxi")
+        own.load_month(JANUARY)
+        tlc.publish(JANUARY, rows=300, seed=1)
+
+        def crash() -> None:
+            # As after a crash of one of its processes: all sessions end at once, and the server replays its log.
+            with psycopg.connect(target.url(), autocommit=True) as by_hand:
+                row = by_hand.execute(
+                    "select pid from pg_stat_activity where application_name = 'taxi' and state = 'active'"
+                ).fetchone()
+            import os
+            import signal
+
+            assert row
+            os.kill(row[0], signal.SIGKILL)
+
+        with pytest.raises(WarehouseUnavailableError):
+            own.load_month(JANUARY, progress=At("copied", crash))
+
+        def is_back() -> bool:
+            try:
+                return held(target, "taxi") == {JANUARY: held_by_file(data)}
+            except psycopg.OperationalError:
+                return False
+
+        until(is_back)

@@ -1,0 +1,163 @@
+"""What is wrong with a file: refused before anything is committed. What is only different: taken, without loss.
+
+What the reader says of each in detail is in unit/tlc/test_parquet.py; here it is the database that counts.
+"""
+
+import io
+from collections.abc import Callable
+from datetime import datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from taxi_orchestration.loading import Loader
+from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.tlc import parquet
+from taxi_orchestration.tlc.client import TlcClient
+from taxi_orchestration.tlc.errors import BadFileError
+from taxi_orchestration.tlc.synthetic import month_table
+from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY
+from taxi_orchestration_tests.faults.months import held, held_by_file
+from taxi_orchestration_tests.faults.test_model import damaged
+from taxi_orchestration_tests.tlc_host import TlcHost
+
+TABLE = month_table(JANUARY, 200)
+PICKUP, DROPOFF = "lpep_pickup_datetime", "lpep_dropoff_datetime"
+
+
+def file_of(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, write_page_checksum=True)
+    return buffer.getvalue()
+
+
+def changed(name: str, values: object, kind: pa.DataType | None = None) -> pa.Table:
+    """The month with other values in a column."""
+    if not isinstance(values, pa.Array | pa.ChunkedArray):
+        values = pa.array(values, kind)
+    return TABLE.set_column(TABLE.column_names.index(name), name, values)
+
+
+def with_one(name: str, value: object, kind: pa.DataType) -> pa.Table:
+    """The month with one other value in the middle of a column."""
+    values = TABLE[name].cast(kind).to_pylist()
+    return changed(name, [*values[:99], value, *values[100:]], kind)
+
+
+def text_of(raw: bytes) -> pa.Table:
+    """The month with text that pyarrow itself would not make."""
+    values = pa.array([b"N"] * 99 + [raw] + [b"N"] * 100)
+    return changed("store_and_fwd_flag", pa.Array.from_buffers(pa.string(), 200, values.buffers()))
+
+
+GOOD = file_of(TABLE)
+REFUSED: dict[str, Callable[[], bytes]] = {
+    "not parquet": lambda: b"PAR1 but no more than that PAR1",
+    "footer damaged": lambda: GOOD[:-300] + bytes(100) + GOOD[-200:],
+    "a page damaged": lambda: damaged(GOOD),
+    "no rows": lambda: file_of(TABLE.slice(0, 0)),
+    "a required column missing": lambda: file_of(TABLE.drop_columns([PICKUP])),
+    "a required column renamed": lambda: file_of(
+        TABLE.rename_columns([f"{n}_utc" if n == PICKUP else n for n in TABLE.column_names])
+    ),
+    "a column twice by case": lambda: file_of(TABLE.append_column("VENDORID", TABLE["VendorID"])),
+    "a hostile column name": lambda: file_of(TABLE.append_column('x"; drop table raw_trips; --', TABLE["VendorID"])),
+    "a column named like the key": lambda: file_of(TABLE.append_column("source_row", TABLE["VendorID"])),
+    "a fraction in a code": lambda: file_of(with_one("RatecodeID", 1.5, pa.float64())),
+    "NaN in a code": lambda: file_of(with_one("payment_type", float("nan"), pa.float64())),
+    "a code beyond 32 bits": lambda: file_of(with_one("PULocationID", 2**31, pa.int64())),
+    "text for a number": lambda: file_of(with_one("fare_amount", "12 dollars", pa.string())),
+    "nanoseconds that are none": lambda: file_of(
+        changed(PICKUP, TABLE[PICKUP].cast(pa.int64()).to_numpy() * 1000 + 1, pa.timestamp("ns"))
+    ),
+    "a timestamp with a zone": lambda: file_of(changed(PICKUP, TABLE[PICKUP].cast(pa.timestamp("us", "UTC")))),
+    "text with NUL": lambda: file_of(text_of(b"\0")),
+    "text that is no UTF-8": lambda: file_of(text_of(b"\xff")),
+    "nulls everywhere": lambda: file_of(
+        pa.table({name: pa.nulls(200, kind) for name, kind in zip(TABLE.column_names, TABLE.schema.types, strict=True)})
+    ),
+    "another month's file": lambda: file_of(month_table(FEBRUARY, 200)),
+}
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+def test_a_bad_file_is_refused_and_the_month_stays_as_it_was(
+    fault: str, loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
+) -> None:
+    tlc.publish_bytes(JANUARY, GOOD)
+    loader.load_month(JANUARY)
+    tlc.publish_bytes(JANUARY, REFUSED[fault]())
+    with pytest.raises(BadFileError, match="2024-01"):
+        loader.load_month(JANUARY)
+    assert held(target, settings.schema_name) == {JANUARY: held_by_file(GOOD)}
+    assert not list(loader.scratch.iterdir())
+
+
+TAKEN: dict[str, Callable[[], pa.Table]] = {
+    "an optional column missing": lambda: TABLE.drop_columns(["ehail_fee"]),
+    "a column added": lambda: TABLE.append_column("airport_fee", pa.array([1.25] * 200)),
+    "columns in another order and case": lambda: TABLE.select(TABLE.column_names[::-1]).rename_columns(
+        [name.upper() for name in TABLE.column_names[::-1]]
+    ),
+    "codes as doubles": lambda: changed("payment_type", TABLE["payment_type"].cast(pa.float64())),
+    "amounts as decimals": lambda: changed("fare_amount", TABLE["fare_amount"].cast(pa.decimal128(12, 2))),
+    "timestamps in milliseconds": lambda: changed(PICKUP, TABLE[PICKUP].cast(pa.timestamp("ms"))),
+    "timestamps in nanoseconds": lambda: changed(PICKUP, TABLE[PICKUP].cast(pa.timestamp("ns"))),
+    "nulls in every optional column": lambda: changed("passenger_count", pa.nulls(200, pa.int64())),
+    "dictionary-encoded text": lambda: changed(
+        "store_and_fwd_flag", TABLE["store_and_fwd_flag"].cast(pa.string()).combine_chunks().dictionary_encode()
+    ),
+}
+
+
+@pytest.mark.parametrize("difference", TAKEN)
+def test_a_file_that_is_only_different_is_taken_without_loss(
+    difference: str, loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
+) -> None:
+    made = TAKEN[difference]()
+    tlc.publish_bytes(JANUARY, file_of(made))
+    loader.load_month(JANUARY)
+    found = held(target, settings.schema_name)[JANUARY]
+    arrived = {name for row in found.rows for name, _ in row}
+    same_values = TABLE if arrived == {name for row in held_by_file(GOOD).rows for name, _ in row} else made
+    assert found.rows == held_by_file(file_of(same_values)).rows
+
+
+def test_nan_in_an_amount_stays_nan_and_is_no_null(
+    loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
+) -> None:
+    tlc.publish_bytes(JANUARY, file_of(with_one("tip_amount", float("nan"), pa.float64())))
+    loader.load_month(JANUARY)
+    row = dict(held(target, settings.schema_name)[JANUARY].rows[99])
+    assert row["tip_amount"] != row["tip_amount"]
+
+
+def test_a_bomb_of_rows_is_refused_before_one_is_read(
+    loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(parquet.MonthFile.open.__func__.__kwdefaults__, "max_rows", 100)  # type: ignore[attr-defined]
+    tlc.publish_bytes(JANUARY, GOOD)
+    with pytest.raises(BadFileError, match="200"):
+        loader.load_month(JANUARY)
+    assert held(target, settings.schema_name) == {}
+
+
+def test_a_bomb_of_bytes_is_refused_before_it_is_downloaded(
+    loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
+) -> None:
+    from dataclasses import replace
+
+    tlc.publish_bytes(JANUARY, GOOD)
+    with TlcClient(tlc.url, max_bytes=1000) as client, pytest.raises(BadFileError, match="1,000 bytes"):
+        replace(loader, tlc=client).load_month(JANUARY)
+    assert held(target, settings.schema_name) == {}
+
+
+def test_a_pickup_of_another_year_stays_with_the_month_of_its_file(
+    loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
+) -> None:
+    data = file_of(with_one(PICKUP, datetime(2008, 12, 31, 23, 59), pa.timestamp("us")))
+    tlc.publish_bytes(JANUARY, data)
+    assert loader.load_month(JANUARY).pickups_outside >= 1
+    assert held(target, settings.schema_name) == {JANUARY: held_by_file(data)}

@@ -1,0 +1,345 @@
+"""After any sequence of loads, failures, kills, re-issues and retries a month is absent or exactly one accepted file.
+
+hypothesis chooses the sequence; after each step the database must equal a dictionary. The steps of a failure are
+printed, and `make soak` tries thousands.
+"""
+
+import io
+import multiprocessing
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import date
+from functools import cache
+from pathlib import Path
+
+import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from psycopg import sql
+
+from taxi_orchestration.loading import RAW_TRIPS_COLUMNS, Loader, LoadStoppedError, Progress
+from taxi_orchestration.settings import PostgresTarget
+from taxi_orchestration.tlc.client import TlcClient
+from taxi_orchestration.tlc.errors import TlcError
+from taxi_orchestration.tlc.synthetic import month_table
+from taxi_orchestration.warehouse.connection import WarehouseError, WarehouseUnavailableError
+from taxi_orchestration.warehouse.months import create_tables
+from taxi_orchestration.warehouse.server import WAREHOUSE_DATABASE, ensure_running, stop
+from taxi_orchestration_tests.faults.months import Held, held_by_database, held_by_file
+from taxi_orchestration_tests.http_host import Answer, ok, reset_after, status
+from taxi_orchestration_tests.integration.test_server import discard
+from taxi_orchestration_tests.tlc_host import TlcHost, running_tlc_host
+
+SCHEMA = "model"
+# One of each era.
+MONTHS = (date(2022, 1, 1), date(2024, 1, 1), date(2025, 1, 1))
+VERSIONS = (1, 2, 3)
+SEQUENCES = int(os.environ.get("TAXI_SOAK_SEQUENCES", "150"))
+STEPS = 10
+
+months = st.sampled_from(MONTHS)
+versions = st.sampled_from(VERSIONS)
+
+
+@cache
+def file_of(month: date, version: int) -> bytes:
+    """Version 2 has other rows than 1, and version 3 a new column as well."""
+    table = month_table(month, 20 * version, seed=version)
+    if version == 3:
+        table = table.append_column("Airport_Fee", pa.array([1.75] * table.num_rows))
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, write_page_checksum=True)
+    return buffer.getvalue()
+
+
+@cache
+def content_of(month: date, version: int) -> Held:
+    return held_by_file(file_of(month, version))
+
+
+def damaged(data: bytes) -> bytes:
+    """The same file with one bit of its pages turned over."""
+    column = pq.read_metadata(io.BytesIO(data)).row_group(0).column(0)
+    position = (column.dictionary_page_offset or column.data_page_offset) + column.total_compressed_size - 1
+    return data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
+
+
+class BrokenError(Exception):
+    """What a stage raises when it is told to."""
+
+
+class At(Progress):
+    """Does something when a load gets to a stage."""
+
+    def __init__(self, stage: str, action: Callable[[], None]) -> None:
+        self.stage, self.action = stage, action
+
+    def _reached(self, stage: str) -> None:
+        if stage == self.stage:
+            self.stage = ""
+            self.action()
+
+    def started(self, month: date) -> None:
+        self._reached("started")
+
+    def opened(self, month: date, rows: int) -> None:
+        self._reached("opened")
+
+    def copied(self, month: date, rows: int) -> None:
+        if rows:
+            self._reached("copied")
+
+    def loaded(self, month: date, error: Exception | None) -> None:
+        self._reached("loaded")
+
+
+def fail() -> None:
+    raise BrokenError
+
+
+def kill_9() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def make_loader(url: str, target: PostgresTarget, scratch: Path) -> Loader:
+    return Loader(TlcClient(url, attempts=1, read_timeout=5), target, SCHEMA, scratch)
+
+
+def load_in_this_process(url: str, target: PostgresTarget, scratch: Path, month: date, killed_at: str | None) -> None:
+    make_loader(url, target, scratch).load_month(month, progress=At(killed_at or "", kill_9))
+
+
+# Forked from a process that has no threads, and has imported everything.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["taxi_orchestration.loading", "taxi_orchestration_tests.faults.test_model"])
+
+
+def in_processes(*arguments: tuple[str, PostgresTarget, Path, date, str | None]) -> None:
+    """Load in processes of their own, all at once."""
+    processes = [FORKS.Process(target=load_in_this_process, args=given, daemon=True) for given in arguments]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode in (0, -signal.SIGKILL)
+
+
+class Months(RuleBasedStateMachine):
+    """The loader and the server as they are; `world` is set by the test."""
+
+    world: "World"
+
+    @initialize(issued=st.tuples(*[st.sampled_from((0, *VERSIONS))] * len(MONTHS)))
+    def begin(self, issued: tuple[int, ...]) -> None:
+        self.world.reset()
+        self.model: dict[date, Held] = {}
+        self.current: dict[date, int] = {}
+        self.restarted = False
+        for month, version in zip(MONTHS, issued, strict=True):
+            if version:
+                self.publish(month, version)
+
+    @rule(month=months, version=versions)
+    def publish(self, month: date, version: int) -> None:
+        self.world.publish(month, version)
+        self.current[month] = version
+
+    @rule(month=months)
+    def load(self, month: date) -> None:
+        try:
+            load = self.world.loader.load_month(month)
+        except TlcError:
+            assert month not in self.current
+        else:
+            self._is_loaded(month)
+            assert load.file.sha256 == self.model[month].sha256
+
+    @rule(month=months, version=versions)
+    def publish_and_load(self, month: date, version: int) -> None:
+        self.publish(month, version)
+        self.load(month)
+
+    @rule(month=months, fault=st.sampled_from(["refused", "reset", "truncated", "page", "damaged", "withdrawn"]))
+    def load_from_a_broken_host(self, month: date, fault: str) -> None:
+        data = file_of(month, self.current.get(month, 1))
+        answers: dict[str, Answer] = {
+            "refused": status(503),
+            "reset": reset_after(data, len(data) // 2),
+            "truncated": ok(data[: len(data) // 2]),
+            "page": ok(b"<html>sorry</html>"),
+            "damaged": ok(damaged(data)),
+            "withdrawn": status(403),
+        }
+        with self.world.answering(month, answers[fault]), pytest.raises(TlcError):
+            self.world.loader.load_month(month)
+
+    @precondition(lambda self: self.current)
+    @rule(data=st.data(), stage=st.sampled_from(["started", "opened", "copied"]))
+    def load_that_breaks(self, data: st.DataObject, stage: str) -> None:
+        month = data.draw(st.sampled_from(sorted(self.current)))
+        with pytest.raises(BrokenError):
+            self.world.loader.load_month(month, progress=At(stage, fail))
+
+    @precondition(lambda self: self.current)
+    @rule(data=st.data(), stage=st.sampled_from(["started", "opened"]))
+    def load_that_is_stopped(self, data: st.DataObject, stage: str) -> None:
+        month = data.draw(st.sampled_from(sorted(self.current)))
+        stop_event = threading.Event()
+        with pytest.raises(LoadStoppedError):
+            self.world.loader.load_month(month, progress=At(stage, stop_event.set), stop=stop_event)
+
+    @precondition(lambda self: self.current)
+    @rule(data=st.data())
+    def load_whose_connection_is_cut(self, data: st.DataObject) -> None:
+        month = data.draw(st.sampled_from(sorted(self.current)))
+        with pytest.raises(WarehouseUnavailableError):
+            self.world.loader.load_month(month, progress=At("copied", self.world.cut_connections))
+
+    @precondition(lambda self: self.current)
+    @rule(data=st.data(), stage=st.sampled_from(["started", "opened", "copied", "loaded"]))
+    def load_that_is_killed(self, data: st.DataObject, stage: str) -> None:
+        month = data.draw(st.sampled_from(sorted(self.current)))
+        in_processes((self.world.tlc.url, self.world.target, self.world.scratch, month, stage))
+        if stage == "loaded":
+            self._is_loaded(month)
+
+    @precondition(lambda self: self.current)
+    @rule(data=st.data(), processes=st.sampled_from([False, False, False, True]))
+    def load_from_two_at_once(self, data: st.DataObject, processes: bool) -> None:
+        some = [data.draw(st.sampled_from(sorted(self.current))) for _ in range(2)]
+        if processes:
+            in_processes(*((self.world.tlc.url, self.world.target, self.world.scratch, month, None) for month in some))
+        else:
+            with ThreadPoolExecutor(len(some)) as threads:
+                list(threads.map(self.world.loader.load_month, some))
+        for month in some:
+            self._is_loaded(month)
+
+    @precondition(lambda self: self.current)
+    @rule(data=st.data(), version=versions)
+    def load_that_is_overtaken_by_a_reissue(self, data: st.DataObject, version: int) -> None:
+        month = data.draw(st.sampled_from(sorted(self.current)))
+
+        def reissue() -> None:
+            self.publish_and_load(month, version)
+
+        self.world.loader.load_month(month, progress=At("opened", reissue))
+        self._is_loaded(month)
+
+    @precondition(lambda self: self.current and not self.restarted)
+    @rule(data=st.data(), in_the_middle=st.booleans())
+    def restart_the_server(self, data: st.DataObject, in_the_middle: bool) -> None:
+        self.restarted = True
+        month = data.draw(st.sampled_from(sorted(self.current)))
+        if in_the_middle:
+            with pytest.raises(WarehouseError):
+                self.world.loader.load_month(month, progress=At("copied", self.world.stop))
+        self.world.restart()
+
+    @invariant()
+    def the_database_is_the_dictionary(self) -> None:
+        assert self.world.holds() == self.model
+
+    def _is_loaded(self, month: date) -> None:
+        self.model[month] = content_of(month, self.current[month])
+
+
+class World:
+    """A server of the test's own, since it is restarted, and a host."""
+
+    def __init__(self, home: Path, tlc: TlcHost) -> None:
+        self.home, self.tlc = home, tlc
+        self.scratch = home / "scratch"
+        self.target: PostgresTarget = ensure_running(home).target(WAREHOUSE_DATABASE)
+        self.scratch.mkdir(exist_ok=True)
+        self.connection = psycopg.connect(self.target.url(), autocommit=True, prepare_threshold=None)
+        self.loader = make_loader(tlc.url, self.target, self.scratch)
+
+    def reset(self) -> None:
+        self.connection.execute(sql.SQL("drop schema if exists {} cascade").format(sql.Identifier(SCHEMA)))
+        create_tables(self.target, SCHEMA, RAW_TRIPS_COLUMNS)
+        for month in MONTHS:
+            self.tlc.withdraw(month)
+
+    def publish(self, month: date, version: int) -> None:
+        self.tlc.publish_bytes(month, file_of(month, version))
+
+    def answering(self, month: date, answer: Answer) -> "suppress":
+        """For the time of a block the host answers so, and afterwards as before."""
+        answers, path = self.tlc.http.answers, self.tlc.path_of(month)
+        before = answers.get(path)
+
+        class Restored(suppress):
+            def __exit__(self, *error: object) -> bool:
+                answers.pop(path)
+                if before is not None:
+                    answers[path] = before
+                return False
+
+        answers[path] = [answer]
+        return Restored()
+
+    def cut_connections(self) -> None:
+        self.connection.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where application_name = 'taxi' and state = 'active'"
+        )
+
+    def stop(self) -> None:
+        stop(self.home, "immediate")
+
+    def restart(self) -> None:
+        self.stop()
+        ensure_running(self.home)
+        self.connection = psycopg.connect(self.target.url(), autocommit=True, prepare_threshold=None)
+
+    def holds(self) -> dict[date, Held]:
+        return held_by_database(self.connection, SCHEMA)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    # Not below tmp_path: root's server then starts from a copy elsewhere, for nothing.
+    home = Path(tempfile.mkdtemp(prefix="taxi-model-"))
+    home.chmod(0o755)
+    with running_tlc_host(tmp_path_factory.mktemp("tlc")) as tlc:
+        made = World(home, tlc)
+        yield made
+        made.connection.close()
+    discard(home)
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.mark.timeout(0)
+def test_whatever_happens_every_month_is_absent_or_exactly_one_accepted_file(world: World) -> None:
+    Months.world = world
+    run_state_machine_as_test(
+        Months,
+        settings=settings(
+            max_examples=SEQUENCES,
+            stateful_step_count=STEPS,
+            # Ten steps can be read as they are, and to find fewer would take minutes.
+            phases=[Phase.generate],
+            deadline=None,
+            database=None,
+            print_blob=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -1,0 +1,170 @@
+"""What the host does wrong: the month stays as it was, and the error says which month and what to do.
+
+How the client meets each of these in detail is in unit/tlc/test_client.py; here it is the database that counts.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
+
+import pytest
+
+from taxi_orchestration.loading import Loader
+from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.tlc.client import TlcClient
+from taxi_orchestration.tlc.errors import PermanentTlcError, TlcError, TransientTlcError
+from taxi_orchestration.warehouse.months import loaded_files
+from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY
+from taxi_orchestration_tests.faults.months import Held, held, held_by_file
+from taxi_orchestration_tests.http_host import Answer, drip, ok, redirect, reset_after, silent, stalled, status
+from taxi_orchestration_tests.tlc_host import TlcHost
+
+PATH = TlcHost.path_of(JANUARY)
+XML = b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>'
+
+
+@pytest.fixture
+def hasty(loader: Loader, tlc: TlcHost) -> Iterator[Loader]:
+    """The loader, with less patience."""
+    with TlcClient(
+        tlc.url, attempts=2, first_pause=0.01, connect_timeout=1, read_timeout=0.3, total_timeout=1.5
+    ) as client:
+        yield replace(loader, tlc=client)
+
+
+@pytest.fixture
+def before(hasty: Loader, tlc: TlcHost) -> Held:
+    """January, loaded."""
+    data = tlc.publish(JANUARY).path.read_bytes()
+    hasty.load_month(JANUARY)
+    return held_by_file(data)
+
+
+@pytest.fixture
+def reissued(before: Held, tlc: TlcHost) -> bytes:
+    """The next issue of January, which the host is going to send wrongly."""
+    return tlc.publish(JANUARY, seed=1).path.read_bytes()
+
+
+def close(handler: BaseHTTPRequestHandler) -> None:
+    """Hang up without an answer."""
+    handler.close_connection = True
+
+
+FAULTS = {
+    "reset in the body": (lambda data: reset_after(data, len(data) // 2), TransientTlcError),
+    "hangs up": (lambda data: close, TransientTlcError),
+    "never answers": (lambda data: silent(1), TransientTlcError),
+    "stalls in the body": (lambda data: stalled(data, len(data) // 2, 1), TransientTlcError),
+    "drips": (lambda data: drip(data, 0.05), TransientTlcError),
+    "429 for ever": (lambda data: status(429), TransientTlcError),
+    "500 for ever": (lambda data: status(500), TransientTlcError),
+    "503 for ever": (lambda data: status(503), TransientTlcError),
+    "403": (lambda data: status(403, XML), PermanentTlcError),
+    "404": (lambda data: status(404), PermanentTlcError),
+    "401": (lambda data: status(401), PermanentTlcError),
+    "200 with HTML": (lambda data: ok(b"<!doctype html><title>Log in</title>"), PermanentTlcError),
+    "200 with XML": (lambda data: ok(XML), PermanentTlcError),
+    "200 with nothing": (lambda data: ok(b""), PermanentTlcError),
+    "Content-Length too long": (lambda data: ok(data, Content_Length=str(len(data) + 100)), TransientTlcError),
+    "Content-Length too short": (lambda data: ok(data, Content_Length=str(len(data) - 100)), TlcError),
+    "truncated": (lambda data: ok(data[: len(data) // 2]), PermanentTlcError),
+    "compressed unasked": (lambda data: ok(data, Content_Encoding="gzip"), PermanentTlcError),
+    "a redirect loop": (lambda data: redirect(PATH), PermanentTlcError),
+    "a redirect to another scheme": (lambda data: redirect("file:///etc/passwd"), PermanentTlcError),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_host_that_fails_leaves_the_month_as_it_was(
+    fault: str,
+    hasty: Loader,
+    before: Held,
+    reissued: bytes,
+    tlc: TlcHost,
+    target: PostgresTarget,
+    settings: Settings,
+) -> None:
+    make_answer, error = FAULTS[fault]
+    answer: Answer = make_answer(reissued)
+    tlc.http.on(PATH, answer)
+    with pytest.raises(error, match="2024-01"):
+        hasty.load_month(JANUARY)
+    assert held(target, settings.schema_name) == {JANUARY: before}
+    assert not list(hasty.scratch.iterdir())
+
+
+def test_a_host_that_refuses_connections_leaves_the_month_as_it_was(
+    hasty: Loader, before: Held, target: PostgresTarget, settings: Settings
+) -> None:
+    with TlcClient("http://127.0.0.1:9", attempts=2, first_pause=0.01) as client, pytest.raises(TransientTlcError):
+        replace(hasty, tlc=client).load_month(JANUARY)
+    assert held(target, settings.schema_name) == {JANUARY: before}
+
+
+@pytest.mark.parametrize("code", [429, 500, 503])
+def test_a_host_that_is_busy_or_broken_for_a_moment_delays_the_month_and_no_more(
+    code: int, hasty: Loader, before: Held, reissued: bytes, tlc: TlcHost, target: PostgresTarget, settings: Settings
+) -> None:
+    tlc.http.requests.clear()
+    tlc.http.on(PATH, status(code), ok(reissued))
+    hasty.load_month(JANUARY)
+    assert held(target, settings.schema_name) == {JANUARY: held_by_file(reissued)}
+
+
+def test_a_file_that_changes_between_head_and_get_is_recorded_as_it_was_loaded(
+    hasty: Loader, before: Held, tlc: TlcHost, target: PostgresTarget, settings: Settings
+) -> None:
+    asked = hasty.tlc.publication(JANUARY)
+    data = tlc.publish(JANUARY, seed=1).path.read_bytes()
+    hasty.load_month(JANUARY)
+    assert held(target, settings.schema_name) == {JANUARY: held_by_file(data)}
+    recorded = loaded_files(target, settings.schema_name)[JANUARY]
+    assert recorded.etag != asked.etag
+    assert recorded.etag == hasty.tlc.publication(JANUARY).etag
+
+
+def test_a_month_that_was_withdrawn_is_kept(
+    hasty: Loader, before: Held, tlc: TlcHost, target: PostgresTarget, settings: Settings
+) -> None:
+    tlc.withdraw(JANUARY)
+    with pytest.raises(PermanentTlcError, match="two months late"):
+        hasty.load_month(JANUARY)
+    assert held(target, settings.schema_name) == {JANUARY: before}
+
+
+def test_a_broken_month_does_not_hold_up_the_others(
+    hasty: Loader, before: Held, tlc: TlcHost, target: PostgresTarget, settings: Settings
+) -> None:
+    data = tlc.publish(FEBRUARY, seed=2).path.read_bytes()
+    tlc.http.on(PATH, status(500))
+    outcomes = dict(hasty.load_months([JANUARY, FEBRUARY], at_once=2))
+    assert isinstance(outcomes[JANUARY], TransientTlcError)
+    assert held(target, settings.schema_name) == {JANUARY: before, FEBRUARY: held_by_file(data)}
+
+
+def test_a_zone_table_that_is_something_else_leaves_the_zones_as_they_were(
+    hasty: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
+) -> None:
+    import psycopg
+    from psycopg import sql
+
+    def zones() -> object:
+        with psycopg.connect(target.url()) as connection:
+            return connection.execute(
+                sql.SQL("select count(*), sum(locationid) from {}").format(
+                    sql.Identifier(settings.schema_name, "raw_zones")
+                )
+            ).fetchone()
+
+    assert hasty.load_zones() == 265
+    before = zones()
+    for body in (
+        b"<html></html>",
+        b'"LocationID","Borough"\r\n1,EWR\r\n',
+        b'"LocationID","Borough","Zone","service_zone"\r\nx',
+    ):
+        tlc.http.on("/misc/taxi_zone_lookup.csv", ok(body))
+        with pytest.raises(TlcError):
+            hasty.load_zones()
+    assert zones() == before

@@ -1,0 +1,189 @@
+"""Processes that are killed: nothing half done is ever seen, and one command brings everything back."""
+
+import os
+from collections.abc import Callable
+
+from dagster import AssetKey, DagsterInstance, DagsterRunStatus, job
+
+from taxi_orchestration.loading import Loader
+from taxi_orchestration.partitions import Window
+from taxi_orchestration.run_processes import PROCESS_TAG, fail_abandoned_runs, is_abandoned, process_tags
+from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.status import month_statuses
+from taxi_orchestration.warehouse.months import loaded_files
+from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
+from taxi_orchestration_tests.faults.conftest import Programs, copying, holding, kill_9, until, waiting_for
+from taxi_orchestration_tests.faults.months import held, held_by_file
+from taxi_orchestration_tests.http_host import stalled
+from taxi_orchestration_tests.tlc_host import TlcHost
+
+BIG = 400_000
+
+
+@job
+def nothing() -> None:
+    """For runs that only stand in the storage."""
+
+
+def states(target: PostgresTarget, settings: Settings, instance: DagsterInstance) -> list[str]:
+    found = month_statuses(target, settings.schema_name, instance, Window(JANUARY, MARCH))
+    return [status.state for status in found.values()]
+
+
+def runs(instance: DagsterInstance, status: DagsterRunStatus) -> list[str]:
+    return [run.run_id for run in instance.get_runs() if run.status is status]
+
+
+def test_a_backfill_killed_while_it_downloads_leaves_nothing_and_the_next_one_loads_everything(
+    tlc: TlcHost,
+    settings: Settings,
+    target: PostgresTarget,
+    instance: DagsterInstance,
+    programs: Programs,
+    backfill: Callable[..., int],
+) -> None:
+    data = tlc.publish(FEBRUARY, seed=2).path.read_bytes()
+    tlc.publish(JANUARY)
+    healthy = tlc.http.answers[tlc.path_of(FEBRUARY)]
+    tlc.http.on(tlc.path_of(FEBRUARY), stalled(data, len(data) // 2, 60))
+    program = programs.taxi("backfill", "2024-01", "2024-02")
+    until(lambda: list(settings.taxi_home.glob("download-*/*2024-02*")) and loaded_files(target, settings.schema_name))
+    kill_9(program.pid)
+    program.wait()
+
+    assert held(target, settings.schema_name).keys() == {JANUARY}
+    left = [path for path in settings.taxi_home.glob("download-*") if list(path.glob("*2024-02*"))]
+    assert left
+    dead = runs(instance, DagsterRunStatus.STARTED)
+    assert len(dead) == 1
+
+    tlc.http.on(tlc.path_of(FEBRUARY), *healthy)
+    assert backfill("2024-01", "2024-02") == 0
+    assert runs(instance, DagsterRunStatus.FAILURE) == dead
+    assert not runs(instance, DagsterRunStatus.STARTED)
+    assert held(target, settings.schema_name)[FEBRUARY] == held_by_file(data)
+    assert states(target, settings, instance) == ["completed", "completed"]
+    assert not any(path.exists() for path in left)
+
+
+def test_a_backfill_killed_in_the_middle_of_a_copy_leaves_the_month_as_it_was(
+    tlc: TlcHost,
+    settings: Settings,
+    target: PostgresTarget,
+    instance: DagsterInstance,
+    loader: Loader,
+    programs: Programs,
+) -> None:
+    before = held_by_file(tlc.publish(JANUARY).path.read_bytes())
+    loader.load_month(JANUARY)
+    tlc.publish(JANUARY, rows=BIG, seed=1)
+    program = programs.taxi("backfill", "2024-01", "2024-01", "--reprocess", "completed")
+    until(lambda: copying(target, settings.schema_name))
+    kill_9(program.pid)
+    program.wait()
+
+    until(lambda: not copying(target, settings.schema_name))
+    assert held(target, settings.schema_name) == {JANUARY: before}
+    assert states(target, settings, instance)[0] == "unfinished"
+
+
+def test_a_backfill_killed_just_before_its_commit_leaves_nothing_and_no_lock(
+    tlc: TlcHost,
+    settings: Settings,
+    target: PostgresTarget,
+    instance: DagsterInstance,
+    loader: Loader,
+    programs: Programs,
+) -> None:
+    tlc.publish(JANUARY)
+    with holding(target, settings.schema_name, "raw_loads"):
+        program = programs.taxi("backfill", "2024-01", "2024-01")
+        until(lambda: waiting_for(target, settings.schema_name, "raw_loads"))
+        kill_9(program.pid)
+        program.wait()
+    # Its server process learns of it only once it has the lock, and then finds nobody to commit for.
+    assert loader.load_month(JANUARY).rows_before == 0
+    assert states(target, settings, instance)[0] == "unfinished"
+
+
+def test_a_month_committed_before_dagster_heard_of_it_is_called_unfinished_and_taken_up_again(
+    tlc: TlcHost,
+    settings: Settings,
+    target: PostgresTarget,
+    server: PostgresTarget,
+    instance: DagsterInstance,
+    loader: Loader,
+    programs: Programs,
+    backfill: Callable[..., int],
+) -> None:
+    made = held_by_file(tlc.publish(JANUARY).path.read_bytes())
+    storage = server.with_dbname(os.environ["DAGSTER_POSTGRES_URL"].rpartition("/")[2].partition("?")[0])
+    with holding(target, settings.schema_name, "raw_loads") as stranger:
+        program = programs.taxi("backfill", "2024-01", "2024-01")
+        until(lambda: waiting_for(target, settings.schema_name, "raw_loads"))
+        with holding(storage, "public", "event_logs") as witness:
+            stranger.rollback()
+            until(lambda: loaded_files(target, settings.schema_name))
+            until(lambda: waiting_for(storage, "public", "event_logs"))
+            kill_9(program.pid)
+            program.wait()
+            # What already waits in the server would still be written, although nobody is there to hear of it.
+            witness.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where datname = current_database() and pid <> pg_backend_pid()"
+            )
+    assert held(target, settings.schema_name) == {JANUARY: made}
+    assert not instance.fetch_materializations(AssetKey("raw_trips"), limit=1).records
+    assert states(target, settings, instance)[0] == "unfinished"
+    assert backfill("2024-01", "2024-01") == 0
+    assert states(target, settings, instance)[0] == "completed"
+
+
+def test_a_backfill_killed_while_dbt_runs_gives_its_slot_back_and_the_next_one_builds_the_month(
+    tlc: TlcHost,
+    settings: Settings,
+    target: PostgresTarget,
+    instance: DagsterInstance,
+    programs: Programs,
+    backfill: Callable[..., int],
+) -> None:
+    tlc.publish(JANUARY)
+    tlc.publish(FEBRUARY, seed=2)
+    assert backfill("2024-01", "2024-01") == 0
+    with holding(target, settings.schema_name, "fct_trips"):
+        program = programs.taxi("backfill", "2024-02", "2024-02")
+        until(lambda: waiting_for(target, settings.schema_name, "fct_trips"))
+        kill_9(program.pid)
+        program.wait()
+        assert instance.event_log_storage.get_concurrency_info("dbt").active_slot_count == 1
+    (dead,) = runs(instance, DagsterRunStatus.STARTED)
+    assert states(target, settings, instance) == ["completed", "unfinished"]
+    assert backfill("2024-01", "2024-02") == 0
+    assert instance.get_run_by_id(dead).status is DagsterRunStatus.FAILURE  # type: ignore[union-attr]
+    assert instance.event_log_storage.get_concurrency_info("dbt").active_slot_count == 0
+    assert states(target, settings, instance) == ["completed", "completed"]
+
+
+def test_only_runs_whose_process_is_gone_are_called_abandoned(instance: DagsterInstance, programs: Programs) -> None:
+    def run_of(tag: str) -> str:
+        run = instance.create_run_for_job(nothing, status=DagsterRunStatus.STARTED, tags={PROCESS_TAG: tag})
+        return run.run_id
+
+    living = process_tags("someone")[PROCESS_TAG]
+    _, host, pid, started = living.split()
+    another_host = run_of("")
+    instance.add_run_tags(another_host, {PROCESS_TAG: f"{another_host} elsewhere 1 0.0"})
+    inherited = run_of(f"another-run {host} {pid} 0.0")
+    mine = run_of("")
+    instance.add_run_tags(mine, process_tags(mine))
+    reused = run_of("")
+    instance.add_run_tags(reused, {PROCESS_TAG: f"{reused} {host} {pid} {float(started) - 3600}"})
+    gone = run_of("")
+    ended = programs.start("true")
+    ended.wait()
+    instance.add_run_tags(gone, {PROCESS_TAG: f"{gone} {host} {ended.pid} {started}"})
+
+    assert set(fail_abandoned_runs(instance)) == {reused, gone}
+    assert fail_abandoned_runs(instance) == []
+    for run_id in (another_host, inherited, mine):
+        assert not is_abandoned(instance.get_run_by_id(run_id))  # type: ignore[arg-type]

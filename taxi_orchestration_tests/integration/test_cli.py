@@ -1,0 +1,298 @@
+"""`taxi` as a person runs it: a process of its own, its output and its exit code."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
+from psycopg import sql
+
+from taxi_orchestration.cli import main
+from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.warehouse.server import find
+from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
+from taxi_orchestration_tests.tlc_host import TlcHost
+
+TAXI = str(Path(sys.executable).with_name("taxi"))
+Done = subprocess.CompletedProcess[str]
+
+
+def taxi(*arguments: str, cwd: Path | None = None, **variables: str) -> Done:
+    return subprocess.run(
+        [TAXI, *arguments],
+        cwd=cwd,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def rows(target: PostgresTarget, schema: str, query: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(target.url(), options=f"-c search_path={schema}") as connection:
+        return connection.execute(query).fetchall()
+
+
+def everything(target: PostgresTarget, schema: str) -> list[list[tuple[Any, ...]]]:
+    """Every row of every table, but for when and by which run a month was loaded."""
+    names = [
+        name
+        for (name,) in rows(
+            target, schema, "select tablename from pg_tables where schemaname = current_schema order by 1"
+        )
+    ]
+    return [
+        rows(
+            target,
+            schema,
+            sql.SQL("select to_jsonb(t) - 'loaded_at' - 'dagster_run_id' from {} t order by t::text")
+            .format(sql.Identifier(name))
+            .as_string(),
+        )
+        for name in names
+    ]
+
+
+def lines(done: Done) -> list[list[str]]:
+    """The lines of the summary table that begin with a month and hold numbers, word by word."""
+    words = [line.split() for line in done.stderr.splitlines()]
+    return [w for w in words if w and w[0].startswith("2024-") and "of" in w]
+
+
+def loaded(done: Done) -> list[str]:
+    """The months that were loaded, in their order."""
+    words = [line.split() for line in done.stderr.splitlines()]
+    return [w[0] for w in words if len(w) == 5 and w[-1] == "rows/s"]
+
+
+def test_a_backfill_from_any_directory_loads_builds_checks_and_tells_and_the_next_one_finishes_it(
+    tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: DagsterInstance, tmp_path: Path
+) -> None:
+    schema = settings.schema_name
+    for month in (JANUARY, MARCH):
+        tlc.publish(month, rows=300)
+
+    planned = taxi("backfill", "2024-01", "2024-03", "--dry-run", cwd=tmp_path)
+    assert planned.returncode == 0
+    assert [line for line in planned.stderr.splitlines() if line.startswith("would load")] == [
+        f"would load {key}" for key in ("2024-01", "2024-02", "2024-03")
+    ]
+    assert rows(target, schema, "select to_regnamespace(current_schema)") == [(None,)] or not rows(
+        target, schema, "select 1 from pg_tables where schemaname = current_schema"
+    )
+    assert instance.get_runs() == []
+    assert tlc.requests_for(JANUARY) == 0
+
+    first = taxi("backfill", "2024-01", "2024-03", cwd=tmp_path)
+    assert first.returncode == 1, first.stderr
+    assert [line[:3] for line in lines(first)] == [["2024-01", "300", "300"], ["2024-03", "300", "300"]]
+    assert "2024-02 failed" in first.stderr
+    assert "2024-02 was not loaded." in first.stderr
+    assert "two months late" in " ".join(first.stderr.split())
+    assert "Traceback" not in first.stderr
+    assert all(int(fact) + int(rejected) == 300 for _, _, _, fact, rejected, *_ in lines(first))
+
+    status = taxi("status", "--json")
+    months = {month["month"]: month for month in json.loads(status.stdout)}
+    assert months["2024-02"]["state"] == "failed"
+    assert months["2024-02"]["published"] is False
+    assert months["2024-01"]["state"] == "completed"
+    assert months["2024-01"]["rows"] == months["2024-01"]["fact_rows"] + months["2024-01"]["rejected_rows"] == 300
+    assert months["2024-01"]["run"] in {run.run_id for run in instance.get_runs()}
+    assert "2024-02" in taxi("status").stdout
+
+    only_new = taxi("backfill", "2024-01", "2024-03", "--reprocess", "none", "--dry-run")
+    assert "0 of the months 2024-01 to 2024-03 to load, 3 to leave" in only_new.stderr
+
+    tlc.publish(FEBRUARY, rows=100)
+    second = taxi("backfill", "2024-01", "2024-03")
+    assert second.returncode == 0, second.stderr
+    assert loaded(second) == ["2024-02"]
+    assert tlc.requests_for(JANUARY) == 1
+
+    before, runs = everything(target, schema), len(instance.get_runs())
+    nothing = taxi("backfill", "2024-01", "2024-03")
+    assert nothing.returncode == 0
+    assert loaded(nothing) == []
+    assert len(lines(nothing)) == 3
+    assert everything(target, schema) == before
+    assert len(instance.get_runs()) == runs
+
+    again = taxi(
+        "backfill", "2024-01", "2024-03", "--reprocess", "completed", "--run-backwards", "--max-active-runs", "1"
+    )
+    assert again.returncode == 0, again.stderr
+    assert loaded(again) == ["2024-03", "2024-02", "2024-01"]
+    assert everything(target, schema) == before
+    assert not instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.NOT_STARTED]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("2024-3", "2024-04"), "'2024-3' is not a month. Write it as YYYY-MM"),
+        (("2024-01", "last"), "'last' is not a month"),
+        (("2013-07", "2013-09"), "2013-07 is before 2013-08, where green taxi begins"),
+        (("2024-01", "2999-01"), "2999-01 is not over yet"),
+        (("2024-02", "2024-01"), "The range 2024-02 to 2024-01 runs backwards: put the older month first"),
+        (("2024-01",), "Say which months: FROM and TO"),
+        (("2024-01", "2024-02", "--reprocess", "all"), "'all' is not one of"),
+        (("2024-01", "2024-02", "--max-active-runs", "0"), "0 is not in the range"),
+    ],
+)
+def test_what_cannot_be_backfilled_is_refused_in_words_before_anything_is_touched(
+    arguments: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TAXI_HOME", str(tmp_path / "home"))
+    result = CliRunner().invoke(main, ["backfill", *arguments])
+    assert result.exit_code == 2
+    assert words in " ".join(result.output.split())
+    assert not (tmp_path / "home").exists()
+
+
+COMPLETE = {"PG_HOST": "127.0.0.1", "PG_PORT": "9", "PG_USER": "ada", "PG_PASSWORD": "s3cret", "PG_DBNAME": "trips"}
+
+
+@pytest.mark.parametrize("command", [("backfill", "2024-01", "2024-01"), ("status",), ("psql",)])
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"PG_HOST": "db", "PG_USER": "ada"}, "PG_PASSWORD, PG_DBNAME not set"),
+        ({"TAXI_HOME": "/dev/null/home"}, "TAXI_HOME /dev/null/home cannot be made"),
+        ({"DAGSTER_STUDENT": "o'hara"}, "DAGSTER_STUDENT must be a plain name"),
+    ],
+)
+def test_an_environment_that_cannot_be_used_is_refused_in_words(
+    command: tuple[str, ...], variables: Mapping[str, str], words: str
+) -> None:
+    done = taxi(*command, **variables)
+    assert done.returncode == 2, done.stderr
+    assert words in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [("backfill", "2024-01", "2024-01"), ("status",)])
+def test_a_server_that_is_not_there_is_named_with_the_way_out_and_without_the_password(
+    instance: DagsterInstance, command: tuple[str, ...]
+) -> None:
+    done = taxi(*command, **COMPLETE)
+    assert done.returncode == 2, done.stderr
+    message = " ".join(done.stderr.split())
+    assert "Connecting to PostgreSQL at ada@127.0.0.1:9/trips failed" in message
+    assert "Check that it runs and that PG_HOST" in message
+    assert "Traceback" not in message
+    assert "s3cret" not in message
+
+
+def test_a_server_that_refuses_the_password_is_named(instance: DagsterInstance, server: PostgresTarget) -> None:
+    place = {"PG_HOST": server.host, "PG_PORT": str(server.port), "PG_DBNAME": server.dbname, "PG_SSLMODE": "disable"}
+    done = taxi("backfill", "2024-01", "2024-01", PG_USER=server.user, PG_PASSWORD="wr0ng", **place)  # noqa: S106
+    assert done.returncode == 2, done.stderr
+    assert "password authentication failed" in done.stderr
+    assert "wr0ng" not in done.stderr
+
+
+def test_a_storage_of_dagsters_that_is_not_there_is_said_in_words(environment: dict[str, str]) -> None:
+    done = taxi("backfill", "2024-01", "2024-01", DAGSTER_POSTGRES_URL="postgresql://d:s3cret@127.0.0.1:9/d")
+    assert done.returncode == 2, done.stderr[-500:]
+    assert "DAGSTER_POSTGRES_URL" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "s3cret" not in done.stderr
+
+
+@pytest.fixture
+def own_home(tmp_path: Path) -> Iterator[Path]:
+    home = tmp_path / "home"
+    yield home
+    taxi("stop", TAXI_HOME=str(home))
+
+
+def test_the_embedded_server_is_started_asked_and_stopped(own_home: Path, tmp_path: Path) -> None:
+    home = {"TAXI_HOME": str(own_home)}
+    url = taxi("url", cwd=tmp_path, **home).stdout.strip()
+    with psycopg.connect(url) as connection:
+        connection.execute("create schema dagster_default")
+        connection.execute("create table dagster_default.mine as select 42 as answer")
+    answer = taxi("psql", "--", "-Atc", "select answer from mine", cwd=tmp_path, **home)
+    assert (answer.stdout, answer.returncode) == ("42\n", 0)
+    assert taxi("psql", "--", "-c", "select nothing", **home).returncode == 1
+    assert "is stopped" in taxi("stop", **home).stdout
+    assert find(own_home) is None
+    assert "was not running" in taxi("stop", **home).stdout
+    assert taxi("psql", "--", "-Atc", "select answer from mine", **home).stdout == "42\n"
+
+
+def test_dbt_runs_with_the_warehouses_environment_and_its_exit_code_is_passed_on(
+    tlc: TlcHost, environment: dict[str, str], tmp_path: Path
+) -> None:
+    shown = taxi(
+        "dbt", "-q", "show", "--inline", "select '{{ target.schema }}' as here", "--output", "json", cwd=tmp_path
+    )
+    assert environment["PG_SCHEMA"] in shown.stdout, shown
+    assert list(tmp_path.glob("logs")) == []
+    assert taxi("dbt", "build", "--select", "no_such_selector:x", cwd=tmp_path).returncode == 2
+
+
+def test_ctrl_c_ends_a_backfill_soon_keeps_what_is_loaded_and_the_next_one_goes_on_from_there(
+    tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: DagsterInstance
+) -> None:
+    schema = settings.schema_name
+    tlc.publish(JANUARY, rows=300)
+    tlc.publish(FEBRUARY, rows=1_000_000)
+    command = [TAXI, "backfill", "2024-01", "2024-02", "--max-active-runs", "1"]
+    backfill = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        with psycopg.connect(target.url(), autocommit=True) as connection:
+            copying = (
+                "select 1 from pg_stat_activity where query ilike %s and state = 'active' and pid <> pg_backend_pid()"
+            )
+            deadline = time.monotonic() + 120
+            while not connection.execute(copying, [f'copy "{schema}"."raw_trips_2024_02"%']).fetchone():
+                assert backfill.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
+        interrupted = time.monotonic()
+        backfill.send_signal(signal.SIGINT)
+        _, said = backfill.communicate(timeout=60)
+    finally:
+        backfill.kill()
+        backfill.wait()
+    assert time.monotonic() - interrupted < 15
+    assert backfill.returncode == 130, said
+    assert "interrupted. What was loaded is kept" in said
+    assert "Traceback" not in said
+    assert rows(target, schema, "select source_month, count(*) from raw_trips group by 1") == [(JANUARY, 300)]
+    assert rows(target, schema, "select source_month from raw_loads") == [(JANUARY,)]
+    assert {run.status for run in instance.get_runs()} == {DagsterRunStatus.SUCCESS, DagsterRunStatus.CANCELED}
+    assert not list(settings.taxi_home.glob("download-*"))
+
+    tlc.publish(FEBRUARY, rows=400)
+    done = taxi("backfill", "2024-01", "2024-02")
+    assert done.returncode == 0, done.stderr
+    assert [line[:3] for line in lines(done)] == [["2024-01", "300", "300"], ["2024-02", "400", "400"]]
+
+
+def test_three_backfills_of_the_same_range_at_once_end_as_one_would(
+    tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: DagsterInstance
+) -> None:
+    for month in (JANUARY, FEBRUARY, MARCH):
+        tlc.publish(month, rows=300, seed=month.month)
+    assert taxi("backfill", "2024-01", "2024-03").returncode == 0
+    alone = everything(target, settings.schema_name)
+    with psycopg.connect(target.url()) as connection:
+        connection.execute(sql.SQL("drop schema {} cascade").format(sql.Identifier(settings.schema_name)))
+    command = [TAXI, "backfill", "2024-01", "2024-03", "--reprocess", "completed"]
+    started = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    said = [process.communicate(timeout=240)[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0, 0], "\n".join(said)
+    assert everything(target, settings.schema_name) == alone

@@ -1,0 +1,288 @@
+"""A month, and the zones, from HTTP into PostgreSQL; and what is left when that fails: nothing new, nothing less."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from taxi_orchestration import loading
+from taxi_orchestration.loading import Loader, LoadStoppedError, Progress
+from taxi_orchestration.tlc.client import TlcClient
+from taxi_orchestration.tlc.errors import (
+    BadFileError,
+    NotPublishedError,
+    PermanentTlcError,
+    TlcError,
+    TransientTlcError,
+)
+from taxi_orchestration.tlc.synthetic import month_table
+from taxi_orchestration.warehouse.connection import WarehouseError
+from taxi_orchestration.warehouse.months import loaded_files
+from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
+from taxi_orchestration_tests.http_host import Answer, drip, ok, redirect, reset_after, silent, stalled, status
+from taxi_orchestration_tests.tlc_host import TlcHost
+
+ERA_A, ERA_C = date(2022, 1, 1), date(2025, 1, 1)
+ZONES = "/misc/taxi_zone_lookup.csv"
+
+
+def query(loader: Loader, text: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(loader.target.url(), options=f"-c search_path={loader.schema}") as connection:
+        return connection.execute(text).fetchall()
+
+
+def everything(loader: Loader) -> tuple[list[tuple[Any, ...]], ...]:
+    tables = ("raw_trips order by source_month, source_row", "raw_loads order by 1", "raw_zones order by 1")
+    return tuple(query(loader, f"select * from {table}") for table in tables)
+
+
+def impatient(loader: Loader) -> Loader:
+    """The same loader with a client that gives up soon."""
+    client = TlcClient(loader.tlc.base_url, read_timeout=0.3, total_timeout=3, attempts=2, first_pause=0.01)
+    return replace(loader, tlc=client)
+
+
+def parquet(table: pa.Table, path: Path) -> bytes:
+    pq.write_table(table, path)
+    return path.read_bytes()
+
+
+def test_a_month_of_each_era_arrives_whole_and_to_the_cent(tlc: TlcHost, loader: Loader) -> None:
+    made = {month: tlc.publish(month, rows=500) for month in (ERA_A, JANUARY, ERA_C)}
+    loads = {month: loader.load_month(month, run_id="run") for month in made}
+    found = query(
+        loader,
+        "select source_month, count(*), round(sum(total_amount)::numeric * 100)::int, count(cbd_congestion_fee) > 0 "
+        "from raw_trips group by 1 order by 1",
+    )
+    assert found == [(month, m.rows, m.total_cents, month == ERA_C) for month, m in made.items()]
+    assert [load.era for load in loads.values()] == ["A", "B", "C"]
+    for month, load in loads.items():
+        assert load.pickups_outside == made[month].pickups_outside
+        assert load.file.bytes == made[month].path.stat().st_size
+        assert load.preview.num_rows == 5
+        assert load.rows_per_second > 0
+        recorded = loaded_files(loader.target, loader.schema)[month]
+        assert replace(recorded, loaded_at=None) == load.file
+        assert recorded.etag
+        assert recorded.last_modified
+    assert list(loader.scratch.iterdir()) == []
+
+
+def test_a_re_issue_replaces_the_month_and_the_same_rows_in_other_bytes_have_the_same_digest(
+    tlc: TlcHost, loader: Loader
+) -> None:
+    tlc.publish(JANUARY)
+    first = loader.load_month(JANUARY)
+    tlc.publish(JANUARY, resaved=True)
+    resaved = loader.load_month(JANUARY)
+    tlc.publish(JANUARY, rows=300, seed=1)
+    other = loader.load_month(JANUARY)
+    assert resaved.file.sha256 != first.file.sha256
+    assert resaved.file.rows_sha256 == first.file.rows_sha256
+    assert resaved.file.drift["other_types"]
+    assert (resaved.rows_before, other.rows_before) == (200, 200)
+    assert other.file.rows_sha256 != first.file.rows_sha256
+    assert query(loader, "select count(*) from raw_trips") == [(300,)]
+
+
+def test_the_progress_is_told_of_every_row(tlc: TlcHost, loader: Loader) -> None:
+    told: list[tuple[str, object]] = []
+
+    class Told(Progress):
+        def started(self, month: date) -> None:
+            told.append(("started", month))
+
+        def opened(self, month: date, rows: int) -> None:
+            told.append(("opened", rows))
+
+        def copied(self, month: date, rows: int) -> None:
+            told.append(("copied", rows))
+
+        def loaded(self, month: date, error: Exception | None) -> None:
+            told.append(("loaded", error))
+
+    tlc.publish(JANUARY, rows=70_000)
+    loader.load_month(JANUARY, progress=Told())
+    assert told[:2] == [("started", JANUARY), ("opened", 70_000)]
+    assert told[-1] == ("loaded", None)
+    assert sum(rows for what, rows in told if what == "copied") == 70_000  # type: ignore[misc]
+
+
+FAILURES: dict[str, tuple[Callable[[bytes, Path], Answer], type[TlcError], str]] = {
+    "403": (lambda data, _: status(403, b"<Error>"), NotPublishedError, "403.*about two months late"),
+    "404": (lambda data, _: status(404), NotPublishedError, "404"),
+    "410": (lambda data, _: status(410), PermanentTlcError, "410"),
+    "500": (lambda data, _: status(500), TransientTlcError, "500.*after 2 of 2 attempts"),
+    "429": (lambda data, _: status(429, Retry_After="0"), TransientTlcError, "429"),
+    "silent": (lambda data, _: silent(1), TransientTlcError, "2024-01"),
+    "stalled": (lambda data, _: stalled(data, 5000, 1), TransientTlcError, "2024-01"),
+    "drip": (lambda data, _: drip(data, 0.05), TransientTlcError, "2024-01"),
+    "reset": (lambda data, _: reset_after(data, 5000), TransientTlcError, "2024-01"),
+    "too short": (lambda data, _: ok(data[:5000], Content_Length=str(len(data))), TransientTlcError, "2024-01"),
+    "html": (lambda data, _: ok(b"<html>Sign in</html>"), BadFileError, "html"),
+    "xml": (lambda data, _: ok(b"<?xml version='1.0'?><Error/>"), BadFileError, "xml"),
+    "nothing": (lambda data, _: ok(b""), BadFileError, "2024-01"),
+    "truncated": (lambda data, _: ok(data[:5000]), BadFileError, "cut off"),
+    "redirects": (lambda data, _: redirect(TlcHost.path_of(JANUARY)), PermanentTlcError, "redirects in a row"),
+    "not parquet": (lambda data, _: ok(b"PAR1" + b"x" * 100 + b"PAR1"), BadFileError, "footer is damaged"),
+    "no rows": (lambda data, p: ok(parquet(month_table(JANUARY, 5).slice(0, 0), p)), BadFileError, "no rows"),
+    "another month": (lambda data, p: ok(parquet(month_table(MARCH, 90), p)), BadFileError, "another month's file"),
+    "no VendorID": (
+        lambda data, p: ok(parquet(month_table(JANUARY, 200).drop_columns("VendorID"), p)),
+        BadFileError,
+        r"required columns are missing \(VendorID\)",
+    ),
+    "lossy": (
+        lambda data, p: ok(parquet(_with(month_table(JANUARY, 200), "PULocationID", [1.5] * 200), p)),
+        BadFileError,
+        r"column PULocationID, row 1: 1\.5 would be lost",
+    ),
+    "damaged page": (
+        lambda data, _: ok(data[:1000] + bytes(byte ^ 0xFF for byte in data[1000:1200]) + data[1200:]),
+        BadFileError,
+        "page is damaged",
+    ),
+}
+
+
+def _with(table: pa.Table, name: str, values: list[float]) -> pa.Table:
+    return table.set_column(table.schema.get_field_index(name), name, pa.array(values))
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+def test_a_file_that_cannot_be_loaded_changes_nothing_leaves_no_file_and_says_why(
+    tlc: TlcHost, loader: Loader, tmp_path: Path, kind: str
+) -> None:
+    answer, error, words = FAILURES[kind]
+    tlc.publish(JANUARY)
+    loader.load_month(JANUARY)
+    before = everything(loader)
+    data = tlc.publish(JANUARY, rows=2000, seed=1).path.read_bytes()
+    tlc.http.on(TlcHost.path_of(JANUARY), answer(data, tmp_path / "spoilt.parquet"))
+    with pytest.raises(error, match=f"(?s)2024-01.*{words}" if words != "2024-01" else words) as caught:
+        impatient(loader).load_month(JANUARY)
+    assert tlc.url in str(caught.value)
+    assert everything(loader) == before
+    assert list(loader.scratch.iterdir()) == []
+
+
+def test_a_host_that_is_down_changes_nothing_and_is_named(loader: Loader) -> None:
+    client = TlcClient("http://127.0.0.1:9", attempts=2, first_pause=0.01)
+    with pytest.raises(TransientTlcError, match=r"2024-01 \(http://127.0.0.1:9/.*cannot be reached"):
+        replace(loader, tlc=client).load_month(JANUARY)
+    assert query(loader, "select count(*) from raw_loads") == [(0,)]
+
+
+def test_of_months_side_by_side_those_that_fail_leave_the_others_alone(tlc: TlcHost, loader: Loader) -> None:
+    tlc.publish(JANUARY)
+    tlc.publish_bytes(FEBRUARY, b"<html>")
+    outcomes = dict(loader.load_months([JANUARY, FEBRUARY, MARCH], 3))
+    assert isinstance(outcomes[FEBRUARY], BadFileError)
+    assert isinstance(outcomes[MARCH], NotPublishedError)
+    assert query(loader, "select source_month, count(*) from raw_trips group by 1") == [(JANUARY, 200)]
+
+
+def test_months_begin_in_the_order_they_were_given(tlc: TlcHost, loader: Loader) -> None:
+    months = [MARCH, JANUARY, FEBRUARY]
+    for month in months:
+        tlc.publish(month, rows=100)
+    assert [month for month, _ in loader.load_months(months, 1)] == months
+
+
+def test_a_load_that_is_stopped_on_its_way_changes_nothing(tlc: TlcHost, loader: Loader) -> None:
+    tlc.publish(JANUARY, rows=200)
+    loader.load_month(JANUARY)
+    before = everything(loader)
+    tlc.publish(JANUARY, rows=100_000, seed=1)
+    stop = threading.Event()
+
+    class StopOnFirstRows(Progress):
+        def copied(self, month: date, rows: int) -> None:
+            stop.set()
+
+    with pytest.raises(LoadStoppedError):
+        loader.load_month(JANUARY, progress=StopOnFirstRows(), stop=stop)
+    assert everything(loader) == before
+    assert list(loader.scratch.iterdir()) == []
+
+
+def test_leaving_a_range_early_waits_for_no_silent_host(
+    tlc: TlcHost, loader: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "STOP_SECONDS", 0.2)
+    tlc.publish(JANUARY)
+    tlc.http.on(TlcHost.path_of(FEBRUARY), silent(3))
+    loads = loader.load_months([JANUARY, FEBRUARY, MARCH], 2)
+    assert next(loads)[0] == JANUARY
+    started = time.monotonic()
+    loads.close()
+    assert time.monotonic() - started < 2
+    assert query(loader, "select source_month from raw_loads") == [(JANUARY,)]
+
+
+def test_the_zones_are_those_of_the_file_and_not_available_is_a_value(tlc: TlcHost, loader: Loader) -> None:
+    assert loader.load_zones() == 265
+    assert query(loader, "select count(*), max(locationid) from raw_zones") == [(265, 265)]
+    assert query(loader, "select * from raw_zones where locationid >= 264 order by 1") == [
+        (264, "Unknown", "N/A", "N/A"),
+        (265, "N/A", "Outside of NYC", "N/A"),
+    ]
+    assert query(loader, r"select count(*) from raw_zones where service_zone ~ '[\r\n]'") == [(0,)]
+
+
+def test_zones_that_the_tlc_takes_back_go_and_new_ones_come(tlc: TlcHost, loader: Loader) -> None:
+    loader.load_zones()
+    tlc.http.on(ZONES, ok(b'"LocationID","Borough","Zone","service_zone"\r\n7,"Queens","Astoria, \xc3\xa9","Boro"\r\n'))
+    assert loader.load_zones() == 1
+    assert query(loader, "select * from raw_zones") == [(7, "Queens", "Astoria, é", "Boro")]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b'"LocationID"\n',
+        b'"LocationID","Borough","Zone"\n1,"a","b"\n',
+        b'"LocationID","Borough","Zone","service_zone"\n',
+        b'"LocationID","Borough","Zone","service_zone"\none,"a","b","c"\n',
+        b'"LocationID","Borough","Zone","service_zone"\n1,"a","b"\n',
+        b'"LocationID","Borough","Zone","service_zone"\n1,"a","b","\xff"\n',
+    ],
+)
+def test_what_is_no_zone_table_is_refused_and_changes_nothing(tlc: TlcHost, loader: Loader, body: bytes) -> None:
+    loader.load_zones()
+    before = everything(loader)
+    tlc.http.on(ZONES, ok(body))
+    with pytest.raises(BadFileError, match="zone"):
+        loader.load_zones()
+    assert everything(loader) == before
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        b'1,"a","b","c"\r\n1,"a","b","c"\r\n',
+        b'9999999999,"a","b","c"\r\n',
+        b'1,"a\x00","b","c"\r\n',
+        b'1,"a","b","c","too much"\r\n',
+    ],
+)
+def test_zones_that_the_table_cannot_hold_are_refused_and_change_nothing(
+    tlc: TlcHost, loader: Loader, rows: bytes
+) -> None:
+    loader.load_zones()
+    before = everything(loader)
+    tlc.http.on(ZONES, ok(b'"LocationID","Borough","Zone","service_zone"\r\n' + rows))
+    with pytest.raises((BadFileError, WarehouseError)):
+        loader.load_zones()
+    assert everything(loader) == before

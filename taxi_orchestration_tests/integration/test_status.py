@@ -1,0 +1,168 @@
+"""`taxi status` and what `taxi backfill --missing` and `--changed` take from it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from dagster import DagsterInstance, Definitions
+
+from taxi_orchestration.backfill import Backfill, months_at_source
+from taxi_orchestration.cli import main
+from taxi_orchestration.loading import Loader
+from taxi_orchestration.partitions import Window
+from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.status import Checks, MonthStatus, known_window, month_statuses, publications, to_do
+from taxi_orchestration.tlc.client import Publication
+from taxi_orchestration.warehouse.months import LoadedFile
+from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
+from taxi_orchestration_tests.http_host import status
+from taxi_orchestration_tests.tlc_host import TlcHost
+
+APRIL, MAY = date(2024, 4, 1), date(2024, 5, 1)
+
+
+def taxi(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `taxi` as a person does."""
+    program = str(Path(sys.executable).with_name("taxi"))
+    # COLUMNS: a table of its full width.
+    env = {"PATH": "/usr/bin:/bin", "COLUMNS": "250", **environment}
+    return subprocess.run([program, *arguments], env=env, capture_output=True, text=True, timeout=120, check=False)
+
+
+def loaded(month: date, etag: str = '"a"', rows: int = 10) -> LoadedFile:
+    return LoadedFile(month, "http://x", etag, None, 1, "sha", rows, {}, {}, None)
+
+
+def whole(month: date, **other: object) -> MonthStatus:
+    values = {"state": "completed", "file": loaded(month), "raw_rows": 10, "fact_rows": 9, "rejected_rows": 1}
+    return MonthStatus(month, **(values | other))  # type: ignore[arg-type]
+
+
+SAME, REISSUED = Publication("http://x", True, '"a"'), Publication("http://x", True, '"b"')
+NOT_THERE = Publication("http://x", published=False)
+
+
+@pytest.mark.parametrize(
+    ("month", "publication", "expected"),
+    [
+        (whole(JANUARY), SAME, ""),
+        (whole(JANUARY), NOT_THERE, ""),
+        (whole(JANUARY), None, ""),
+        (whole(JANUARY), REISSUED, "taxi backfill --changed"),
+        (MonthStatus(JANUARY, "missing"), SAME, "taxi backfill --missing"),
+        (MonthStatus(JANUARY, "missing"), NOT_THERE, ""),
+        (MonthStatus(JANUARY, "missing"), None, ""),
+        (MonthStatus(JANUARY, "failed"), SAME, "taxi backfill 2024-01 2024-01"),
+        (MonthStatus(JANUARY, "failed"), NOT_THERE, ""),
+        (whole(JANUARY, state="failed"), REISSUED, "taxi backfill 2024-01 2024-01"),
+        (whole(JANUARY, state="unfinished"), SAME, "taxi backfill 2024-01 2024-01"),
+        (whole(JANUARY, checks=Checks(3, ["money_is_all_there"], ["x"])), SAME, "fails: money_is_all_there"),
+        (whole(JANUARY, checks=Checks(3, [], ["volume_as_expected"])), SAME, ""),
+        (whole(JANUARY, fact_rows=8), SAME, "--reprocess completed"),
+    ],
+)
+def test_a_month_has_something_to_do_only_where_a_person_can_do_it(
+    month: MonthStatus, publication: Publication | None, expected: str
+) -> None:
+    found = to_do(month, publication)
+    assert (expected in found) if expected else (found == "")
+
+
+def test_missing_are_the_published_months_that_nobody_loaded_and_changed_those_with_another_file() -> None:
+    statuses = {
+        JANUARY: whole(JANUARY),
+        FEBRUARY: whole(FEBRUARY),
+        MARCH: MonthStatus(MARCH, "missing"),
+        APRIL: MonthStatus(APRIL, "failed"),
+        MAY: MonthStatus(MAY, "missing"),
+    }
+    published: dict[date, Publication | None] = {
+        JANUARY: SAME,
+        FEBRUARY: REISSUED,
+        MARCH: SAME,
+        APRIL: SAME,
+        MAY: NOT_THERE,
+    }
+
+    def months(missing: bool, changed: bool, newest_first: bool = False) -> Sequence[date]:
+        return months_at_source(statuses, published, missing, changed, newest_first)
+
+    assert months(missing=True, changed=False) == [MARCH, APRIL]
+    assert months(missing=False, changed=True) == [FEBRUARY]
+    assert months(missing=True, changed=True, newest_first=True) == [APRIL, MARCH, FEBRUARY]
+
+
+def test_a_host_that_does_not_answer_is_not_asked_for_every_month(tlc: TlcHost) -> None:
+    tlc.http.answers.clear()
+    months = Window(date(2014, 1, 1), date(2024, 1, 1)).months
+    for month in months:
+        tlc.http.on(tlc.path_of(month), status(503))
+    answers = publications(tlc.url, months)
+    assert None in answers.values()
+    assert sum(tlc.requests_for(month, "HEAD") for month in months) < 30
+
+
+def test_status_says_what_to_do_and_backfill_does_it(
+    tlc: TlcHost,
+    environment: dict[str, str],
+    settings: Settings,
+    target: PostgresTarget,
+    instance: DagsterInstance,
+    definitions: Definitions,
+) -> None:
+    for month in (JANUARY, FEBRUARY):
+        tlc.publish(month)
+    Backfill(definitions, instance, target, settings.schema_name, months_at_once=2).run([JANUARY, FEBRUARY])
+    tlc.publish(FEBRUARY, seed=7)
+    tlc.publish(MARCH)
+
+    said = taxi(environment, "status", "--json")
+    rows = {row["month"]: row for row in json.loads(said.stdout)}
+    assert said.returncode == 1, said.stderr
+    assert [rows[key]["to_do"] for key in ("2024-01", "2024-02", "2024-03")] == [
+        "",
+        "re-issued: taxi backfill --changed",
+        "published: taxi backfill --missing",
+    ]
+    january = rows["2024-01"]
+    assert january["checks"] > 16
+    assert january["checks"] == january["checks_passed"] + len(january["warned"].split()), january
+    assert rows["2024-04"]["published"] is False
+    assert rows["2024-04"]["to_do"] == ""
+
+    done = taxi(environment, "backfill", "--missing", "--changed")
+    assert done.returncode == 0, done.stderr
+    window = known_window(target, settings.schema_name)
+    statuses = month_statuses(target, settings.schema_name, instance, window)
+    published = publications(tlc.url, window.months)
+    assert [to_do(statuses[m], published[m]) for m in (JANUARY, FEBRUARY, MARCH)] == ["", "", ""]
+    assert tlc.requests_for(JANUARY) == 1
+    assert tlc.requests_for(FEBRUARY) == 2
+
+    shown = taxi(environment, "status")
+    assert "2024-01 to 2024-03: in PostgreSQL, and Dagster agrees" in shown.stdout
+    # The made months end in 2024: the TLC is years late.
+    assert "2024-04: not published" in shown.stdout
+    assert shown.returncode == 0, "nobody here can do anything about it"
+
+
+def test_without_a_range_or_a_choice_backfill_says_what_it_needs() -> None:
+    refused = CliRunner().invoke(main, ["backfill"])
+    assert refused.exit_code == 2
+    assert "--missing" in refused.output
+
+
+def test_a_host_that_is_away_stops_missing_and_changed(
+    tlc: TlcHost, environment: dict[str, str], instance: DagsterInstance, loader: Loader
+) -> None:
+    tlc.publish(JANUARY)
+    loader.load_month(JANUARY)
+    environment["TLC_BASE_URL"] = "http://127.0.0.1:9"
+    refused = taxi(environment, "backfill", "--missing", "2024-01", "2024-03")
+    assert refused.returncode == 1
+    assert "does not answer" in refused.stderr

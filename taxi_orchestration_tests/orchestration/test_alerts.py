@@ -1,0 +1,269 @@
+"""Who is told what: the sensor `alerts` on a real instance, with a real webhook that gets the messages."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import dagster as dg
+import pytest
+from pytest_httpserver import HTTPServer
+
+from taxi_orchestration.assets.raw_trips import RAW_TRIPS
+from taxi_orchestration.automation.alerts import ALERTS
+from taxi_orchestration.automation.jobs import TAXI_PIPELINE
+from taxi_orchestration.automation.month_watch import FRESHNESS, MONTH_WATCH
+from taxi_orchestration.automation.sensors import TLC_PUBLICATIONS
+from taxi_orchestration.checks.finding import Finding, Level, evaluation_of
+from taxi_orchestration.definitions import build_definitions
+from taxi_orchestration.loading import Loader
+from taxi_orchestration.notify import NotifyError
+from taxi_orchestration.settings import PostgresTarget, Settings, load_settings
+from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
+from taxi_orchestration_tests.orchestration.test_month_checks import losing_a_row
+from taxi_orchestration_tests.tlc_host import TlcHost
+
+QUARTER = {"dagster/asset_partition_range_start": "2024-01", "dagster/asset_partition_range_end": "2024-03"}
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+UI = "http://ui.example:3000"
+# As `taxi backfill` tags its runs: the daemon does not retry them.
+NO_RETRY = {"dagster/max_retries": "0"}
+
+
+@dataclass
+class Alerts:
+    """Ticks the sensor, and knows what the webhook got since the tick before."""
+
+    settings: Settings
+    instance: dg.DagsterInstance
+    webhook: HTTPServer
+    cursor: str | None = None
+    seen: int = 0
+
+    def __post_init__(self) -> None:
+        self.definitions = build_definitions(self.settings)
+        self.repository = self.definitions.get_repository_def()
+
+    def tick(self) -> list[Mapping[str, str]]:
+        with dg.build_sensor_context(
+            instance=self.instance,
+            cursor=self.cursor,
+            repository_def=self.repository,
+            resources=self.repository.get_top_level_resources(),
+        ) as context:
+            self.cursor = self.repository.get_sensor_def(ALERTS).evaluate_tick(context).cursor
+        return self.new()
+
+    def new(self) -> list[Mapping[str, str]]:
+        messages = [request.get_json() for request, _ in self.webhook.log[self.seen :]]
+        self.seen = len(self.webhook.log)
+        return messages
+
+    def titles(self) -> list[str]:
+        return [message["title"] for message in self.tick()]
+
+    def load(self, tags: Mapping[str, str]) -> dg.ExecuteInProcessResult:
+        """A run of raw_trips alone."""
+        return self.definitions.resolve_job_def(TAXI_PIPELINE).execute_in_process(
+            instance=self.instance,
+            partition_key=tags.get("dagster/partition"),
+            asset_selection=[RAW_TRIPS],
+            run_config=QUIET,
+            tags={**tags, **NO_RETRY},
+            raise_on_error=False,
+        )
+
+    def found(self, level: Level, says: str) -> None:
+        """Record a result of the freshness, as month_watch does."""
+        self.instance.report_runless_asset_event(evaluation_of(FRESHNESS, Finding(level, says, "Ask the TLC.")))
+
+    def killed_run(self, tags: Mapping[str, str], why: str = "The process was killed.") -> dg.DagsterRun:
+        """A run that fails without a step that failed."""
+        job = self.definitions.resolve_job_def(TAXI_PIPELINE)
+        run = self.instance.create_run_for_job(job, tags={"dagster/partition": "2024-02", **tags})
+        self.instance.report_run_failed(run, why)
+        return run
+
+
+@pytest.fixture
+def alerts(
+    environment: dict[str, str],
+    instance: dg.DagsterInstance,
+    httpserver: HTTPServer,
+    monkeypatch: pytest.MonkeyPatch,
+    loader: Loader,
+) -> Alerts:
+    """The sensor, turned on just now; the tables are there."""
+    httpserver.expect_request("/alerts").respond_with_data("")
+    monkeypatch.setenv("TAXI_ALERT_URLS", f"json://{httpserver.host}:{httpserver.port}/alerts")
+    monkeypatch.setenv("TAXI_UI_URL", UI)
+    opened = Alerts(load_settings(), instance, httpserver)
+    assert opened.tick() == []
+    return opened
+
+
+def test_a_failed_run_is_told_once_with_its_month_its_reason_its_page_and_what_to_do_and_again_when_it_is_well(
+    alerts: Alerts, tlc: TlcHost
+) -> None:
+    tlc.publish(JANUARY)
+    tlc.publish(MARCH)
+    run = alerts.load(QUARTER)
+    (message,) = alerts.tick()
+    assert message["title"] == "taxi: raw_trips failed for 2024-02"
+    assert message["type"] == "failure"
+    assert "Months: 2024-02" in message["message"]
+    assert "about two months late" in message["message"]
+    assert f"{UI}/runs/{run.run_id}" in message["message"]
+    assert "taxi backfill 2024-02 2024-02" in message["message"]
+
+    assert alerts.tick() == []
+    alerts.load({"dagster/partition": "2024-02"})
+    assert alerts.tick() == [], "the same trouble is told once"
+
+    tlc.publish(FEBRUARY)
+    alerts.load({"dagster/partition": "2024-02"})
+    (message,) = alerts.tick()
+    assert message["title"] == "taxi: well again: raw_trips for 2024-02"
+    assert message["type"] == "success"
+    assert alerts.tick() == []
+
+    tlc.withdraw(FEBRUARY)
+    alerts.load({"dagster/partition": "2024-02"})
+    assert alerts.titles() == ["taxi: raw_trips failed for 2024-02"], "a trouble that is new again is told again"
+
+
+def test_another_month_that_fails_is_another_trouble(alerts: Alerts, tlc: TlcHost) -> None:
+    alerts.load({"dagster/partition": "2024-01"})
+    alerts.load({"dagster/partition": "2024-02"})
+    assert alerts.titles() == ["taxi: raw_trips failed for 2024-01", "taxi: raw_trips failed for 2024-02"]
+
+
+def test_a_failed_check_of_error_level_is_told_with_the_run_that_it_failed_in(
+    alerts: Alerts, tlc: TlcHost, target: PostgresTarget
+) -> None:
+    tlc.publish(FEBRUARY)
+    with losing_a_row(target, alerts.settings.schema_name, FEBRUARY):
+        alerts.load({"dagster/partition": "2024-02"})
+    (message,) = alerts.tick()
+    assert "check file_is_whole of raw_trips" in message["title"]
+    assert "for 2024-02" in message["title"]
+    assert "raw_trips has 199" in message["message"]
+    assert "--reprocess completed" in message["message"]
+    alerts.load({"dagster/partition": "2024-02"})
+    (message,) = alerts.tick()
+    assert message["title"].startswith("taxi: well again: check file_is_whole of raw_trips for 2024-02")
+
+
+def test_a_check_that_only_warns_is_not_told(alerts: Alerts, tlc: TlcHost) -> None:
+    alerts.found("warn", "2024-03: published for 2 days, but not loaded.")
+    assert alerts.tick() == []
+
+
+def test_an_overdue_month_is_told_once_and_again_when_it_is_well(alerts: Alerts) -> None:
+    alerts.found("warn", "2024-03: not published 80 days after its end.")
+    alerts.found("error", "2024-03: not published 101 days after its end.")
+    (message,) = alerts.tick()
+    assert FRESHNESS.name in message["title"]
+    assert "2024-03: not published 101 days" in message["message"]
+    assert "Ask the TLC." in message["message"]
+    alerts.found("error", "2024-03: not published 102 days after its end.")
+    alerts.found("warn", "The TLC's host does not answer.")
+    assert alerts.tick() == []
+    alerts.found("good", "2024-03 is loaded.")
+    (message,) = alerts.tick()
+    assert message["title"].startswith("taxi: well again: check newest_published_month_is_loaded")
+
+
+def test_an_attempt_that_is_retried_is_not_told_and_the_last_one_is(alerts: Alerts) -> None:
+    retried = alerts.killed_run({"dagster/max_retries": "1"})
+    given_up = alerts.killed_run({"dagster/max_retries": "1"})
+    assert alerts.instance.get_run_by_id(retried.run_id).tags["dagster/will_retry"] == "true"  # type: ignore[union-attr]
+    assert alerts.tick() == []
+    alerts.instance.add_run_tags(retried.run_id, {"dagster/auto_retry_run_id": "another"})
+    assert alerts.tick() == []
+    alerts.instance.add_run_tags(given_up.run_id, {"dagster/will_retry": "false"})
+    (message,) = alerts.tick()
+    assert given_up.run_id in message["message"]
+    assert message["title"] == "taxi: a run failed for 2024-02"
+    assert "taxi_pipeline: The process was killed." in message["message"]
+    assert alerts.tick() == []
+
+
+def test_no_password_is_in_a_message(alerts: Alerts, target: PostgresTarget) -> None:
+    alerts.killed_run(NO_RETRY, f"Connecting to {target.url()} with {target.password} failed.")
+    (message,) = alerts.tick()
+    assert target.password not in str(message)
+    assert target.host in message["message"]
+
+
+def test_a_sensor_that_fails_is_told_once_and_again_when_it_is_well(alerts: Alerts) -> None:
+    # What the daemon does at a tick; Dagster exports none of it.
+    from dagster._core.definitions.sensor_definition import SensorType
+    from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
+    from dagster._core.scheduler.instigation import (
+        InstigatorState,
+        InstigatorStatus,
+        InstigatorType,
+        SensorInstigatorData,
+        TickData,
+        TickStatus,
+    )
+    from dagster._utils.error import SerializableErrorInfo
+
+    origin = RemoteInstigatorOrigin(
+        RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("here"), "__repository__"), TLC_PUBLICATIONS
+    )
+    data = SensorInstigatorData(sensor_type=SensorType.STANDARD)
+    state = InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING, data)
+    alerts.instance.add_instigator_state(state)
+
+    def ticks(status: TickStatus, moment: float) -> None:
+        error = SerializableErrorInfo("OSError: disk full", [], "OSError") if status is TickStatus.FAILURE else None
+        alerts.instance.create_tick(
+            TickData(
+                state.instigator_origin_id,
+                TLC_PUBLICATIONS,
+                InstigatorType.SENSOR,
+                status,
+                moment,
+                selector_id=state.selector_id,
+                error=error,
+                run_ids=[],
+            )
+        )
+
+    ticks(TickStatus.SKIPPED, 1.0)
+    assert alerts.tick() == []
+    ticks(TickStatus.FAILURE, 2.0)
+    (message,) = alerts.tick()
+    assert message["title"] == f"taxi: sensor {TLC_PUBLICATIONS} failed"
+    assert "disk full" in message["message"]
+    ticks(TickStatus.FAILURE, 3.0)
+    assert alerts.tick() == []
+    ticks(TickStatus.SUCCESS, 4.0)
+    assert alerts.titles() == [f"taxi: well again: sensor {TLC_PUBLICATIONS}"]
+
+
+def test_a_message_that_could_not_be_sent_is_sent_by_a_later_tick(alerts: Alerts, httpserver: HTTPServer) -> None:
+    alerts.killed_run(NO_RETRY)
+    httpserver.clear_all_handlers()
+    httpserver.expect_request("/alerts").respond_with_data("", 500)
+    with pytest.raises(NotifyError, match="No service took"):
+        alerts.tick()
+    alerts.new()
+    httpserver.clear_all_handlers()
+    httpserver.expect_request("/alerts").respond_with_data("")
+    assert alerts.titles() == ["taxi: a run failed for 2024-02"]
+
+
+def test_what_failed_before_the_alerts_were_turned_on_is_not_told(alerts: Alerts) -> None:
+    alerts.killed_run(NO_RETRY)
+    alerts.cursor = None
+    assert alerts.tick() == []
+
+
+def test_there_is_a_sensor_only_where_somebody_is_to_be_told_and_it_is_on(
+    alerts: Alerts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert alerts.repository.get_sensor_def(ALERTS).default_status is dg.DefaultSensorStatus.RUNNING
+    assert alerts.repository.get_sensor_def(MONTH_WATCH).default_status is dg.DefaultSensorStatus.RUNNING
+    monkeypatch.delenv("TAXI_ALERT_URLS")
+    assert not build_definitions(load_settings()).get_repository_def().has_sensor_def(ALERTS)

@@ -1,0 +1,122 @@
+"""The automation condition of the models, tick by tick on a real instance, with the runs that it requests executed."""
+
+from datetime import date
+
+import dagster as dg
+import pytest
+from psycopg import sql
+
+from taxi_orchestration.assets.raw_trips import ONLY_IF_CHANGED, RAW_TRIPS
+from taxi_orchestration.definitions import build_definitions
+from taxi_orchestration.loading import Loader
+from taxi_orchestration.partitions import Window, monthly_partitions
+from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.status import month_statuses
+from taxi_orchestration.warehouse.connection import connect
+from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
+from taxi_orchestration_tests.daemon import Daemon, clock_at
+from taxi_orchestration_tests.tlc_host import TlcHost
+
+OLD = date(2013, 9, 1)
+APRIL = date(2024, 4, 1)
+
+
+@pytest.fixture
+def failing() -> set[str]:
+    """The months for which one more blocking check fails."""
+    return set()
+
+
+@pytest.fixture
+def definitions(settings: Settings, failing: set[str]) -> dg.Definitions:
+    @dg.asset_check(asset=RAW_TRIPS, blocking=True, partitions_def=monthly_partitions)
+    def made_up(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=context.partition_key not in failing)
+
+    return dg.Definitions.merge(build_definitions(settings), dg.Definitions(asset_checks=[made_up]))
+
+
+@pytest.fixture
+def daemon(definitions: dg.Definitions, instance: dg.DagsterInstance) -> Daemon:
+    return Daemon(definitions, instance, clock_at(2024, 6, 20))
+
+
+def publish_and_load(tlc: TlcHost, loader: Loader, month: date, seed: int = 0, *, resaved: bool = False) -> None:
+    tlc.publish(month, rows=100, seed=seed, resaved=resaved)
+    loader.load_month(month)
+
+
+def test_every_month_that_anyone_loads_is_built_once_whatever_its_age_and_whatever_becomes_of_it(
+    tlc: TlcHost,
+    loader: Loader,
+    daemon: Daemon,
+    settings: Settings,
+    target: PostgresTarget,
+    instance: dg.DagsterInstance,
+) -> None:
+    assert daemon.evaluate() == set()
+
+    # By a process that Dagster knows nothing of; the latest months and one of 2013.
+    for month in (OLD, JANUARY, FEBRUARY):
+        publish_and_load(tlc, loader, month)
+    assert daemon.evaluate() == {"2013-09", "2024-01", "2024-02"}
+    assert daemon.evaluate() == set()
+    assert all(result.success for result in daemon.build({"2013-09", "2024-01", "2024-02"}))
+    assert daemon.evaluate() == set()
+    statuses = month_statuses(target, settings.schema_name, instance, Window(JANUARY, MARCH))
+    assert all(status.is_exact for status in statuses.values())
+
+    # The same rows in another file are no other rows; other rows are.
+    publish_and_load(tlc, loader, JANUARY, resaved=True)
+    assert daemon.evaluate() == set()
+    publish_and_load(tlc, loader, JANUARY, seed=1)
+    assert daemon.evaluate() == {"2024-01"}
+
+    # What fails is not asked for again at every tick, but when the rows change.
+    fct_trips = sql.Identifier(settings.schema_name, "fct_trips")
+    with connect(target) as connection:
+        connection.execute(
+            sql.SQL("alter table {} add constraint in_the_way check (false) not valid").format(fct_trips)
+        )
+    assert not daemon.build({"2024-01"})[0].success
+    with connect(target) as connection:
+        connection.execute(sql.SQL("alter table {} drop constraint in_the_way").format(fct_trips))
+    assert [daemon.evaluate() for _ in range(3)] == [set(), set(), set()]
+    publish_and_load(tlc, loader, JANUARY, seed=2)
+    assert daemon.evaluate() == {"2024-01"}
+
+
+def test_a_month_whose_blocking_check_failed_is_not_built_until_it_passes(
+    tlc: TlcHost, daemon: Daemon, failing: set[str]
+) -> None:
+    for month in (JANUARY, FEBRUARY):
+        tlc.publish(month, rows=100)
+    failing.add("2024-02")
+    assert daemon.execute("2024-01", [RAW_TRIPS]).success
+    assert not daemon.execute("2024-02", [RAW_TRIPS]).success
+    assert daemon.evaluate() == {"2024-01"}
+    assert daemon.evaluate() == set()
+    failing.clear()
+    assert daemon.execute("2024-02", [RAW_TRIPS]).success
+    assert daemon.evaluate() == {"2024-02"}
+
+
+def test_a_run_that_nobody_asked_for_in_person_builds_nothing_from_rows_that_everything_is_built_from(
+    tlc: TlcHost, daemon: Daemon
+) -> None:
+    def steps(result: dg.ExecuteInProcessResult) -> set[str]:
+        assert result.success
+        return {event.step_key for event in result.all_events if event.is_step_success}
+
+    tags = {ONLY_IF_CHANGED: "true"}
+    tlc.publish(JANUARY, rows=100)
+    assert "dbt_models" in steps(daemon.execute("2024-01", tags=tags))
+    tlc.publish(JANUARY, rows=100, resaved=True)
+    result = daemon.execute("2024-01", tags=tags)
+    assert "dbt_models" not in steps(result)
+    (event,) = [e for e in result.all_events if e.is_step_materialization and e.asset_key == RAW_TRIPS]
+    assert event.partition == "2024-01"
+    assert daemon.evaluate() == set()
+    tlc.publish(JANUARY, rows=100, seed=1)
+    assert "dbt_models" in steps(daemon.execute("2024-01", tags=tags))
+    assert "dbt_models" in steps(daemon.execute("2024-01"))

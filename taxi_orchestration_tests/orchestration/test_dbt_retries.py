@@ -1,0 +1,98 @@
+"""dbt whose connection is cut: only what that stopped is run again; what fails by itself is not."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+import psycopg
+import pytest
+from psycopg import sql
+
+from taxi_orchestration import dbt_retry
+from taxi_orchestration.loading import Loader
+from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.warehouse.connection import connect
+from taxi_orchestration_tests.conftest import JANUARY
+from taxi_orchestration_tests.daemon import Daemon, clock_at
+from taxi_orchestration_tests.tlc_host import TlcHost
+
+
+@pytest.fixture
+def daemon(
+    monkeypatch: pytest.MonkeyPatch,
+    tlc: TlcHost,
+    loader: Loader,
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+) -> Daemon:
+    """With one month loaded."""
+    monkeypatch.setattr(dbt_retry, "FIRST_PAUSE", 0.05)
+    tlc.publish(JANUARY, rows=100)
+    loader.load_month(JANUARY)
+    return Daemon(definitions, instance, clock_at(2024, 6, 1))
+
+
+@contextmanager
+def cut_while_it_reads(target: PostgresTarget, schema: str, table: str, times: int) -> Iterator[None]:
+    """Lock a table, and cut so many of the connections that come to wait for it."""
+
+    def cut() -> None:
+        with psycopg.connect(target.url(), autocommit=True) as watcher, psycopg.connect(target.url()) as holder:
+            holder.execute(sql.SQL("lock table {}").format(sql.Identifier(schema, table)))
+            left = times
+            while left and not over.is_set():
+                left -= len(
+                    watcher.execute(
+                        "select pg_terminate_backend(pid) from pg_locks "
+                        "where not granted and relation = %s::regclass limit 1",
+                        [f"{schema}.{table}"],
+                    ).fetchall()
+                )
+                time.sleep(0.02)
+
+    over = threading.Event()
+    thread = threading.Thread(target=cut)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def built(result: dg.ExecuteInProcessResult) -> list[str]:
+    return sorted(event.asset_key.to_user_string() for event in result.all_events if event.is_step_materialization)
+
+
+def test_a_connection_cut_in_mid_dbt_is_made_again_for_what_it_stopped_and_nothing_else(
+    daemon: Daemon, settings: Settings, target: PostgresTarget, instance: dg.DagsterInstance
+) -> None:
+    assert daemon.execute("2024-01", daemon.models).success
+    with cut_while_it_reads(target, settings.schema_name, "fct_trips", times=1):
+        result = daemon.execute("2024-01", daemon.models)
+    assert result.success
+    assert built(result) == [key.to_user_string() for key in daemon.models]
+    (said,) = [e.message for e in instance.all_logs(result.run_id) if "Attempt 2 of" in (e.message or e.user_message)]
+    again = said.split("of what that stopped: ")[1].rstrip(".").split(", ")
+    assert "fct_trips" in again
+    assert "monthly_revenue" in again
+    assert "stg_trips" not in again
+    assert "rejected_trips" not in again
+
+
+def test_a_model_that_fails_by_itself_is_not_tried_again(
+    daemon: Daemon, settings: Settings, target: PostgresTarget, instance: dg.DagsterInstance
+) -> None:
+    assert daemon.execute("2024-01", daemon.models).success
+    fct_trips = sql.Identifier(settings.schema_name, "fct_trips")
+    with connect(target) as connection:
+        connection.execute(
+            sql.SQL("alter table {} add constraint in_the_way check (false) not valid").format(fct_trips)
+        )
+    result = daemon.execute("2024-01", daemon.models)
+    assert not result.success
+    assert not any("Attempt" in e.user_message for e in instance.all_logs(result.run_id))
+    assert "fct_trips" not in built(result)
+    assert "monthly_revenue" not in built(result)

@@ -1,0 +1,227 @@
+"""The checks of each month in runs on a real instance: what they record, for which month, and what they stop."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from typing import Any
+
+import dagster as dg
+import pytest
+from psycopg import sql
+
+from taxi_orchestration.assets.raw_trips import RAW_TRIPS
+from taxi_orchestration.assets.tlc_source import observation
+from taxi_orchestration.automation.jobs import TAXI_PIPELINE
+from taxi_orchestration.backfill import Backfill
+from taxi_orchestration.checks import months as month_checks
+from taxi_orchestration.checks.coverage import COVERAGE, coverage_evaluation
+from taxi_orchestration.checks.months import FACT_CHECKS, RAW_CHECKS, raw_findings
+from taxi_orchestration.loading import Loader
+from taxi_orchestration.partitions import Window, key_of
+from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.status import month_statuses
+from taxi_orchestration.tlc.client import Publication
+from taxi_orchestration.warehouse import measures
+from taxi_orchestration.warehouse.connection import connect
+from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
+from taxi_orchestration_tests.tlc_host import TlcHost
+
+QUARTER = Window(JANUARY, date(2024, 4, 1))
+KEYS = [key_of(month) for month in QUARTER.months]
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+RANGE = {"dagster/asset_partition_range_start": KEYS[0], "dagster/asset_partition_range_end": KEYS[-1]}
+
+
+@pytest.fixture
+def backfill(
+    settings: Settings, target: PostgresTarget, instance: dg.DagsterInstance, definitions: dg.Definitions
+) -> Backfill:
+    return Backfill(definitions, instance, target, settings.schema_name, months_at_once=2)
+
+
+def evaluations(instance: dg.DagsterInstance, run_id: str) -> list[dg.AssetCheckEvaluation]:
+    entries = instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    return [entry.get_dagster_event().asset_check_evaluation_data for entry in entries]
+
+
+def python_checks(instance: dg.DagsterInstance) -> list[dg.AssetCheckEvaluation]:
+    """The evaluations of our own checks in the latest runs, newest run first."""
+    ours = {spec.key for spec in [*RAW_CHECKS, *FACT_CHECKS, COVERAGE]}
+    return [e for run in instance.get_runs() for e in evaluations(instance, run.run_id) if e.asset_check_key in ours]
+
+
+@contextmanager
+def losing_a_row(target: PostgresTarget, schema: str, month: date) -> Iterator[None]:
+    """A row of a month vanishes as the month is committed, behind the loader's back."""
+    statements = [
+        "create function {schema}.lose() returns trigger language plpgsql as $$ begin "
+        "delete from {schema}.raw_trips where source_month = new.source_month and source_row = 1; return new; end $$",
+        "create trigger lose after insert or update on {schema}.raw_loads for each row "
+        "when (new.source_month = {month}) execute function {schema}.lose()",
+    ]
+    with connect(target) as connection:
+        for statement in statements:
+            connection.execute(
+                sql.SQL(statement).format(schema=sql.Identifier(schema), month=sql.Literal(month))  # type: ignore[arg-type]
+            )
+    yield
+    with connect(target) as connection:
+        connection.execute(sql.SQL("drop function {}.lose cascade").format(sql.Identifier(schema)))
+
+
+def test_a_backfill_makes_every_check_of_every_month_and_a_later_run_of_the_checks_finds_what_somebody_changed(
+    tlc: TlcHost,
+    settings: Settings,
+    target: PostgresTarget,
+    instance: dg.DagsterInstance,
+    definitions: dg.Definitions,
+    backfill: Backfill,
+) -> None:
+    for month in QUARTER.months:
+        tlc.publish(month, rows=300, seed=month.month)
+    assert backfill.run(QUARTER.months).succeeded
+    made = python_checks(instance)
+    assert {(e.check_name, e.partition) for e in made if e.passed} == {
+        *((spec.name, key) for spec in [*RAW_CHECKS, *FACT_CHECKS] for key in KEYS),
+        (COVERAGE.name, None),
+    }
+    assert len(made) == 6 * 3 + 1
+    statuses = month_statuses(target, settings.schema_name, instance, QUARTER)
+    ours_by_name = {spec.name for spec in [*RAW_CHECKS, *FACT_CHECKS]}
+    assert all(status.checks.total > len(ours_by_name) + 10 for status in statuses.values())
+
+    with connect(target) as connection:
+        connection.execute(
+            sql.SQL("delete from {} where source_month = %s and source_row = 7").format(
+                sql.Identifier(settings.schema_name, "raw_trips")
+            ),
+            [FEBRUARY],
+        )
+    check_job = dg.define_asset_job(
+        "only_checks", dg.AssetSelection.checks(*(s.key for s in [*RAW_CHECKS, *FACT_CHECKS]))
+    )
+    job = dg.Definitions.merge(definitions, dg.Definitions(jobs=[check_job])).resolve_job_def("only_checks")
+    gets = tlc.requests_for(FEBRUARY)
+    result = job.execute_in_process(instance=instance, tags=RANGE, run_config=QUIET, raise_on_error=False)
+    failed = [e for e in evaluations(instance, result.run_id) if not e.passed]
+    assert {(e.check_name, e.partition) for e in failed} == {
+        ("file_is_whole", "2024-02"),
+        ("every_raw_row_is_a_fact_or_rejected", "2024-02"),
+        ("money_is_all_there", "2024-02"),
+    }
+    assert all(e.severity is dg.AssetCheckSeverity.ERROR for e in failed)
+    assert tlc.requests_for(FEBRUARY) == gets, "checks load nothing"
+
+
+def test_a_month_that_is_not_whole_stops_what_is_downstream_of_it(
+    tlc: TlcHost,
+    settings: Settings,
+    target: PostgresTarget,
+    instance: dg.DagsterInstance,
+    definitions: dg.Definitions,
+    loader: Loader,
+) -> None:
+    tlc.publish(FEBRUARY)
+    with losing_a_row(target, settings.schema_name, FEBRUARY):
+        result = definitions.resolve_job_def(TAXI_PIPELINE).execute_in_process(
+            instance=instance, partition_key="2024-02", run_config=QUIET, raise_on_error=False
+        )
+    assert not result.success
+    (whole,) = [e for e in evaluations(instance, result.run_id) if e.check_name == "file_is_whole"]
+    assert (whole.passed, whole.blocking, whole.metadata["months"].value) == (False, True, "2024-02")
+    assert "199" in str(whole.description)
+    assert not any(event.step_key == "dbt_models" and event.is_step_start for event in result.all_events)
+
+
+def test_in_a_range_a_month_that_is_not_whole_is_red_alone(
+    tlc: TlcHost,
+    settings: Settings,
+    target: PostgresTarget,
+    instance: dg.DagsterInstance,
+    backfill: Backfill,
+    loader: Loader,
+) -> None:
+    for month in QUARTER.months:
+        tlc.publish(month)
+    with losing_a_row(target, settings.schema_name, FEBRUARY):
+        outcome = backfill.run(QUARTER.months)
+    assert list(outcome.failures) == [FEBRUARY]
+    assert "changed the tables by hand" in outcome.failures[FEBRUARY]
+    assert not outcome.run_failures
+    statuses = month_statuses(target, settings.schema_name, instance, QUARTER)
+    assert {month: status.state for month, status in statuses.items()} == {
+        JANUARY: "completed",
+        FEBRUARY: "unfinished",
+        MARCH: "completed",
+    }
+    assert statuses[FEBRUARY].checks.failed == ["file_is_whole"]
+
+
+def test_months_more_ask_the_server_no_more_questions(
+    tlc: TlcHost, target: PostgresTarget, loader: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for month in QUARTER.months:
+        tlc.publish(month)
+        loader.load_month(month)
+    asked: list[int] = []
+    real = measures.connect
+
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        asked.append(1)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(measures, "connect", counting)
+    monkeypatch.setattr("taxi_orchestration.warehouse.months.connect", counting)
+    raw_findings(target, loader.schema, [JANUARY])
+    of_one = len(asked)
+    month_checks.raw_findings(target, loader.schema, QUARTER.months)
+    assert len(asked) == 2 * of_one
+
+
+def test_many_pickups_outside_the_month_come_with_a_sample_of_them(
+    tlc: TlcHost, target: PostgresTarget, loader: Loader
+) -> None:
+    tlc.publish(JANUARY)
+    loader.load_month(JANUARY)
+    with connect(target) as connection:
+        connection.execute(
+            sql.SQL("update {} set lpep_pickup_datetime = '2009-01-01' where source_row > 50").format(
+                sql.Identifier(loader.schema, "raw_trips")
+            )
+        )
+    finding = raw_findings(target, loader.schema, [JANUARY])[JANUARY]["pickups_lie_in_the_month"]
+    assert finding.level == "warn"
+    assert finding.counts["pickups outside"] == pytest.approx(150, abs=5)
+    assert {row["lpep_pickup_datetime"].year for row in finding.sample[2:]} == {2009}
+    assert len(finding.sample) == 5
+
+
+def test_coverage_compares_what_is_published_loaded_and_known(
+    tlc: TlcHost,
+    target: PostgresTarget,
+    instance: dg.DagsterInstance,
+    definitions: dg.Definitions,
+    loader: Loader,
+) -> None:
+    def coverage() -> dg.AssetCheckEvaluation:
+        return coverage_evaluation(instance, target, loader.schema)
+
+    for month in QUARTER.months:
+        tlc.publish(month)
+    job = definitions.resolve_job_def(TAXI_PIPELINE)
+    job.execute_in_process(instance=instance, partition_key="2024-01", asset_selection=[RAW_TRIPS], run_config=QUIET)
+    assert coverage().passed
+    assert "nobody has asked" in str(coverage().metadata["published, not loaded"].value)
+
+    for month, is_published in ((JANUARY, True), (FEBRUARY, True), (MARCH, False)):
+        instance.report_runless_asset_event(observation(month, Publication("http://x", is_published, etag='"a"')))
+    assert coverage().metadata["published, not loaded"].value == "2024-02"
+
+    loader.load_month(FEBRUARY)
+    assert coverage().metadata["in PostgreSQL, unknown to Dagster"].value == "2024-02"
+    assert coverage().severity is dg.AssetCheckSeverity.WARN
+
+    with connect(target) as connection:
+        connection.execute(sql.SQL("drop table {}").format(sql.Identifier(loader.schema, "raw_trips_2024_01")))
+    assert coverage().metadata["in Dagster, not in PostgreSQL"].value == "2024-01"
+    assert coverage().severity is dg.AssetCheckSeverity.ERROR

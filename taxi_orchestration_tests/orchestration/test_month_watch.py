@@ -1,0 +1,132 @@
+"""The sensor that watches freshness and coverage, tick by tick, with a clock of the test's and a real host."""
+
+from dataclasses import dataclass
+
+import dagster as dg
+import pytest
+
+from taxi_orchestration.assets.tlc_source import observation
+from taxi_orchestration.automation.month_watch import FRESHNESS, MONTH_WATCH, build_month_watch
+from taxi_orchestration.checks.coverage import COVERAGE
+from taxi_orchestration.definitions import build_definitions
+from taxi_orchestration.loading import Loader
+from taxi_orchestration.settings import Settings
+from taxi_orchestration.tlc.client import Publication
+from taxi_orchestration_tests.conftest import FEBRUARY, MARCH
+from taxi_orchestration_tests.daemon import FakeClock, clock_at
+from taxi_orchestration_tests.http_host import status
+from taxi_orchestration_tests.tlc_host import TlcHost
+
+
+@dataclass
+class Watch:
+    """Ticks the sensor, and records what it found as the daemon does."""
+
+    settings: Settings
+    instance: dg.DagsterInstance
+    clock: FakeClock
+    cursor: str | None = None
+
+    def __post_init__(self) -> None:
+        self.repository = build_definitions(self.settings, clock=self.clock).get_repository_def()
+
+    def tick(self) -> dict[dg.AssetCheckKey, dg.AssetCheckEvaluation]:
+        with dg.build_sensor_context(
+            instance=self.instance,
+            cursor=self.cursor,
+            repository_def=self.repository,
+            resources=self.repository.get_top_level_resources(),
+        ) as context:
+            result = self.repository.get_sensor_def(MONTH_WATCH).evaluate_tick(context)
+        self.cursor = result.cursor
+        found = {e.asset_check_key: e for e in result.asset_events if isinstance(e, dg.AssetCheckEvaluation)}
+        for evaluation in found.values():
+            self.instance.report_runless_asset_event(evaluation)
+        return found
+
+    def level(self) -> str:
+        """What is recorded of the freshness after another tick."""
+        self.tick()
+        record = self.instance.get_latest_asset_check_evaluation_record(FRESHNESS.key)
+        assert record
+        assert record.evaluation
+        return "good" if record.evaluation.passed else record.evaluation.severity.value
+
+
+@pytest.fixture
+def watch(settings: Settings, instance: dg.DagsterInstance) -> Watch:
+    """In the middle of May 2024: March can be out."""
+    return Watch(settings, instance, clock_at(2024, 5, 15))
+
+
+def test_a_month_that_is_out_and_not_loaded_warns_after_a_day_fails_after_three_and_is_well_once_it_is_loaded(
+    tlc: TlcHost, watch: Watch, loader: Loader
+) -> None:
+    tlc.publish(FEBRUARY)
+    loader.load_month(FEBRUARY)
+    assert watch.level() == "good"
+    tlc.publish(MARCH)
+    assert watch.level() == "good"
+    watch.clock.forward(days=1.5)
+    assert watch.level() == "WARN"
+    watch.clock.forward(days=2)
+    assert watch.level() == "ERROR"
+    loader.load_month(MARCH)
+    assert watch.level() == "good"
+
+
+def test_a_month_that_the_tlc_does_not_publish_warns_and_then_fails_and_a_silent_host_only_warns(
+    tlc: TlcHost, watch: Watch, loader: Loader
+) -> None:
+    tlc.publish(FEBRUARY)
+    loader.load_month(FEBRUARY)
+    watch.clock.forward(days=32)
+    assert watch.level() == "WARN"
+    watch.clock.forward(days=25)
+    tlc.http.on(tlc.path_of(MARCH), status(503))
+    assert watch.level() == "WARN"
+    tlc.withdraw(MARCH)
+    assert watch.level() == "ERROR"
+
+
+def test_a_month_that_was_observed_is_not_asked_for(tlc: TlcHost, watch: Watch, loader: Loader) -> None:
+    tlc.publish(FEBRUARY)
+    loader.load_month(FEBRUARY)
+    watch.instance.report_runless_asset_event(observation(MARCH, Publication("http://x", True, etag='"a"')))
+    found = watch.tick()
+    assert found[FRESHNESS.key].metadata["published, not loaded"].value == "2024-03"
+    assert tlc.requests_for(MARCH, "HEAD") == 0
+
+
+def test_the_same_result_is_recorded_once(tlc: TlcHost, watch: Watch, loader: Loader) -> None:
+    tlc.publish(FEBRUARY)
+    loader.load_month(FEBRUARY)
+    assert set(watch.tick()) == {FRESHNESS.key, COVERAGE.key}
+    assert watch.tick() == {}
+
+
+def test_nothing_is_asked_where_nothing_is_loaded(tlc: TlcHost, watch: Watch) -> None:
+    assert watch.level() == "good"
+    assert not tlc.http.requests
+
+
+def test_the_button_in_the_ui_makes_the_same_check(
+    tlc: TlcHost, watch: Watch, loader: Loader, instance: dg.DagsterInstance
+) -> None:
+    tlc.publish(FEBRUARY)
+    loader.load_month(FEBRUARY)
+    job = dg.define_asset_job("freshness", dg.AssetSelection.checks(FRESHNESS.key))
+    definitions = build_definitions(watch.settings, clock=watch.clock)
+    result = (
+        dg.Definitions.merge(definitions, dg.Definitions(jobs=[job]))
+        .resolve_job_def("freshness")
+        .execute_in_process(instance=instance)
+    )
+    (evaluation,) = result.get_asset_check_evaluations()
+    assert evaluation.passed
+    assert evaluation.metadata["newest loaded"].value == "2024-02"
+
+
+def test_it_watches_by_itself_only_where_somebody_wants_alerts() -> None:
+    assert build_month_watch(runs_by_itself=False).default_status is dg.DefaultSensorStatus.STOPPED
+    assert build_month_watch(runs_by_itself=True).default_status is dg.DefaultSensorStatus.RUNNING

@@ -1,0 +1,53 @@
+"""The monthly schedule: one run for the newest month that should be out, or a skip that says why not."""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+import pytest
+
+from taxi_orchestration.automation.schedules import MONTHLY_SCHEDULE, build_monthly_schedule
+from taxi_orchestration.loading import Loader
+from taxi_orchestration.settings import SettingsError
+from taxi_orchestration_tests.conftest import JANUARY
+from taxi_orchestration_tests.http_host import status
+from taxi_orchestration_tests.tlc_host import TlcHost
+
+
+def tick(definitions: dg.Definitions, instance: dg.DagsterInstance) -> tuple[list[str | None], str]:
+    """On 1 April 2024 January has been over for two months."""
+    repository = definitions.get_repository_def()
+    with dg.build_schedule_context(
+        instance=instance,
+        scheduled_execution_time=datetime(2024, 4, 1, 6, tzinfo=UTC),
+        repository_def=repository,
+        resources=repository.get_top_level_resources(),
+    ) as context:
+        data = repository.get_schedule_def(MONTHLY_SCHEDULE).evaluate_tick(context)
+    return [request.partition_key for request in data.run_requests or []], data.skip_message or ""
+
+
+def test_the_month_that_should_be_out_is_loaded_once_and_everything_else_is_a_clear_skip(
+    tlc: TlcHost, loader: Loader, definitions: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    months, said = tick(definitions, instance)
+    assert months == []
+    assert "2024-01 is not published yet" in said
+    tlc.http.on(tlc.path_of(JANUARY), status(400))
+    assert "2024-01 was not asked for" in tick(definitions, instance)[1]
+    tlc.publish(JANUARY)
+    assert tick(definitions, instance) == (["2024-01"], "")
+    loader.load_month(JANUARY)
+    months, said = tick(definitions, instance)
+    assert months == []
+    assert "is loaded already" in said
+    tlc.publish(JANUARY, seed=1)
+    assert tick(definitions, instance) == (["2024-01"], "")
+
+
+def test_the_schedule_runs_at_six_on_the_first_of_the_month_unless_told_otherwise(definitions: dg.Definitions) -> None:
+    schedule = definitions.get_repository_def().get_schedule_def(MONTHLY_SCHEDULE)
+    assert (schedule.cron_schedule, schedule.execution_timezone) == ("0 6 1 * *", "UTC")
+    assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
+    assert build_monthly_schedule("30 7 15 * *").cron_schedule == "30 7 15 * *"
+    with pytest.raises(SettingsError, match="TAXI_SCHEDULE_CRON 'each month' is no cron line"):
+        build_monthly_schedule("each month")

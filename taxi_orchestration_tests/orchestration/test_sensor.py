@@ -1,0 +1,185 @@
+"""The sensor on the TLC's host: what it asks, requests and says; with real HTTP, warehouse and instance."""
+
+import time
+from datetime import date
+
+import dagster as dg
+import pytest
+from psycopg import sql
+
+from taxi_orchestration.assets.tlc_source import TLC_GREEN_TRIPDATA
+from taxi_orchestration.automation.sensors import MAX_REQUESTS
+from taxi_orchestration.definitions import build_definitions
+from taxi_orchestration.loading import Loader
+from taxi_orchestration.settings import Settings
+from taxi_orchestration.warehouse.connection import connect
+from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
+from taxi_orchestration_tests.daemon import Daemon, clock_at
+from taxi_orchestration_tests.http_host import silent, status
+from taxi_orchestration_tests.tlc_host import TlcHost
+
+
+@pytest.fixture
+def daemon(settings: Settings, instance: dg.DagsterInstance) -> Daemon:
+    """In May 2024: March can be out."""
+    clock = clock_at(2024, 5, 20)
+    return Daemon(build_definitions(settings, clock=clock), instance, clock)
+
+
+def load(loader: Loader, *months: date) -> None:
+    for month in months:
+        loader.load_month(month)
+
+
+def test_a_month_newly_out_is_requested_alone_and_only_until_it_is_loaded(
+    tlc: TlcHost, loader: Loader, daemon: Daemon
+) -> None:
+    tlc.publish(JANUARY)
+    load(loader, JANUARY)
+    assert daemon.tick().months == []
+    tlc.publish(FEBRUARY)
+    tick = daemon.tick()
+    assert tick.months == ["2024-02"]
+    assert tick.requests[0].job_name == "taxi_pipeline"
+    load(loader, FEBRUARY)
+    assert daemon.tick().requests == []
+
+
+def test_a_reissued_month_is_requested_and_one_that_a_person_reloaded_is_not(
+    tlc: TlcHost, loader: Loader, daemon: Daemon
+) -> None:
+    for month in (JANUARY, FEBRUARY):
+        tlc.publish(month)
+        load(loader, month)
+    assert daemon.tick().requests == []
+    tlc.publish(JANUARY, seed=1)
+    tlc.publish(FEBRUARY, seed=1)
+    load(loader, FEBRUARY)
+    assert daemon.tick().months == ["2024-01"]
+
+
+def test_every_tick_says_in_words_what_it_saw(tlc: TlcHost, loader: Loader, daemon: Daemon) -> None:
+    for month in (JANUARY, FEBRUARY):
+        tlc.publish(month)
+        load(loader, month)
+    assert daemon.tick().said == "Unchanged: 2024-01 to 2024-02. Not yet published: 2024-03 to 2024-04."
+    tlc.withdraw(JANUARY)
+    assert "2024-01 was withdrawn by the TLC; what was loaded of it is kept." in daemon.tick().said
+
+
+def test_the_source_is_observed_once_for_each_change(
+    tlc: TlcHost, loader: Loader, daemon: Daemon, instance: dg.DagsterInstance
+) -> None:
+    tlc.publish(JANUARY)
+    load(loader, JANUARY)
+    observed = {event.partition: event for event in daemon.tick().observed}
+    assert set(observed) == {"2024-01", "2024-02", "2024-03", "2024-04"}
+    assert observed["2024-01"].metadata["published"].value is True
+    assert observed["2024-01"].metadata["bytes"].value > 0
+    assert observed["2024-02"].metadata["published"].value is False
+    assert daemon.tick().observed == []
+    tlc.publish(JANUARY, seed=1)
+    (event,) = daemon.tick().observed
+    assert event.data_version != observed["2024-01"].data_version
+    assert len(instance.fetch_observations(TLC_GREEN_TRIPDATA, limit=100).records) == 5
+
+
+def test_with_nothing_loaded_the_zones_come_first_and_then_the_newest_published_month(
+    tlc: TlcHost, daemon: Daemon
+) -> None:
+    assert "load one with `taxi backfill`" in daemon.tick().said
+    tlc.publish(JANUARY)
+    tlc.publish(FEBRUARY)
+    (first,) = daemon.tick().requests
+    assert first.job_name == "taxi_reference"
+    assert daemon.run(first).success
+    assert daemon.tick().months == ["2024-02"]
+
+
+def test_a_file_that_fails_is_asked_for_again_with_growing_pauses_and_a_limit_until_it_changes(
+    tlc: TlcHost, loader: Loader, daemon: Daemon
+) -> None:
+    tlc.publish(JANUARY)
+    load(loader, JANUARY)
+    tlc.publish_bytes(FEBRUARY, b"PAR1 damaged PAR1")
+    hours = []
+    for hour in range(100):
+        tick = daemon.tick()
+        for request in tick.requests:
+            hours.append(hour)
+            assert not daemon.execute("2024-02", selection=[dg.AssetKey("raw_trips")], tags=request.tags).success
+        daemon.clock.forward(hours=1)
+    assert hours == [0, 1, 5, 21, 85]
+    assert "could not be loaded in 5 attempts" in daemon.tick().said
+    # A later month does not make it forgotten.
+    tlc.publish(MARCH)
+    load(loader, MARCH)
+    assert daemon.tick().months == []
+    tlc.publish(FEBRUARY)
+    assert daemon.tick().months == ["2024-02"]
+
+
+def test_a_month_that_a_run_is_under_way_for_is_not_requested(
+    tlc: TlcHost, loader: Loader, daemon: Daemon, instance: dg.DagsterInstance
+) -> None:
+    tlc.publish(JANUARY)
+    load(loader, JANUARY)
+    tlc.publish(FEBRUARY)
+    job = daemon.definitions.resolve_job_def("taxi_pipeline")
+    tags = {"dagster/asset_partition_range_start": "2024-02", "dagster/asset_partition_range_end": "2024-03"}
+    run = instance.create_run_for_job(job, tags=tags)
+    tick = daemon.tick()
+    assert tick.requests == []
+    assert "2024-02 is published; a run for it waits or goes on already." in tick.said
+    instance.delete_run(run.run_id)
+    assert daemon.tick().months == ["2024-02"]
+
+
+def test_a_host_in_trouble_is_a_skip_with_its_reason_and_never_a_crash(
+    tlc: TlcHost, loader: Loader, daemon: Daemon
+) -> None:
+    tlc.publish(JANUARY)
+    tlc.publish(FEBRUARY)
+    load(loader, JANUARY)
+    answers = dict(tlc.http.answers)
+    for month in (JANUARY, FEBRUARY, MARCH, date(2024, 4, 1)):
+        tlc.http.on(tlc.path_of(month), status(503))
+    assert "Not known, asked again with the next tick: 2024-01 to 2024-04." in daemon.tick().said
+    assert "503" in daemon.tick().said
+    tlc.http.on(tlc.path_of(MARCH), silent(60))
+    tlc.http.on(tlc.path_of(FEBRUARY), *answers[tlc.path_of(FEBRUARY)])
+    began = time.monotonic()
+    assert daemon.tick().months == ["2024-02"]
+    assert time.monotonic() - began < 10
+
+
+def test_a_tick_over_a_full_history_takes_under_five_seconds_and_thirty_requests(
+    tlc: TlcHost, loader: Loader, settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tlc.publish(JANUARY)
+    load(loader, JANUARY)
+    with connect(loader.target) as connection:
+        connection.execute(
+            sql.SQL(
+                """
+                insert into {0}
+                    (source_month, url, etag, bytes, sha256, rows, columns, drift, rows_sha256)
+                select month::date, url, etag, bytes, sha256, rows, columns, drift, rows_sha256
+                from {0}, generate_series(date '2013-08-01', date '2026-02-01', '1 month') as month
+                where source_month = '2024-01-01' and month <> source_month
+                """
+            ).format(sql.Identifier(settings.schema_name, "raw_loads"))
+        )
+    monkeypatch.setenv("TAXI_REISSUE_MONTHS", "200")
+    clock = clock_at(2026, 4, 20)
+    daemon = Daemon(build_definitions(Settings(), clock=clock), instance, clock)
+    before = sum(len(seen) for seen in tlc.http.requests.values())
+    for _ in range(6):
+        began = time.monotonic()
+        daemon.tick()
+        assert time.monotonic() - began < 5
+        after = sum(len(seen) for seen in tlc.http.requests.values())
+        assert after - before <= MAX_REQUESTS
+        before = after
+    asked = {path for path, seen in tlc.http.requests.items() if any(command == "HEAD" for command, _ in seen)}
+    assert len(asked) == 152

@@ -1,0 +1,191 @@
+"""What the checks of months find, from plain numbers."""
+
+from base64 import b64decode
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from xml.etree import ElementTree
+
+import pytest
+from dagster import AssetCheckSeverity
+
+from taxi_orchestration.checks.columns import check_columns
+from taxi_orchestration.checks.coverage import check_coverage
+from taxi_orchestration.checks.facts import check_fact_rows, check_money
+from taxi_orchestration.checks.finding import Finding, evaluation_of
+from taxi_orchestration.checks.freshness import check_freshness
+from taxi_orchestration.checks.months import RAW_CHECKS
+from taxi_orchestration.checks.pickups import check_pickups
+from taxi_orchestration.checks.rows import check_rows
+from taxi_orchestration.checks.volume import check_volume
+from taxi_orchestration.partitions import add_months
+from taxi_orchestration.tlc.contract import columns_of
+from taxi_orchestration.warehouse.measures import MonthMeasure, Sums
+
+JANUARY, FEBRUARY, MARCH, APRIL = (date(2024, month, 1) for month in (1, 2, 3, 4))
+ERA_B = {column.source_name: "int64" for column in columns_of("B")}
+NO_DRIFT: dict[str, object] = {"new_columns": {}, "missing_columns": {}, "other_types": {}}
+
+
+def test_a_month_whose_counts_agree_is_whole() -> None:
+    finding = check_rows("2024-01", MonthMeasure(rows_logged=10, rows=10, last_row=10), footer_rows=10)
+    assert finding.level == "good"
+    assert finding.counts["rows in the file's footer"] == finding.counts["rows in raw_trips"] == 10
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        MonthMeasure(rows_logged=10, rows=9, last_row=10),
+        MonthMeasure(rows_logged=10, rows=10, last_row=11),
+        MonthMeasure(rows_logged=None, rows=10, last_row=10),
+        MonthMeasure(rows_logged=10),
+    ],
+)
+def test_a_month_whose_counts_differ_is_an_error_that_says_how_to_mend_it(measure: MonthMeasure) -> None:
+    finding = check_rows("2024-01", measure)
+    assert finding.level == "error"
+    assert "2024-01" in finding.says
+    assert "taxi backfill 2024-01 2024-01 --reprocess completed" in finding.to_do
+
+
+def test_the_columns_of_the_era_are_as_agreed_in_any_case() -> None:
+    assert check_columns(JANUARY, {name.upper(): kind for name, kind in ERA_B.items()}, NO_DRIFT).level == "good"
+
+
+def test_a_new_column_warns_and_is_named() -> None:
+    finding = check_columns(
+        JANUARY, {**ERA_B, "Tolls_By_Mail": "double"}, NO_DRIFT | {"new_columns": {"tolls_by_mail": "double"}}
+    )
+    assert (finding.level, finding.counts["new columns"]) == ("warn", "Tolls_By_Mail")
+
+
+def test_a_missing_optional_column_warns_and_a_missing_required_one_is_an_error() -> None:
+    optional = check_columns(JANUARY, {name: kind for name, kind in ERA_B.items() if name != "ehail_fee"}, NO_DRIFT)
+    required = check_columns(JANUARY, {name: kind for name, kind in ERA_B.items() if name != "fare_amount"}, NO_DRIFT)
+    assert (optional.level, optional.counts["missing columns"]) == ("warn", "ehail_fee")
+    assert (required.level, required.counts["missing columns"]) == ("error", "fare_amount")
+
+
+def test_a_few_pickups_outside_the_month_are_usual_and_many_warn_with_a_sample() -> None:
+    few = MonthMeasure(rows=50_000, pickups_outside=43)
+    many = MonthMeasure(rows=50_000, pickups_outside=501)
+    assert check_pickups("2024-01", few).level == "good"
+    finding = check_pickups("2024-01", many, [{"source_row": 7}])
+    assert (finding.level, finding.counts["pickups outside"], list(finding.sample)) == (
+        "warn",
+        501,
+        [{"source_row": 7}],
+    )
+
+
+def test_a_month_is_compared_with_the_last_year_and_the_trailing_median() -> None:
+    rows = {add_months(JANUARY, -back): 100 for back in range(1, 13)}
+    assert check_volume(JANUARY, rows | {JANUARY: 110}).level == "good"
+    assert check_volume(JANUARY, rows | {JANUARY: 49}).level == "warn"
+    assert check_volume(JANUARY, rows | {JANUARY: 201}).level == "warn"
+
+
+def test_a_month_like_one_of_two_references_is_as_expected() -> None:
+    rows = {add_months(JANUARY, -back): 100 for back in range(1, 12)} | {add_months(JANUARY, -12): 20}
+    assert check_volume(JANUARY, rows | {JANUARY: 30}).level == "good"
+
+
+def test_a_month_without_others_to_compare_with_is_as_expected() -> None:
+    assert check_volume(JANUARY, {JANUARY: 1}).level == "good"
+
+
+def test_the_plot_of_the_volume_is_an_image_with_a_bar_for_each_month() -> None:
+    rows = {add_months(JANUARY, -back): 100 for back in range(25)}
+    plot = check_volume(JANUARY, rows).plot
+    svg = ElementTree.fromstring(b64decode(plot.split("base64,")[1].removesuffix(")")))
+    assert len(svg.findall("{http://www.w3.org/2000/svg}rect")) == 25
+
+
+def test_rows_that_are_neither_facts_nor_rejected_are_an_error() -> None:
+    assert check_fact_rows("2024-01", Sums(10), Sums(9), Sums(1)).level == "good"
+    assert check_fact_rows("2024-01", Sums(10), Sums(9), Sums(0)).level == "error"
+
+
+def test_a_cent_that_is_missing_is_an_error_that_says_so() -> None:
+    raw, fact, rejected = Sums(2, Decimal("10.03")), Sums(1, Decimal("7.01")), Sums(1, Decimal("3.02"))
+    assert check_money("2024-01", raw, fact, rejected).level == "good"
+    finding = check_money("2024-01", raw, fact, Sums(1, Decimal("3.01")))
+    assert (finding.level, finding.counts["difference"]) == ("error", "0.01")
+
+
+def test_what_is_loaded_and_known_everywhere_is_covered() -> None:
+    months = {JANUARY, FEBRUARY}
+    assert check_coverage(months, months, months).level == "good"
+    assert check_coverage(set(), set(), None).level == "good"
+
+
+def test_a_published_month_that_nobody_loaded_warns() -> None:
+    finding = check_coverage({JANUARY}, {JANUARY}, {date(2023, 12, 1), JANUARY, FEBRUARY, MARCH})
+    assert (finding.level, finding.counts["published, not loaded"]) == ("warn", "2024-02 to 2024-03")
+    assert finding.to_do == "taxi backfill --missing"
+
+
+def test_a_month_that_dagster_calls_loaded_and_postgres_lacks_is_an_error() -> None:
+    finding = check_coverage({JANUARY}, {JANUARY, FEBRUARY}, None)
+    assert (finding.level, finding.counts["in Dagster, not in PostgreSQL"]) == ("error", "2024-02")
+    assert "taxi backfill 2024-02 2024-02 --reprocess completed" in finding.to_do
+
+
+def test_a_month_that_postgres_has_and_dagster_does_not_know_warns() -> None:
+    finding = check_coverage({JANUARY, FEBRUARY}, {JANUARY}, None)
+    assert (finding.level, finding.counts["in PostgreSQL, unknown to Dagster"]) == ("warn", "2024-02")
+
+
+def test_a_gap_between_loaded_months_warns() -> None:
+    finding = check_coverage({JANUARY, APRIL}, {JANUARY, APRIL}, None)
+    assert (finding.level, finding.counts["gaps"]) == ("warn", "2024-02 to 2024-03")
+
+
+NOW = datetime(2024, 5, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("days", "level"), [(0.5, "good"), (1.5, "warn"), (3.5, "error")])
+def test_a_published_month_that_is_not_loaded_warns_before_it_fails(days: float, level: str) -> None:
+    finding = check_freshness(NOW, {MARCH: NOW - timedelta(days=days)}, {FEBRUARY})
+    assert finding.level == level
+    assert finding.counts["published, not loaded"] == "2024-03"
+    if level != "good":
+        assert "taxi backfill --missing 2024-03 2024-03" in finding.to_do
+
+
+def test_a_month_that_is_out_nobody_knows_since_when_warns() -> None:
+    assert check_freshness(NOW, {MARCH: None}, {FEBRUARY}).level == "warn"
+
+
+@pytest.mark.parametrize(("days", "level"), [(74, "good"), (76, "warn"), (101, "error")])
+def test_a_month_that_the_tlc_does_not_publish_warns_before_it_fails(days: int, level: str) -> None:
+    end_of_march = datetime(2024, 4, 1, 12, tzinfo=UTC)
+    finding = check_freshness(end_of_march + timedelta(days=days), {}, {FEBRUARY})
+    assert (finding.level, finding.counts["next month expected"]) == (level, "2024-03")
+
+
+def test_loading_an_old_month_again_makes_nothing_fresh() -> None:
+    late = datetime(2024, 12, 1, tzinfo=UTC)
+    assert check_freshness(late, {}, {date(2019, 1, 1), FEBRUARY}).level == "error"
+
+
+def test_a_host_that_does_not_answer_warns_and_is_not_taken_for_a_month_that_is_late() -> None:
+    late = datetime(2024, 12, 1, tzinfo=UTC)
+    finding = check_freshness(late, {}, {FEBRUARY}, answered=False)
+    assert finding.level == "warn"
+    assert "does not answer" in finding.says
+
+
+def test_where_nothing_is_loaded_nothing_is_late() -> None:
+    assert check_freshness(NOW, {MARCH: None}, set()).level == "good"
+
+
+def test_a_finding_becomes_an_evaluation_that_names_its_month_and_what_to_do() -> None:
+    finding = Finding("error", "It is so.", "Do that.", {"rows": 3}, [{"row": n} for n in range(9)])
+    evaluation = evaluation_of(RAW_CHECKS[0], finding, "2024-01")
+    assert (evaluation.partition, evaluation.passed, evaluation.blocking) == ("2024-01", False, True)
+    assert evaluation.severity is AssetCheckSeverity.ERROR
+    assert evaluation.metadata["months"].value == "2024-01"
+    assert evaluation.metadata["to do"].value == "Do that."
+    assert evaluation.metadata["rows"].value == 3
+    assert str(evaluation.metadata["sample"].value).count("\n") == 6

@@ -1,0 +1,109 @@
+"""The contract, the raw tables and dbt's models say the same of every column; and no column is without a word or a check."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from taxi_orchestration.dbt_runner import prepared_project, read_manifest
+from taxi_orchestration.loading import RAW_TRIPS_COLUMNS
+from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.tlc.contract import COLUMNS
+from taxi_orchestration.warehouse.months import create_tables
+
+Manifest = dict[str, Any]
+
+# PostgreSQL's names for the types that the contract abbreviates.
+FULL_NAMES = {"timestamp": "timestamp without time zone"}
+
+
+@pytest.fixture
+def manifest(settings: Settings) -> Manifest:
+    return read_manifest(prepared_project(settings))
+
+
+def models(manifest: Manifest, kind: str = "model") -> list[Mapping[str, Any]]:
+    return [node for node in manifest["nodes"].values() if node["resource_type"] == kind]
+
+
+def source(manifest: Manifest, name: str) -> dict[str, dict[str, Any]]:
+    (table,) = [table for table in manifest["sources"].values() if table["name"] == name]
+    return dict(table["columns"])
+
+
+def test_dbts_raw_trips_has_the_contracts_columns_and_types_in_its_order(manifest: Manifest) -> None:
+    columns = source(manifest, "raw_trips")
+    key = [("source_month", "date"), ("source_row", "integer")]
+    contract = [(c.name, FULL_NAMES.get(c.postgres_type, c.postgres_type)) for c in COLUMNS]
+    described = [(name, column["data_type"]) for name, column in columns.items()]
+    assert sorted(described) == sorted(key + contract)
+
+
+def test_dbts_sources_are_the_tables_that_the_loader_makes(
+    manifest: Manifest, settings: Settings, target: PostgresTarget
+) -> None:
+    create_tables(target, settings.schema_name, RAW_TRIPS_COLUMNS)
+    with psycopg.connect(target.url()) as connection:
+        made = connection.execute(
+            """
+            select relname, attname, format_type(atttypid, null)
+            from pg_attribute join pg_class on pg_class.oid = attrelid
+            where relnamespace = %s::regnamespace and relkind in ('r', 'p') and attnum > 0
+            """,
+            [settings.schema_name],
+        ).fetchall()
+    described = [
+        (table["name"], name, column["data_type"])
+        for table in manifest["sources"].values()
+        for name, column in table["columns"].items()
+    ]
+    assert sorted(described) == sorted(made)
+
+
+def test_everything_and_every_column_is_described_and_has_a_type(manifest: Manifest) -> None:
+    wordless = []
+    for node in [*models(manifest), *models(manifest, "seed"), *manifest["sources"].values()]:
+        if not node["description"].strip():
+            wordless.append(node["name"])
+        for name, column in node["columns"].items():
+            # A seed has its types where dbt wants them.
+            kind = column["data_type"] or (node["config"].get("column_types") or {}).get(name)
+            if not column["description"].strip() or not kind:
+                wordless.append(f"{node['name']}.{name}")
+    assert wordless == []
+
+
+def test_every_model_has_a_contract_that_dbt_enforces(manifest: Manifest) -> None:
+    assert [model["name"] for model in models(manifest) if not model["config"]["contract"]["enforced"]] == []
+    assert [model["name"] for model in models(manifest) if not model["columns"]] == []
+
+
+def test_every_seed_has_the_columns_that_are_described(manifest: Manifest) -> None:
+    for seed in models(manifest, "seed"):
+        header = (Path(seed["root_path"]) / seed["original_file_path"]).read_text().splitlines()[0]
+        assert header.replace('"', "").split(",") == list(seed["columns"]), seed["name"]
+
+
+def test_every_table_has_a_key_that_the_database_or_a_test_holds_to(manifest: Manifest) -> None:
+    tested = {test.get("attached_node") for test in models(manifest, "test") if _name_of(test) == "has_unique_key"}
+    keyless = [
+        model["name"]
+        for model in models(manifest)
+        if model["config"]["materialized"] != "view"
+        and not any(constraint["type"] == "primary_key" for constraint in model["constraints"])
+        and model["unique_id"] not in tested
+    ]
+    assert keyless == []
+
+
+def _name_of(test: Mapping[str, Any]) -> str | None:
+    return (test.get("test_metadata") or {}).get("name")
+
+
+def test_every_test_says_what_it_is_about_and_how_grave_it_is(manifest: Manifest) -> None:
+    for test in models(manifest, "test"):
+        described = test["description"] or test["config"]["meta"].get("description")
+        assert described, test["name"]
+        assert test["config"]["severity"].lower() in ("warn", "error"), test["name"]

@@ -1,0 +1,119 @@
+"""Months as text, as dates, as partitions, and as windows."""
+
+from datetime import UTC, date, datetime
+
+import pytest
+
+from taxi_orchestration.partitions import (
+    MonthError,
+    Window,
+    add_months,
+    key_of,
+    last_complete_month,
+    month_of,
+    monthly_partitions,
+    next_month,
+    parse_month,
+    parse_range,
+    windows_of,
+)
+
+NOW = datetime(2024, 5, 15, 12, tzinfo=UTC)
+
+
+def keys(now: datetime) -> list[str]:
+    return list(monthly_partitions.get_partition_keys(now))
+
+
+def test_the_partitions_begin_with_green_taxi_and_end_with_the_newest_month_that_is_over() -> None:
+    assert keys(NOW)[0] == "2013-08"
+    assert keys(NOW)[-1] == "2024-04"
+    assert len(keys(NOW)) == 5 + 10 * 12 + 4
+
+
+@pytest.mark.parametrize(
+    ("now", "newest"),
+    [
+        (datetime(2024, 1, 1, 0, 0, 0, tzinfo=UTC), "2023-12"),
+        (datetime(2023, 12, 31, 23, 59, 59, tzinfo=UTC), "2023-11"),
+        (datetime(2024, 2, 29, 23, 59, 59, tzinfo=UTC), "2024-01"),
+        (datetime(2024, 3, 1, 0, 0, 0, tzinfo=UTC), "2024-02"),
+        (datetime(2013, 9, 1, tzinfo=UTC), "2013-08"),
+    ],
+)
+def test_a_month_is_a_partition_from_the_instant_at_which_it_is_over(now: datetime, newest: str) -> None:
+    assert keys(now)[-1] == newest
+    assert key_of(last_complete_month(now)) == newest
+    assert parse_month(newest, now) == month_of(newest)
+
+
+@pytest.mark.parametrize("text", keys(NOW)[::17])
+def test_a_key_and_its_month_are_each_others_inverse(text: str) -> None:
+    assert key_of(month_of(text)) == text
+    assert parse_month(text, NOW) == month_of(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "2024", "2024-1", "2024-13", "2024-00", "24-01", "2024-01-01", "2024/01", "2024-01 ", " 2024-01"),
+        *("2024-01\n", "January 2024", "-2024-01", "2024--1", "٢٠٢٤-٠١", "2024-0１", "2024‑01", "99999-01"),
+        "2024-01'; drop table raw_trips; --",
+    ],
+)
+def test_what_is_not_written_as_a_month_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(MonthError, match=r"is not a month\. Write it as YYYY-MM, for example 2024-01"):
+        parse_month(text, NOW)
+
+
+@pytest.mark.parametrize("text", ["2013-07", "1999-12", "0001-01"])
+def test_a_month_before_green_taxi_is_refused_and_told_where_it_begins(text: str) -> None:
+    with pytest.raises(MonthError, match=rf"{text} is before 2013-08, where green taxi begins"):
+        parse_month(text, NOW)
+
+
+@pytest.mark.parametrize("text", ["2024-05", "2024-06", "9999-12"])
+def test_a_month_that_is_not_over_is_refused_and_told_the_newest_one(text: str) -> None:
+    with pytest.raises(MonthError, match=rf"{text} is not over yet: .* 2024-04, .* two months late"):
+        parse_month(text, NOW)
+
+
+def test_a_range_holds_both_its_ends() -> None:
+    window = parse_range("2023-11", "2024-02", NOW)
+    assert window == Window(date(2023, 11, 1), date(2024, 3, 1))
+    assert [key_of(month) for month in window.months] == ["2023-11", "2023-12", "2024-01", "2024-02"]
+    assert str(window) == "2023-11 to 2024-02"
+
+
+def test_a_range_of_one_month_is_that_month() -> None:
+    window = parse_range("2023-12", "2023-12", NOW)
+    assert window.months == [date(2023, 12, 1)]
+    assert str(window) == "2023-12"
+
+
+def test_a_range_that_runs_backwards_is_refused() -> None:
+    with pytest.raises(MonthError, match="2024-02 to 2024-01 runs backwards: put the older month first"):
+        parse_range("2024-02", "2024-01", NOW)
+
+
+@pytest.mark.parametrize(("first", "last"), [("2013-07", "2024-01"), ("2024-01", "2024-05"), ("2024-01", "x")])
+def test_both_ends_of_a_range_have_to_be_months_with_a_file(first: str, last: str) -> None:
+    with pytest.raises(MonthError):
+        parse_range(first, last, NOW)
+
+
+def test_counting_months_passes_new_year_in_both_directions() -> None:
+    assert next_month(date(2023, 12, 1)) == date(2024, 1, 1)
+    assert next_month(date(2024, 1, 1)) == date(2024, 2, 1)
+    assert add_months(date(2024, 1, 1), -1) == date(2023, 12, 1)
+    assert add_months(date(2023, 12, 1), 1) == date(2024, 1, 1)
+    assert add_months(date(2024, 3, 1), -27) == date(2021, 12, 1)
+    assert add_months(date(2024, 3, 1), 0) == date(2024, 3, 1)
+
+
+def test_windows_are_the_fewest_that_hold_exactly_the_months() -> None:
+    months = [date(2024, 1, 1), date(2023, 11, 1), date(2023, 12, 1), date(2024, 3, 1), date(2023, 12, 1)]
+    windows = windows_of(months)
+    assert windows == [Window(date(2023, 11, 1), date(2024, 2, 1)), Window(date(2024, 3, 1), date(2024, 4, 1))]
+    assert [month for window in windows for month in window.months] == sorted(set(months))
+    assert windows_of([]) == []

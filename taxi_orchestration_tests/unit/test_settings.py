@@ -1,0 +1,226 @@
+"""The environment variables: defaults, what is refused, and what never shows."""
+
+import os
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, SettingsError, load_settings, make_home
+
+SERVER = {"PG_HOST": "db.example", "PG_USER": "ada", "PG_PASSWORD": "s3cret/@:", "PG_DBNAME": "trips"}
+
+
+def set_all(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+def refusal(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
+    """The message with which these variables are refused."""
+    set_all(monkeypatch, **variables)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    return str(caught.value)
+
+
+def test_nothing_has_to_be_set() -> None:
+    settings = load_settings()
+    assert settings.tlc_base_url == "https://d37ci6vzurychx.cloudfront.net"
+    assert settings.taxi_home == PROJECT_DIRECTORY / ".taxi"
+    assert settings.schema_name == "dagster_default"
+    assert settings.warehouse is None
+    assert settings.dagster_postgres_url is None
+
+
+def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = ("TLC_BASE_URL", "TAXI_HOME", "PG_HOST", "PG_PORT", "PG_PASSWORD", "PG_SCHEMA", "DAGSTER_STUDENT")
+    set_all(monkeypatch, **dict.fromkeys(empty, ""))
+    settings = load_settings()
+    assert settings.tlc_base_url.startswith("https://")
+    assert settings.taxi_home == PROJECT_DIRECTORY / ".taxi"
+    assert settings.schema_name == "dagster_default"
+    assert settings.warehouse is None
+
+
+def test_every_variable_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    set_all(monkeypatch, **SERVER, PG_PORT="6543", PG_SSLMODE="verify-full", PG_SSLROOTCERT="/etc/ca.pem")
+    set_all(monkeypatch, TLC_BASE_URL="http://127.0.0.1:8901/", TAXI_HOME=str(tmp_path), DAGSTER_STUDENT="ada")
+    set_all(monkeypatch, DAGSTER_POSTGRES_URL="postgresql://d:p@h/d")
+    settings = load_settings()
+    assert settings.warehouse == PostgresTarget(
+        "db.example", 6543, "ada", "s3cret/@:", "trips", "verify-full", "/etc/ca.pem"
+    )
+    assert settings.tlc_base_url == "http://127.0.0.1:8901"
+    assert settings.taxi_home == tmp_path
+    assert settings.schema_name == "dagster_ada"
+    assert settings.dagster_postgres_url is not None
+    assert settings.dagster_postgres_url.get_secret_value() == "postgresql://d:p@h/d"
+
+
+def test_the_settings_cannot_be_changed() -> None:
+    settings = load_settings()
+    with pytest.raises(ValueError, match="frozen"):
+        settings.pg_schema = "other"
+
+
+def test_a_relative_home_and_a_tilde_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/somewhere")
+    set_all(monkeypatch, TAXI_HOME="state")
+    assert load_settings().taxi_home == tmp_path / "state"
+    set_all(monkeypatch, TAXI_HOME="~/state")
+    assert load_settings().taxi_home == Path("/somewhere/state")
+
+
+def test_a_home_of_a_user_who_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "TAXI_HOME" in refusal(monkeypatch, TAXI_HOME="~nobody_of_this_name/state")
+
+
+@pytest.mark.parametrize("missing", ["PG_HOST", "PG_USER", "PG_PASSWORD", "PG_DBNAME"])
+def test_an_incomplete_server_is_refused_and_what_is_missing_named(
+    monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    message = refusal(monkeypatch, **{name: value for name, value in SERVER.items() if name != missing})
+    assert f"{missing} not set" in message
+    assert "PG_HOST, PG_USER, PG_PASSWORD, PG_DBNAME together" in message
+    assert SERVER["PG_PASSWORD"] not in message
+
+
+def test_of_a_server_with_only_its_host_everything_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "PG_USER, PG_PASSWORD, PG_DBNAME not set" in refusal(monkeypatch, PG_HOST="db.example")
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "-1", "five", "5432.5"])
+def test_a_port_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, port: str) -> None:
+    assert "PG_PORT" in refusal(monkeypatch, **SERVER, PG_PORT=port)
+
+
+@pytest.mark.parametrize("mode", ["on", "REQUIRE", "verify_full"])
+def test_an_ssl_mode_that_libpq_does_not_have_is_refused(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    message = refusal(monkeypatch, **SERVER, PG_SSLMODE=mode)
+    assert "PG_SSLMODE must be one of disable, allow, prefer, require, verify-ca, verify-full" in message
+
+
+@pytest.mark.parametrize(
+    ("host", "mode"),
+    [
+        *(("localhost", "prefer"), ("127.0.0.1", "prefer"), ("127.9.9.9", "prefer"), ("::1", "prefer")),
+        *(("/var/run/postgresql", "prefer"), ("db.example", "require"), ("10.0.0.7", "require")),
+        *(("localhost.example", "require"), ("2001:db8::1", "require")),
+    ],
+)
+def test_what_leaves_the_machine_is_encrypted_unless_somebody_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, host: str, mode: str
+) -> None:
+    set_all(monkeypatch, **SERVER | {"PG_HOST": host})
+    assert load_settings().warehouse.sslmode == mode
+    set_all(monkeypatch, PG_SSLMODE="disable")
+    assert load_settings().warehouse.sslmode == "disable"
+
+
+HOSTILE = [
+    'x"; drop schema public; --',
+    *("x'y", "x y", "x;y", "x.y", "x-y", "x\ny", "x\n", "x\\y", "x%y", "x$y", "x/../y", "{{ x }}", "X", "Ada"),
+    *("аda", "ｘ", "ſchema", "x\u200b", "x\u0301", "é", "ﬁ", "x٣", "x²", "数"),
+]
+
+
+@pytest.mark.parametrize("variable", ["DAGSTER_STUDENT", "PG_SCHEMA"])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_that_is_not_plain_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str, name: str) -> None:
+    message = refusal(monkeypatch, **{variable: name})
+    assert variable in message
+    assert "plain name" in message
+
+
+@pytest.mark.parametrize("name", ["pg_catalog", "pg_temp", "pg_mine", "1abc", "information_schema", "x" * 64])
+def test_a_schema_that_postgresql_would_not_take_or_keeps_for_itself_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    assert "PG_SCHEMA" in refusal(monkeypatch, PG_SCHEMA=name)
+
+
+def test_names_up_to_postgresqls_limit_are_taken_and_none_beyond_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch, PG_SCHEMA="s" * 63)
+    assert load_settings().schema_name == "s" * 63
+    set_all(monkeypatch, PG_SCHEMA="", DAGSTER_STUDENT="x" * 55)
+    assert load_settings().schema_name == "dagster_" + "x" * 55
+    assert "63 characters" in refusal(monkeypatch, DAGSTER_STUDENT="x" * 56)
+
+
+def test_a_student_may_be_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch, DAGSTER_STUDENT="4711")
+    assert load_settings().schema_name == "dagster_4711"
+
+
+def test_the_schema_by_its_full_name_goes_before_the_students(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch, DAGSTER_STUDENT="ada", PG_SCHEMA="taxi")
+    assert load_settings().schema_name == "taxi"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("ftp://host", "file:///etc/passwd", "host", "//host", "http://", "https:///path", "javascript:alert(1)"),
+        *("http://[::1", "http://host:99999", "http://host:port", "http://ada:pw@host", "http://host/?a=1"),
+        *("http://host/#a", "http://ho st"),
+    ],
+)
+def test_a_download_host_that_is_not_a_plain_web_address_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    assert "TLC_BASE_URL" in refusal(monkeypatch, TLC_BASE_URL=url)
+
+
+def test_everything_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = refusal(monkeypatch, TLC_BASE_URL="ftp://host", PG_PORT="0", DAGSTER_STUDENT="O'Hara")
+    for name in ("TLC_BASE_URL", "PG_PORT", "DAGSTER_STUDENT"):
+        assert name in message
+
+
+def test_no_representation_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch, **SERVER, DAGSTER_POSTGRES_URL="postgresql://d:hidden@h/d")
+    settings = load_settings()
+    shown = f"{settings!r} {settings} {settings.warehouse!r} {settings.warehouse} {settings.warehouse.place}"
+    assert "s3cret" not in shown
+    assert "hidden" not in shown
+    assert "db.example" in shown
+
+
+def test_no_refusal_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = refusal(monkeypatch, **SERVER, PG_PORT="0", PG_SSLMODE="s3cret-by-mistake")
+    assert "s3cret" not in message
+
+
+def test_libpq_reads_the_url_as_it_was_meant() -> None:
+    target = PostgresTarget("::1", 5432, "a@b:c", "p/w?d#%& +", "d/b", "verify-ca", "/a dir/ca.pem")
+    assert psycopg.conninfo.conninfo_to_dict(target.url()) == {
+        "host": "::1",
+        "port": "5432",
+        "user": "a@b:c",
+        "password": "p/w?d#%& +",
+        "dbname": "d/b",
+        "sslmode": "verify-ca",
+        "sslrootcert": "/a dir/ca.pem",
+    }
+
+
+def test_a_home_is_made_where_there_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    set_all(monkeypatch, TAXI_HOME=str(tmp_path / "deep" / "state"))
+    assert make_home(load_settings()).is_dir()
+
+
+def test_a_home_that_cannot_be_made_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    set_all(monkeypatch, TAXI_HOME=str(tmp_path / "file" / "state"))
+    with pytest.raises(SettingsError, match=r"TAXI_HOME .*file/state cannot be made: Not a directory\. Set it to"):
+        make_home(load_settings())
+
+
+def test_a_home_that_cannot_be_written_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # Root may write everywhere but into the kernel's own file systems.
+    home = Path("/sys/kernel") if os.geteuid() == 0 else tmp_path
+    if os.geteuid() != 0:
+        home.chmod(0o500)
+    set_all(monkeypatch, TAXI_HOME=str(home / "state"))
+    with pytest.raises(SettingsError, match="TAXI_HOME .* cannot be made: .* Set it to a directory of yours"):
+        make_home(load_settings())
