@@ -22,7 +22,7 @@ dev: $(ENVIRONMENT)
 	@$(BIN)/dagster dev
 
 test: $(DEVELOPMENT)
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses auto --dist worksteal
 
 lint: $(DEVELOPMENT)
 	$(BIN)/ruff check .

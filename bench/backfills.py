@@ -47,8 +47,8 @@ def run(quick: bool) -> Section:
             for length, taken in seconds.items()
         ],
         ["backfills.png"],
-        f"The course's load of one month of {MONTH_ROWS:,} rows took {course:.1f} s in the same run. Its pipeline is given "
-        "in units of that, as it was measured with Airflow.",
+        f"The course's load of one month of {MONTH_ROWS:,} rows took {course:.1f} s in the same run. Its pipeline is "
+        "given in units of that, as it was measured with Airflow.",
     )
 
 

@@ -87,10 +87,10 @@ def limit(place: Workplace, month: date) -> float:
     file = place.directory / "ready.bin"
     child = sql.Identifier(SCHEMA, f"raw_trips_{month:%Y_%m}")
     with psycopg.connect(place.target.url(), autocommit=True) as connection:
-        with file.open("wb") as out, connection.cursor() as cursor:
-            with cursor.copy(sql.SQL("copy {} to stdout with (format binary)").format(child)) as copy:
-                for block in copy:
-                    out.write(block)
+        statement = sql.SQL("copy {} to stdout with (format binary)").format(child)
+        with file.open("wb") as out, connection.cursor().copy(statement) as copy:
+            for block in copy:
+                out.write(block)
         _make_empty(place)
     command = f"\\copy {SCHEMA}.{BASELINE} from '{file}' with (format binary)"
     start = time.perf_counter()

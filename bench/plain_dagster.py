@@ -1,4 +1,4 @@
-"""The same pipeline the plain way, for comparison: dbt as a process, a process for each step, Dagster's own defaults."""
+"""The same pipeline the plain way: dbt as a process, a process for each step, Dagster's own defaults."""
 
 import json
 import os

@@ -76,9 +76,10 @@ def write_report(names: Sequence[str]) -> None:
     lines = [
         "# Benchmarks",
         "",
-        f"Made by `make bench` on {max(item['day'] for item in kept)}: {', '.join(sorted({i['machine'] for i in kept}))}. "
-        f"{sum(goal.is_met for goal in met)} of {len(met)} goals met. Both sides of every ratio were measured in one run, "
-        "on synthetic months; the seconds depend on the machine.",
+        f"Made by `make bench` on {max(item['day'] for item in kept)}: "
+        f"{', '.join(sorted({item['machine'] for item in kept}))}. "
+        f"{sum(goal.is_met for goal in met)} of {len(met)} goals met. Both sides of every ratio were measured in one "
+        "run, on synthetic months; the seconds depend on the machine.",
         "",
         "| what | figure | goal | met | measured |",
         "|---|---:|---:|---|---|",

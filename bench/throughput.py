@@ -66,8 +66,8 @@ def run(quick: bool) -> Section:
             for name, seconds in table.items()
         ],
         ["throughput.png"],
-        "Ours includes the download, the checks of the file, its digest, the primary key and the entry in raw_loads; the "
-        "limit is COPY alone, into a table without a key.",
+        "Ours includes the download, the checks of the file, its digest, the primary key and the entry in raw_loads; "
+        "the limit is COPY alone, into a table without a key.",
     )
 
 

@@ -1,4 +1,4 @@
-"""A backfill in this process: which months, in which order, as runs on Dagster's own storage. What a terminal shows of it is in cli.py.
+"""A backfill in this process: which months, in which order, as runs on Dagster's own storage. No terminal here.
 
 Dagster has nothing that launches, follows or cancels an asset backfill from a shell, and its daemon looks only every 30
 seconds; runs made here need no daemon, and the UI shows them, their checks and their months like any other.

@@ -1,4 +1,4 @@
-"""dbt in this process: its environment, its parsed project, an invocation of it. What becomes an asset belongs to assets/dbt.py.
+"""dbt in this process: its environment, its parsed project, an invocation of it. Assets are made in assets/dbt.py.
 
 dbt's documented programmatic entry saves a process, a second import of dbt and a second parse for every invocation.
 """
@@ -133,7 +133,7 @@ def invoke_dbt(
         outcome = dbtRunner(manifest=manifest, callbacks=[callback]).invoke([*args, *flags])
     if outcome.exception is not None and not isinstance(outcome.exception, Exception):
         raise outcome.exception
-    results = outcome.result.results if outcome.result else []
+    results = getattr(outcome.result, "results", [])
     return DbtOutcome(events, results, None if outcome.success else DbtError(_what_failed(outcome.exception, results)))
 
 
@@ -174,7 +174,7 @@ def _parse(settings: Settings, artifacts: Path) -> None:
 
 @contextmanager
 def _signals_as_keyboard_interrupt() -> Iterator[None]:
-    """Let dbt cancel its statements when it is interrupted: that which Dagster raises upon a signal it does not know."""
+    """Let dbt cancel its statements when it is interrupted: what Dagster raises upon a signal it does not know."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -21,7 +21,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import Pool
 
-from taxi_orchestration.settings import Settings, SettingsError, load_settings, make_home
+from taxi_orchestration.settings import Settings, SettingsError, is_local, load_settings, make_home
 from taxi_orchestration.warehouse.server import STORAGE_DATABASE, ensure_running
 
 # SQLAlchemy 2.1 takes a plain postgresql:// for psycopg 3, which dagster-postgres cannot use.
@@ -46,6 +46,8 @@ def storage_url(settings: Settings) -> str:
         url = None
     if url is None or not url.drivername.startswith("postgres") or not url.host or not url.database:
         raise SettingsError("DAGSTER_POSTGRES_URL must look like postgresql://user:password@host:5432/database.")
+    if "sslmode" not in url.query and not is_local(url.host):
+        url = url.update_query_dict({"sslmode": "require"})
     return url.set(drivername=DRIVER).render_as_string(hide_password=False)
 
 

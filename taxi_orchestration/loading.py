@@ -145,7 +145,7 @@ class Loader:
             # A month that nobody would record any more is not committed: Ctrl-C rolls back what is on its way.
             stop.set()
             executor.shutdown(wait=False, cancel_futures=True)
-            # One that waits for a silent host or for a lock would keep everybody waiting; it gives up at its next batch.
+            # One that waits for a silent host or a lock would keep everybody waiting; it gives up at its next batch.
             wait([future for future in waiting if not future.cancelled()], STOP_SECONDS)
 
     def load_zones(self) -> int:

@@ -73,7 +73,7 @@ class PostgresTarget:
 
 
 class Settings(BaseSettings):
-    """What can be set from outside. Field names in capitals are the environment variables; an empty one counts as not set."""
+    """What can be set from outside: the fields in capitals are the variables, and an empty one counts as not set."""
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, populate_by_name=True, extra="ignore")
 
@@ -188,12 +188,13 @@ class Settings(BaseSettings):
             password=self.pg_password.get_secret_value(),
             dbname=self.pg_dbname,
             # A password that leaves the machine leaves it encrypted, unless somebody says otherwise.
-            sslmode=self.pg_sslmode or ("prefer" if _is_local(self.pg_host) else "require"),
+            sslmode=self.pg_sslmode or ("prefer" if is_local(self.pg_host) else "require"),
             sslrootcert=str(self.pg_sslrootcert) if self.pg_sslrootcert else None,
         )
 
 
-def _is_local(host: str) -> bool:
+def is_local(host: str) -> bool:
+    """Whether what is sent to this host stays on this machine."""
     if host == "localhost" or host.startswith("/"):
         return True
     try:

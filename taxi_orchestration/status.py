@@ -12,13 +12,12 @@ from dagster import (
     AssetCheckSeverity,
     AssetKey,
     AssetPartitionStatus,
-    AssetRecordsFilter,
     DagsterEventType,
     DagsterInstance,
     EventLogRecord,
 )
 
-from taxi_orchestration.assets.builds import BUILT_FROM, FCT_TRIPS
+from taxi_orchestration.assets.builds import BUILT_FROM, FCT_TRIPS, latest_materializations
 from taxi_orchestration.assets.raw_trips import RAW_TRIPS
 from taxi_orchestration.checks.coverage import COVERAGE, check_coverage
 from taxi_orchestration.checks.finding import Finding
@@ -169,8 +168,8 @@ def month_statuses(
     }
     keys = [key_of(month) for month in window.months]
     attempts = instance.get_status_by_partition(RAW_TRIPS, keys, monthly_partitions) or {}
-    loads = _latest(instance, RAW_TRIPS, keys)
-    builds = _latest(instance, FCT_TRIPS, keys)
+    loads = latest_materializations(instance, RAW_TRIPS, keys)
+    builds = latest_materializations(instance, FCT_TRIPS, keys)
     runs = {record.run_id for record in [*loads.values(), *builds.values()]}
     checks_of_run = {run_id: _checks(instance, run_id) for run_id in runs}
 
@@ -204,20 +203,6 @@ def month_statuses(
             built_at=datetime.fromtimestamp(build.timestamp).astimezone() if build else None,
         )
     return statuses
-
-
-def _latest(instance: DagsterInstance, asset: AssetKey, keys: Sequence[str]) -> dict[str, EventLogRecord]:
-    """The newest materialization of each of these partitions of an asset."""
-    latest: dict[str, EventLogRecord] = {}
-    cursor = None
-    while True:
-        page = instance.fetch_materializations(AssetRecordsFilter(asset, asset_partitions=keys), _PAGE, cursor)
-        for record in page.records:
-            if record.partition_key is not None:
-                latest.setdefault(record.partition_key, record)
-        if not page.has_more or len(latest) == len(keys):
-            return latest
-        cursor = page.cursor
 
 
 def _data_version(load: EventLogRecord) -> str | None:

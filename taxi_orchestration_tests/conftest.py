@@ -1,4 +1,4 @@
-"""What the tests share: one embedded PostgreSQL, a schema and a Dagster storage of each test's own, a host of made months."""
+"""What the tests share: one embedded PostgreSQL, a schema and a storage of each test's own, a host of made months."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.instance_storage import DRIVER
 from taxi_orchestration.loading import Loader, open_loader
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings, load_settings
-from taxi_orchestration.warehouse.server import STORAGE_DATABASE, WAREHOUSE_DATABASE, ensure_running, stop
+from taxi_orchestration.warehouse.server import WAREHOUSE_DATABASE, ensure_running, stop
 from taxi_orchestration_tests.tlc_host import TlcHost, running_tlc_host
 
 HOME = "TAXI_TEST_HOME"
@@ -117,7 +117,7 @@ def storage_template(server: PostgresTarget, tmp_path_factory: pytest.TempPathFa
 def instance(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, server: PostgresTarget, storage_template: str
 ) -> Iterator[DagsterInstance]:
-    """A real Dagster instance, as dagster.yaml has it, with a history of its own; programs that a test starts use it too."""
+    """A real instance, as dagster.yaml has it, with a history of its own; programs that a test starts use it too."""
     name = f"storage_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server.url(), autocommit=True) as connection:
         connection.execute(

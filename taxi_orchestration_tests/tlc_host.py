@@ -1,4 +1,4 @@
-"""A stand-in for the TLC's download host that serves made months: published, re-issued and withdrawn as a test likes."""
+"""A stand-in for the TLC's download host: made months, published, re-issued and withdrawn as a test likes."""
 
 import hashlib
 from collections.abc import Iterator

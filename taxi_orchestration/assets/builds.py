@@ -1,9 +1,9 @@
-"""Which rows of raw_trips the models of a month were built from, by Dagster's record. Building them is dbt.py's."""
+"""What Dagster's record says was made of a month last, and from which rows of raw_trips. Making it is dbt.py's."""
 
 from collections.abc import Collection
 from datetime import date
 
-from dagster import AssetKey, AssetRecordsFilter, DagsterInstance
+from dagster import AssetKey, AssetRecordsFilter, DagsterInstance, EventLogRecord
 
 from taxi_orchestration.partitions import key_of, month_of
 
@@ -16,21 +16,29 @@ FCT_TRIPS = AssetKey("fct_trips")
 _PAGE = 500
 
 
+def latest_materializations(
+    instance: DagsterInstance, asset: AssetKey, keys: Collection[str]
+) -> dict[str, EventLogRecord]:
+    """The newest materialization of each of these partitions of an asset, of those that have one."""
+    latest: dict[str, EventLogRecord] = {}
+    cursor = None
+    records = AssetRecordsFilter(asset, asset_partitions=list(keys))
+    while keys:
+        page = instance.fetch_materializations(records, _PAGE, cursor)
+        for record in page.records:
+            if record.partition_key is not None:
+                latest.setdefault(record.partition_key, record)
+        if not page.has_more or len(latest) == len(keys):
+            break
+        cursor = page.cursor
+    return latest
+
+
 def rows_built_from(instance: DagsterInstance, months: Collection[date]) -> dict[date, str]:
     """The sha256 of the rows that fct_trips was last built from, of those of these months that were ever built."""
     built: dict[date, str] = {}
-    seen: set[date] = set()
-    cursor = None
-    records = AssetRecordsFilter(FCT_TRIPS, asset_partitions=[key_of(month) for month in months])
-    while months:
-        page = instance.fetch_materializations(records, _PAGE, cursor)
-        for record in page.records:
-            month = month_of(record.partition_key or "")
-            event = record.asset_materialization
-            if month not in seen and event and BUILT_FROM in event.metadata:
-                built[month] = str(event.metadata[BUILT_FROM].value)
-            seen.add(month)
-        if not page.has_more or len(seen) == len(months):
-            break
-        cursor = page.cursor
+    for key, record in latest_materializations(instance, FCT_TRIPS, [key_of(month) for month in months]).items():
+        event = record.asset_materialization
+        if event and BUILT_FROM in event.metadata:
+            built[month_of(key)] = str(event.metadata[BUILT_FROM].value)
     return built

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dagster import AssetKey, Output, TableColumnDep, TableColumnLineage
+from dagster import AssetKey, TableColumnDep, TableColumnLineage, TableColumnLineageMetadataValue
 from dagster_dbt import DagsterDbtTranslator
 from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 
@@ -66,10 +66,10 @@ class ColumnLineage:
         }
         message = DbtCoreCliEventMessage(dict(raw_event), history)
         for event in message.to_default_asset_events(self._manifest, self._translator, target_path=self._artifacts):
-            value = event.metadata.get(METADATA_KEY) if not isinstance(event, Output) else None
-            if value is not None:
+            found = event.metadata.get(METADATA_KEY)
+            if isinstance(found, TableColumnLineageMetadataValue):
                 return {
                     column: sorted([dep.asset_key.to_user_string(), dep.column_name] for dep in deps)
-                    for column, deps in value.value.deps_by_column.items()
+                    for column, deps in found.column_lineage.deps_by_column.items()
                 }
         return {}

@@ -151,7 +151,7 @@ def run_dbt(
         _add_month_metadata(context, target, schema, manifest, translator, window, files)
     lineage = ColumnLineage(artifacts, manifest, translator)
     for raw_event in outcome.events:
-        for event in DbtCoreCliEventMessage(raw_event, {}).to_default_asset_events(manifest, translator, context):
+        for event in DbtCoreCliEventMessage(dict(raw_event), {}).to_default_asset_events(manifest, translator, context):
             match event:
                 # Seeds that were missing are made on the way; only the step of the seeds records them.
                 case Output() if event.output_name in context.op_execution_context.selected_output_names:
@@ -219,7 +219,7 @@ def _add_month_metadata(
 def _with_failing_rows(
     result: AssetCheckResult, raw_event: Mapping[str, Any], outcome: DbtOutcome, target: PostgresTarget
 ) -> AssetCheckResult:
-    """The failed check with the months in which it fails and some of the rows: dbt itself tells only how many there are."""
+    """The failed check with the months in which it fails and some of the rows: dbt itself tells only how many."""
     unique_id = raw_event["data"]["node_info"]["unique_id"]
     query = next((r.node.compiled_code for r in outcome.results if r.node.unique_id == unique_id), None)
     if not query:

@@ -75,8 +75,8 @@ def table_schema() -> TableSchema:
 raw_trips_spec = AssetSpec(
     key=RAW_TRIPS,
     description=(
-        "Every row of the TLC's green-taxi files, as published: one partition a file. A month is the month of its file, "
-        "never of a pickup, and holds exactly the rows of the newest file that was accepted. "
+        "Every row of the TLC's green-taxi files, as published: one partition a file. A month is the month of its "
+        "file, never of a pickup, and holds exactly the rows of the newest file that was accepted. "
         "Key: source_month, source_row."
     ),
     partitions_def=monthly_partitions,
@@ -110,7 +110,7 @@ def raw_trips(
     target, schema = warehouse_target(settings), settings.schema_name
     if RAW_TRIPS not in context.selected_asset_keys:
         months = [month_of(key) for key in context.partition_keys]
-        yield from evaluations(RAW_CHECKS, raw_findings(target, schema, months))
+        yield from evaluations(context.instance, RAW_CHECKS, raw_findings(target, schema, months))
         yield coverage_evaluation(context.instance, target, schema)
         return
     months = sorted((month_of(key) for key in context.partition_keys), reverse=config.newest_first)
@@ -134,7 +134,7 @@ def raw_trips(
     footer_rows = {load.file.source_month: load.file.rows for load in loads}
     try:
         findings = raw_findings(target, schema, footer_rows, footer_rows) if loads else {}
-        yield from evaluations(RAW_CHECKS, findings)
+        yield from evaluations(context.instance, RAW_CHECKS, findings)
         yield coverage_evaluation(context.instance, target, schema)
     except WarehouseError as error:
         if not failures:

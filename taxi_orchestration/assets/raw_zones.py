@@ -1,6 +1,15 @@
 """raw_zones: the TLC's taxi zones."""
 
-from dagster import AssetExecutionContext, AssetKey, Failure, MaterializeResult, ResourceParam, asset
+from dagster import (
+    AssetExecutionContext,
+    AssetKey,
+    Failure,
+    MaterializeResult,
+    ResourceParam,
+    TableColumn,
+    TableSchema,
+    asset,
+)
 
 from taxi_orchestration.assets.interruption import canceled_by_interrupt
 from taxi_orchestration.assets.raw_trips import RETRIES
@@ -11,6 +20,13 @@ from taxi_orchestration.warehouse.connection import WarehouseError, WarehouseUna
 
 RAW_ZONES = AssetKey("raw_zones")
 
+COLUMNS = (
+    TableColumn("locationid", "integer", description="Number of the taxi zone."),
+    TableColumn("borough", "text", description="Borough of the zone, or EWR, Unknown or N/A."),
+    TableColumn("zone", "text", description="Name of the zone; 'N/A' is a value, and two names occur more than once."),
+    TableColumn("service_zone", "text", description="The TLC's service zone."),
+)
+
 
 @asset(
     key=RAW_ZONES,
@@ -18,7 +34,7 @@ RAW_ZONES = AssetKey("raw_zones")
     owners=["team:data-engineering"],
     kinds={"postgres", "csv", "python"},
     retry_policy=RETRIES,
-    metadata={"dagster/table_name": "raw_zones"},
+    metadata={"dagster/column_schema": TableSchema(list(COLUMNS)), "dagster/table_name": "raw_zones"},
 )
 def raw_zones(context: AssetExecutionContext, settings: ResourceParam[Settings]) -> MaterializeResult:
     """The TLC's taxi zones, as published: one row a zone, with its borough, name and service zone."""

@@ -23,4 +23,4 @@ def fct_trips_checks(
         findings = fact_findings(warehouse_target(settings), settings.schema_name, months)
     except WarehouseError as error:
         raise Failure(f"Not checked. {error}") from error
-    yield from evaluations(FACT_CHECKS, findings)
+    yield from evaluations(context.instance, FACT_CHECKS, findings)

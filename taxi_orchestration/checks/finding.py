@@ -4,7 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from dagster import AssetCheckEvaluation, AssetCheckSeverity, AssetCheckSpec, MetadataValue
+from dagster import AssetCheckEvaluation, AssetCheckSeverity, AssetCheckSpec, EventLogRecord, MetadataValue
+
+# Dagster exports the evaluation, but not what says which materialization it is of.
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 
 from taxi_orchestration.assets.markdown import as_markdown
 
@@ -28,8 +31,13 @@ class Finding:
     plot: str = ""
 
 
-def evaluation_of(spec: AssetCheckSpec, finding: Finding, month: str | None = None) -> AssetCheckEvaluation:
-    """The finding as Dagster records it: of the partition `month`, or of all months."""
+def evaluation_of(
+    spec: AssetCheckSpec, finding: Finding, month: str | None = None, of: EventLogRecord | None = None
+) -> AssetCheckEvaluation:
+    """The finding as Dagster records it: of the partition `month`, or of all months.
+
+    `of` is the materialization that was checked: without it no condition takes the check for one of what is there now.
+    """
     metadata: dict[str, MetadataValue] = {"to do": MetadataValue.text(finding.to_do)}
     if month:
         metadata["months"] = MetadataValue.text(month)
@@ -54,4 +62,9 @@ def evaluation_of(spec: AssetCheckSpec, finding: Finding, month: str | None = No
         metadata=metadata,
         blocking=spec.blocking,
         partition=month,
+        target_materialization_data=AssetCheckEvaluationTargetMaterializationData(
+            storage_id=of.storage_id, run_id=of.run_id, timestamp=of.timestamp
+        )
+        if of
+        else None,
     )

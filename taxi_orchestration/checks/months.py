@@ -1,11 +1,12 @@
 """The checks of each month as Dagster's: their names, which of them stop what is downstream, the data they need."""
 
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
 
-from dagster import AssetCheckEvaluation, AssetCheckSpec, AssetKey, PreviewWarning
+from dagster import AssetCheckEvaluation, AssetCheckSpec, AssetKey, DagsterInstance, PreviewWarning
 
+from taxi_orchestration.assets.builds import latest_materializations
 from taxi_orchestration.checks.columns import check_columns
 from taxi_orchestration.checks.facts import check_fact_rows, check_money
 from taxi_orchestration.checks.finding import SAMPLE_ROWS, Finding, evaluation_of
@@ -111,9 +112,12 @@ def fact_findings(target: PostgresTarget, schema: str, months: Collection[date])
     return findings
 
 
-def evaluations(specs: Collection[AssetCheckSpec], findings: Findings) -> Iterator[AssetCheckEvaluation]:
-    """The findings as Dagster records them: one evaluation a check and month."""
+def evaluations(
+    instance: DagsterInstance, specs: Sequence[AssetCheckSpec], findings: Findings
+) -> Iterator[AssetCheckEvaluation]:
+    """The findings as Dagster records them: one evaluation a check and month, of the month's last materialization."""
+    latest = latest_materializations(instance, specs[0].asset_key, [key_of(month) for month in findings])
     for month, of_month in findings.items():
         for spec in specs:
             if spec.name in of_month:
-                yield evaluation_of(spec, of_month[spec.name], key_of(month))
+                yield evaluation_of(spec, of_month[spec.name], key_of(month), latest.get(key_of(month)))

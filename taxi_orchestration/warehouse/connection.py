@@ -56,7 +56,7 @@ def connect(target: PostgresTarget, *, autocommit: bool = False) -> Iterator[psy
 
 @contextmanager
 def explained(doing: str, target: PostgresTarget) -> Iterator[None]:
-    """Turn what psycopg raises in the block into a WarehouseError that says what was being done, where, and the way out."""
+    """Turn what psycopg raises into a WarehouseError that says what was being done, where, and the way out."""
     try:
         yield
     except psycopg.Error as error:
@@ -82,9 +82,9 @@ def _way_out(error: psycopg.Error, target: PostgresTarget) -> str:
         case errors.DiskFull():
             return "The server's disk is full: make room, then run it again."
         case errors.ReadOnlySqlTransaction():
-            return "The server takes no writes (a standby, or default_transaction_read_only): point PG_HOST at one that does."
+            return "The server takes no writes (a standby, or read-only by default): point PG_HOST at one that does."
         case errors.InsufficientPrivilege():
-            return f"{target.user} may not do that: it needs to own the schema, or CREATE on the database to make the schema."
+            return f"{target.user} may not do that: it has to own the schema, or may make it (CREATE on the database)."
         case errors.InvalidSchemaName() | errors.UndefinedTable():
             return "A table or schema was dropped meanwhile: run it again, it is made anew."
     return "Run it again once that is mended."

@@ -1,4 +1,4 @@
-"""The raw tables, and a month of raw_trips replaced whole. What a column means, or where a file came from, belongs elsewhere."""
+"""The raw tables, and a month of raw_trips replaced whole. What a column means is in the contract."""
 
 import hashlib
 import time
@@ -67,7 +67,7 @@ class ReplacedMonth:
 
 
 def create_tables(target: PostgresTarget, schema: str, columns: Sequence[TableColumn]) -> None:
-    """Make the schema, raw_trips with `columns`, raw_loads and raw_zones where they are missing; cheap where they are not."""
+    """Make the schema, raw_trips with `columns`, raw_loads and raw_zones where missing; cheap where they are not."""
     with explained(f"Making the raw tables in schema {schema}", target), connect(target) as connection:
         tables = [f"{schema}.{name}" for name in ("raw_trips", "raw_loads", "raw_zones")]
         found = connection.execute(
@@ -98,7 +98,8 @@ def create_tables(target: PostgresTarget, schema: str, columns: Sequence[TableCo
                 create table if not exists {} (
                     source_month date primary key, url text not null, etag text, last_modified timestamptz,
                     bytes bigint not null, sha256 text not null, rows bigint not null, columns jsonb not null,
-                    drift jsonb not null, rows_sha256 text not null, loaded_at timestamptz not null default now(), dagster_run_id text
+                    drift jsonb not null, rows_sha256 text not null, loaded_at timestamptz not null default now(),
+                    dagster_run_id text
                 )
                 """
             ).format(sql.Identifier(schema, "raw_loads"))
@@ -107,7 +108,8 @@ def create_tables(target: PostgresTarget, schema: str, columns: Sequence[TableCo
             sql.SQL(
                 """
                 create table if not exists {} (
-                    locationid integer primary key, borough text not null, zone text not null, service_zone text not null
+                    locationid integer primary key, borough text not null, zone text not null,
+                    service_zone text not null
                 )
                 """
             ).format(sql.Identifier(schema, "raw_zones"))
@@ -201,7 +203,7 @@ def loaded_files(target: PostgresTarget, schema: str) -> dict[date, LoadedFile]:
 
 
 def count_by_month(target: PostgresTarget, schema: str, table: str, start: date, end: date) -> dict[date, int]:
-    """Rows of `table` by source_month, for the months from `start` to before `end`; empty where there is no such table."""
+    """Rows of `table` by source_month, from `start` to before `end`; empty where there is no such table."""
     with explained(f"Counting {schema}.{table}", target), connect(target) as connection:
         if connection.execute("select to_regclass(%s)", [f"{schema}.{table}"]).fetchone() == (None,):
             return {}
@@ -336,7 +338,7 @@ def _check_types(connection: psycopg.Connection, schema: str, child: str, arrow_
         pa.date32(): "date",
         pa.timestamp("us"): "timestamp without time zone",
     }
-    found = dict(
+    found: dict[str, str] = dict(
         connection.execute(
             "select attname, format_type(atttypid, null) from pg_attribute "
             "where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped",

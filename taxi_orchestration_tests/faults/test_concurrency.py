@@ -19,7 +19,7 @@ from taxi_orchestration.assets import dbt as dbt_assets
 from taxi_orchestration.backfill import Backfill
 from taxi_orchestration.loading import RAW_TRIPS_COLUMNS, Loader
 from taxi_orchestration.partitions import Window, next_month
-from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings
 from taxi_orchestration.status import MonthStatus, month_statuses
 from taxi_orchestration.tlc.client import TlcClient
 from taxi_orchestration.warehouse.months import create_tables, loaded_files
@@ -283,7 +283,9 @@ def test_commands_and_runs_of_the_ui_on_the_same_months_at_once_change_nothing_i
     instance: DagsterInstance,
     programs: Programs,
     backfill: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(PROJECT_DIRECTORY))
     data = {month: tlc.publish(month, seed=month.month).path.read_bytes() for month in (JANUARY, FEBRUARY)}
     job = ["-m", "dagster", "job", "execute", "-m", "taxi_orchestration.definitions", "-j", "taxi_pipeline"]
     started = [
@@ -294,6 +296,7 @@ def test_commands_and_runs_of_the_ui_on_the_same_months_at_once_change_nothing_i
     said = [program.communicate(timeout=240)[0] for program in started]
     assert [program.returncode for program in started] == [0] * 3, "\n".join(said)
     assert held(target, settings.schema_name) == {month: held_by_file(file) for month, file in data.items()}
+    assert any("taxi/started_by" not in run.tags for run in instance.get_runs())
     assert backfill("2024-01", "2024-02") == 0
     for month in data:
         status = status_of(month, target, settings, instance)

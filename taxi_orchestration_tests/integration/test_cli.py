@@ -196,7 +196,7 @@ def test_a_server_that_is_not_there_is_named_with_the_way_out_and_without_the_pa
 
 def test_a_server_that_refuses_the_password_is_named(instance: DagsterInstance, server: PostgresTarget) -> None:
     place = {"PG_HOST": server.host, "PG_PORT": str(server.port), "PG_DBNAME": server.dbname, "PG_SSLMODE": "disable"}
-    done = taxi("backfill", "2024-01", "2024-01", PG_USER=server.user, PG_PASSWORD="wr0ng", **place)  # noqa: S106
+    done = taxi("backfill", "2024-01", "2024-01", PG_USER=server.user, PG_PASSWORD="wr0ng", **place)
     assert done.returncode == 2, done.stderr
     assert "password authentication failed" in done.stderr
     assert "wr0ng" not in done.stderr

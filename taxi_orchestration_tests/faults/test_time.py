@@ -1,0 +1,106 @@
+"""Where calendars and clocks are awkward: the ends of months and years, and the hour that November has twice."""
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+
+import psycopg
+import pyarrow as pa
+import pytest
+from psycopg import sql
+
+from taxi_orchestration.partitions import MonthError, key_of, last_complete_month, monthly_partitions, parse_month
+from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.tlc.synthetic import month_table
+from taxi_orchestration_tests.faults.months import held, held_by_file
+from taxi_orchestration_tests.faults.test_file import DROPOFF, PICKUP, file_of
+from taxi_orchestration_tests.tlc_host import TlcHost
+
+NOVEMBER = date(2024, 11, 1)
+
+
+@pytest.mark.parametrize(
+    ("now", "newest"),
+    [
+        ("2024-01-31T23:59:59.999999", "2023-12"),
+        ("2024-02-01T00:00:00", "2024-01"),
+        ("2024-02-29T23:59:59", "2024-01"),
+        ("2024-03-01T00:00:00", "2024-02"),
+        ("2024-12-31T23:59:59", "2024-11"),
+        ("2025-01-01T00:00:00", "2024-12"),
+    ],
+)
+def test_at_the_end_of_a_month_or_a_year_the_newest_month_is_the_one_that_is_over(now: str, newest: str) -> None:
+    moment = datetime.fromisoformat(now).replace(tzinfo=UTC)
+    assert key_of(last_complete_month(moment)) == newest
+    assert monthly_partitions.get_last_partition_key(current_time=moment) == newest
+    assert key_of(parse_month(newest, moment)) == newest
+    with pytest.raises(MonthError, match="not over yet"):
+        parse_month(moment.strftime("%Y-%m"), moment)
+
+
+def test_a_trip_of_new_years_eve_that_ends_in_the_new_year_counts_on_the_day_it_began(
+    tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: object, backfill: Callable[..., int]
+) -> None:
+    december = trips_at(date(2024, 12, 1), [("2024-12-31 23:59:59", "2025-01-01 00:20:00")])
+    january = trips_at(date(2025, 1, 1), [("2025-01-01 00:00:00", "2025-01-01 00:10:00")])
+    # A trip of the old year that came with the file of the new one.
+    january = pa.concat_tables([january, trips_at(date(2025, 1, 1), [("2024-12-31 23:30:00", "2025-01-01 00:10:00")])])
+    january = pa.concat_tables([january, month_table(date(2025, 1, 1), 50)])
+    tlc.publish_bytes(date(2024, 12, 1), file_of(december))
+    tlc.publish_bytes(date(2025, 1, 1), file_of(january))
+    assert backfill("2024-12", "2025-01") == 0
+    with psycopg.connect(target.url()) as connection:
+        days = connection.execute(
+            sql.SQL(
+                "select source_month, pickup_date from {} where source_row <= 2 and source_month in (%s, %s) "
+                "and (source_month, source_row) in ((%s, 1), (%s, 1), (%s, 2)) order by 1, source_row"
+            ).format(sql.Identifier(settings.schema_name, "fct_trips")),
+            [date(2024, 12, 1), date(2025, 1, 1), date(2024, 12, 1), date(2025, 1, 1), date(2025, 1, 1)],
+        ).fetchall()
+    assert days == [
+        (date(2024, 12, 1), date(2024, 12, 31)),
+        (date(2025, 1, 1), date(2025, 1, 1)),
+        (date(2025, 1, 1), date(2024, 12, 31)),
+    ]
+
+
+def test_both_trips_of_the_repeated_hour_of_november_are_kept_on_their_day_whatever_the_time_zones(
+    tlc: TlcHost,
+    settings: Settings,
+    target: PostgresTarget,
+    instance: object,
+    backfill: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PGTZ", "America/New_York")
+    trips = [
+        ("2024-11-03 01:30:00", "2024-11-03 01:45:00"),
+        ("2024-11-03 01:30:00", "2024-11-03 01:45:00"),
+        # It ended in the second of the two hours: by the clock on the wall before it began.
+        ("2024-11-03 01:50:00", "2024-11-03 01:05:00"),
+        ("2024-11-03 02:30:00", "2024-11-03 02:45:00"),
+    ]
+    data = file_of(trips_at(NOVEMBER, trips))
+    tlc.publish_bytes(NOVEMBER, data)
+    assert backfill("2024-11", "2024-11") == 0
+    assert held(target, settings.schema_name) == {NOVEMBER: held_by_file(data)}
+    with psycopg.connect(target.url()) as connection:
+        found = connection.execute(
+            sql.SQL(
+                "select pickup_date, pickup_at::text, dropoff_at::text from {facts} union all "
+                "select pickup_date, pickup_at::text, dropoff_at::text from {rejected} order by 2, 3"
+            ).format(
+                facts=sql.Identifier(settings.schema_name, "fct_trips"),
+                rejected=sql.Identifier(settings.schema_name, "rejected_trips"),
+            )
+        ).fetchall()
+    assert found == [(date(2024, 11, 3), *trip) for trip in sorted(trips)]
+
+
+def trips_at(month: date, times: list[tuple[str, str]]) -> pa.Table:
+    """A file of trips that begin and end at these times, and are otherwise like any."""
+    table = month_table(month, 300).slice(0, len(times))
+    for column, moments in zip((PICKUP, DROPOFF), zip(*times, strict=True), strict=True):
+        values = pa.array([datetime.fromisoformat(moment) for moment in moments], pa.timestamp("us"))
+        table = table.set_column(table.column_names.index(column), column, values)
+    return table

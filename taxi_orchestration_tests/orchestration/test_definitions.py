@@ -1,0 +1,160 @@
+"""What Dagster knows before anything has run: assets, checks, jobs, partitions, and its own configuration."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import pytest
+import yaml
+
+from taxi_orchestration.automation.jobs import TAXI_PIPELINE, TAXI_REFERENCE
+from taxi_orchestration.backfill import open_instance
+from taxi_orchestration.definitions import build_definitions
+from taxi_orchestration.instance_storage import TaxiStepLogs
+from taxi_orchestration.partitions import monthly_partitions
+from taxi_orchestration.settings import PROJECT_DIRECTORY, Settings, load_settings
+
+MONTHLY = {
+    *("raw_trips", "stg_trips", "fct_trips", "rejected_trips", "undocumented_codes", "dim_zones", "dim_vendors"),
+    *("dim_rate_codes", "dim_payment_types", "dim_trip_types", "trip_quality"),
+    *("daily_zone_activity", "daily_zone_activity_by_file", "monthly_revenue", "monthly_revenue_by_file"),
+}
+MONTHLESS = {"raw_zones", "tlc_vendors", "tlc_rate_codes", "tlc_payment_types", "tlc_trip_types"}
+SOURCE = "tlc_green_tripdata"
+
+
+@pytest.fixture
+def specs(definitions: dg.Definitions) -> dict[str, dg.AssetSpec]:
+    return {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
+
+
+def test_the_definitions_load_as_dagster_dev_loads_them_and_start_no_server(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.setenv("TAXI_HOME", str(tmp_path))
+    dg.Definitions.validate_loadable(build_definitions(load_settings()))
+    assert not (tmp_path / "postgres").exists()
+
+
+def test_every_asset_is_there_under_the_name_of_its_table(specs: dict[str, dg.AssetSpec]) -> None:
+    assert set(specs) == MONTHLY | MONTHLESS | {SOURCE}
+
+
+def test_every_asset_says_who_owns_it_what_it_is_and_where_it_belongs(specs: dict[str, dg.AssetSpec]) -> None:
+    for name, spec in specs.items():
+        assert spec.description, name
+        assert spec.owners, name
+        assert spec.kinds, name
+        assert spec.group_name in {"tlc", "raw", "staging", "core", "reporting"}, name
+        assert name == SOURCE or "postgres" in spec.kinds
+
+
+def test_every_table_has_its_columns_with_types_and_meanings(specs: dict[str, dg.AssetSpec]) -> None:
+    for name, spec in specs.items():
+        if name != SOURCE:
+            columns = spec.metadata["dagster/column_schema"].columns
+            assert columns, name
+            for column in columns:
+                assert column.description, f"{name}.{column.name}"
+                assert column.type, f"{name}.{column.name}"
+
+
+def test_what_is_made_of_months_has_one_partition_a_month_and_the_rest_has_none(
+    specs: dict[str, dg.AssetSpec],
+) -> None:
+    assert {name for name, spec in specs.items() if spec.partitions_def == monthly_partitions} - {SOURCE} == MONTHLY
+    assert all(specs[name].partitions_def is None for name in MONTHLESS)
+
+
+def test_the_models_stand_downstream_of_the_raw_tables(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+
+    def upstream(name: str) -> Iterator[str]:
+        for key in graph.get(dg.AssetKey(name)).parent_keys:
+            yield key.to_user_string()
+            yield from upstream(key.to_user_string())
+
+    assert {"raw_trips", "stg_trips"} < set(upstream("fct_trips"))
+    assert {"raw_zones", "raw_trips", "fct_trips", "dim_zones"} < set(upstream("daily_zone_activity"))
+    assert {"fct_trips", "rejected_trips", "raw_trips"} < set(upstream("trip_quality"))
+
+
+def test_the_dbt_tests_and_our_own_checks_are_checks_of_the_asset_that_they_are_about(
+    definitions: dg.Definitions,
+) -> None:
+    checks = {(key.asset_key.to_user_string(), key.name) for key in definitions.resolve_asset_graph().asset_check_keys}
+    assert checks >= {
+        ("fct_trips", "raw_trips_equal_fact_plus_rejected"),
+        ("fct_trips", "raw_money_equals_fact_plus_rejected"),
+        ("rejected_trips", "rejected_trips_have_a_known_reason"),
+        ("daily_zone_activity_by_file", "daily_zone_activity_adds_up_to_fct_trips"),
+        ("monthly_revenue_by_file", "monthly_revenue_adds_up_to_fct_trips"),
+        ("dim_zones", "dim_zones_have_a_unique_key_and_no_nulls"),
+        ("raw_trips", "file_is_whole"),
+    }
+    assert {asset for asset, _ in checks} <= MONTHLY | {SOURCE}
+
+
+def test_no_unit_test_of_dbts_is_a_check_of_a_pipeline_run(definitions: dg.Definitions) -> None:
+    names = {key.name for key in definitions.resolve_asset_graph().asset_check_keys}
+    assert "durations_flags_and_amounts" not in names
+
+
+def test_the_pipeline_is_raw_trips_and_all_downstream_of_it_and_the_reference_job_the_rest(
+    definitions: dg.Definitions,
+) -> None:
+    def keys(job: str) -> set[str]:
+        layer = definitions.resolve_job_def(job).asset_layer
+        return {key.to_user_string() for key in layer.executable_asset_keys}
+
+    assert keys(TAXI_PIPELINE) == MONTHLY
+    assert keys(TAXI_REFERENCE) == MONTHLESS
+
+
+def test_raw_trips_goes_in_runs_of_several_months_and_the_models_in_one(definitions: dg.Definitions) -> None:
+    policies = {
+        key.to_user_string(): assets.backfill_policy
+        for assets in definitions.resolve_asset_graph().assets_defs
+        for key in assets.keys
+        if key.to_user_string() in MONTHLY
+    }
+    assert policies.pop("raw_trips") == dg.BackfillPolicy.multi_run(24)
+    assert set(policies.values()) == {dg.BackfillPolicy.single_run()}
+
+
+def test_raw_trips_and_the_zones_are_retried_and_dbt_has_one_slot(definitions: dg.Definitions) -> None:
+    job = definitions.resolve_job_def(TAXI_PIPELINE)
+    retries = job.graph.node_named("raw_trips").definition.retry_policy
+    assert (retries.max_retries, retries.backoff, retries.jitter) == (3, dg.Backoff.EXPONENTIAL, dg.Jitter.PLUS_MINUS)
+    assert job.graph.node_named("dbt_models").definition.pool == "dbt"
+
+
+def test_the_instance_is_made_from_the_checkouts_dagster_yaml(settings: Settings, instance: dg.DagsterInstance) -> None:
+    assert isinstance(instance.compute_log_manager, TaxiStepLogs)
+    assert instance.run_monitoring_enabled
+    assert (
+        not instance.run_retries_on_asset_or_op_failure
+        if hasattr(instance, "run_retries_on_asset_or_op_failure")
+        else True
+    )
+    assert instance.get_settings("telemetry") == {"enabled": False}
+    assert instance.event_log_storage.get_pool_config().default_pool_limit == 1
+    assert instance.concurrency_config.run_queue_config.max_concurrent_runs == 4
+
+
+def test_two_openings_of_the_instance_share_one_history(instance: dg.DagsterInstance) -> None:
+    run = instance.create_run_for_job(dg.GraphDefinition("empty").to_job())
+    with open_instance() as other:
+        assert [r.run_id for r in other.get_runs()] == [run.run_id]
+
+
+def test_the_workspace_names_the_definitions_that_are_there() -> None:
+    workspace = yaml.safe_load((PROJECT_DIRECTORY / "workspace.yaml").read_text())
+    (entry,) = workspace["load_from"]
+    assert entry["python_module"]["module_name"] == "taxi_orchestration.definitions"
+
+
+def test_no_password_is_in_dagster_yaml() -> None:
+    text = (PROJECT_DIRECTORY / "dagster.yaml").read_text()
+    assert "password" not in text.lower()
+    assert "://" not in text

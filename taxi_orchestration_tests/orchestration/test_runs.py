@@ -1,0 +1,195 @@
+"""Runs of the job on a real instance: what they record of every month, and what a failure stops."""
+
+import json
+from datetime import date
+from typing import Any
+
+import dagster as dg
+import psycopg
+import pytest
+from psycopg import sql
+
+from taxi_orchestration.assets.raw_trips import RAW_TRIPS
+from taxi_orchestration.automation.jobs import TAXI_PIPELINE, TAXI_REFERENCE
+from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
+from taxi_orchestration_tests.tlc_host import TlcHost
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+FCT_TRIPS = dg.AssetKey("fct_trips")
+
+
+@pytest.fixture
+def run(instance: dg.DagsterInstance, definitions: dg.Definitions) -> Any:
+    """Runs the job for one month, or for a range of them."""
+
+    def execute(first: str, last: str | None = None) -> dg.ExecuteInProcessResult:
+        tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last} if last else {}
+        return definitions.resolve_job_def(TAXI_PIPELINE).execute_in_process(
+            instance=instance,
+            partition_key=None if last else first,
+            tags=tags,
+            run_config=QUIET,
+            raise_on_error=False,
+        )
+
+    return execute
+
+
+def newest(instance: dg.DagsterInstance, asset: dg.AssetKey, partition: str) -> dg.AssetMaterialization:
+    records = instance.fetch_materializations(dg.AssetRecordsFilter(asset, asset_partitions=[partition]), 1).records
+    materialization = records[0].asset_materialization
+    assert materialization
+    return materialization
+
+
+def checks(instance: dg.DagsterInstance, run_id: str) -> dict[str, dg.AssetCheckEvaluation]:
+    entries = instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    found = [entry.get_dagster_event().asset_check_evaluation_data for entry in entries]
+    return {evaluation.check_name: evaluation for evaluation in found}
+
+
+def rows(target: PostgresTarget, schema: str, query: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(target.url(), options=f"-c search_path={schema}") as connection:
+        return connection.execute(query).fetchall()
+
+
+def materialized(result: dg.ExecuteInProcessResult, partition: str) -> set[str]:
+    return {
+        event.asset_key.to_user_string()
+        for event in result.all_events
+        if event.is_step_materialization and event.asset_key and event.partition == partition
+    }
+
+
+def test_one_month_records_what_the_file_was_and_what_became_of_it(
+    tlc: TlcHost, instance: dg.DagsterInstance, definitions: dg.Definitions, run: Any, settings: Settings
+) -> None:
+    made = tlc.publish(JANUARY, rows=300)
+    assert definitions.resolve_job_def(TAXI_REFERENCE).execute_in_process(instance=instance, run_config=QUIET).success
+    result = run("2024-01")
+    assert result.success
+
+    raw = newest(instance, RAW_TRIPS, "2024-01")
+    metadata = {name: value.value for name, value in raw.metadata.items()}
+    assert metadata["dagster/partition_row_count"] == 300
+    assert metadata["bytes"] == made.path.stat().st_size
+    assert len(metadata["sha256"]) == 64
+    assert metadata["etag"].startswith('"')
+    assert metadata["era"] == "B"
+    assert metadata["pickups outside the month"] == made.pickups_outside
+    assert metadata["seconds"] > 0
+    assert metadata["rows a second"] > 0
+    assert metadata["url"] == f"{tlc.url}{tlc.path_of(JANUARY)}"
+    assert metadata["preview"].count("\n") == 1 + 5
+    assert "drift" in metadata
+    assert "last modified" in metadata
+    assert raw.tags
+    assert raw.tags["dagster/data_version"] == metadata["sha256 of the rows"]
+
+    counts = [newest(instance, dg.AssetKey(n), "2024-01").metadata["dagster/partition_row_count"].value
+              for n in ("fct_trips", "rejected_trips")]  # fmt: skip
+    assert sum(counts) == 300
+    lineage = newest(instance, FCT_TRIPS, "2024-01").metadata["dagster/column_lineage"].value.deps_by_column
+    assert [(d.asset_key.to_user_string(), d.column_name) for d in lineage["total_amount"]] == [
+        ("stg_trips", "total_amount")
+    ]
+    of_staging = newest(instance, dg.AssetKey("stg_trips"), "2024-01").metadata["dagster/column_lineage"].value
+    assert ("raw_trips", "vendorid") in {
+        (d.asset_key.to_user_string(), d.column_name) for d in of_staging.deps_by_column["vendor_id"]
+    }
+    # Made months have vendors and codes that nobody documented, which warns and stops nothing.
+    unusual = checks(instance, result.run_id)["raw_trips_have_no_undocumented_codes"]
+    assert (unusual.passed, unusual.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "2024-01" in str(unusual.metadata["months"].value)
+    assert unusual.metadata["sample"].value
+    assert settings.tlc_base_url not in json.dumps(str(unusual.metadata))
+
+
+def test_the_same_rows_in_another_file_are_the_same_data_and_other_rows_are_not(
+    tlc: TlcHost, instance: dg.DagsterInstance, definitions: dg.Definitions
+) -> None:
+    versions = []
+    for rows_, seed, resaved in ((200, 0, False), (200, 0, True), (200, 1, False)):
+        tlc.publish(JANUARY, rows=rows_, seed=seed, resaved=resaved)
+        result = definitions.resolve_job_def(TAXI_PIPELINE).execute_in_process(
+            instance=instance, partition_key="2024-01", asset_selection=[RAW_TRIPS], run_config=QUIET
+        )
+        assert result.success
+        raw = newest(instance, RAW_TRIPS, "2024-01")
+        versions.append(((raw.tags or {})["dagster/data_version"], raw.metadata["sha256"].value))
+    assert versions[0][0] == versions[1][0] != versions[2][0]
+    assert len({sha for _, sha in versions}) == 3
+
+
+def test_a_range_records_every_month_by_itself_and_a_bad_one_is_red_alone(
+    tlc: TlcHost, instance: dg.DagsterInstance, definitions: dg.Definitions, run: Any
+) -> None:
+    for month, count in ((JANUARY, 210), (FEBRUARY, 220)):
+        tlc.publish(month, rows=count)
+    good = run("2024-01", "2024-02")
+    assert good.success
+    for partition, count in (("2024-01", 210), ("2024-02", 220)):
+        raw = newest(instance, RAW_TRIPS, partition)
+        assert raw.metadata["dagster/partition_row_count"].value == count
+        assert (raw.tags or {})["dagster/data_version"] == raw.metadata["sha256 of the rows"].value
+        assert newest(instance, FCT_TRIPS, partition).metadata["dagster/partition_row_count"].value <= count
+    events = instance.get_latest_data_version_record(RAW_TRIPS, partition_key="2024-01")
+    assert events
+
+    tlc.publish_bytes(FEBRUARY, b"<html>Sign in</html>")
+    tlc.publish(MARCH, rows=230)
+    bad = run("2024-01", "2024-03")
+    assert not bad.success
+    (failure,) = [event for event in bad.all_events if event.is_step_failure]
+    assert list(failure.step_failure_data.user_failure_data.metadata) == ["2024-02"]
+    assert "html" in failure.step_failure_data.user_failure_data.metadata["2024-02"].value
+    assert materialized(bad, "2024-01") == materialized(bad, "2024-03") == {"raw_trips"}
+    assert materialized(bad, "2024-02") == set()
+    assert newest(instance, RAW_TRIPS, "2024-02").metadata["dagster/partition_row_count"].value == 220
+
+
+def test_an_error_of_a_dbt_test_is_a_failed_check_that_names_its_month_and_stops_what_is_downstream(
+    tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: dg.DagsterInstance, run: Any
+) -> None:
+    schema = settings.schema_name
+    for month in (JANUARY, FEBRUARY):
+        tlc.publish(month, rows=300)
+    assert run("2024-01", "2024-02").success
+    before = rows(target, schema, "select * from monthly_revenue_by_file order by 1, 2, 3")
+    with psycopg.connect(target.url()) as connection:
+        for statement in (
+            "create function {s}.lose() returns trigger language plpgsql as 'begin return null; end'",
+            "create trigger lose before insert on {s}.fct_trips for each row "
+            "when (new.source_month = '2024-02-01' and new.source_row % 7 = 0) execute function {s}.lose()",
+        ):
+            connection.execute(sql.SQL(statement).format(s=sql.Identifier(schema)))
+    tlc.publish(FEBRUARY, rows=300, seed=1)
+    result = run("2024-01", "2024-02")
+    assert not result.success
+    failed = {n: e for n, e in checks(instance, result.run_id).items() if not e.passed and e.severity.name == "ERROR"}
+    assert "raw_trips_equal_fact_plus_rejected" in failed
+    assert "2024-02" in str(failed["raw_trips_equal_fact_plus_rejected"].metadata["months"].value)
+    assert "2024-01" not in str(failed["raw_trips_equal_fact_plus_rejected"].metadata["months"].value)
+    assert materialized(result, "2024-02") >= {"raw_trips", "fct_trips"}
+
+    # Mended, the same run once more is right, as it would have been.
+    with psycopg.connect(target.url()) as connection:
+        connection.execute(sql.SQL("drop function {}.lose cascade").format(sql.Identifier(schema)))
+    assert run("2024-01", "2024-02").success
+    assert rows(target, schema, "select count(*) from fct_trips natural full join rejected_trips") == [(600,)]
+    after = rows(target, schema, "select * from monthly_revenue_by_file order by 1, 2, 3")
+    assert [row for row in after if row[0] == JANUARY] == [row for row in before if row[0] == JANUARY]
+
+
+def test_rare_values_are_kept_and_counted_and_stop_nothing(
+    tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: dg.DagsterInstance, run: Any
+) -> None:
+    tlc.publish(date(2025, 1, 1), rows=500)
+    result = run("2025-01")
+    assert result.success
+    (found,) = rows(target, settings.schema_name, "select raw_trips, fact_trips, rejected_trips from trip_quality")
+    assert found[0] == 500 == found[1] + found[2]
+    assert found[2] > 0
+    reasons = rows(target, settings.schema_name, "select distinct unnest(rejection_reasons) from rejected_trips")
+    assert {"dropoff_before_pickup"} <= {reason for (reason,) in reasons}
