@@ -49,7 +49,9 @@ class Programs:
         for program in self.started:
             for process in family(program.pid):
                 kill_9(process.pid)
-            program.communicate()
+            program.wait()
+            if program.stdout:
+                program.stdout.close()
 
 
 def family(pid: int) -> list[psutil.Process]:
@@ -126,10 +128,10 @@ def copying(target: PostgresTarget, schema: str) -> int | None:
     return row[0] if row else None
 
 
-def until(look: Callable[[], object], seconds: float = 60) -> object:
+def until(look: Callable[[], object], seconds: float = 60, pause: float = 0.02) -> object:
     """What `look` says as soon as it says anything."""
     deadline = time.monotonic() + seconds
     while not (found := look()):
         assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.001)
+        time.sleep(pause)
     return found

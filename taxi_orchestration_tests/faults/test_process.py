@@ -1,20 +1,31 @@
 """Processes that are killed: nothing half done is ever seen, and one command brings everything back."""
 
+import json
 import os
+import shutil
+import sys
+import tempfile
 from collections.abc import Callable
+from datetime import date
+from pathlib import Path
 
-from dagster import AssetKey, DagsterInstance, DagsterRunStatus, job
+import psutil
+import pytest
+from dagster import AssetKey, DagsterInstance, DagsterRun, DagsterRunStatus, job
 
+from taxi_orchestration.backfill import open_instance
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.partitions import Window
 from taxi_orchestration.run_processes import PROCESS_TAG, fail_abandoned_runs, is_abandoned, process_tags
-from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings
 from taxi_orchestration.status import month_statuses
 from taxi_orchestration.warehouse.months import loaded_files
+from taxi_orchestration.warehouse.server import WAREHOUSE_DATABASE, ensure_running
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
-from taxi_orchestration_tests.faults.conftest import Programs, copying, holding, kill_9, until, waiting_for
+from taxi_orchestration_tests.faults.conftest import Programs, copying, family, holding, kill_9, until, waiting_for
 from taxi_orchestration_tests.faults.months import held, held_by_file
 from taxi_orchestration_tests.http_host import stalled
+from taxi_orchestration_tests.integration.test_server import discard
 from taxi_orchestration_tests.tlc_host import TlcHost
 
 BIG = 400_000
@@ -78,7 +89,7 @@ def test_a_backfill_killed_in_the_middle_of_a_copy_leaves_the_month_as_it_was(
     loader.load_month(JANUARY)
     tlc.publish(JANUARY, rows=BIG, seed=1)
     program = programs.taxi("backfill", "2024-01", "2024-01", "--reprocess", "completed")
-    until(lambda: copying(target, settings.schema_name))
+    until(lambda: copying(target, settings.schema_name), pause=0.001)
     kill_9(program.pid)
     program.wait()
 
@@ -187,3 +198,121 @@ def test_only_runs_whose_process_is_gone_are_called_abandoned(instance: DagsterI
     assert fail_abandoned_runs(instance) == []
     for run_id in (another_host, inherited, mine):
         assert not is_abandoned(instance.get_run_by_id(run_id))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def dagster_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A DAGSTER_HOME with the project's dagster.yaml, but for the patience of its run monitoring."""
+    text = (PROJECT_DIRECTORY / "dagster.yaml").read_text()
+    patient = "poll_interval_seconds: 30"
+    assert patient in text
+    home = tmp_path / "dagster"
+    home.mkdir()
+    (home / "dagster.yaml").write_text(text.replace(patient, "poll_interval_seconds: 1"))
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    return home
+
+
+WORKSPACE = ["-w", str(PROJECT_DIRECTORY / "workspace.yaml")]
+DAGSTER = [sys.executable, "-m", "dagster"]
+DAEMON = [sys.executable, "-m", "dagster._daemon", "run", *WORKSPACE]
+
+
+def launch(programs: Programs, month: str) -> None:
+    """What the UI's button does, without the UI: a run of the pipeline goes into the queue."""
+    tags = json.dumps({"dagster/partition": month})
+    program = programs.start(*DAGSTER, "job", "launch", *WORKSPACE, "-j", "taxi_pipeline", "--tags", tags)
+    assert program.wait() == 0, program.communicate()[0]
+
+
+def test_runs_outlive_a_killed_daemon_and_those_killed_with_their_code_server_are_failed_and_run_again(
+    tlc: TlcHost,
+    settings: Settings,
+    target: PostgresTarget,
+    instance: DagsterInstance,
+    programs: Programs,
+    dagster_home: Path,
+) -> None:
+    data = {month: tlc.publish(month, seed=month.month).path.read_bytes() for month in (JANUARY, FEBRUARY)}
+    healthy = {month: tlc.http.answers[tlc.path_of(month)] for month in data}
+    # The host hangs up in the middle, and the client asks again.
+    tlc.http.on(tlc.path_of(JANUARY), stalled(data[JANUARY], len(data[JANUARY]) // 2, 10), *healthy[JANUARY])
+    tlc.http.on(tlc.path_of(FEBRUARY), stalled(data[FEBRUARY], len(data[FEBRUARY]) // 2, 600))
+
+    def downloads(month: str) -> bool:
+        return any(settings.taxi_home.glob(f"download-*/*{month}*.part"))
+
+    def executes(run: DagsterRun | None) -> int | None:
+        return int(run.tags[PROCESS_TAG].split()[2]) if run and PROCESS_TAG in run.tags else None
+
+    daemon = programs.start(*DAEMON)
+    launch(programs, "2024-01")
+    until(lambda: downloads("2024-01"))
+    kill_9(daemon.pid)
+    daemon.wait()
+    (first,) = instance.get_runs()
+    assert first.status is DagsterRunStatus.STARTED
+    until(lambda: instance.get_run_by_id(first.run_id).status is DagsterRunStatus.SUCCESS, 120)  # type: ignore[union-attr]
+
+    programs.start(*DAEMON)
+    launch(programs, "2024-02")
+    until(lambda: downloads("2024-02"))
+    second = instance.get_runs(limit=1)[0]
+    worker = executes(second)
+    assert worker
+    code_server = psutil.Process(worker).parent()
+    assert code_server
+    tlc.http.on(tlc.path_of(FEBRUARY), *healthy[FEBRUARY])
+    kill_9(code_server.pid)
+    kill_9(worker)
+    until(lambda: instance.get_run_by_id(second.run_id).status is DagsterRunStatus.FAILURE, 120)  # type: ignore[union-attr]
+    # Dagster runs it again by itself, once.
+    until(lambda: [run for run in instance.get_runs() if run.parent_run_id == second.run_id and run.is_success], 120)
+    assert held(target, settings.schema_name) == {month: held_by_file(file) for month, file in data.items()}
+    assert states(target, settings, instance) == ["completed", "completed"]
+    assert instance.event_log_storage.get_concurrency_info("dbt").active_slot_count == 0
+
+
+def test_after_a_power_cut_one_command_brings_everything_back(
+    tlc: TlcHost, environment: dict[str, str], programs: Programs, monkeypatch: pytest.MonkeyPatch, dagster_home: Path
+) -> None:
+    home = Path(tempfile.mkdtemp(prefix="taxi-power-"))
+    home.chmod(0o755)
+    monkeypatch.setenv("TAXI_HOME", str(home))
+    data = {month: tlc.publish(month, seed=month.month).path.read_bytes() for month in (JANUARY, FEBRUARY, MARCH)}
+    healthy = dict(tlc.http.answers)
+    for month in (FEBRUARY, MARCH):
+        tlc.http.on(tlc.path_of(month), stalled(data[month], len(data[month]) // 2, 600))
+    try:
+        running = ensure_running(home)
+        programs.start(*DAEMON)
+        launch(programs, "2024-03")
+        programs.taxi("backfill", "2024-01", "2024-02")
+        until(lambda: len({path.name[:23] for path in home.glob("download-*/*.part")} & DOWNLOADING) == 2, 120)
+        target = running.target(WAREHOUSE_DATABASE)
+        until(lambda: loaded_files(target, environment["PG_SCHEMA"]))
+
+        postmaster_pid = int((running.data_directory / "postmaster.pid").read_text().splitlines()[0])
+        dying = [p for program in programs.started for p in family(program.pid)] + family(postmaster_pid)
+        for process in dying:
+            kill_9(process.pid)
+        tlc.http.answers.update(healthy)
+
+        again = programs.taxi("backfill", "2024-01", "2024-03")
+        assert again.wait() == 0, again.communicate()[0]
+        with open_instance() as instance:
+            assert held(target, environment["PG_SCHEMA"]) == {m: held_by_file(file) for m, file in data.items()}
+            found = month_statuses(target, environment["PG_SCHEMA"], instance, Window(JANUARY, date(2024, 4, 1)))
+            assert [status.state for status in found.values()] == ["completed"] * 3
+            ended = [run.status for run in instance.get_runs()]
+            assert set(ended) == {DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE}
+            assert ended.count(DagsterRunStatus.FAILURE) == 2
+            assert instance.event_log_storage.get_concurrency_info("dbt").active_slot_count == 0
+        assert not [path for path in home.glob("download-*") if path.exists()]
+    finally:
+        programs.end()
+        discard(home)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+DOWNLOADING = {"green_tripdata_2024-02.", "green_tripdata_2024-03."}

@@ -32,7 +32,7 @@ NOVEMBER = date(2024, 11, 1)
 def test_at_the_end_of_a_month_or_a_year_the_newest_month_is_the_one_that_is_over(now: str, newest: str) -> None:
     moment = datetime.fromisoformat(now).replace(tzinfo=UTC)
     assert key_of(last_complete_month(moment)) == newest
-    assert monthly_partitions.get_last_partition_key(current_time=moment) == newest
+    assert monthly_partitions.get_partition_keys(moment)[-1] == newest
     assert key_of(parse_month(newest, moment)) == newest
     with pytest.raises(MonthError, match="not over yet"):
         parse_month(moment.strftime("%Y-%m"), moment)

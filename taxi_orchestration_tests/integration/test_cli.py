@@ -120,6 +120,14 @@ def test_a_backfill_from_any_directory_loads_builds_checks_and_tells_and_the_nex
     assert loaded(second) == ["2024-02"]
     assert tlc.requests_for(JANUARY) == 1
 
+    # As the README has them.
+    query = "select pickup_month, trips, total_amount from monthly_revenue order by 1 desc limit 5"
+    asked = taxi("psql", "--", "-c", query, cwd=tmp_path)
+    assert asked.returncode == 0, asked.stderr
+    assert "2024-03-01" in asked.stdout
+    tested = taxi("dbt", "test", "--select", "trip_quality", cwd=tmp_path)
+    assert tested.returncode == 0, tested.stdout
+
     before, runs = everything(target, schema), len(instance.get_runs())
     nothing = taxi("backfill", "2024-01", "2024-03")
     assert nothing.returncode == 0
@@ -240,7 +248,7 @@ def test_dbt_runs_with_the_warehouses_environment_and_its_exit_code_is_passed_on
     )
     assert environment["PG_SCHEMA"] in shown.stdout, shown
     assert list(tmp_path.glob("logs")) == []
-    assert taxi("dbt", "build", "--select", "no_such_selector:x", cwd=tmp_path).returncode == 2
+    assert taxi("dbt", "no-such-command", cwd=tmp_path).returncode == 2
 
 
 def test_ctrl_c_ends_a_backfill_soon_keeps_what_is_loaded_and_the_next_one_goes_on_from_there(

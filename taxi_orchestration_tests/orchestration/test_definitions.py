@@ -132,14 +132,10 @@ def test_raw_trips_and_the_zones_are_retried_and_dbt_has_one_slot(definitions: d
 def test_the_instance_is_made_from_the_checkouts_dagster_yaml(settings: Settings, instance: dg.DagsterInstance) -> None:
     assert isinstance(instance.compute_log_manager, TaxiStepLogs)
     assert instance.run_monitoring_enabled
-    assert (
-        not instance.run_retries_on_asset_or_op_failure
-        if hasattr(instance, "run_retries_on_asset_or_op_failure")
-        else True
-    )
     assert instance.get_settings("telemetry") == {"enabled": False}
     assert instance.event_log_storage.get_pool_config().default_pool_limit == 1
-    assert instance.concurrency_config.run_queue_config.max_concurrent_runs == 4
+    assert instance.get_settings("run_retries")["retry_on_asset_or_op_failure"] is False
+    assert instance.get_settings("concurrency")["runs"] == {"max_concurrent_runs": 4}
 
 
 def test_two_openings_of_the_instance_share_one_history(instance: dg.DagsterInstance) -> None:

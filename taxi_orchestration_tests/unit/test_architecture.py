@@ -90,7 +90,7 @@ HARMLESS = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_DIRECTORY", 0) | getattr(
 own, seen = sys.argv[1], []
 
 def hook(event, args):
-    if event in ("socket.connect", "socket.bind", "subprocess.Popen", "os.system", "os.posix_spawn", "os.fork", "os.exec"):
+    if event in ("socket.connect", "socket.bind", "subprocess.Popen", "os.system", "os.posix_spawn", "os.fork"):
         what = str(args[0] if event == "subprocess.Popen" else args)
     elif event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod"):
         what = str(args[0])

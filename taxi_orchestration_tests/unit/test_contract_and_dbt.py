@@ -1,4 +1,4 @@
-"""The contract, the raw tables and dbt's models say the same of every column; and no column is without a word or a check."""
+"""The contract, the raw tables and dbt's models say the same of every column, and no column is without a word."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -67,9 +67,12 @@ def test_an_early_end_stops_the_making_and_the_thread() -> None:
 
 
 def test_an_error_in_the_block_passes_through_and_stops_the_thread() -> None:
-    with pytest.raises(RuntimeError, match="mine"), read_ahead(iter(range(10**9)), 2) as items:
-        next(items)
-        raise RuntimeError("mine")
+    def use() -> None:
+        with read_ahead(iter(range(10**9)), 2) as items:
+            raise RuntimeError(f"mine, after {next(items)}")
+
+    with pytest.raises(RuntimeError, match="mine, after 0"):
+        use()
     assert threads() == []
 
 

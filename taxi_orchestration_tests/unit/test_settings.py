@@ -222,5 +222,5 @@ def test_a_home_that_cannot_be_written_is_refused(monkeypatch: pytest.MonkeyPatc
     if os.geteuid() != 0:
         home.chmod(0o500)
     set_all(monkeypatch, TAXI_HOME=str(home / "state"))
-    with pytest.raises(SettingsError, match="TAXI_HOME .* cannot be made: .* Set it to a directory of yours"):
+    with pytest.raises(SettingsError, match=r"TAXI_HOME .* cannot be made: .* Set it to a directory of yours"):
         make_home(load_settings())

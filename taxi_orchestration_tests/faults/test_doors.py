@@ -1,0 +1,403 @@
+"""Who gets in, what leaks out: rights, TLS, passwords, names and addresses."""
+
+import json
+import stat
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+import trustme
+from dagster import DagsterInstance
+from psycopg import sql
+
+from taxi_orchestration.backfill import open_instance
+from taxi_orchestration.dbt_runner import invoke_dbt, prepared_project
+from taxi_orchestration.instance_storage import storage_url
+from taxi_orchestration.settings import IDENTIFIER, PostgresTarget, Settings, SettingsError, load_settings
+from taxi_orchestration.warehouse import postmaster
+from taxi_orchestration.warehouse.connection import WarehouseUnavailableError, connect
+from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY
+from taxi_orchestration_tests.faults.clusters import DEBIAN, running_cluster
+from taxi_orchestration_tests.faults.conftest import Programs, family, until
+from taxi_orchestration_tests.http_host import ok
+from taxi_orchestration_tests.tlc_host import TlcHost
+
+OWNER, OWNER_PASSWORD = "taxi_owner", "correct-horse/battery:staple@%"
+
+
+READ_BY_ANALYSTS = [
+    *("raw_trips", "raw_loads", "raw_zones", "stg_trips", "fct_trips", "rejected_trips", "dim_zones", "dim_vendors"),
+    *("monthly_revenue", "daily_zone_activity", "trip_quality"),
+]
+
+
+class Authority:
+    """A certificate authority, and a server that has a certificate of it for `localhost` and no other name."""
+
+    def __init__(self, directory: Path) -> None:
+        self.root = trustme.CA()
+        self.file = directory / "root.pem"
+        self.root.cert_pem.write_to_path(self.file)
+        issued = self.root.issue_cert("localhost")
+        self.files = {
+            "server.crt": b"".join(pem.bytes() for pem in issued.cert_chain_pems),
+            "server.key": issued.private_key_pem.bytes(),
+        }
+        self.settings = {"ssl": "on", "ssl_cert_file": "../server.crt", "ssl_key_file": "../server.key"}
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def tls_server(authority: Authority) -> Iterator[PostgresTarget]:
+    """A server that talks TLS only, with a role that owns a schema and nothing else. Debian's, where there is one."""
+    programs = DEBIAN if (DEBIAN / "initdb").exists() else None
+    hba = "hostssl all all 127.0.0.1/32 scram-sha-256\nhostssl all all ::1/128 scram-sha-256\n"
+    with running_cluster(programs, authority.settings, authority.files, hba=hba) as superuser:
+        with psycopg.connect(superuser.url(), autocommit=True) as connection:
+            for statement in (
+                sql.SQL("create role {} login nosuperuser nocreatedb nocreaterole password {}").format(
+                    sql.Identifier(OWNER), sql.Literal(OWNER_PASSWORD)
+                ),
+                sql.SQL("create role analyst login password 'analyst'"),
+                sql.SQL("create database warehouse"),
+                sql.SQL("create database dagster owner {}").format(sql.Identifier(OWNER)),
+            ):
+                connection.execute(statement)
+        with psycopg.connect(superuser.with_dbname("warehouse").url(), autocommit=True) as connection:
+            # What docs/reliability.md says is enough.
+            connection.execute("revoke create on schema public from public")
+            connection.execute(sql.SQL("create schema taxi authorization {}").format(sql.Identifier(OWNER)))
+        yield replace(
+            superuser, host="localhost", dbname="warehouse", sslmode="verify-full", sslrootcert=str(authority.file)
+        )
+
+
+@pytest.fixture
+def owner(tls_server: PostgresTarget) -> PostgresTarget:
+    return replace(tls_server, user=OWNER, password=OWNER_PASSWORD)
+
+
+@pytest.fixture
+def as_owner(
+    environment: dict[str, str], owner: PostgresTarget, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> PostgresTarget:
+    """The environment of somebody whose warehouse and Dagster storage are that server, by verified TLS."""
+    variables = {
+        "PG_HOST": owner.host,
+        "PG_PORT": str(owner.port),
+        "PG_USER": owner.user,
+        "PG_PASSWORD": owner.password,
+        "PG_DBNAME": owner.dbname,
+        "PG_SCHEMA": "taxi",
+        "PG_SSLMODE": owner.sslmode,
+        "PG_SSLROOTCERT": str(owner.sslrootcert),
+        "DAGSTER_POSTGRES_URL": owner.with_dbname("dagster").url(),
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return owner
+
+
+def test_a_role_that_owns_just_its_schema_is_enough_over_verified_tls_and_grants_survive_rebuilds(
+    as_owner: PostgresTarget, tls_server: PostgresTarget, tlc: TlcHost, backfill: Callable[..., int], programs: Programs
+) -> None:
+    tlc.publish(JANUARY)
+    assert backfill("2024-01", "2024-01") == 0
+    with psycopg.connect(as_owner.url()) as connection:
+        connection.execute("grant usage on schema taxi to analyst")
+        connection.execute("grant select on all tables in schema taxi to analyst")
+    tlc.publish(JANUARY, rows=300, seed=1)
+    tlc.publish(FEBRUARY, seed=2)
+    assert backfill("2024-01", "2024-02", "--reprocess", "completed") == 0
+    analyst = replace(tls_server, user="analyst", password="analyst")
+
+    def analyst_reads() -> dict[str, int]:
+        counts = {}
+        with psycopg.connect(analyst.url()) as connection:
+            for name in READ_BY_ANALYSTS:
+                row = connection.execute(
+                    sql.SQL("select count(*) from {}").format(sql.Identifier("taxi", name))
+                ).fetchone()
+                assert row
+                counts[name] = row[0]
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute("delete from taxi.raw_trips")
+        return counts
+
+    counts = analyst_reads()
+    assert counts["raw_trips"] == 500 == counts["fct_trips"] + counts["rejected_trips"]
+    full = programs.taxi("dbt", "build", "--full-refresh", "--exclude-resource-type", "unit_test")
+    assert full.wait() == 0, full.communicate()[0]
+    assert analyst_reads() == counts
+    with psycopg.connect(as_owner.url()) as connection:
+        row = connection.execute("select ssl from pg_stat_ssl where pid = pg_backend_pid()").fetchone()
+    assert row == (True,)
+
+
+BAD_TLS = {
+    "a certificate of another authority": (lambda good, wrong: (good.host, wrong), "certificate verify failed"),
+    "a certificate for another host name": (lambda good, wrong: ("127.0.0.1", good.sslrootcert), "does not match host"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_TLS)
+def test_with_verify_full_the_loader_dbt_and_dagsters_storage_all_refuse(
+    fault: str,
+    as_owner: PostgresTarget,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wrong = tmp_path / "wrong.pem"
+    trustme.CA().cert_pem.write_to_path(wrong)
+    change, message = BAD_TLS[fault]
+    host, root = change(as_owner, str(wrong))
+    bad = replace(as_owner, host=host, sslrootcert=root)
+    with pytest.raises(WarehouseUnavailableError, match=message), connect(bad):
+        pass
+    settings = load_settings()
+    outcome = invoke_dbt(["show", "--inline", "select 1"], bad, "taxi", prepared_project(settings))
+    assert message in str(outcome.error) or any(message in json.dumps(event, default=str) for event in outcome.events)
+    monkeypatch.setenv("DAGSTER_POSTGRES_URL", bad.with_dbname("dagster").url())
+    with pytest.raises(SettingsError, match=message), open_instance() as instance:
+        instance.get_runs(limit=1)
+
+
+def test_a_server_without_tls_is_refused_where_tls_is_required(server: PostgresTarget) -> None:
+    with (
+        pytest.raises(WarehouseUnavailableError, match="does not support SSL"),
+        connect(replace(server, sslmode="require")),
+    ):
+        pass
+
+
+def test_tls_is_required_of_a_host_that_is_not_local_unless_somebody_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
+) -> None:
+    for name in ("PG_USER", "PG_PASSWORD", "PG_DBNAME"):
+        monkeypatch.setenv(name, "x")
+
+    def modes(host: str) -> tuple[str, str]:
+        monkeypatch.setenv("PG_HOST", host)
+        monkeypatch.setenv("DAGSTER_POSTGRES_URL", f"postgresql://x:x@{host}/dagster")
+        settings = load_settings()
+        assert settings.warehouse
+        return settings.warehouse.sslmode, storage_url(settings).partition("sslmode=")[2]
+
+    assert modes("db.example.org") == ("require", "require")
+    assert modes("10.0.0.1") == ("require", "require")
+    assert modes("localhost") == modes("127.0.0.1") == ("prefer", "")
+    monkeypatch.setenv("PG_SSLMODE", "disable")
+    monkeypatch.setenv("DAGSTER_POSTGRES_URL", "postgresql://x:x@db.example.org/dagster?sslmode=disable")
+    assert load_settings().warehouse.sslmode == "disable"  # type: ignore[union-attr]
+    assert storage_url(load_settings()).endswith("sslmode=disable")
+
+
+HOSTILE_NAMES = [
+    'x"; drop schema public; --',
+    "x'; select 1; --",
+    "Öffentlich",
+    "tаxi",  # a Cyrillic letter
+    "x" * 64,
+    "pg_catalog",
+    "two words",
+    "x\0y",
+    "../x",
+    "1st",
+    "$$",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES, ids=range(len(HOSTILE_NAMES)))
+def test_a_schema_with_a_hostile_name_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="plain name"):
+        Settings(pg_schema=name)
+    assert not IDENTIFIER.fullmatch(name) or name.startswith("pg_")
+
+
+@pytest.mark.parametrize("name", [*HOSTILE_NAMES[:5], "x" * 60], ids=range(6))
+def test_a_student_with_a_hostile_name_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="plain name"):
+        Settings(dagster_student=name)
+
+
+@pytest.mark.parametrize("url", ["ftp://host/", "file:///etc/passwd", "//host", "javascript:alert(1)", "host"])
+def test_a_download_address_that_is_not_http_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TLC_BASE_URL", url)
+    with pytest.raises(SettingsError, match="TLC_BASE_URL"):
+        load_settings()
+
+
+RUNS = """
+query {
+  instance { info runLauncher { name } executablePath }
+  version
+  runsOrError { ... on Runs { results {
+    runId status runConfigYaml tags { key value }
+    eventConnection { events { __typename
+      ... on MessageEvent { message }
+      ... on ExecutionStepFailureEvent { error { message stack } failureMetadata { metadataEntries { label description
+        ... on TextMetadataEntry { text } } } }
+      ... on RunFailureEvent { error { message stack } }
+      ... on EngineEvent { error { message stack } metadataEntries { label description
+        ... on TextMetadataEntry { text } } }
+      ... on MaterializationEvent { metadataEntries { label description ... on TextMetadataEntry { text }
+        ... on MarkdownMetadataEntry { mdStr } ... on UrlMetadataEntry { url } } }
+    } }
+  } } }
+  repositoriesOrError { ... on RepositoryConnection { nodes { name allTopLevelResourceDetails {
+    name configuredValues { key value } } } } }
+}
+"""
+
+
+def test_no_password_is_found_in_anything_written_or_shown_after_failures_on_purpose(
+    environment: dict[str, str],
+    server: PostgresTarget,
+    instance: DagsterInstance,
+    tlc: TlcHost,
+    programs: Programs,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    home = tmp_path / "home"
+    secrets = {
+        "warehouse": "S3cret-of-the/warehouse:1",
+        "storage": "S3cret-of-the-storage",
+        "embedded": server.password,
+    }
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        for role in ("warehouse", "storage"):
+            connection.execute(
+                sql.SQL("create role {} login superuser password {}").format(
+                    sql.Identifier(f"leak_{role}"), sql.Literal(secrets[role])
+                )
+            )
+    try:
+        storage = server.with_dbname(psycopg.conninfo.conninfo_to_dict(instance_url(environment))["dbname"])  # type: ignore[arg-type]
+        variables = {
+            "TAXI_HOME": str(home),
+            "PG_HOST": server.host,
+            "PG_PORT": str(server.port),
+            "PG_USER": "leak_warehouse",
+            "PG_PASSWORD": secrets["warehouse"],
+            "PG_DBNAME": server.dbname,
+            "DAGSTER_POSTGRES_URL": replace(storage, user="leak_storage", password=secrets["storage"]).url(),
+        }
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        said, seen = "", set()
+
+        def run(*arguments: str) -> int:
+            nonlocal said
+            program = programs.taxi(*arguments)
+            while program.poll() is None:
+                for process in psutil.process_iter(["cmdline"]):
+                    seen.add(" ".join(process.info["cmdline"] or []))
+                try:
+                    said += program.communicate(timeout=0.2)[0]
+                except subprocess.TimeoutExpired:
+                    continue
+            return program.returncode
+
+        # Well once; then a file that is none, a month that is not there, and a table that is not the model's.
+        tlc.publish(JANUARY)
+        assert run("backfill", "2024-01", "2024-01") == 0
+        tlc.http.on(tlc.path_of(date(2024, 2, 1)), ok(b"<html>"))
+        with psycopg.connect(server.url(), autocommit=True) as connection:
+            connection.execute(
+                sql.SQL("alter table {} drop column fare_amount cascade").format(
+                    sql.Identifier(environment["PG_SCHEMA"], "fct_trips")
+                )
+            )
+        assert run("backfill", "2024-01", "2024-03", "--reprocess", "completed") == 1
+        assert run("status") == 1
+        # A server that refuses the password, and one that is not there.
+        monkeypatch.setenv("PG_USER", "leak_nobody")
+        assert run("backfill", "2024-01", "2024-01") != 0
+        monkeypatch.setenv("PG_USER", "leak_warehouse")
+        monkeypatch.setenv("PG_PORT", "9")
+        assert run("backfill", "2024-01", "2024-01") != 0
+        monkeypatch.setenv("PG_PORT", str(server.port))
+        monkeypatch.setenv("PG_SSLMODE", "nonsense")
+        assert run("status") != 0
+        monkeypatch.delenv("PG_SSLMODE")
+        monkeypatch.setenv("DAGSTER_POSTGRES_URL", f"mysql://leak:{secrets['storage']}@host/x")
+        assert run("status") != 0
+        monkeypatch.setenv("DAGSTER_POSTGRES_URL", f"postgresql://leak:{secrets['storage']}@127.0.0.1:9/x")
+        assert run("status") != 0
+        monkeypatch.setenv("DAGSTER_POSTGRES_URL", variables["DAGSTER_POSTGRES_URL"])
+
+        port = postmaster.free_port()
+        web = programs.start(
+            sys.executable, "-m", "dagster_webserver", "-p", str(port), "-m", "taxi_orchestration.definitions"
+        )
+        answer = until(lambda: graphql(port, RUNS), 90)
+        listening = {
+            connection.laddr.ip
+            for process in family(web.pid)
+            for connection in process.net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN
+        }
+        assert listening <= {"127.0.0.1", "::1"}
+        for process in psutil.process_iter(["cmdline"]):
+            seen.add(" ".join(process.info["cmdline"] or []))
+        for process in family(web.pid):
+            process.kill()
+        said += str(answer) + web.communicate()[0]
+        assert "FAILURE" in said
+        assert "2024-02" in said
+
+        found = [f"{name} in what was said or shown" for name, secret in secrets.items() if secret in said]
+        found += [f"{n} on a command line" for n, secret in secrets.items() if any(secret in line for line in seen)]
+        found += [f"{n} in the storage" for n, secret in secrets.items() if secret in dump(storage)]
+        for path in [*home.rglob("*"), *Path(environment["TAXI_HOME"]).glob("postgres/*.json")]:
+            if path.is_file():
+                content = path.read_bytes()
+                closed = stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+                found += [f"{n} in {path}" for n, s in secrets.items() if s.encode() in content and not closed]
+        assert found == []
+    finally:
+        with psycopg.connect(server.url(), autocommit=True) as connection:
+            connection.execute(
+                sql.SQL("drop owned by leak_warehouse, leak_storage cascade; drop role leak_warehouse, leak_storage")
+            )
+
+
+def instance_url(environment: dict[str, str]) -> str:
+    return environment["DAGSTER_POSTGRES_URL"].replace("+psycopg2", "")
+
+
+def graphql(port: int, query: str) -> str | None:
+    """The webserver's answer as text; None as long as it does not answer."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/graphql", json.dumps({"query": query}).encode(), {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return str(response.read().decode())
+    except (ConnectionError, urllib.error.URLError, TimeoutError):
+        return None
+
+
+def dump(target: PostgresTarget) -> str:
+    """Every row of every table of a database as text."""
+    with psycopg.connect(target.url()) as connection:
+        tables = connection.execute("select tablename from pg_tables where schemaname = 'public'").fetchall()
+        rows = []
+        for (name,) in tables:
+            with connection.cursor().copy(sql.SQL("copy {} to stdout").format(sql.Identifier(name))) as copy:
+                rows += [bytes(row).decode() for row in copy]
+    assert len(rows) > 100
+    return "".join(rows)

@@ -1,0 +1,103 @@
+"""The promise on made months of every era: raw_trips is the newest file of every month, whatever the order of loads."""
+
+from collections.abc import Iterable
+from datetime import date
+from typing import Any
+
+import psycopg
+import pytest
+from dagster import DagsterInstance, Definitions
+
+from taxi_orchestration.backfill import Backfill
+from taxi_orchestration.partitions import Window
+from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.status import month_statuses
+from taxi_orchestration.tlc.synthetic import SyntheticMonth
+from taxi_orchestration_tests.tlc_host import TlcHost
+
+WINTER = Window(date(2023, 12, 1), date(2024, 5, 1)).months
+OLD = [date(2022, 1, 1), date(2022, 2, 1)]
+NEW = date(2025, 1, 1)
+REISSUED = date(2024, 3, 1)
+
+# Files and their money; the facts and what is beside them; each mart, to the cent.
+RAW = """
+    select source_month, count(*), round(sum(total_amount)::numeric * 100)::bigint
+    from raw_trips group by 1 order by 1
+"""
+BOTH = """
+    select source_month, count(*), (sum(total_amount) * 100)::bigint
+    from (
+        select source_month, total_amount from fct_trips
+        union all select source_month, total_amount from rejected_trips
+    ) as trips
+    group by 1 order by 1
+"""
+FACTS = "select count(*), sum(total_amount) from fct_trips"
+DAILY = "select sum(trips), sum(total_amount) from daily_zone_activity"
+MONTHLY = "select sum(trips), sum(total_amount) from monthly_revenue"
+MARTS = ("fct_trips", "rejected_trips", "daily_zone_activity", "monthly_revenue", "trip_quality")
+
+
+@pytest.fixture
+def backfill(
+    settings: Settings, target: PostgresTarget, instance: DagsterInstance, definitions: Definitions
+) -> Backfill:
+    return Backfill(definitions, instance, target, settings.schema_name, months_at_once=2)
+
+
+def rows(backfill: Backfill, query: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(backfill.target.url(), options=f"-c search_path={backfill.schema}") as connection:
+        return connection.execute(query).fetchall()
+
+
+def assert_exact(backfill: Backfill, made: Iterable[tuple[date, SyntheticMonth]]) -> None:
+    expected = [(month, m.rows, m.total_cents) for month, m in sorted(made)]
+    assert rows(backfill, RAW) == expected
+    assert rows(backfill, BOTH) == expected
+    assert rows(backfill, FACTS) == rows(backfill, DAILY) == rows(backfill, MONTHLY)
+
+
+def marts(backfill: Backfill) -> list[list[tuple[Any, ...]]]:
+    return [rows(backfill, f"select * from {name} order by {name}::text") for name in MARTS]
+
+
+def test_every_order_and_repetition_of_loads_ends_with_exactly_the_newest_files(
+    tlc: TlcHost, backfill: Backfill
+) -> None:
+    made = {month: tlc.publish(month, rows=300 + month.month, seed=1) for month in WINTER}
+    assert backfill.run(WINTER).succeeded
+    assert_exact(backfill, made.items())
+    in_order = marts(backfill)
+
+    # Pickups lie in each other's months, so that deleting by the month of the pickup would lose or double some.
+    (neighbours,) = rows(
+        backfill, "select count(*) from raw_trips where date_trunc('month', lpep_pickup_datetime) <> source_month"
+    )
+    assert neighbours[0] > 10
+
+    assert Backfill(**{**vars(backfill), "newest_first": True}).run(WINTER).succeeded
+    assert marts(backfill) == in_order
+    assert backfill.run([WINTER[0]]).succeeded
+    assert marts(backfill) == in_order
+
+    tlc.publish(REISSUED, rows=303, seed=1, resaved=True)
+    assert backfill.run([REISSUED]).succeeded
+    assert marts(backfill) == in_order
+
+    made[REISSUED] = tlc.publish(REISSUED, rows=100, seed=2)
+    assert backfill.run([REISSUED]).succeeded
+    assert_exact(backfill, made.items())
+    statuses = month_statuses(backfill.target, backfill.schema, backfill.instance, Window(WINTER[0], date(2024, 5, 1)))
+    assert all(status.is_exact and status.state == "completed" for status in statuses.values())
+
+
+def test_months_of_all_eras_stand_side_by_side_in_any_order(tlc: TlcHost, backfill: Backfill) -> None:
+    months = [NEW, *OLD, WINTER[0]]
+    made = {month: tlc.publish(month, rows=400) for month in months}
+    assert backfill.run([NEW]).succeeded
+    assert backfill.run([*OLD, WINTER[0]]).succeeded
+    assert_exact(backfill, made.items())
+    charged = dict(rows(backfill, "select source_month, count(cbd_congestion_fee) from raw_trips group by 1"))
+    assert charged[NEW] > 0
+    assert sum(charged.values()) == charged[NEW]

@@ -1,0 +1,142 @@
+"""The promise on real months of the TLC's, where they are beside the checkout: counts, and sums to the cent."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from dagster import DagsterInstance
+
+from taxi_orchestration.backfill import Backfill
+from taxi_orchestration.definitions import build_definitions
+from taxi_orchestration.loading import open_loader
+from taxi_orchestration.settings import PostgresTarget, Settings, load_settings
+from taxi_orchestration.tlc.errors import BadFileError
+
+pytestmark = pytest.mark.real_data
+
+WINTER = {
+    date(2023, 12, 1): (64_215, Decimal("1557922.15")),
+    date(2024, 1, 1): (56_551, Decimal("1266922.59")),
+    date(2024, 2, 1): (53_577, Decimal("1212653.08")),
+    date(2024, 3, 1): (57_457, Decimal("1316042.93")),
+    date(2024, 4, 1): (56_471, Decimal("1319373.05")),
+}
+OTHERS = {
+    date(2022, 1, 1): (62_495, Decimal("1093070.80")),
+    date(2022, 2, 1): (69_399, Decimal("1234537.15")),
+    date(2025, 1, 1): (48_326, Decimal("1093822.36")),
+}
+OUTSIDE = {(2022, 1): 4, (2022, 2): 23, (2023, 12): 4, (2024, 1): 2, (2024, 2): 6, (2024, 3): 10, (2024, 4): 4,
+           (2025, 1): 43}  # fmt: skip
+RAW = "select source_month, count(*), sum(total_amount::numeric) from raw_trips group by 1 order by 1"
+MARTS = ("fct_trips", "rejected_trips", "daily_zone_activity", "monthly_revenue", "trip_quality")
+
+
+@contextmanager
+def mirror(directory: Path, overlay: Path | None = None) -> Iterator[str]:
+    """The mirror on a free port, with the files of `overlay` in place of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, str(directory / "mirror.py"), "--port", str(port)]
+    command += ["--overlay", str(overlay)] if overlay else []
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_real_months_arrive_whole_and_to_the_cent_however_they_are_loaded(
+    real_months: Path,
+    settings: Settings,
+    target: PostgresTarget,
+    instance: DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    def rows(query: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(target.url(), options=f"-c search_path={settings.schema_name}") as connection:
+            return connection.execute(query).fetchall()
+
+    def load(url: str, *months: date, newest_first: bool = False) -> None:
+        monkeypatch.setenv("TLC_BASE_URL", url)
+        definitions = build_definitions(load_settings())
+        outcome = Backfill(definitions, instance, target, settings.schema_name, os.cpu_count() or 1, newest_first).run(
+            months
+        )
+        assert outcome.succeeded, outcome
+
+    def assert_exact(expected: dict[date, tuple[int, Decimal]]) -> None:
+        assert rows(RAW) == [(month, *counts) for month, counts in sorted(expected.items())]
+        both = "select source_month, sum(fact_trips + rejected_trips) from trip_quality group by 1 order by 1"
+        assert rows(both) == [(month, count) for month, (count, _) in sorted(expected.items())]
+        facts = rows("select count(*), sum(total_amount) from fct_trips")
+        assert facts == rows("select sum(trips), sum(total_amount) from daily_zone_activity")
+        assert facts == rows("select sum(trips), sum(total_amount) from monthly_revenue")
+
+    def marts() -> list[Any]:
+        return [rows(f"select md5(string_agg(t::text, '' order by t::text)) from {name} as t") for name in MARTS]
+
+    with mirror(real_months) as url:
+        load(url, *WINTER)
+        assert_exact(WINTER)
+        assert sum(count for count, _ in WINTER.values()) == 288_271
+        first = marts()
+        load(url, *WINTER)
+        assert marts() == first
+        load(url, *WINTER, newest_first=True)
+        assert marts() == first
+        load(url, date(2023, 12, 1))
+        assert marts() == first
+
+    overlay = tmp_path / "overlay"
+    overlay.mkdir()
+    shutil.copy(real_months / "reissued" / "green_tripdata_2024-03.parquet", overlay)
+    with mirror(real_months, overlay) as url:
+        load(url, date(2024, 3, 1))
+        assert_exact(WINTER)
+        assert marts() == first
+
+    with mirror(real_months) as url:
+        load(url, *sorted(OTHERS, reverse=True))
+        assert_exact(WINTER | OTHERS)
+    assert rows("select source_month, count(*) from raw_trips where cbd_congestion_fee is not null group by 1") == [
+        (date(2025, 1, 1), 46_490)
+    ]
+    outside = rows(
+        "select source_month, count(*) from raw_trips "
+        "where date_trunc('month', lpep_pickup_datetime) <> source_month group by 1"
+    )
+    assert {(month.year, month.month): count for month, count in outside} == OUTSIDE
+
+
+def test_a_real_truncated_download_is_refused_and_changes_nothing(
+    real_months: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with mirror(real_months, real_months / "broken") as url:
+        monkeypatch.setenv("TLC_BASE_URL", url)
+        with open_loader(load_settings()) as loader:
+            with pytest.raises(BadFileError, match=r"2025-02.*cut off"):
+                loader.load_month(date(2025, 2, 1))
+            assert list(loader.scratch.iterdir()) == []
