@@ -33,6 +33,9 @@ lint: $(DEVELOPMENT)
 bench: $(DEVELOPMENT)
 	@$(BIN)/python -m bench $(ARGS)
 
+soak: $(DEVELOPMENT)
+	@$(BIN)/python -m taxi_orchestration_tests.soak $(ARGS)
+
 clean:
 	@test ! -x $(BIN)/taxi || $(BIN)/taxi stop
 	rm -rf .venv .taxi

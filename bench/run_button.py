@@ -65,8 +65,8 @@ def run(quick: bool) -> Section:
         ],
         ["launch to success, s", *(f"run {number}" for number in range(1, times + 1))],
         [["taxi", *(f"{s:.1f}" for s in ours)], ["plain Dagster", *(f"{s:.1f}" for s in plain)]],
-        note="Plain: the same loader and models with dagster-dbt's command-line resource, the multiprocess executor and "
-        "Dagster's default storage of events and logs (bench/plain_dagster.py).",
+        note="Plain: the same loader and models with dagster-dbt's command-line resource, the multiprocess executor "
+        "and Dagster's default storage of events and logs (bench/plain_dagster.py).",
     )
 
 

@@ -252,7 +252,7 @@ def test_a_month_whose_partition_was_dropped_by_hand_is_loaded_again(
     assert len(held(target, settings.schema_name)[JANUARY].rows) == 300
 
 
-def test_the_embedded_server_stopped_in_the_middle_of_a_copy_keeps_the_month_as_it_was(
+def test_a_server_that_crashes_in_the_middle_of_a_copy_keeps_the_month_as_it_was(
     tlc: TlcHost, tmp_path: Path, loader: Loader
 ) -> None:
     data = tlc.publish(JANUARY).path.read_bytes()

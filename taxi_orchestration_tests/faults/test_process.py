@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -14,16 +15,18 @@ import pytest
 from dagster import AssetKey, DagsterInstance, DagsterRun, DagsterRunStatus, job
 
 from taxi_orchestration.backfill import open_instance
-from taxi_orchestration.loading import Loader
+from taxi_orchestration.loading import RAW_TRIPS_COLUMNS, Loader
 from taxi_orchestration.partitions import Window
 from taxi_orchestration.run_processes import PROCESS_TAG, fail_abandoned_runs, is_abandoned, process_tags
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings
 from taxi_orchestration.status import month_statuses
-from taxi_orchestration.warehouse.months import loaded_files
-from taxi_orchestration.warehouse.server import WAREHOUSE_DATABASE, ensure_running
+from taxi_orchestration.warehouse.connection import WarehouseUnavailableError
+from taxi_orchestration.warehouse.months import create_tables, loaded_files
+from taxi_orchestration.warehouse.server import WAREHOUSE_DATABASE, ensure_running, stop
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.faults.conftest import Programs, copying, family, holding, kill_9, until, waiting_for
 from taxi_orchestration_tests.faults.months import held, held_by_file
+from taxi_orchestration_tests.faults.test_model import At
 from taxi_orchestration_tests.http_host import stalled
 from taxi_orchestration_tests.integration.test_server import discard
 from taxi_orchestration_tests.tlc_host import TlcHost
@@ -175,6 +178,29 @@ def test_a_backfill_killed_while_dbt_runs_gives_its_slot_back_and_the_next_one_b
     assert states(target, settings, instance) == ["completed", "completed"]
 
 
+def test_the_embedded_server_stopped_in_the_middle_of_a_copy_is_started_again_and_has_the_month_as_it_was(
+    tlc: TlcHost, loader: Loader
+) -> None:
+    before = held_by_file(tlc.publish(JANUARY).path.read_bytes())
+    home = Path(tempfile.mkdtemp(prefix="taxi-stopped-"))
+    home.chmod(0o755)
+    try:
+        target = ensure_running(home).target(WAREHOUSE_DATABASE)
+        create_tables(target, "taxi", RAW_TRIPS_COLUMNS)
+        own = replace(loader, target=target, schema="taxi")
+        own.load_month(JANUARY)
+        after = held_by_file(tlc.publish(JANUARY, rows=300, seed=1).path.read_bytes())
+        with pytest.raises(WarehouseUnavailableError):
+            own.load_month(JANUARY, progress=At("copied", lambda: stop(home, "immediate") and None))
+        assert ensure_running(home).target(WAREHOUSE_DATABASE) == target
+        assert held(target, "taxi") == {JANUARY: before}
+        own.load_month(JANUARY)
+        assert held(target, "taxi") == {JANUARY: after}
+    finally:
+        discard(home)
+        shutil.rmtree(home, ignore_errors=True)
+
+
 def test_only_runs_whose_process_is_gone_are_called_abandoned(instance: DagsterInstance, programs: Programs) -> None:
     def run_of(tag: str) -> str:
         run = instance.create_run_for_job(nothing, status=DagsterRunStatus.STARTED, tags={PROCESS_TAG: tag})
@@ -225,13 +251,14 @@ def launch(programs: Programs, month: str) -> None:
     assert program.wait() == 0, program.communicate()[0]
 
 
-def test_runs_outlive_a_killed_daemon_and_those_killed_with_their_code_server_are_failed_and_run_again(
+def test_a_run_outlives_a_killed_daemon_and_one_killed_with_its_code_server_is_failed_and_gives_its_place_back(
     tlc: TlcHost,
     settings: Settings,
     target: PostgresTarget,
     instance: DagsterInstance,
     programs: Programs,
     dagster_home: Path,
+    backfill: Callable[..., int],
 ) -> None:
     data = {month: tlc.publish(month, seed=month.month).path.read_bytes() for month in (JANUARY, FEBRUARY)}
     healthy = {month: tlc.http.answers[tlc.path_of(month)] for month in data}
@@ -266,8 +293,7 @@ def test_runs_outlive_a_killed_daemon_and_those_killed_with_their_code_server_ar
     kill_9(code_server.pid)
     kill_9(worker)
     until(lambda: instance.get_run_by_id(second.run_id).status is DagsterRunStatus.FAILURE, 120)  # type: ignore[union-attr]
-    # Dagster runs it again by itself, once.
-    until(lambda: [run for run in instance.get_runs() if run.parent_run_id == second.run_id and run.is_success], 120)
+    assert backfill("2024-01", "2024-02") == 0
     assert held(target, settings.schema_name) == {month: held_by_file(file) for month, file in data.items()}
     assert states(target, settings, instance) == ["completed", "completed"]
     assert instance.event_log_storage.get_concurrency_info("dbt").active_slot_count == 0

@@ -1,5 +1,6 @@
-"""The contract, the raw tables and dbt's models say the same of every column, and no column is without a word."""
+"""The contract, the raw tables and dbt's models say the same of every column; none is without a word or a test."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,25 @@ def test_every_table_has_a_key_that_the_database_or_a_test_holds_to(manifest: Ma
         and model["unique_id"] not in tested
     ]
     assert keyless == []
+
+
+def test_every_column_of_every_model_is_held_to_something_by_a_constraint_or_a_test(manifest: Manifest) -> None:
+    untested = []
+    for model in models(manifest):
+        held = {name for constraint in model["constraints"] for name in constraint.get("columns") or []}
+        held |= {name for name, column in model["columns"].items() if column["constraints"]}
+        for unit_test in manifest["unit_tests"].values():
+            if unit_test["model"] == model["name"]:
+                held |= {name for row in unit_test["expect"]["rows"] for name in row}
+        said = " ".join(
+            str((test.get("test_metadata") or {}).get("kwargs"))
+            for test in models(manifest, "test")
+            if test.get("attached_node") == model["unique_id"]
+        )
+        untested += [
+            f"{model['name']}.{c}" for c in model["columns"] if c not in held and not re.search(rf"\b{c}\b", said)
+        ]
+    assert untested == []
 
 
 def _name_of(test: Mapping[str, Any]) -> str | None:

@@ -1,0 +1,202 @@
+"""`make soak`: kills at random moments of a backfill, hundreds of them, and thousands of sequences of the model test.
+
+Each round starts `taxi backfill` for the same five months and kills something at a random moment: the process, the
+embedded PostgreSQL, or both. Nobody repairs anything in between. At the end one backfill has to bring exact counts.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import psutil
+import psycopg
+from dagster import DagsterInstance, DagsterRunStatus
+from psycopg import sql
+
+from taxi_orchestration.backfill import open_instance
+from taxi_orchestration.partitions import Window
+from taxi_orchestration.settings import PROJECT_DIRECTORY, Settings, load_settings
+from taxi_orchestration.status import month_statuses
+from taxi_orchestration.warehouse.server import WAREHOUSE_DATABASE, ensure_running, find
+from taxi_orchestration_tests.integration.test_server import discard
+from taxi_orchestration_tests.tlc_host import TlcHost, running_tlc_host
+
+TAXI = [sys.executable, "-c", "from taxi_orchestration.cli import main; main()"]
+FIRST, LAST = "2023-12", "2024-04"
+MONTHS = Window(date(2023, 12, 1), date(2024, 5, 1))
+# The rows of the TLC's own files of these months.
+ROWS = dict(zip(MONTHS.months, (64_215, 56_551, 53_577, 57_457, 56_471), strict=True))
+OUTER_VARIABLES = ("PG_", "TAXI_", "DAGSTER_", "TLC_", "DBT_")
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a month must hold in the end."""
+
+    rows: int
+    cents: int
+
+
+def publish(tlc: TlcHost, real_months: Path | None) -> dict[date, Expected]:
+    """The five months: the TLC's own where they are at hand, else made ones of the same size."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    expected = {}
+    for month, rows in ROWS.items():
+        if real_months:
+            file = real_months / "trip-data" / f"green_tripdata_{month:%Y-%m}.parquet"
+            tlc.publish_bytes(month, file.read_bytes())
+        else:
+            file = tlc.publish(month, rows=rows, seed=month.month).path
+        total = pc.sum(pc.round(pc.multiply(pq.read_table(file)["total_amount"], 100))).as_py()
+        expected[month] = Expected(rows, round(total))
+    return expected
+
+
+def kill_at_random(random_: random.Random, program: subprocess.Popen[bytes], home: Path, seconds: float) -> str | None:
+    """Kill something within the first seconds of a backfill; None where it ended before that."""
+    with suppress(subprocess.TimeoutExpired):
+        program.wait(random_.uniform(0, seconds))
+        return None
+    what = random_.choices(["backfill", "server", "both"], [8, 1, 1])[0]
+    if what != "server":
+        os.killpg(program.pid, signal.SIGKILL)
+    server = find(home) if what != "backfill" else None
+    if server:
+        pid = int((server.data_directory / "postmaster.pid").read_text().splitlines()[0])
+        for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+    # Without its server a backfill may go on for a while with what it still can do, as it would for anybody.
+    if what == "server":
+        with suppress(subprocess.TimeoutExpired):
+            program.wait(30)
+    if program.poll() is None:
+        os.killpg(program.pid, signal.SIGKILL)
+    program.wait()
+    return what
+
+
+def start_over(home: Path) -> None:
+    """Drop what is loaded: the first load of a month is other code than the next."""
+    with psycopg.connect(ensure_running(home).target(WAREHOUSE_DATABASE).url()) as connection:
+        schema = sql.Identifier(load_settings().schema_name)
+        connection.execute(sql.SQL("drop schema if exists {} cascade").format(schema))
+
+
+def check(settings: Settings, instance: DagsterInstance, expected: dict[date, Expected]) -> list[str]:
+    """What is not as it must be after the last backfill."""
+    target = ensure_running(settings.taxi_home).target(WAREHOUSE_DATABASE)
+    wrong = []
+    with psycopg.connect(target.url()) as connection:
+        found = connection.execute(
+            sql.SQL(
+                "select source_month, count(*), count(distinct source_row), round(sum(total_amount::numeric) * 100)"
+                " from {} group by 1"
+            ).format(sql.Identifier(settings.schema_name, "raw_trips"))
+        ).fetchall()
+    held = {month: Expected(rows, int(cents)) for month, rows, _, cents in found}
+    wrong += [
+        f"{month}: holds {held.get(month)}, not {expected[month]}"
+        for month in expected
+        if held.get(month) != expected[month]
+    ]
+    wrong += [f"{month}: rows are doubled" for month, rows, distinct, _ in found if rows != distinct]
+    for month, status in month_statuses(target, settings.schema_name, instance, MONTHS).items():
+        if not status.is_well or status.state != "completed":
+            wrong.append(f"{month}: {status}")
+    runs = Counter(run.status for run in instance.get_runs())
+    wrong += [f"{count} runs are {status.value}" for status, count in runs.items() if status not in ENDED]
+    slots = instance.event_log_storage.get_concurrency_info("dbt").active_slot_count
+    wrong += [f"{slots} slots of dbt are still taken"] if slots else []
+    wrong += [f"{path} is left over" for path in settings.taxi_home.glob("download-*")]
+    return wrong
+
+
+ENDED = {DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED}
+
+
+@contextmanager
+def environment(tlc: TlcHost) -> Iterator[Path]:
+    """A home of its own, and the download host, for this process and those that it starts."""
+    home = Path(tempfile.mkdtemp(prefix="taxi-soak-"))
+    home.chmod(0o755)
+    for name in [name for name in os.environ if name.startswith(OUTER_VARIABLES)]:
+        del os.environ[name]
+    os.environ.update({"TAXI_HOME": str(home), "TLC_BASE_URL": tlc.url})
+    try:
+        yield home
+    finally:
+        discard(home)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def soak(kills: int, minutes: float, seed: int, real_months: Path | None) -> list[str]:
+    """Kill `kills` times, or for so many minutes; returns what was wrong in the end."""
+    random_ = random.Random(seed)
+    counts: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as directory, running_tlc_host(Path(directory)) as tlc, environment(tlc) as home:
+        expected = publish(tlc, real_months)
+        backfill = [*TAXI, "backfill", FIRST, LAST]
+        began = time.monotonic()
+        subprocess.run(backfill, check=True, capture_output=True)
+        # The very first makes the environment; what one takes from then on is the time within which to kill.
+        once = time.monotonic()
+        subprocess.run([*backfill, "--reprocess", "completed"], check=True, capture_output=True)
+        seconds = time.monotonic() - once
+        print(
+            f"one backfill takes {seconds:.1f} s; seed {seed}; {'real' if real_months else 'made'} months", flush=True
+        )
+        while sum(counts.values()) - counts["none: it had ended"] < kills and time.monotonic() < began + 60 * minutes:
+            if random_.random() < 0.1:
+                start_over(home)
+            how = random_.choice([[], ["--reprocess", "completed"], ["--run-backwards"]])
+            program = subprocess.Popen(
+                [*backfill, *how], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            )
+            counts[kill_at_random(random_, program, home, seconds) or "none: it had ended"] += 1
+            if sum(counts.values()) % 10 == 0:
+                print(f"{time.monotonic() - began:6.0f} s {dict(counts)}", flush=True)
+        last = subprocess.run(backfill, check=False, capture_output=True, text=True)
+        print(last.stderr)
+        with open_instance() as instance:
+            wrong = check(load_settings(), instance, expected)
+        wrong += [f"the last backfill ended with {last.returncode}"] if last.returncode else []
+        print(f"{sum(counts.values()) - counts['none: it had ended']} kills: {dict(counts)}; {len(wrong)} things wrong")
+    return wrong
+
+
+def main() -> int:
+    """Run the soak as the command line says."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--kills", type=int, default=200)
+    arguments.add_argument("--minutes", type=float, default=float("inf"), help="end earlier, after so long")
+    arguments.add_argument("--seed", type=int, default=random.randrange(10**6))
+    arguments.add_argument("--sequences", type=int, default=2000, help="of the model test, after the kills")
+    given = arguments.parse_args()
+    real_months = PROJECT_DIRECTORY.parent / "shared" / "tlc"
+    wrong = soak(given.kills, given.minutes, given.seed, real_months if real_months.is_dir() else None)
+    print("\n".join(wrong))
+    if given.sequences:
+        model = [sys.executable, "-m", "pytest", "-q", "taxi_orchestration_tests/faults/test_model.py"]
+        variables = {**os.environ, "TAXI_SOAK_SEQUENCES": str(given.sequences)}
+        if subprocess.run(model, env=variables, cwd=PROJECT_DIRECTORY, check=False).returncode:
+            wrong.append("the model test failed")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
