@@ -150,12 +150,12 @@ def soak(kills: int, minutes: float, seed: int, real_months: Path | None) -> lis
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as directory, running_tlc_host(Path(directory)) as tlc, environment(tlc) as home:
         expected = publish(tlc, real_months)
-        backfill = [*TAXI, "backfill", FIRST, LAST]
+        backfill, again = [*TAXI, "backfill", FIRST, LAST], ["--reprocess", "completed"]
         began = time.monotonic()
         subprocess.run(backfill, check=True, capture_output=True)
         # The very first makes the environment; what one takes from then on is the time within which to kill.
         once = time.monotonic()
-        subprocess.run([*backfill, "--reprocess", "completed"], check=True, capture_output=True)
+        subprocess.run([*backfill, *again], check=True, capture_output=True)
         seconds = time.monotonic() - once
         print(
             f"one backfill takes {seconds:.1f} s; seed {seed}; {'real' if real_months else 'made'} months", flush=True
@@ -163,7 +163,8 @@ def soak(kills: int, minutes: float, seed: int, real_months: Path | None) -> lis
         while sum(counts.values()) - counts["none: it had ended"] < kills and time.monotonic() < began + 60 * minutes:
             if random_.random() < 0.1:
                 start_over(home)
-            how = random_.choice([[], ["--reprocess", "completed"], ["--run-backwards"]])
+            # Mostly of everything: one that only ends what the last left undone is over too soon to be killed often.
+            how = random_.choices([[], again, [*again, "--run-backwards"]], [1, 2, 1])[0]
             program = subprocess.Popen(
                 [*backfill, *how], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
             )

@@ -99,7 +99,7 @@ def holding(target: PostgresTarget, schema: str, table: str, mode: str = "exclus
     """A stranger's transaction that holds a lock on a table, and so stops whoever writes to it where they are."""
     with psycopg.connect(target.url(), application_name="stranger") as connection:
         connection.execute(
-            sql.SQL("lock table {} in {} mode").format(sql.Identifier(schema, table), sql.SQL(mode))  # type: ignore[arg-type]
+            sql.SQL("lock table {} in {} mode").format(sql.Identifier(schema, table), sql.SQL(mode))
         )
         yield connection
         connection.rollback()

@@ -1,15 +1,15 @@
 """What months hold: as a file says, and as the database does, read without any of the code under test."""
 
 import hashlib
+import io
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 
 import psycopg
 import pyarrow.parquet as pq
 from psycopg import sql
 
 from taxi_orchestration.settings import PostgresTarget
-from taxi_orchestration_tests.tlc_host import TlcHost
 
 Row = tuple[object, ...]
 
@@ -29,8 +29,6 @@ def _row(names: list[str], values: Row) -> frozenset[tuple[str, object]]:
 
 def held_by_file(data: bytes) -> Held:
     """What a month must hold after a load of the file."""
-    import io
-
     table = pq.read_table(io.BytesIO(data))
     columns = [column.to_pylist() for column in table.columns]
     rows = tuple(_row(table.column_names, values) for values in zip(*columns, strict=True))
@@ -39,7 +37,7 @@ def held_by_file(data: bytes) -> Held:
 
 def held_by_database(connection: psycopg.Connection, schema: str) -> dict[date, Held]:
     """What the months hold, by raw_loads and raw_trips; a month that only one of them knows is an error."""
-    digests = dict(
+    digests: dict[date, str] = dict(
         connection.execute(
             sql.SQL("select source_month, sha256 from {}").format(sql.Identifier(schema, "raw_loads"))
         ).fetchall()
@@ -62,18 +60,3 @@ def held(target: PostgresTarget, schema: str) -> dict[date, Held]:
     """The same, over a connection of its own."""
     with psycopg.connect(target.url()) as connection:
         return held_by_database(connection, schema)
-
-
-def published(tlc: TlcHost, month: date) -> Held:
-    """What a month must hold after a load of what the host has now."""
-    return held_by_file((tlc.directory / f"{month:%Y-%m}.parquet").read_bytes())
-
-
-def loaded_at(target: PostgresTarget, schema: str, month: date) -> datetime | None:
-    """When a month was last replaced."""
-    with psycopg.connect(target.url()) as connection:
-        row = connection.execute(
-            sql.SQL("select loaded_at from {} where source_month = %s").format(sql.Identifier(schema, "raw_loads")),
-            [month],
-        ).fetchone()
-    return row[0] if row else None

@@ -34,17 +34,10 @@ def before(loader: Loader, tlc: TlcHost) -> Held:
 
 
 @pytest.fixture
-def execute(target: PostgresTarget, settings: Settings) -> Iterator[Callable[[str], None]]:
+def execute(target: PostgresTarget, settings: Settings) -> Iterator[Callable[[str], object]]:
     """Does something to a table of the schema by hand; `{}` stands for the schema."""
     with psycopg.connect(target.url(), autocommit=True) as by_hand:
-        yield (
-            lambda text: (
-                by_hand.execute(
-                    sql.SQL(text).format(sql.Identifier(settings.schema_name))  # type: ignore[arg-type]
-                )
-                and None
-            )
-        )
+        yield lambda text: by_hand.execute(sql.SQL(text).format(sql.Identifier(settings.schema_name)))
 
 
 def cut(target: PostgresTarget, schema: str) -> None:
@@ -191,7 +184,7 @@ def test_a_schema_dropped_in_the_middle_of_a_load_is_an_error_and_the_next_backf
     settings: Settings,
     target: PostgresTarget,
     instance: DagsterInstance,
-    execute: Callable[[str], None],
+    execute: Callable[[str], object],
     loader: Loader,
     backfill: Callable[..., int],
 ) -> None:
@@ -231,7 +224,7 @@ def test_a_table_altered_by_hand_is_refused_with_what_was_done_to_it(
     before: Held,
     target: PostgresTarget,
     settings: Settings,
-    execute: Callable[[str], None],
+    execute: Callable[[str], object],
 ) -> None:
     statement, message = ALTERED[what]
     execute(statement)
@@ -245,7 +238,7 @@ def test_a_table_altered_by_hand_is_refused_with_what_was_done_to_it(
 
 
 def test_a_month_whose_partition_was_dropped_by_hand_is_loaded_again(
-    loader: Loader, before: Held, target: PostgresTarget, settings: Settings, execute: Callable[[str], None]
+    loader: Loader, before: Held, target: PostgresTarget, settings: Settings, execute: Callable[[str], object]
 ) -> None:
     execute("drop table {}.raw_trips_2024_01")
     loader.load_month(JANUARY)

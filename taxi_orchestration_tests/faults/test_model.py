@@ -13,7 +13,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -88,7 +88,7 @@ class BrokenError(Exception):
 class At(Progress):
     """Does something when a load gets to a stage."""
 
-    def __init__(self, stage: str, action: Callable[[], None]) -> None:
+    def __init__(self, stage: str, action: Callable[[], object]) -> None:
         self.stage, self.action = stage, action
 
     def _reached(self, stage: str) -> None:
@@ -246,7 +246,7 @@ class Months(RuleBasedStateMachine):
     @precondition(lambda self: self.current and not self.restarted)
     @rule(data=st.data(), in_the_middle=st.booleans())
     def restart_the_server(self, data: st.DataObject, in_the_middle: bool) -> None:
-        self.restarted = True
+        self.restarted = True  # once is enough: it takes as long as all the rest
         month = data.draw(st.sampled_from(sorted(self.current)))
         if in_the_middle:
             with pytest.raises(WarehouseError):
@@ -281,20 +281,18 @@ class World:
     def publish(self, month: date, version: int) -> None:
         self.tlc.publish_bytes(month, file_of(month, version))
 
-    def answering(self, month: date, answer: Answer) -> "suppress":
+    @contextmanager
+    def answering(self, month: date, answer: Answer) -> Iterator[None]:
         """For the time of a block the host answers so, and afterwards as before."""
         answers, path = self.tlc.http.answers, self.tlc.path_of(month)
         before = answers.get(path)
-
-        class Restored(suppress):
-            def __exit__(self, *error: object) -> bool:
-                answers.pop(path)
-                if before is not None:
-                    answers[path] = before
-                return False
-
         answers[path] = [answer]
-        return Restored()
+        try:
+            yield
+        finally:
+            answers.pop(path)
+            if before is not None:
+                answers[path] = before
 
     def cut_connections(self) -> None:
         self.connection.execute(

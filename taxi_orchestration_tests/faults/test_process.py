@@ -191,7 +191,7 @@ def test_the_embedded_server_stopped_in_the_middle_of_a_copy_is_started_again_an
         own.load_month(JANUARY)
         after = held_by_file(tlc.publish(JANUARY, rows=300, seed=1).path.read_bytes())
         with pytest.raises(WarehouseUnavailableError):
-            own.load_month(JANUARY, progress=At("copied", lambda: stop(home, "immediate") and None))
+            own.load_month(JANUARY, progress=At("copied", lambda: stop(home, "immediate")))
         assert ensure_running(home).target(WAREHOUSE_DATABASE) == target
         assert held(target, "taxi") == {JANUARY: before}
         own.load_month(JANUARY)

@@ -31,6 +31,9 @@ COMMANDS = {
     ".venv/bin/taxi psql -- -c 'select pickup_month, trips, total_amount from monthly_revenue "
     "order by 1 desc limit 5'": WHOLE,
     ".venv/bin/taxi dbt test --select trip_quality": WHOLE,
+    ".venv/bin/taxi backfill --missing": "integration/test_status.py::test_status_says_what_to_do_and_backfill_does_it",
+    ".venv/bin/taxi backfill --changed": "integration/test_status.py::test_status_says_what_to_do_and_backfill_does_it",
+    ".venv/bin/taxi alert-test": "unit/test_notify.py::test_alert_test_sends_one_message_to_everybody",
     ".venv/bin/taxi url": SERVER,
     ".venv/bin/taxi stop": SERVER,
 }
