@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psutil
 import psycopg
@@ -49,6 +49,11 @@ class Programs:
         for program in self.started:
             for process in family(program.pid):
                 kill_9(process.pid)
+            # Those that outlived their parent are still of the session that the program was started in.
+            for process in psutil.process_iter():
+                with suppress(ProcessLookupError, PermissionError):
+                    if os.getsid(process.pid) == program.pid:
+                        kill_9(process.pid)
             program.wait()
             if program.stdout:
                 program.stdout.close()
@@ -98,9 +103,7 @@ def backfill() -> Callable[..., int]:
 def holding(target: PostgresTarget, schema: str, table: str, mode: str = "exclusive") -> Iterator[psycopg.Connection]:
     """A stranger's transaction that holds a lock on a table, and so stops whoever writes to it where they are."""
     with psycopg.connect(target.url(), application_name="stranger") as connection:
-        connection.execute(
-            sql.SQL("lock table {} in {} mode").format(sql.Identifier(schema, table), sql.SQL(mode))
-        )
+        connection.execute(sql.SQL("lock table {} in {} mode").format(sql.Identifier(schema, table), sql.SQL(mode)))
         yield connection
         connection.rollback()
 
