@@ -149,7 +149,33 @@ def test_a_range_records_every_month_by_itself_and_a_bad_one_is_red_alone(
     assert newest(instance, RAW_TRIPS, "2024-02").metadata["dagster/partition_row_count"].value == 220
 
 
-def test_an_error_of_a_dbt_test_is_a_failed_check_that_names_its_month_and_stops_what_is_downstream(
+def test_a_failed_dbt_test_of_error_level_stops_what_is_downstream_of_it(
+    tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: dg.DagsterInstance, run: Any
+) -> None:
+    schema = settings.schema_name
+    # So many that some are rejected.
+    tlc.publish(JANUARY, rows=20_000)
+    assert run("2024-01").success
+    before = rows(target, schema, "select * from trip_quality")
+    with psycopg.connect(target.url()) as connection:
+        for statement in (
+            "create function {s}.spoil() returns trigger language plpgsql as "
+            "$$ begin new.rejection_reasons = '{{no such reason}}'; return new; end $$",
+            "create trigger spoil before insert on {s}.rejected_trips for each row execute function {s}.spoil()",
+        ):
+            connection.execute(sql.SQL(statement).format(s=sql.Identifier(schema)))
+    tlc.publish(JANUARY, rows=20_001, seed=1)
+    result = run("2024-01")
+    assert not result.success
+    failed = checks(instance, result.run_id)["rejected_trips_have_a_known_reason"]
+    assert (failed.passed, failed.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    built = materialized(result, "2024-01")
+    assert {"fct_trips", "rejected_trips"} <= built
+    assert "trip_quality" not in built
+    assert rows(target, schema, "select * from trip_quality") == before
+
+
+def test_an_error_of_a_dbt_test_is_a_failed_check_that_names_its_month_until_it_is_mended(
     tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: dg.DagsterInstance, run: Any
 ) -> None:
     schema = settings.schema_name
