@@ -124,7 +124,7 @@ def _launch(url: str, place: Workplace) -> float:
         "jobName": "taxi_pipeline",
     }
     tags = [{"key": "dagster/partition", "value": f"{MONTH:%Y-%m}"}]
-    place.checkpoint()
+    place.settle()
     launched = _ask(
         url, _LAUNCH, params={"selector": selector, "runConfigData": {}, "executionMetadata": {"tags": tags}}
     )["launchRun"]

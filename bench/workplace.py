@@ -65,9 +65,10 @@ class Workplace:
             connection.execute(sql.SQL("drop schema if exists {} cascade").format(sql.Identifier(SCHEMA)))
             connection.execute("checkpoint")
 
-    def checkpoint(self) -> None:
-        """No write of what came before is left for what comes next."""
+    def settle(self) -> None:
+        """No write, and nothing for autovacuum, is left of what came before."""
         with psycopg.connect(self.target.url(), autocommit=True) as connection:
+            connection.execute("vacuum (analyze)")
             connection.execute("checkpoint")
 
     @contextmanager

@@ -18,8 +18,10 @@ from typing import Any
 from filelock import FileLock
 
 from taxi_orchestration.settings import DBT_PROJECT_DIRECTORY, PostgresTarget, Settings, make_home
+from taxi_orchestration.warehouse import connection
 from taxi_orchestration.warehouse.target import warehouse_dbname
 
+MAX_THREADS = 4
 FAILED_STATUSES = ("error", "fail", "runtime error")
 
 _NO_SERVER = PostgresTarget("127.0.0.1", 1, "parse", "", "parse")
@@ -39,8 +41,12 @@ def dbt_environment(target: PostgresTarget, schema: str, artifacts: Path) -> dic
         "DBT_ENV_SECRET_TAXI_PASSWORD": target.password,
         "TAXI_DBT_DBNAME": target.dbname,
         "TAXI_DBT_SCHEMA": schema,
+        # More at once than there are cores only keep the longest from ending.
+        "TAXI_DBT_THREADS": str(min(os.cpu_count() or 1, MAX_THREADS)),
         "TAXI_DBT_SSLMODE": target.sslmode,
         "TAXI_DBT_SSLROOTCERT": target.sslrootcert or "",
+        # dbt's adapter has no setting for it, and would wait for a stranger's lock for ever; what the user says wins.
+        "PGOPTIONS": f"-c lock_timeout={connection.LOCK_TIMEOUT} {os.environ.get('PGOPTIONS', '')}",
         "DBT_PROJECT_DIR": str(DBT_PROJECT_DIRECTORY),
         "DBT_PROFILES_DIR": str(DBT_PROJECT_DIRECTORY),
         "DBT_TARGET_PATH": str(artifacts),

@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from dagster import DagsterEventType, EventLogEntry
+
 # Dagster exports no base class for a log manager; this is the one that its own documentation names in dagster.yaml.
 from dagster._core.storage.local_compute_log_manager import CapturedLogContext, LocalComputeLogManager
-from dagster_postgres import DagsterPostgresStorage
+from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
 from dagster_postgres.utils import DagsterPostgresException
 from psycopg2 import InterfaceError, OperationalError
 from sqlalchemy import event
@@ -32,6 +34,8 @@ STATEMENT_TIMEOUT_MS = 300_000
 POOL_RECYCLE_SECONDS = 600
 MAX_OVERFLOW = 20
 
+_PLANNED = DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+
 
 def storage_url(settings: Settings) -> str:
     """The SQLAlchemy URL of Dagster's storage: DAGSTER_POSTGRES_URL, or the embedded PostgreSQL, which is then started.
@@ -47,12 +51,42 @@ def storage_url(settings: Settings) -> str:
     if url is None or not url.drivername.startswith("postgres") or not url.host or not url.database:
         raise SettingsError("DAGSTER_POSTGRES_URL must look like postgresql://user:password@host:5432/database.")
     if "sslmode" not in url.query and not is_local(url.host):
-        url = url.update_query_dict({"sslmode": "require"})
+        # As for the warehouse: who asked for a verified certificate there does not expect less here.
+        tls = {"sslmode": settings.pg_sslmode or "require"}
+        if settings.pg_sslrootcert and "sslrootcert" not in url.query:
+            tls["sslrootcert"] = str(settings.pg_sslrootcert)
+        url = url.update_query_dict(tls)
     return url.set(drivername=DRIVER).render_as_string(hide_password=False)
+
+
+class TaxiEventLog(PostgresEventLogStorage):
+    """Dagster's event log, which also writes at once what a run of many months intends to make."""
+
+    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+        """Out of the box only what was made is written in batches: of 36 months of 14 models, 504 plans took 1.4 s."""
+        planned = [e for e in events if e.dagster_event_type is _PLANNED]
+        if planned:
+            statement = self.prepare_insert_event_batch(planned)
+            with self.index_connection() as connection:
+                ids: Sequence[int] = connection.execute(statement.returning(statement.table.c.id)).scalars().all()
+            # An asset knows its newest event: that is written once for each asset, not once for each month.
+            newest = {e.get_dagster_event().asset_key: (e, id_) for e, id_ in zip(planned, ids, strict=True)}
+            for of_asset, id_ in newest.values():
+                self.store_asset_event(of_asset, id_)
+        super().store_event_batch([e for e in events if e.dagster_event_type is not _PLANNED])
 
 
 class TaxiStorage(DagsterPostgresStorage):
     """Dagster's storage in the PostgreSQL that the environment names, or in the embedded one."""
+
+    def __init__(self, postgres_url: str, inst_data: Any = None) -> None:
+        super().__init__(postgres_url=postgres_url, inst_data=inst_data)
+        self._event_log = TaxiEventLog(postgres_url)
+
+    @property
+    def event_log_storage(self) -> TaxiEventLog:
+        """Runs, the daemon and the UI write and read events here."""
+        return self._event_log
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:

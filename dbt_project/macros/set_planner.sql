@@ -4,10 +4,13 @@
       them: a test over 36 months took 30 seconds with JIT compilation and takes 1 without.
     - enable_indexscan: a month's rows lie together in fct_trips. A bitmap scan reads each page once; the index scan
       that PostgreSQL prefers goes to the page again for each row and takes twice as long.
+    - hash_mem_multiplier: the groups of 36 months of days and zones need 250 MB; with the usual 2 × work_mem the
+      embedded server spills half of that to disk, although little else asks for memory while models are built.
 #}
 {% macro planner_settings() -%}
     set local jit = off;
     set local enable_indexscan = off;
+    set local hash_mem_multiplier = 8;
 {%- endmacro %}
 
 {% macro set_planner() -%}

@@ -24,7 +24,8 @@ def latest_materializations(
     cursor = None
     records = AssetRecordsFilter(asset, asset_partitions=list(keys))
     while keys:
-        page = instance.fetch_materializations(records, _PAGE, cursor)
+        # Most often the newest are one of each: more would be read in vain, and the more so the longer the history.
+        page = instance.fetch_materializations(records, min(len(keys), _PAGE), cursor)
         for record in page.records:
             if record.partition_key is not None:
                 latest.setdefault(record.partition_key, record)

@@ -14,9 +14,12 @@ import pytest
 from psycopg import sql
 
 from taxi_orchestration import loading
-from taxi_orchestration.assets.raw_trips import RAW_TRIPS
+from taxi_orchestration.assets.raw_trips import RAW_TRIPS, failure_of
 from taxi_orchestration.automation.jobs import TAXI_PIPELINE, TAXI_REFERENCE
+from taxi_orchestration.partitions import monthly_partitions
 from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.tlc.errors import PermanentTlcError, TransientTlcError
+from taxi_orchestration.warehouse.connection import WarehouseError, WarehouseUnavailableError
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.http_host import silent
 from taxi_orchestration_tests.tlc_host import TlcHost
@@ -66,6 +69,29 @@ def materialized(result: dg.ExecuteInProcessResult, partition: str) -> set[str]:
         for event in result.all_events
         if event.is_step_materialization and event.asset_key and event.partition == partition
     }
+
+
+def test_what_a_run_over_several_months_intends_is_recorded_for_every_asset_and_month(
+    tlc: TlcHost, run: Any, instance: dg.DagsterInstance
+) -> None:
+    for month in (JANUARY, FEBRUARY):
+        tlc.publish(month)
+    result = run("2024-01", "2024-03")
+    assert not result.success
+    entries = instance.all_logs(result.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
+    planned = [entry.get_dagster_event() for entry in entries]
+    for asset in (RAW_TRIPS, FCT_TRIPS):
+        assert [str(e.partition) for e in planned if e.asset_key == asset] == ["2024-01", "2024-02", "2024-03"]
+    # From that Dagster knows which months a run owes: March has no file.
+    status = instance.get_status_by_partition(RAW_TRIPS, ["2024-01", "2024-02", "2024-03"], monthly_partitions)
+    assert status
+    assert {key: str(value.value) for key, value in status.items() if value} == {
+        "2024-01": "MATERIALIZED",
+        "2024-02": "MATERIALIZED",
+        "2024-03": "FAILED",
+    }
+    records = instance.get_asset_records([FCT_TRIPS])
+    assert records[0].asset_entry.last_run_id == result.run_id
 
 
 def test_one_month_records_what_the_file_was_and_what_became_of_it(
@@ -224,6 +250,22 @@ def test_what_is_rare_is_kept_and_counted_and_what_only_warns_stops_nothing(
     assert found[2] > 0
     reasons = rows(target, settings.schema_name, "select distinct unnest(rejection_reasons) from rejected_trips")
     assert {"dropoff_before_pickup"} <= {reason for (reason,) in reasons}
+
+
+@pytest.mark.parametrize(
+    ("error", "is_tried_again"),
+    [
+        (WarehouseUnavailableError("The server closed the connection."), True),
+        (WarehouseError("There is no such table."), False),
+        # The client has tried it again already, as often as that can help.
+        (TransientTlcError("The host is busy."), False),
+        (PermanentTlcError("There is no such file."), False),
+    ],
+)
+def test_a_step_is_tried_again_for_what_postgresql_could_not_take_and_for_nothing_that_was_tried_again_before(
+    error: Exception, is_tried_again: bool
+) -> None:
+    assert failure_of({JANUARY: error}).allow_retries is is_tried_again
 
 
 def test_a_run_that_somebody_terminates_ends_as_canceled_and_is_not_tried_again(

@@ -1,0 +1,76 @@
+"""What PostgreSQL reads for a window of months: never the months beside it, however many there are."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from taxi_orchestration.dbt_runner import invoke_dbt, prepared_project
+from taxi_orchestration.loading import Loader
+from taxi_orchestration.settings import Settings
+from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
+from taxi_orchestration_tests.tlc_host import TlcHost
+
+FEBRUARY_ALONE = json.dumps({"window_start": str(FEBRUARY), "window_end": str(MARCH)})
+# Seeds, the dimensions made of them, and codes that few trips have: none grows with the trips of a month.
+SMALL = ("dim_", "tlc_", "raw_zones", "undocumented_codes")
+# Tests of what is by day or month of the pickup, which may have come in any file: its own window, by its own index.
+BY_PICKUP = {"daily_zone_activity_names_every_zone": "pickup_date", "monthly_revenue_is_complete": "pickup_month"}
+
+
+def scans(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every node of a plan that reads a table."""
+    if "Relation Name" in plan:
+        yield plan
+    for part in plan.get("Plans", []):
+        yield from scans(part)
+
+
+@pytest.fixture
+def plans(tlc: TlcHost, loader: Loader, settings: Settings) -> dict[str, list[dict[str, Any]]]:
+    """The scans of every windowed model and test for February, where three months are loaded and built."""
+    for month in (JANUARY, FEBRUARY, MARCH):
+        tlc.publish(month)
+        loader.load_month(month)
+    loader.load_zones()
+    artifacts = prepared_project(settings)
+
+    def invoke(*arguments: str) -> list[Any]:
+        outcome = invoke_dbt(["--quiet", *arguments], loader.target, loader.schema, artifacts)
+        assert outcome.error is None
+        return list(outcome.results)
+
+    invoke("build", "--exclude-resource-type", "unit_test")
+    compiled = invoke("compile", "--vars", FEBRUARY_ALONE)
+    found = {}
+    with psycopg.connect(loader.target.url()) as connection:
+        # As for tables that are too large to be read whole: these few rows would be.
+        connection.execute("set enable_seqscan = off")
+        connection.execute("set enable_indexscan = off")
+        for result in compiled:
+            sql = result.node.compiled_code or ""
+            if str(FEBRUARY) in sql:
+                ((plan,),) = connection.execute("explain (format json) " + sql).fetchall()
+                found[result.node.name] = list(scans(plan[0]["Plan"]))
+    return found
+
+
+def test_every_model_and_test_reads_only_the_months_of_its_window(plans: dict[str, list[dict[str, Any]]]) -> None:
+    windowed = {"fct_trips", "rejected_trips", "undocumented_codes", "trip_quality"}
+    assert windowed | {"daily_zone_activity_by_file", "monthly_revenue_by_file"} <= plans.keys()
+    read = {name: {scan["Relation Name"] for scan in found} for name, found in plans.items()}
+    partitions = {name: {t for t in tables if t.startswith("raw_trips_")} for name, tables in read.items()}
+    assert {name: tables for name, tables in partitions.items() if tables} == {
+        name: {"raw_trips_2024_02"} for name in windowed
+    }
+    for name, found in plans.items():
+        for scan in found:
+            table = scan["Relation Name"]
+            if table.startswith((*SMALL, "raw_trips_")):
+                continue
+            # By the key, whose first column is the month.
+            condition = scan.get("Recheck Cond") or scan.get("Index Cond", "")
+            column = BY_PICKUP.get(name, "source_month")
+            assert f"{column} >= '{FEBRUARY}'" in condition, (name, table, scan)
