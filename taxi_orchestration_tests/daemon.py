@@ -1,4 +1,4 @@
-"""What Dagster's daemon does with the sensor and the conditions, tick by tick and with a clock of the test's.
+"""What Dagster's daemon does with the sensors and the conditions, tick by tick and with a clock of the test's.
 
 The evaluations are the daemon's own; the runs that they request are executed in this process.
 """
@@ -11,8 +11,10 @@ from typing import Any
 import dagster as dg
 
 from taxi_orchestration.assets.raw_trips import RAW_TRIPS
+from taxi_orchestration.automation.alerts import ALERTS
 from taxi_orchestration.automation.clock import Clock
 from taxi_orchestration.automation.jobs import TAXI_PIPELINE
+from taxi_orchestration.automation.month_watch import MONTH_WATCH
 from taxi_orchestration.automation.sensors import TLC_PUBLICATIONS
 from taxi_orchestration.partitions import key_of, month_of, windows_of
 
@@ -34,6 +36,22 @@ def clock_at(year: int, month: int, day: int) -> FakeClock:
     return FakeClock(datetime(year, month, day, 12, tzinfo=UTC))
 
 
+def sensor_tick(
+    repository: dg.RepositoryDefinition, instance: dg.DagsterInstance, name: str, cursor: str | None
+) -> Any:
+    """One evaluation of a sensor; the events that it tells of are recorded."""
+    with dg.build_sensor_context(
+        instance=instance,
+        cursor=cursor,
+        repository_def=repository,
+        resources=repository.get_top_level_resources(),
+    ) as context:
+        result = repository.get_sensor_def(name).evaluate_tick(context)
+    for event in result.asset_events:
+        instance.report_runless_asset_event(event)
+    return result
+
+
 @dataclass
 class Tick:
     """What one evaluation of the sensor came to."""
@@ -49,18 +67,17 @@ class Tick:
 
 @dataclass
 class Daemon:
-    """Evaluates the sensor and the conditions of `definitions`, and remembers their cursors."""
+    """Evaluates the sensors and the conditions of `definitions`, and remembers their cursors."""
 
     definitions: dg.Definitions
     instance: dg.DagsterInstance
     clock: FakeClock
-    cursor: str | None = None
+    cursors: dict[str, str | None] = field(default_factory=dict)
     conditions: Any = None
     run_keys: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.repository = self.definitions.get_repository_def()
-        self.sensor = self.repository.get_sensor_def(TLC_PUBLICATIONS)
         self.models = sorted(
             key
             for key in self.definitions.resolve_job_def(TAXI_PIPELINE).asset_layer.executable_asset_keys
@@ -68,21 +85,25 @@ class Daemon:
         )
 
     def tick(self) -> Tick:
-        """One evaluation of the sensor; the same run key is never taken twice, as in the daemon."""
-        with dg.build_sensor_context(
-            instance=self.instance,
-            cursor=self.cursor,
-            repository_def=self.repository,
-            resources=self.repository.get_top_level_resources(),
-        ) as context:
-            result = self.sensor.evaluate_tick(context)
-        self.cursor = result.cursor
+        """One evaluation of tlc_publications; the same run key is never taken twice, as in the daemon."""
+        result = self._sensor(TLC_PUBLICATIONS)
         observed = [event for event in result.asset_events if isinstance(event, dg.AssetObservation)]
-        for event in observed:
-            self.instance.report_runless_asset_event(event)
         requests = [r for r in result.run_requests or [] if r.run_key not in self.run_keys]
         self.run_keys |= {str(request.run_key) for request in requests}
         return Tick(requests, result.skip_message or "", observed)
+
+    def watch(self) -> None:
+        """One evaluation of month_watch."""
+        self._sensor(MONTH_WATCH)
+
+    def alert(self) -> None:
+        """One evaluation of alerts."""
+        self._sensor(ALERTS)
+
+    def _sensor(self, name: str) -> Any:
+        result = sensor_tick(self.repository, self.instance, name, self.cursors.get(name))
+        self.cursors[name] = result.cursor
+        return result
 
     def run(self, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
         """Execute a run that the sensor requested."""

@@ -1,9 +1,8 @@
 """A year of the TLC's: months that appear late, change, break and vanish, and a pipeline that nobody touches.
 
-A simulated day has one tick of the sensor (of quiet days every third) and, where raw_trips changed, one of the
-conditions. Runs that the sensor
-requests load their month at once; models are built for some months at a time, as if the dbt pool were busy, but for the
-months whose run is watched as a whole.
+A simulated day, at noon, has one tick of the sensor of publications, one of the conditions where raw_trips changed, one
+of the watch over months and one of the alerts. Runs that the sensor requests load their month at once; models are built
+for some months at a time, as if the dbt pool were busy, but for the months whose run is watched as a whole.
 """
 
 import random
@@ -33,8 +32,6 @@ BAD_DAY = date(2024, 10, 7)
 
 ROWS = 60
 BUILD_AFTER = 8
-# So long the TLC's doings are followed day by day; in quieter times a tick every third day sees no less.
-BUSY_DAYS = 9
 
 
 @dataclass
@@ -85,13 +82,8 @@ class Year:
         for month in LOADED_BEFORE:
             self.issue(month)
             assert self.daemon.execute(key_of(month), [RAW_TRIPS]).success
-        busy_until = FIRST_DAY
         for number in range((LAST_DAY - FIRST_DAY).days + 1):
             day = FIRST_DAY + timedelta(days=number)
-            if day in plan or day == BAD_DAY:
-                busy_until = day + timedelta(days=BUSY_DAYS)
-            if day > busy_until and number % 3 and day != LAST_DAY:
-                continue
             self.daemon.clock.moment = datetime.combine(day, time(12), UTC)
             for action in plan.get(day, []):
                 action()
@@ -100,9 +92,11 @@ class Year:
                 self.tlc.http.answers.update({path: [_unavailable()] for path in kept})
             tick = self.daemon.tick()
             self.said[day] = tick.said
-            self.tlc.http.answers.update(kept)
             for request in tick.requests:
                 self._run(day, request)
+            self.daemon.watch()
+            self.daemon.alert()
+            self.tlc.http.answers.update(kept)
             if tick.requests or day == FIRST_DAY:
                 self.unbuilt |= self.daemon.evaluate()
             if len(self.unbuilt) >= BUILD_AFTER:

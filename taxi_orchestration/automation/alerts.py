@@ -1,6 +1,8 @@
 """Who has to hear of what: a sensor that reads Dagster's records, tells of what is wrong, and again when it is well.
 
 A trouble is told once, however often it comes back, and is over when the same step or check succeeds for that month.
+What is tried again without anybody, by Dagster or by the sensor of publications, is told when the last attempt failed:
+until then it needs no person.
 How a message reaches anybody is in notify.py.
 """
 
@@ -13,6 +15,8 @@ from typing import Any
 import dagster as dg
 
 from taxi_orchestration.automation.month_watch import WATCHED
+from taxi_orchestration.automation.requests import is_tried_again
+from taxi_orchestration.automation.sensors import TLC_PUBLICATIONS
 from taxi_orchestration.notify import Message, NotifyError, send
 from taxi_orchestration.partitions import Window, key_of, month_of, next_month
 from taxi_orchestration.settings import Settings
@@ -32,12 +36,13 @@ RETRY_IS_DECIDED_WITHIN = timedelta(seconds=30)
 
 @dataclass(frozen=True)
 class Trouble:
-    """What is wrong (a step, a check, a sensor), for which months, why, and what to do about it."""
+    """What is wrong (a step, a check, a sensor), for which months, why, what to do, and on which page the UI has it."""
 
     what: str
     months: Sequence[str]
     why: str
     to_do: str
+    page: str = ""
 
     @property
     def keys(self) -> list[str]:
@@ -145,6 +150,8 @@ def run_message(run: dg.DagsterRun, troubles: Sequence[Trouble], ui_url: str) ->
 def _messages(instance: dg.DagsterInstance, memory: _Memory, ui_url: str) -> Iterator[Message]:
     """What there is to tell. Each message comes with the memory in which it has been told."""
     for run in _finished_runs(instance, memory):
+        if run.status is dg.DagsterRunStatus.FAILURE and is_tried_again(instance, run, TLC_PUBLICATIONS):
+            continue
         report = run_report(instance, run)
         news = [trouble for trouble in report.troubles if not set(trouble.keys) <= set(memory.told)]
         bad = {key for trouble in report.troubles for key in trouble.keys}
@@ -154,15 +161,16 @@ def _messages(instance: dg.DagsterInstance, memory: _Memory, ui_url: str) -> Ite
             yield run_message(run, news, ui_url)
         memory.told = [key for key in memory.told if key not in over]
         if over:
-            yield _well_again(over, _link(ui_url, run))
+            yield _well_again(over, "It succeeded.", _link(ui_url, run))
     for trouble, is_wrong in [*_watched(instance), *_instigators(instance)]:
-        (key,) = trouble.keys
+        # One trouble, whatever months it is of today.
+        key, link = _key(trouble.what, ""), f"{ui_url}/{trouble.page}"
         if is_wrong and key not in memory.told:
             memory.told = [*memory.told, key]
-            yield _bad(trouble.what, [], [trouble.why], trouble.to_do, f"{ui_url}/overview/activity")
+            yield _bad(trouble.what, trouble.months, [trouble.why], trouble.to_do, link)
         elif not is_wrong and key in memory.told:
             memory.told = [told for told in memory.told if told != key]
-            yield _well_again([key], trouble.why)
+            yield _well_again([key], trouble.why, link)
 
 
 def _finished_runs(instance: dg.DagsterInstance, memory: _Memory) -> Iterator[dg.DagsterRun]:
@@ -245,9 +253,17 @@ def _watched(instance: dg.DagsterInstance) -> Iterator[tuple[Trouble, bool]]:
         if isinstance(evaluation, dg.AssetCheckEvaluation):
             is_wrong = not evaluation.passed and evaluation.severity is dg.AssetCheckSeverity.ERROR
             if is_wrong or evaluation.passed:
-                to_do = evaluation.metadata.get("to do")
+                to_do, months = (evaluation.metadata.get(name) for name in ("to do", "months"))
                 what = f"check {key.name} of {key.asset_key.to_user_string()}"
-                yield Trouble(what, [], evaluation.description or "", str(to_do.value) if to_do else ""), is_wrong
+                page = f"assets/{'/'.join(key.asset_key.path)}?view=checks&checkDetail={key.name}"
+                trouble = Trouble(
+                    what,
+                    [str(months.value)] if months else [],
+                    evaluation.description or "",
+                    str(to_do.value) if to_do else "",
+                    page,
+                )
+                yield trouble, is_wrong
 
 
 def _instigators(instance: dg.DagsterInstance) -> Iterator[tuple[Trouble, bool]]:
@@ -263,7 +279,7 @@ def _instigators(instance: dg.DagsterInstance) -> Iterator[tuple[Trouble, bool]]
             why = error.message.strip() if is_wrong and error else "Its last tick went well."
             kind = state.instigator_type.value.lower()
             to_do = "Look at the ticks under Automation in the UI; it is tried again by itself."
-            yield Trouble(f"{kind} {state.instigator_name}", [], why, to_do), is_wrong
+            yield Trouble(f"{kind} {state.instigator_name}", [], why, to_do, "automation"), is_wrong
 
 
 def _bad(what: str, months: Sequence[str], reasons: Sequence[str], to_do: str, link: str) -> Message:
@@ -279,13 +295,14 @@ def _bad(what: str, months: Sequence[str], reasons: Sequence[str], to_do: str, l
     return Message(title, "\n".join(filter(None, [*lines, *shown[1:], f"To do: {to_do}", f"See: {link}"])))
 
 
-def _well_again(keys: Sequence[str], see: str) -> Message:
+def _well_again(keys: Sequence[str], says: str, link: str) -> Message:
     """The end of troubles, grouped by what they were of."""
     months: dict[str, list[str]] = {}
     for what, month in (key.split("|") for key in keys):
         months.setdefault(what, []).append(month)
     words = [f"{what} for {_listed(m)}" if any(m) else what for what, m in months.items()]
-    return Message(f"taxi: well again: {', '.join(words)}", f"To do: nothing.\nSee: {see}", is_bad=False)
+    body = f"What: {', '.join(words)}\nNow: {says}\nTo do: nothing.\nSee: {link}"
+    return Message(f"taxi: well again: {', '.join(words)}", body, is_bad=False)
 
 
 def _months_of(run: dg.DagsterRun) -> list[str]:

@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta
 
 import dagster as dg
 
-from taxi_orchestration.assets.raw_trips import ONLY_IF_CHANGED
+from taxi_orchestration.assets.raw_trips import ONLY_IF_CHANGED, RAW_TRIPS
 from taxi_orchestration.automation.jobs import TAXI_PIPELINE
 from taxi_orchestration.partitions import key_of, windows_of
 
@@ -60,6 +60,22 @@ def attempts_by(instance: dg.DagsterInstance, asked_by: str) -> dict[tuple[str, 
         before = attempts.get(file, Attempts(0, asked_at))
         attempts[file] = Attempts(before.made + 1, max(before.last, asked_at))
     return attempts
+
+
+def is_tried_again(instance: dg.DagsterInstance, run: dg.DagsterRun, asked_by: str) -> bool:
+    """Whether another attempt will be made at the file that a failed run could not load.
+
+    Only a file that is not loaded is asked for again: a run that failed after it had loaded its month is the last.
+    """
+    if run.tags.get(ASKED_BY) != asked_by:
+        return False
+    outcomes = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.ASSET_MATERIALIZATION}
+    events = [entry.get_dagster_event() for entry in instance.all_logs(run.run_id, of_type=outcomes)]
+    is_refused = any(e.is_step_failure and e.step_key == RAW_TRIPS.to_user_string() for e in events)
+    is_loaded = any(e.is_step_materialization for e in events)
+    file = (run.tags.get("dagster/partition", ""), run.tags.get(FILE_VERSION, ""))
+    made = attempts_by(instance, asked_by).get(file)
+    return is_refused and not is_loaded and made is not None and made.next is not None
 
 
 def keys_in_progress(instance: dg.DagsterInstance, keys: Iterable[str]) -> set[str]:

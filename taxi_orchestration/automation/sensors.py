@@ -12,7 +12,7 @@ from datetime import date, datetime
 
 import dagster as dg
 
-from taxi_orchestration.assets.tlc_source import observation, observed_version
+from taxi_orchestration.assets.tlc_source import NOT_PUBLISHED, observation, observed_version
 from taxi_orchestration.automation.clock import Clock
 from taxi_orchestration.automation.jobs import TAXI_REFERENCE, taxi_pipeline, taxi_reference
 from taxi_orchestration.automation.requests import (
@@ -58,6 +58,10 @@ class _Memory:
     def dump(self) -> str:
         return json.dumps(vars(self))
 
+    def not_published(self) -> set[date]:
+        """The months that were not there when they were last asked for."""
+        return {month_of(key) for key, version in self.recorded.items() if version == NOT_PUBLISHED}
+
 
 @dg.sensor(
     name=TLC_PUBLICATIONS,
@@ -78,7 +82,8 @@ def tlc_publications(
     memory = _Memory.of(context.cursor)
     files = loaded_files(target, schema)
     attempts = attempts_by(context.instance, TLC_PUBLICATIONS)
-    months = months_to_ask(files, {month_of(key) for key, _ in attempts if key}, now, settings.taxi_reissue_months)
+    waited_for = {month_of(key) for key, _ in attempts if key} | memory.not_published()
+    months = months_to_ask(files, waited_for, now, settings.taxi_reissue_months)
     if len(months) > MAX_REQUESTS:
         begin = memory.begin_at % len(months)
         months = (months[begin:] + months[:begin])[:MAX_REQUESTS]
@@ -112,19 +117,20 @@ def tlc_publications(
 
 
 def months_to_ask(
-    files: Collection[date], asked_before: Collection[date], now: datetime, reissue_months: int
+    files: Collection[date], waited_for: Collection[date], now: datetime, reissue_months: int
 ) -> list[date]:
-    """The months worth a request: those after the newest loaded one, the last loaded ones, and those that failed."""
+    """The months worth a request: those after the newest loaded one, the last loaded ones, and those waited for."""
     newest = last_complete_month(now)
     if not files:
         first = max(FIRST_MONTH, add_months(newest, 1 - MONTHS_BACK_AT_FIRST))
         return Window(first, next_month(newest)).months
     after_loaded = next_month(max(files))
     after = Window(after_loaded, next_month(newest)).months if after_loaded <= newest else []
-    # A month that could not be loaded is soon older than the newest loaded one, and would be forgotten.
-    failed = sorted(set(asked_before) - set(files) - set(after))
+    # A month that could not be loaded, or comes out after its successor, is soon older than the newest loaded one, and
+    # would be forgotten.
+    left_behind = sorted(set(waited_for) - set(files) - set(after))
     last = sorted(files, reverse=True)[:reissue_months]
-    return after + failed + last
+    return after + left_behind + last
 
 
 def ask(base_url: str, months: Sequence[date]) -> dict[date, Publication | TlcError]:

@@ -61,6 +61,7 @@ def check_coverage(
         " ".join(says for says, _ in found),
         " ".join(dict.fromkeys(to_do for _, to_do in found)),
         counts,
+        months=_listed({month for months, *_ in problems for month in months}),
     )
 
 

@@ -29,6 +29,8 @@ class Finding:
     counts: Mapping[str, int | float | str] = field(default_factory=dict)
     sample: Sequence[Mapping[str, Any]] = ()
     plot: str = ""
+    # Of a check of all months, those that it is about.
+    months: str = ""
 
 
 def evaluation_of(
@@ -39,8 +41,8 @@ def evaluation_of(
     `of` is the materialization that was checked: without it no condition takes the check for one of what is there now.
     """
     metadata: dict[str, MetadataValue] = {"to do": MetadataValue.text(finding.to_do)}
-    if month:
-        metadata["months"] = MetadataValue.text(month)
+    if months := month or finding.months:
+        metadata["months"] = MetadataValue.text(months)
     for name, value in finding.counts.items():
         match value:
             case int():

@@ -52,6 +52,7 @@ def check_freshness(
                 "See why the sensor tlc_publications does not load it, or load it: taxi backfill --missing "
                 f"{key_of(next_month(newest_loaded))} {key_of(newest)}",
                 counts,
+                months=months,
             )
     if not answered:
         return Finding(
@@ -67,6 +68,7 @@ def check_freshness(
             f"{key_of(expected)}: not published {overdue.days} days after its end; the TLC takes about two months.",
             "See what https://www.nyc.gov/site/tlc/about/tlc-trip-record-data.page says of it.",
             counts,
+            months=key_of(expected),
         )
     return Finding(
         "good",

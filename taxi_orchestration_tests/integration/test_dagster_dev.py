@@ -1,4 +1,4 @@
-"""A bare `dagster dev`, and the UI's button for a range of months, by the GraphQL that the UI sends."""
+"""A bare `dagster dev`: the UI's button for a range of months and its switches, by the GraphQL that the UI sends."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
@@ -15,14 +15,20 @@ from typing import Any
 import psycopg
 import pytest
 import requests
+from pytest_httpserver import HTTPServer
 
-from taxi_orchestration.settings import PROJECT_DIRECTORY
+from taxi_orchestration.automation.alerts import ALERTS
+from taxi_orchestration.automation.conditions import BUILD_CHANGED_MONTHS
+from taxi_orchestration.automation.sensors import TLC_PUBLICATIONS
+from taxi_orchestration.loading import open_loader
+from taxi_orchestration.settings import PROJECT_DIRECTORY, load_settings
 from taxi_orchestration.warehouse.server import WAREHOUSE_DATABASE, find, stop
 from taxi_orchestration_tests.tlc_host import TlcHost
 
 MONTHS = [date(2024, month, 1) for month in range(1, 7)]
 UNPUBLISHED = date(2024, 4, 1)
 KEYS = [f"{month:%Y-%m}" for month in MONTHS]
+NEW, REISSUED = date(2024, 7, 1), date(2024, 2, 1)
 
 PARTITIONED_ASSETS = "{ assetNodes { assetKey { path } isPartitioned isExecutable } }"
 LAUNCH = """
@@ -47,6 +53,28 @@ PARTITIONS = """
         ... on AssetNode {
           assetPartitionStatuses { ... on TimePartitionStatuses { ranges { status startKey endKey } } }
         }
+      }
+    }
+"""
+REPOSITORIES = "{ repositoriesOrError { ... on RepositoryConnection { nodes { name location { name } } } } }"
+START_SENSOR = """
+    mutation Start($selector: SensorSelector!) {
+      startSensor(sensorSelector: $selector) {
+        __typename
+        ... on Sensor { sensorState { status } }
+        ... on PythonError { message }
+      }
+    }
+"""
+TICKS = """
+    query Ticks($selector: SensorSelector!) {
+      sensorOrError(sensorSelector: $selector) { ... on Sensor { sensorState { ticks(limit: 1) { status } } } }
+    }
+"""
+RUNS_OF = """
+    query Runs($month: String!) {
+      runsOrError(filter: { tags: [{ key: "dagster/partition", value: $month }] }) {
+        ... on Runs { results { status } }
       }
     }
 """
@@ -83,6 +111,55 @@ class Ui:
         node = self.ask(PARTITIONS, key={"path": [asset]})["assetNodeOrError"]
         ranges = [r for r in node["assetPartitionStatuses"]["ranges"] if r["status"] == status]
         return [key for key in KEYS if any(r["startKey"] <= key <= r["endKey"] for r in ranges)]
+
+    def turn_on(self, sensor: str) -> None:
+        """Move a switch under Automation."""
+        started = self.ask(START_SENSOR, selector=self._selector(sensor))["startSensor"]
+        assert started == {"__typename": "Sensor", "sensorState": {"status": "RUNNING"}}
+
+    def has_ticked(self, sensor: str) -> bool:
+        """Whether the daemon has looked at a sensor."""
+        ticks = self.ask(TICKS, selector=self._selector(sensor))["sensorOrError"]["sensorState"]["ticks"]
+        return [tick["status"] for tick in ticks] not in ([], ["STARTED"])
+
+    def _selector(self, sensor: str) -> dict[str, str]:
+        (repository,) = self.ask(REPOSITORIES)["repositoriesOrError"]["nodes"]
+        return {
+            "repositoryLocationName": repository["location"]["name"],
+            "repositoryName": repository["name"],
+            "sensorName": sensor,
+        }
+
+    def runs_of(self, month: str) -> list[str]:
+        """How the runs of one month alone stand."""
+        return [run["status"] for run in self.ask(RUNS_OF, month=month)["runsOrError"]["results"]]
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 240) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(1)
+
+
+def trips_by_month(home: Path) -> dict[date, int]:
+    """The facts and rejected trips of every month, as the mart of quality has them."""
+    server = find(home)
+    assert server is not None, "the embedded PostgreSQL outlives dagster dev"
+    with psycopg.connect(server.target(WAREHOUSE_DATABASE).url(), options="-c search_path=dagster_ui") as connection:
+        return dict(
+            connection.execute(
+                "select source_month, fact_trips + rejected_trips from trip_quality where raw_trips > 0"
+            ).fetchall()
+        )
+
+
+def load_behind_dagsters_back(month: date, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
+    """Load a month by a process that Dagster knows nothing of."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with open_loader(load_settings()) as loader:
+        loader.load_month(month)
 
 
 @contextmanager
@@ -121,17 +198,25 @@ def dagster_dev(environment: dict[str, str], log: Path) -> Iterator[Ui]:
 
 
 @pytest.mark.timeout(600)
-def test_six_months_from_the_ui_of_which_one_is_unpublished_five_reach_the_marts_and_the_sixth_says_why(
-    tlc: TlcHost, tmp_path: Path
+def test_of_six_months_from_the_ui_five_reach_the_marts_and_with_its_switches_on_others_follow_without_a_click(
+    tlc: TlcHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, httpserver: HTTPServer
 ) -> None:
     for month in MONTHS:
         if month != UNPUBLISHED:
             tlc.publish(month, rows=200 + month.month)
     home = tmp_path / "home"
-    environment = {"TAXI_HOME": str(home), "TLC_BASE_URL": tlc.url, "DAGSTER_STUDENT": "ui"}
+    httpserver.expect_request("/alerts").respond_with_data("")
+    environment = {
+        "TAXI_HOME": str(home),
+        "TLC_BASE_URL": tlc.url,
+        "DAGSTER_STUDENT": "ui",
+        "TAXI_ALERT_URLS": f"json://{httpserver.host}:{httpserver.port}/alerts",
+    }
     good = [key for key, month in zip(KEYS, MONTHS, strict=True) if month != UNPUBLISHED]
     try:
         with dagster_dev(environment, tmp_path / "dev.log") as ui:
+            # What failed before its first look it does not tell.
+            wait_until(lambda: ui.has_ticked(ALERTS))
             nodes = ui.ask(PARTITIONED_ASSETS)["assetNodes"]
             selection = [n["assetKey"] for n in nodes if n["isPartitioned"] and n["isExecutable"]]
             launched = ui.ask(LAUNCH, params={"assetSelection": selection, "partitionNames": KEYS, "tags": []})
@@ -157,19 +242,24 @@ def test_six_months_from_the_ui_of_which_one_is_unpublished_five_reach_the_marts
             ]
             assert any("2024-04" in m and "403" in m and "about two months late" in m for m in messages), messages
 
-        server = find(home)
-        assert server is not None, "the embedded PostgreSQL outlives dagster dev"
-        with psycopg.connect(
-            server.target(WAREHOUSE_DATABASE).url(), options="-c search_path=dagster_ui"
-        ) as connection:
-            quality = connection.execute(
-                "select source_month, fact_trips + rejected_trips from trip_quality where raw_trips > 0 order by 1"
-            ).fetchall()
-        assert quality == [(month, 200 + month.month) for month in MONTHS if month != UNPUBLISHED]
+        expected = {month: 200 + month.month for month in MONTHS if month != UNPUBLISHED}
+        assert trips_by_month(home) == expected
 
+        # The sensor looks as soon as it is on, and then every five minutes: so this is out before.
+        tlc.publish(REISSUED, rows=250, seed=1)
+        load_behind_dagsters_back(REISSUED, monkeypatch, environment)
+        tlc.publish(NEW, rows=300)
         with dagster_dev(environment, tmp_path / "dev.log") as ui:
             assert ui.ask(BACKFILL, id=backfill)["partitionBackfillOrError"]["status"] == "COMPLETED_FAILED"
             assert ui.months("fct_trips", "MATERIALIZED") == good
             assert ui.months("raw_trips", "FAILED") == ["2024-04"]
+            ui.turn_on(TLC_PUBLICATIONS)
+            ui.turn_on(BUILD_CHANGED_MONTHS)
+            expected |= {REISSUED: 250, NEW: 300}
+            wait_until(lambda: trips_by_month(home) == expected)
+            wait_until(lambda: ui.runs_of("2024-07") != ["STARTED"])
+            assert ui.runs_of("2024-07") == ["SUCCESS"], "the condition leaves alone what a run of the sensor builds"
+        told = [request.get_json()["title"] for request, _ in httpserver.log]
+        assert told.count("taxi: raw_trips failed for 2024-04") == 1, told
     finally:
         stop(home, "immediate")

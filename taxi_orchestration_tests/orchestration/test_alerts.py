@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import dagster as dg
 import pytest
@@ -11,6 +12,7 @@ from taxi_orchestration.assets.raw_trips import RAW_TRIPS
 from taxi_orchestration.automation.alerts import ALERTS
 from taxi_orchestration.automation.jobs import TAXI_PIPELINE
 from taxi_orchestration.automation.month_watch import FRESHNESS, MONTH_WATCH
+from taxi_orchestration.automation.requests import MAX_ATTEMPTS, request_of
 from taxi_orchestration.automation.sensors import TLC_PUBLICATIONS
 from taxi_orchestration.checks.finding import Finding, Level, evaluation_of
 from taxi_orchestration.definitions import build_definitions
@@ -18,6 +20,7 @@ from taxi_orchestration.loading import Loader
 from taxi_orchestration.notify import NotifyError
 from taxi_orchestration.settings import PostgresTarget, Settings, load_settings
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
+from taxi_orchestration_tests.daemon import sensor_tick
 from taxi_orchestration_tests.orchestration.test_month_checks import losing_a_row
 from taxi_orchestration_tests.tlc_host import TlcHost
 
@@ -43,13 +46,7 @@ class Alerts:
         self.repository = self.definitions.get_repository_def()
 
     def tick(self) -> list[Mapping[str, str]]:
-        with dg.build_sensor_context(
-            instance=self.instance,
-            cursor=self.cursor,
-            repository_def=self.repository,
-            resources=self.repository.get_top_level_resources(),
-        ) as context:
-            self.cursor = self.repository.get_sensor_def(ALERTS).evaluate_tick(context).cursor
+        self.cursor = sensor_tick(self.repository, self.instance, ALERTS, self.cursor).cursor
         return self.new()
 
     def new(self) -> list[Mapping[str, str]]:
@@ -59,6 +56,12 @@ class Alerts:
 
     def titles(self) -> list[str]:
         return [message["title"] for message in self.tick()]
+
+    def attempt(self, number: int) -> dg.ExecuteInProcessResult:
+        """A run of raw_trips for February's file as tlc_publications requests it."""
+        now = datetime(2024, 5, number, tzinfo=UTC)
+        request = request_of(FEBRUARY, "a file", number, TLC_PUBLICATIONS, now)
+        return self.load({**request.tags, "dagster/partition": "2024-02"})
 
     def load(self, tags: Mapping[str, str]) -> dg.ExecuteInProcessResult:
         """A run of raw_trips alone."""
@@ -71,9 +74,10 @@ class Alerts:
             raise_on_error=False,
         )
 
-    def found(self, level: Level, says: str) -> None:
+    def found(self, level: Level, says: str, months: str = "") -> None:
         """Record a result of the freshness, as month_watch does."""
-        self.instance.report_runless_asset_event(evaluation_of(FRESHNESS, Finding(level, says, "Ask the TLC.")))
+        finding = Finding(level, says, "Ask the TLC.", months=months)
+        self.instance.report_runless_asset_event(evaluation_of(FRESHNESS, finding))
 
     def killed_run(self, tags: Mapping[str, str], why: str = "The process was killed.") -> dg.DagsterRun:
         """A run that fails without a step that failed."""
@@ -130,6 +134,29 @@ def test_a_failed_run_is_told_once_with_its_month_its_reason_its_page_and_what_t
     assert alerts.titles() == ["taxi: raw_trips failed for 2024-02"], "a trouble that is new again is told again"
 
 
+def test_of_a_file_that_is_asked_for_again_by_itself_the_last_attempt_is_told_and_no_other(
+    alerts: Alerts, tlc: TlcHost
+) -> None:
+    tlc.publish_bytes(FEBRUARY, b"PAR1 damaged PAR1")
+    for number in range(1, MAX_ATTEMPTS):
+        assert not alerts.attempt(number).success
+        assert alerts.tick() == [], number
+    last = alerts.attempt(MAX_ATTEMPTS)
+    (message,) = alerts.tick()
+    assert message["title"] == "taxi: raw_trips failed for 2024-02"
+    assert last.run_id in message["message"]
+
+
+def test_an_attempt_that_fails_after_the_month_was_loaded_is_told_at_once_for_it_is_the_last(
+    alerts: Alerts, tlc: TlcHost, target: PostgresTarget
+) -> None:
+    tlc.publish(FEBRUARY)
+    with losing_a_row(target, alerts.settings.schema_name, FEBRUARY):
+        assert not alerts.attempt(1).success
+    (title,) = alerts.titles()
+    assert "check file_is_whole of raw_trips" in title
+
+
 def test_another_month_that_fails_is_another_trouble(alerts: Alerts, tlc: TlcHost) -> None:
     alerts.load({"dagster/partition": "2024-01"})
     alerts.load({"dagster/partition": "2024-02"})
@@ -158,18 +185,22 @@ def test_a_check_that_only_warns_is_not_told(alerts: Alerts, tlc: TlcHost) -> No
 
 
 def test_an_overdue_month_is_told_once_and_again_when_it_is_well(alerts: Alerts) -> None:
-    alerts.found("warn", "2024-03: not published 80 days after its end.")
-    alerts.found("error", "2024-03: not published 101 days after its end.")
+    alerts.found("warn", "2024-03: not published 80 days after its end.", "2024-03")
+    alerts.found("error", "2024-03: not published 101 days after its end.", "2024-03")
     (message,) = alerts.tick()
-    assert FRESHNESS.name in message["title"]
-    assert "2024-03: not published 101 days" in message["message"]
-    assert "Ask the TLC." in message["message"]
-    alerts.found("error", "2024-03: not published 102 days after its end.")
+    assert message["title"] == f"taxi: check {FRESHNESS.name} of tlc_green_tripdata failed for 2024-03"
+    assert "Months: 2024-03" in message["message"]
+    assert "Why: 2024-03: not published 101 days" in message["message"]
+    assert "To do: Ask the TLC." in message["message"]
+    assert f"See: {UI}/assets/tlc_green_tripdata?view=checks" in message["message"]
+    alerts.found("error", "2024-03: not published 102 days after its end.", "2024-03")
+    alerts.found("error", "2024-03, 2024-04: published, but not loaded.", "2024-03, 2024-04")
     alerts.found("warn", "The TLC's host does not answer.")
     assert alerts.tick() == []
     alerts.found("good", "2024-03 is loaded.")
     (message,) = alerts.tick()
-    assert message["title"].startswith("taxi: well again: check newest_published_month_is_loaded")
+    assert message["title"] == f"taxi: well again: check {FRESHNESS.name} of tlc_green_tripdata"
+    assert "Now: 2024-03 is loaded." in message["message"]
 
 
 def test_an_attempt_that_is_retried_is_not_told_and_the_last_one_is(alerts: Alerts) -> None:

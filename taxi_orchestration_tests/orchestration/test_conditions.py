@@ -9,7 +9,7 @@ from psycopg import sql
 from taxi_orchestration.assets.raw_trips import ONLY_IF_CHANGED, RAW_TRIPS
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.loading import Loader
-from taxi_orchestration.partitions import Window, monthly_partitions
+from taxi_orchestration.partitions import Window, key_of, last_complete_month, month_of, monthly_partitions
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.status import month_statuses
 from taxi_orchestration.warehouse.connection import connect
@@ -56,12 +56,13 @@ def test_every_month_that_anyone_loads_is_built_once_whatever_its_age_and_whatev
 ) -> None:
     assert daemon.evaluate() == set()
 
-    # By a process that Dagster knows nothing of; the latest months and one of 2013.
-    for month in (OLD, JANUARY, FEBRUARY):
+    # By a process that Dagster knows nothing of; the latest month, two before it and one of 2013.
+    latest = key_of(last_complete_month())
+    for month in (OLD, JANUARY, FEBRUARY, month_of(latest)):
         publish_and_load(tlc, loader, month)
-    assert daemon.evaluate() == {"2013-09", "2024-01", "2024-02"}
+    assert daemon.evaluate() == {"2013-09", "2024-01", "2024-02", latest}
     assert daemon.evaluate() == set()
-    assert all(result.success for result in daemon.build({"2013-09", "2024-01", "2024-02"}))
+    assert all(result.success for result in daemon.build({"2013-09", "2024-01", "2024-02", latest}))
     assert daemon.evaluate() == set()
     statuses = month_statuses(target, settings.schema_name, instance, Window(JANUARY, MARCH))
     assert all(status.is_exact for status in statuses.values())
@@ -114,6 +115,8 @@ def test_a_run_that_nobody_asked_for_in_person_builds_nothing_from_rows_that_eve
     tlc.publish(JANUARY, rows=100, resaved=True)
     result = daemon.execute("2024-01", tags=tags)
     assert "dbt_models" not in steps(result)
+    said = [entry.user_message for entry in daemon.instance.all_logs(result.run_id)]
+    assert any("2024-01: another file with the same rows. Nothing downstream changes" in line for line in said)
     (event,) = [e for e in result.all_events if e.is_step_materialization and e.asset_key == RAW_TRIPS]
     assert event.partition == "2024-01"
     assert daemon.evaluate() == set()

@@ -79,6 +79,22 @@ def test_the_models_stand_downstream_of_the_raw_tables(definitions: dg.Definitio
     assert {"fct_trips", "rejected_trips", "raw_trips"} < set(upstream("trip_quality"))
 
 
+def test_the_months_of_raw_trips_stand_downstream_of_the_tlcs_files_which_nobody_here_makes(
+    definitions: dg.Definitions, specs: dict[str, dg.AssetSpec]
+) -> None:
+    graph = definitions.resolve_asset_graph()
+    assert specs[SOURCE].partitions_def == monthly_partitions
+    assert not graph.get(dg.AssetKey(SOURCE)).is_executable
+    assert graph.get(dg.AssetKey("raw_trips")).parent_keys == {dg.AssetKey(SOURCE)}
+
+
+def test_every_monthly_model_has_the_condition_and_its_label_says_when_it_is_built(
+    specs: dict[str, dg.AssetSpec],
+) -> None:
+    labels = {n: spec.automation_condition.get_label() for n, spec in specs.items() if spec.automation_condition}
+    assert labels == dict.fromkeys(MONTHLY - {"raw_trips"}, "the month's rows in raw_trips changed")
+
+
 def test_the_dbt_tests_and_our_own_checks_are_checks_of_the_asset_that_they_are_about(
     definitions: dg.Definitions,
 ) -> None:

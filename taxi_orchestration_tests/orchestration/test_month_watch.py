@@ -13,7 +13,7 @@ from taxi_orchestration.loading import Loader
 from taxi_orchestration.settings import Settings
 from taxi_orchestration.tlc.client import Publication
 from taxi_orchestration_tests.conftest import FEBRUARY, MARCH
-from taxi_orchestration_tests.daemon import FakeClock, clock_at
+from taxi_orchestration_tests.daemon import FakeClock, clock_at, sensor_tick
 from taxi_orchestration_tests.http_host import status
 from taxi_orchestration_tests.tlc_host import TlcHost
 
@@ -31,18 +31,9 @@ class Watch:
         self.repository = build_definitions(self.settings, clock=self.clock).get_repository_def()
 
     def tick(self) -> dict[dg.AssetCheckKey, dg.AssetCheckEvaluation]:
-        with dg.build_sensor_context(
-            instance=self.instance,
-            cursor=self.cursor,
-            repository_def=self.repository,
-            resources=self.repository.get_top_level_resources(),
-        ) as context:
-            result = self.repository.get_sensor_def(MONTH_WATCH).evaluate_tick(context)
+        result = sensor_tick(self.repository, self.instance, MONTH_WATCH, self.cursor)
         self.cursor = result.cursor
-        found = {e.asset_check_key: e for e in result.asset_events if isinstance(e, dg.AssetCheckEvaluation)}
-        for evaluation in found.values():
-            self.instance.report_runless_asset_event(evaluation)
-        return found
+        return {e.asset_check_key: e for e in result.asset_events if isinstance(e, dg.AssetCheckEvaluation)}
 
     def level(self) -> str:
         """What is recorded of the freshness after another tick."""

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
+from taxi_orchestration.automation.jobs import TAXI_PIPELINE
 from taxi_orchestration.automation.schedules import MONTHLY_SCHEDULE, build_monthly_schedule
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.settings import SettingsError
@@ -42,6 +43,15 @@ def test_the_month_that_should_be_out_is_loaded_once_and_everything_else_is_a_cl
     assert "is loaded already" in said
     tlc.publish(JANUARY, seed=1)
     assert tick(definitions, instance) == (["2024-01"], "")
+
+
+def test_a_month_that_a_run_is_under_way_for_is_left_to_it(
+    tlc: TlcHost, loader: Loader, definitions: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    tlc.publish(JANUARY)
+    job = definitions.resolve_job_def(TAXI_PIPELINE)
+    instance.create_run_for_job(job, tags={"dagster/partition": "2024-01"})
+    assert tick(definitions, instance) == ([], "2024-01 is published; a run for it waits or goes on already.")
 
 
 def test_the_schedule_runs_at_six_on_the_first_of_the_month_unless_told_otherwise(definitions: dg.Definitions) -> None:

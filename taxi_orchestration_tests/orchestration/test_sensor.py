@@ -7,11 +7,16 @@ import dagster as dg
 import pytest
 from psycopg import sql
 
+from taxi_orchestration.assets.raw_trips import RAW_TRIPS
 from taxi_orchestration.assets.tlc_source import TLC_GREEN_TRIPDATA
-from taxi_orchestration.automation.sensors import MAX_REQUESTS
+from taxi_orchestration.automation.jobs import TAXI_PIPELINE
+from taxi_orchestration.automation.requests import request_of
+from taxi_orchestration.automation.sensors import TLC_PUBLICATIONS
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.loading import Loader
+from taxi_orchestration.partitions import Window, key_of
 from taxi_orchestration.settings import Settings
+from taxi_orchestration.tlc.contract import FIRST_MONTH
 from taxi_orchestration.warehouse.connection import connect
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.daemon import Daemon, clock_at
@@ -41,8 +46,24 @@ def test_a_month_newly_out_is_requested_alone_and_only_until_it_is_loaded(
     tick = daemon.tick()
     assert tick.months == ["2024-02"]
     assert tick.requests[0].job_name == "taxi_pipeline"
+    etag = tick.observed[0].metadata["etag"].value
+    assert str(etag).strip('"') in str(tick.requests[0].run_key), "keyed by the file: another one is another run"
     load(loader, FEBRUARY)
     assert daemon.tick().requests == []
+
+
+def test_a_month_that_comes_out_after_its_successor_is_not_forgotten(
+    tlc: TlcHost, loader: Loader, daemon: Daemon
+) -> None:
+    tlc.publish(JANUARY)
+    load(loader, JANUARY)
+    assert daemon.tick().months == []
+    tlc.publish(MARCH)
+    assert daemon.tick().months == ["2024-03"]
+    load(loader, MARCH)
+    assert "Not yet published: 2024-02" in daemon.tick().said
+    tlc.publish(FEBRUARY)
+    assert daemon.tick().months == ["2024-02"]
 
 
 def test_a_reissued_month_is_requested_and_one_that_a_person_reloaded_is_not(
@@ -56,6 +77,44 @@ def test_a_reissued_month_is_requested_and_one_that_a_person_reloaded_is_not(
     tlc.publish(FEBRUARY, seed=1)
     load(loader, FEBRUARY)
     assert daemon.tick().months == ["2024-01"]
+
+
+def test_as_many_of_the_last_loaded_months_are_watched_for_a_reissue_as_the_settings_say(
+    tlc: TlcHost, loader: Loader, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for month in (JANUARY, FEBRUARY, MARCH):
+        tlc.publish(month)
+        load(loader, month)
+    assert Settings().taxi_reissue_months == 24
+    monkeypatch.setenv("TAXI_REISSUE_MONTHS", "2")
+    daemon = Daemon(build_definitions(Settings(), clock=daemon.clock), daemon.instance, daemon.clock)
+    for month in (JANUARY, FEBRUARY, MARCH):
+        tlc.publish(month, seed=1)
+    assert daemon.tick().months == ["2024-02", "2024-03"]
+
+
+def test_the_ui_shows_which_of_the_months_that_the_sensor_had_seen_when_they_were_loaded_changed_at_the_source(
+    tlc: TlcHost, loader: Loader, daemon: Daemon
+) -> None:
+    # What the UI asks for its mark "stale"; Dagster exports none of it.
+    from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+    from dagster._core.loader import LoadingContextForTest
+
+    def status_of(key: str) -> StaleStatus:
+        graph = daemon.definitions.resolve_asset_graph()
+        context = LoadingContextForTest(daemon.instance)
+        return CachingStaleStatusResolver(daemon.instance, graph, context).get_status(RAW_TRIPS, key)
+
+    for month in (JANUARY, FEBRUARY):
+        tlc.publish(month)
+    daemon.tick()
+    assert all(daemon.execute(key, [RAW_TRIPS]).success for key in ("2024-01", "2024-02"))
+    assert [status_of(key) for key in ("2024-01", "2024-02")] == [StaleStatus.FRESH, StaleStatus.FRESH]
+    tlc.publish(JANUARY, seed=1)
+    daemon.tick()
+    assert [status_of(key) for key in ("2024-01", "2024-02")] == [StaleStatus.STALE, StaleStatus.FRESH]
+    assert daemon.execute("2024-01", [RAW_TRIPS]).success
+    assert status_of("2024-01") is StaleStatus.FRESH
 
 
 def test_every_tick_says_in_words_what_it_saw(tlc: TlcHost, loader: Loader, daemon: Daemon) -> None:
@@ -76,6 +135,8 @@ def test_the_source_is_observed_once_for_each_change(
     assert set(observed) == {"2024-01", "2024-02", "2024-03", "2024-04"}
     assert observed["2024-01"].metadata["published"].value is True
     assert observed["2024-01"].metadata["bytes"].value > 0
+    assert observed["2024-01"].metadata["last modified"].value > 0
+    assert str(observed["2024-01"].metadata["etag"].value).strip('"') == observed["2024-01"].data_version
     assert observed["2024-02"].metadata["published"].value is False
     assert daemon.tick().observed == []
     tlc.publish(JANUARY, seed=1)
@@ -153,6 +214,15 @@ def test_a_host_in_trouble_is_a_skip_with_its_reason_and_never_a_crash(
     assert time.monotonic() - began < 10
 
 
+def record_loads(daemon: Daemon, months: list[date]) -> None:
+    """Dagster's record of months that the sensor had loaded: for each its run, and its materialization."""
+    for month in months:
+        request = request_of(month, "a file", 1, TLC_PUBLICATIONS, daemon.clock.now())
+        tags = {**request.tags, "dagster/partition": key_of(month)}
+        daemon.instance.add_run(dg.DagsterRun(TAXI_PIPELINE, tags=tags, status=dg.DagsterRunStatus.SUCCESS))
+        daemon.instance.report_runless_asset_event(dg.AssetMaterialization(RAW_TRIPS, partition=key_of(month)))
+
+
 def test_a_tick_over_a_full_history_takes_under_five_seconds_and_thirty_requests(
     tlc: TlcHost, loader: Loader, settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,13 +243,19 @@ def test_a_tick_over_a_full_history_takes_under_five_seconds_and_thirty_requests
     monkeypatch.setenv("TAXI_REISSUE_MONTHS", "200")
     clock = clock_at(2026, 4, 20)
     daemon = Daemon(build_definitions(Settings(), clock=clock), instance, clock)
+    record_loads(daemon, Window(FIRST_MONTH, date(2026, 3, 1)).months)
     before = sum(len(seen) for seen in tlc.http.requests.values())
     for _ in range(6):
         began = time.monotonic()
         daemon.tick()
         assert time.monotonic() - began < 5
         after = sum(len(seen) for seen in tlc.http.requests.values())
-        assert after - before <= MAX_REQUESTS
+        assert after - before <= 30
         before = after
     asked = {path for path, seen in tlc.http.requests.items() if any(command == "HEAD" for command, _ in seen)}
     assert len(asked) == 152
+    for look in (daemon.watch, daemon.evaluate):
+        began = time.monotonic()
+        look()
+        assert time.monotonic() - began < 5
+    assert sum(len(seen) for seen in tlc.http.requests.values()) - before <= 30

@@ -1,30 +1,47 @@
-"""A year in which nobody looks: at its end every month is exact, and was loaded as often as it changed."""
+"""A year in which nobody looks: what became of every month by its end, and what somebody had to hear of meanwhile."""
 
 from collections import Counter
+from datetime import date, timedelta
 
 import dagster as dg
 import pytest
+from pytest_httpserver import HTTPServer
 
 from taxi_orchestration.assets.raw_trips import RAW_TRIPS
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.partitions import Window, key_of, next_month
-from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.settings import PostgresTarget, load_settings
 from taxi_orchestration.status import month_statuses
-from taxi_orchestration_tests.daemon import Daemon, clock_at
+from taxi_orchestration_tests.daemon import Daemon, Tick, clock_at
 from taxi_orchestration_tests.tlc_host import TlcHost
 from taxi_orchestration_tests.year import BAD_DAY, BROKEN, LOADED_BEFORE, MONTHS, RESAVED, WITHDRAWN, Year
 
+OVERDUE = "check newest_published_month_is_loaded of tlc_green_tripdata"
+
 
 @pytest.mark.timeout(600)
-def test_after_a_year_every_month_is_exact_and_was_loaded_as_often_as_it_changed(
-    tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: dg.DagsterInstance
+def test_after_a_year_every_month_is_exact_was_loaded_as_often_as_it_changed_and_nobody_was_alerted_without_need(
+    tlc: TlcHost,
+    environment: dict[str, str],
+    target: PostgresTarget,
+    instance: dg.DagsterInstance,
+    httpserver: HTTPServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    httpserver.expect_request("/alerts").respond_with_data("")
+    monkeypatch.setenv("TAXI_ALERT_URLS", f"json://{httpserver.host}:{httpserver.port}/alerts")
     # Nothing older than half a year is re-issued in this one.
-    settings = settings.model_copy(update={"taxi_reissue_months": 8})
+    monkeypatch.setenv("TAXI_REISSUE_MONTHS", "8")
+    settings = load_settings()
     clock = clock_at(2024, 3, 1)
     daemon = Daemon(build_definitions(settings, clock=clock), instance, clock)
     assert daemon.evaluate() == set()
-    year = Year(daemon, tlc)
+    told: list[tuple[date, str]] = []
+
+    def after_day(day: date, tick: Tick) -> None:
+        told.extend((day, request.get_json()["title"]) for request, _ in httpserver.log[len(told) :])
+
+    year = Year(daemon, tlc, after_day)
     year.play()
 
     statuses = month_statuses(target, settings.schema_name, instance, Window(LOADED_BEFORE[0], next_month(MONTHS[-1])))
@@ -37,7 +54,18 @@ def test_after_a_year_every_month_is_exact_and_was_loaded_as_often_as_it_changed
     downloads = {month: tlc.requests_for(month) for month in year.issues}
     assert downloads == {month: n + 5 * (month == BROKEN) for month, n in year.issues.items()}
     assert [key for _, key in year.failed_runs] == [key_of(BROKEN)] * 5
-    assert len({day for day, _ in year.failed_runs}) == 5
+
+    # Of a broken file its being overdue and the last attempt are told, of a host that fails for a day nothing: only
+    # these need a person.
+    came, *_, gave_up = (day for day, _ in year.failed_runs)
+    mended = came + timedelta(days=7)
+    assert told == [
+        (came + timedelta(days=4), f"taxi: {OVERDUE} failed for 2024-05"),
+        (gave_up, "taxi: raw_trips failed for 2024-05"),
+        (mended, "taxi: well again: raw_trips for 2024-05"),
+        (mended, f"taxi: well again: {OVERDUE}"),
+    ]
+    assert gave_up == came + timedelta(days=6)
 
     assert year.resaved_run is not None
     assert {e.step_key for e in year.resaved_run.all_events if e.is_step_skipped} >= {"dbt_models"}

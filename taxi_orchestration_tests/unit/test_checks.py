@@ -181,7 +181,7 @@ def test_where_nothing_is_loaded_nothing_is_late() -> None:
 
 
 def test_a_finding_becomes_an_evaluation_that_names_its_month_and_what_to_do() -> None:
-    finding = Finding("error", "It is so.", "Do that.", {"rows": 3}, [{"row": n} for n in range(9)])
+    finding = Finding("error", "It is so.", "Do that.", {"rows": 3}, [{"row": n} for n in range(9)], "![rows](data:x)")
     evaluation = evaluation_of(RAW_CHECKS[0], finding, "2024-01")
     assert (evaluation.partition, evaluation.passed, evaluation.blocking) == ("2024-01", False, True)
     assert evaluation.severity is AssetCheckSeverity.ERROR
@@ -189,3 +189,4 @@ def test_a_finding_becomes_an_evaluation_that_names_its_month_and_what_to_do() -
     assert evaluation.metadata["to do"].value == "Do that."
     assert evaluation.metadata["rows"].value == 3
     assert str(evaluation.metadata["sample"].value).count("\n") == 6
+    assert evaluation.metadata["plot"].value == "![rows](data:x)"

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from email import message_from_bytes
 from email.policy import default
 
+import apprise
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
@@ -13,8 +14,8 @@ from pydantic import SecretStr
 from pytest_httpserver import HTTPServer
 
 from taxi_orchestration.cli import main
-from taxi_orchestration.notify import Message, NotifyError, scrubbed, send
-from taxi_orchestration.settings import SettingsError, load_settings
+from taxi_orchestration.notify import Message, NotifyError, check_urls, scrubbed, send
+from taxi_orchestration.settings import PROJECT_DIRECTORY, SettingsError, load_settings
 
 MESSAGE = Message("taxi: raw_trips failed for 2024-02", "Why: the host said 500.\nTo do: wait.")
 
@@ -97,6 +98,26 @@ def test_several_urls_are_separated_by_commas_or_spaces(monkeypatch: pytest.Monk
         "TAXI_ALERT_URLS", "json://a.example/x, json://b.example/y\n mailto://c.example?from=a@e.example&to=d@e.example"
     )
     assert len(load_settings().alert_urls) == 3
+
+
+@pytest.mark.parametrize(
+    ("url", "service"),
+    [
+        ("slack://TokenA/TokenB/TokenC", "Slack"),
+        ("workflows://prod-03.westus.logic.azure.com:443/643e69f83c8944/abcdefghij", "MSTeams"),
+        ("mailtos://ada:password@example.org", "E-Mail"),
+        ("jsons://host.example/alerts", "JSON"),
+    ],
+)
+def test_slack_teams_mail_and_webhooks_are_addresses_that_are_understood(url: str, service: str) -> None:
+    assert check_urls(url) == [url]
+    assert service in str(apprise.Apprise.instantiate(url).service_name)
+
+
+def test_the_example_of_an_address_in_env_example_is_one() -> None:
+    lines = (PROJECT_DIRECTORY / ".env.example").read_text().splitlines()
+    (example,) = [line.partition("=")[2] for line in lines if line.startswith("#TAXI_ALERT_URLS=")]
+    assert len(check_urls(example)) == 2
 
 
 @pytest.mark.parametrize(
