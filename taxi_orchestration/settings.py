@@ -136,6 +136,14 @@ class Settings(BaseSettings):
             raise ValueError(f"must be one of {', '.join(SSL_MODES)}")
         return value
 
+    @field_validator("pg_dbname")
+    @classmethod
+    def _quotable(cls, value: str | None) -> str | None:
+        # dbt puts it between quotes of both kinds as it is.
+        if value is not None and (not value.isprintable() or set(value) & set("'\"\\") or len(value.encode()) > 63):
+            raise ValueError("must be the name of a database, of at most 63 bytes and without quotes: dbt quotes none")
+        return value
+
     @field_validator("dagster_student", "pg_schema")
     @classmethod
     def _plain_identifier(cls, value: str | None) -> str | None:

@@ -52,6 +52,8 @@ def running_host(context: ssl.SSLContext | None = None) -> Iterator[Host]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        # Else the body of every answer waits 40 ms until the client has acknowledged the headers.
+        disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
             try:

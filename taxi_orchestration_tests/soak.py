@@ -2,9 +2,12 @@
 
 Each round starts `taxi backfill` for the same five months and kills something at a random moment: the process, the
 embedded PostgreSQL, or both. Nobody repairs anything in between. At the end one backfill has to bring exact counts.
+Lanes share the kills out among them: processes side by side, each with a home, a PostgreSQL and a host of its own.
 """
 
 import argparse
+import math
+import multiprocessing
 import os
 import random
 import shutil
@@ -15,6 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
@@ -39,6 +43,7 @@ MONTHS = Window(date(2023, 12, 1), date(2024, 5, 1))
 # The rows of the TLC's own files of these months.
 ROWS = dict(zip(MONTHS.months, (64_215, 56_551, 53_577, 57_457, 56_471), strict=True))
 OUTER_VARIABLES = ("PG_", "TAXI_", "DAGSTER_", "TLC_", "DBT_")
+NONE = "none: it had ended"
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ def kill_at_random(random_: random.Random, program: subprocess.Popen[bytes], hom
     # Without its server a backfill may go on for a while with what it still can do, as it would for anybody.
     if what == "server":
         with suppress(subprocess.TimeoutExpired):
-            program.wait(30)
+            program.wait(10)
     if program.poll() is None:
         os.killpg(program.pid, signal.SIGKILL)
     program.wait()
@@ -144,12 +149,35 @@ def environment(tlc: TlcHost) -> Iterator[Path]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def soak(kills: int, minutes: float, seed: int, real_months: Path | None) -> list[str]:
-    """Kill `kills` times, or for so many minutes; returns what was wrong in the end."""
-    random_ = random.Random(seed)
-    counts: Counter[str] = Counter()
+@dataclass(frozen=True)
+class Lane:
+    """What one lane does: kill so often, or for so many minutes; the seed chooses what, and when."""
+
+    name: str
+    kills: int
+    minutes: float
+    seed: str
+    real_months: Path | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was killed how often, and what was not as it must be in the end."""
+
+    counts: Counter[str]
+    wrong: list[str]
+
+    @property
+    def kills(self) -> int:
+        return self.counts.total() - self.counts[NONE]
+
+
+def run_lane(lane: Lane) -> Result:
+    """The whole of a lane, in a process of its own: the environment is that of the process."""
+    random_ = random.Random(lane.seed)
+    result = Result(Counter(), [])
     with tempfile.TemporaryDirectory() as directory, running_tlc_host(Path(directory)) as tlc, environment(tlc) as home:
-        expected = publish(tlc, real_months)
+        expected = publish(tlc, lane.real_months)
         backfill, again = [*TAXI, "backfill", FIRST, LAST], ["--reprocess", "completed"]
         began = time.monotonic()
         subprocess.run(backfill, check=True, capture_output=True)
@@ -157,10 +185,8 @@ def soak(kills: int, minutes: float, seed: int, real_months: Path | None) -> lis
         once = time.monotonic()
         subprocess.run([*backfill, *again], check=True, capture_output=True)
         seconds = time.monotonic() - once
-        print(
-            f"one backfill takes {seconds:.1f} s; seed {seed}; {'real' if real_months else 'made'} months", flush=True
-        )
-        while sum(counts.values()) - counts["none: it had ended"] < kills and time.monotonic() < began + 60 * minutes:
+        print(f"{lane.name}: one backfill takes {seconds:.1f} s", flush=True)
+        while result.kills < lane.kills and time.monotonic() < began + 60 * lane.minutes:
             if random_.random() < 0.1:
                 start_over(home)
             # Mostly of everything: one that only ends what the last left undone is over too soon to be killed often.
@@ -168,15 +194,44 @@ def soak(kills: int, minutes: float, seed: int, real_months: Path | None) -> lis
             program = subprocess.Popen(
                 [*backfill, *how], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
             )
-            counts[kill_at_random(random_, program, home, seconds) or "none: it had ended"] += 1
-            if sum(counts.values()) % 10 == 0:
-                print(f"{time.monotonic() - began:6.0f} s {dict(counts)}", flush=True)
+            result.counts[kill_at_random(random_, program, home, seconds) or NONE] += 1
+            if result.counts.total() % 10 == 0:
+                print(f"{lane.name}: {time.monotonic() - began:6.0f} s {dict(result.counts)}", flush=True)
         last = subprocess.run(backfill, check=False, capture_output=True, text=True)
-        print(last.stderr)
+        print(f"{lane.name}: the last backfill\n{last.stderr}", flush=True)
         with open_instance() as instance:
-            wrong = check(load_settings(), instance, expected)
-        wrong += [f"the last backfill ended with {last.returncode}"] if last.returncode else []
-        print(f"{sum(counts.values()) - counts['none: it had ended']} kills: {dict(counts)}; {len(wrong)} things wrong")
+            result.wrong.extend(check(load_settings(), instance, expected))
+        if last.returncode:
+            result.wrong.append(f"the last backfill ended with {last.returncode}")
+    return result
+
+
+def soak(kills: int, minutes: float, seed: int, lanes: int) -> list[str]:
+    """Run the lanes side by side; returns what was wrong in any of them."""
+    real_months = PROJECT_DIRECTORY.parent / "shared" / "tlc"
+    months = real_months if real_months.is_dir() else None
+    print(f"seed {seed}; {'real' if months else 'made'} months; {lanes} lanes", flush=True)
+    each = math.ceil(kills / lanes)
+    began = time.monotonic()
+    counts: Counter[str] = Counter()
+    wrong = []
+    with ProcessPoolExecutor(lanes, multiprocessing.get_context("spawn")) as executor:
+        running = {}
+        for number in range(1, lanes + 1):
+            lane = Lane(f"lane {number}", each, minutes, f"{seed} {number}", months)
+            running[lane.name] = executor.submit(run_lane, lane)
+        for name, lane_run in running.items():
+            # One lane that broke must not hide what the others found.
+            if error := lane_run.exception():
+                wrong.append(f"{name}: {error!r}")
+            else:
+                counts += lane_run.result().counts
+                wrong += [f"{name}: {found}" for found in lane_run.result().wrong]
+    print("\n".join(wrong))
+    done = Result(counts, wrong)
+    print(
+        f"{done.kills} kills in {time.monotonic() - began:.0f} s: {dict(counts)}; {len(wrong)} things wrong", flush=True
+    )
     return wrong
 
 
@@ -184,18 +239,18 @@ def main() -> int:
     """Run the soak as the command line says."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--kills", type=int, default=200)
+    arguments.add_argument("--lanes", type=int, default=2, help="processes side by side; one for a core or so")
     arguments.add_argument("--minutes", type=float, default=float("inf"), help="end earlier, after so long")
     arguments.add_argument("--seed", type=int, default=random.randrange(10**6))
-    arguments.add_argument("--sequences", type=int, default=500, help="of the model test, after the kills")
+    arguments.add_argument("--sequences", type=int, default=2000, help="of the model test, after the kills")
     given = arguments.parse_args()
-    real_months = PROJECT_DIRECTORY.parent / "shared" / "tlc"
-    wrong = soak(given.kills, given.minutes, given.seed, real_months if real_months.is_dir() else None)
-    print("\n".join(wrong))
+    wrong = soak(given.kills, given.minutes, given.seed, given.lanes)
     if given.sequences:
         model = [sys.executable, "-m", "pytest", "-q", "taxi_orchestration_tests/faults/test_model.py"]
-        variables = {**os.environ, "TAXI_SOAK_SEQUENCES": str(given.sequences)}
+        variables = {**os.environ, "SOAK_SEQUENCES": str(given.sequences)}
         if subprocess.run(model, env=variables, cwd=PROJECT_DIRECTORY, check=False).returncode:
-            wrong.append("the model test failed")
+            print("the model test failed")
+            return 1
     return 1 if wrong else 0
 
 

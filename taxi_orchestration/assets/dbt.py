@@ -31,6 +31,7 @@ from taxi_orchestration.dbt_runner import DbtOutcome, invoke_dbt
 from taxi_orchestration.loading import RAW_TRIPS_COLUMNS, Progress
 from taxi_orchestration.partitions import Window, key_of, month_of, monthly_partitions, next_month
 from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.warehouse.connection import lock_advice
 from taxi_orchestration.warehouse.months import (
     LoadedFile,
     count_by_month,
@@ -46,6 +47,8 @@ DBT_POOL = "dbt"
 
 SEEDS = "resource_type:seed"
 BUILD_ATTEMPTS = 3
+# dbt passes on nothing but PostgreSQL's text.
+LOCK_TIMED_OUT = "due to lock timeout"
 MAX_FAILING_ROWS = 1000
 SAMPLE_ROWS = 5
 
@@ -163,7 +166,8 @@ def run_dbt(
     lineage.save()
     if outcome.error:
         what = f" for {window}" if window else ""
-        raise Failure(f"dbt{what} in schema {schema}: {outcome.error}", allow_retries=False)
+        advice = f" {lock_advice(target)}" if LOCK_TIMED_OUT in str(outcome.error) else ""
+        raise Failure(f"dbt{what} in schema {schema}: {outcome.error}{advice}", allow_retries=False)
 
 
 def _selected(

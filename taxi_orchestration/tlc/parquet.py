@@ -35,6 +35,14 @@ MAX_COLUMNS = 100
 MAX_TEXT_BYTES = 1_000
 """With a page's dictionary, one long text can stand for millions of rows: a limit keeps a batch small."""
 
+MAX_ROW_BYTES = 4_000
+"""On an average; real files have a hundred. 63 kB can unpack to 500 MB, for which the decoder takes 2.7 GB before
+anybody sees how long a text is.
+"""
+
+GROUP_OVERHEAD_BYTES = 2**20
+"""What a row group may take beside its rows: headers, and dictionaries that few rows use."""
+
 FORGET_ROWS = 250_000
 """After so many rows, the pages of the file that have been read are let go."""
 
@@ -293,6 +301,11 @@ def _check_limits(footer: pq.FileMetaData, month: date, url: str, max_rows: int)
         raise _bad(
             month, url, f"it has {footer.num_columns:,} columns; the limit is {MAX_COLUMNS}. Nothing was loaded."
         )
+    # Of the groups as wholes: pyarrow ends the process where a footer has a damaged column.
+    for group in map(footer.row_group, range(footer.num_row_groups)):
+        if group.total_byte_size > MAX_ROW_BYTES * group.num_rows + GROUP_OVERHEAD_BYTES:
+            found = f"it unpacks to {group.total_byte_size:,} bytes in {group.num_rows:,} rows"
+            raise _bad(month, url, f"{found}; the limit is {MAX_ROW_BYTES:,} a row. Nothing was loaded.")
 
 
 def _drift(era: Era, fields: Mapping[str, pa.Field], new: Mapping[str, pa.Field]) -> Drift:

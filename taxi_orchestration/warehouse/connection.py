@@ -78,7 +78,7 @@ def _can_pass(error: psycopg.Error) -> bool:
 def _way_out(error: psycopg.Error, target: PostgresTarget) -> str:
     match error:
         case errors.LockNotAvailable():
-            return f"Somebody holds a lock that is needed: {_lock_holders(target)}. End that, then run it again."
+            return lock_advice(target)
         case errors.DiskFull():
             return "The server's disk is full: make room, then run it again."
         case errors.ReadOnlySqlTransaction():
@@ -88,6 +88,11 @@ def _way_out(error: psycopg.Error, target: PostgresTarget) -> str:
         case errors.InvalidSchemaName() | errors.UndefinedTable():
             return "A table or schema was dropped meanwhile: run it again, it is made anew."
     return "Run it again once that is mended."
+
+
+def lock_advice(target: PostgresTarget) -> str:
+    """Who holds the lock that was waited for in vain, and what to do about it."""
+    return f"Somebody holds a lock that is needed: {_lock_holders(target)}. End that, then run it again."
 
 
 def _lock_holders(target: PostgresTarget) -> str:

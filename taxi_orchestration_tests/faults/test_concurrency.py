@@ -1,29 +1,38 @@
 """Many at once: whoever looks sees a month whole, old or new; whoever loads ends with the newest file."""
 
 import multiprocessing
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
 from email.utils import formatdate
 
 import psycopg
 import pytest
-from dagster import DagsterInstance, Definitions
+from dagster import DagsterInstance, Definitions, RunRequest, build_schedule_context
 from psycopg import sql
 
 from taxi_orchestration.assets import dbt as dbt_assets
-from taxi_orchestration.backfill import Backfill
+from taxi_orchestration.assets.interruption import STARTED_BY_TAG
+from taxi_orchestration.automation.jobs import TAXI_PIPELINE
+from taxi_orchestration.automation.requests import ASKED_BY
+from taxi_orchestration.automation.schedules import MONTHLY_SCHEDULE
+from taxi_orchestration.automation.sensors import TLC_PUBLICATIONS
+from taxi_orchestration.backfill import Backfill, open_instance
+from taxi_orchestration.definitions import build_definitions
+from taxi_orchestration.instance_storage import DRIVER
 from taxi_orchestration.loading import RAW_TRIPS_COLUMNS, Loader
 from taxi_orchestration.partitions import Window, next_month
-from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings
+from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings, load_settings
 from taxi_orchestration.status import MonthStatus, month_statuses
 from taxi_orchestration.tlc.client import TlcClient
 from taxi_orchestration.warehouse.months import create_tables, loaded_files
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY
+from taxi_orchestration_tests.daemon import Daemon, clock_at
 from taxi_orchestration_tests.faults.conftest import Programs, holding, until, waiting_for
 from taxi_orchestration_tests.faults.months import held, held_by_file
 from taxi_orchestration_tests.faults.test_model import At
@@ -37,8 +46,17 @@ def load_in_a_process(url: str, target: PostgresTarget, schema: str, scratch: ob
     Loader(TlcClient(url), target, schema, scratch).load_month(month)  # type: ignore[arg-type]
 
 
+def execute_in_a_process(environment: dict[str, str], partition_key: str, tags: dict[str, str]) -> None:
+    """What the daemon makes of a request of its schedule or sensor, without its queue."""
+    os.environ.update(environment)
+    with open_instance() as opened:
+        build_definitions(load_settings()).resolve_job_def(TAXI_PIPELINE).execute_in_process(
+            instance=opened, partition_key=partition_key, tags=tags
+        )
+
+
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["taxi_orchestration.loading", __name__])
+FORKS.set_forkserver_preload(["taxi_orchestration.loading", "dbt.cli.main", __name__])
 
 
 def test_eight_processes_that_load_the_same_month_end_with_it_once(
@@ -165,6 +183,41 @@ def test_a_reader_with_an_open_transaction_delays_no_first_load_no_reload_and_no
     assert backfill.run([JANUARY, FEBRUARY]).succeeded
 
 
+def test_two_students_whose_pipelines_run_at_once_in_one_database_each_have_their_own(
+    tlc: TlcHost,
+    target: PostgresTarget,
+    storage_template: str,
+    programs: Programs,
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = tlc.publish(JANUARY).path.read_bytes()
+    monkeypatch.delenv("PG_SCHEMA")
+    students = ("ada", "grace")
+    with psycopg.connect(target.url(), autocommit=True) as by_hand:
+        try:
+            started = []
+            for student in students:
+                storage = sql.Identifier(f"storage_of_{student}"), sql.Identifier(storage_template)
+                by_hand.execute(sql.SQL("create database {} template {}").format(*storage))
+                monkeypatch.setenv("DAGSTER_STUDENT", student)
+                monkeypatch.setenv("DAGSTER_POSTGRES_URL", target.with_dbname(f"storage_of_{student}").url(DRIVER))
+                started.append(programs.taxi("backfill", "2024-01", "2024-01"))
+            said = [program.communicate(timeout=240)[0] for program in started]
+            assert [program.returncode for program in started] == [0, 0], "\n".join(said)
+            for student in students:
+                assert held(target, f"dagster_{student}") == {JANUARY: held_by_file(data)}
+                query = sql.SQL("select fact_trips + rejected_trips from {} where raw_trips > 0")
+                view = sql.Identifier(f"dagster_{student}", "trip_quality")
+                assert by_hand.execute(query.format(view)).fetchall() == [(200,)]
+        finally:
+            for student in students:
+                drop = sql.SQL("drop database if exists {} with (force)")
+                by_hand.execute(drop.format(sql.Identifier(f"storage_of_{student}")))
+                schema = sql.Identifier(f"dagster_{student}")
+                by_hand.execute(sql.SQL("drop schema if exists {} cascade").format(schema))
+
+
 def test_two_students_in_one_database_do_not_see_each_other(
     loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
@@ -276,8 +329,9 @@ def test_a_month_that_never_rests_is_not_called_built(
     assert status_of(JANUARY, target, settings, instance).state == "unfinished"
 
 
-def test_commands_and_runs_of_the_ui_on_the_same_months_at_once_change_nothing_in_the_result(
+def test_the_ui_the_schedule_the_sensor_and_a_command_on_the_same_months_at_once_change_nothing_in_the_result(
     tlc: TlcHost,
+    loader: Loader,
     settings: Settings,
     target: PostgresTarget,
     instance: DagsterInstance,
@@ -286,21 +340,54 @@ def test_commands_and_runs_of_the_ui_on_the_same_months_at_once_change_nothing_i
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(PROJECT_DIRECTORY))
+    tlc.publish(JANUARY)
+    loader.load_month(JANUARY)
+    # January is re-issued, and February is out: on 1 April the schedule wants the one, and the sensor both.
     data = {month: tlc.publish(month, seed=month.month).path.read_bytes() for month in (JANUARY, FEBRUARY)}
+    clock = clock_at(2024, 4, 1)
+    definitions = build_definitions(settings, clock=clock)
+    by_sensor = Daemon(definitions, instance, clock).tick().requests
+    by_schedule = requests_of_the_schedule(definitions, instance, clock.now())
+    asked = [sorted(str(request.partition_key) for request in some) for some in (by_schedule, by_sensor)]
+    assert asked == [["2024-01"], ["2024-01", "2024-02"]]
+
     job = ["-m", "dagster", "job", "execute", "-m", "taxi_orchestration.definitions", "-j", "taxi_pipeline"]
     started = [
         programs.taxi("backfill", "2024-01", "2024-02", "--reprocess", "completed"),
-        programs.taxi("backfill", "2024-01", "2024-02", "--run-backwards"),
-        programs.start(sys.executable, *job, "--tags", '{"dagster/partition": "2024-01"}'),
+        programs.start(sys.executable, *job, "--tags", '{"dagster/partition": "2024-02"}'),
     ]
+    runs = [
+        FORKS.Process(target=execute_in_a_process, args=(dict(os.environ), str(request.partition_key), request.tags))
+        for request in (*by_schedule, *by_sensor)
+    ]
+    for run in runs:
+        run.start()
     said = [program.communicate(timeout=240)[0] for program in started]
-    assert [program.returncode for program in started] == [0] * 3, "\n".join(said)
+    assert [program.returncode for program in started] == [0, 0], "\n".join(said)
+    for run in runs:
+        run.join(240)
+    assert [run.exitcode for run in runs] == [0, 0, 0]
     assert held(target, settings.schema_name) == {month: held_by_file(file) for month, file in data.items()}
-    assert any("taxi/started_by" not in run.tags for run in instance.get_runs())
+    askers = {
+        run.tags.get(ASKED_BY) or run.tags.get(STARTED_BY_TAG, "a person in the UI") for run in instance.get_runs()
+    }
+    assert askers == {"taxi backfill", "a person in the UI", MONTHLY_SCHEDULE, TLC_PUBLICATIONS}
     assert backfill("2024-01", "2024-02") == 0
     for month in data:
         status = status_of(month, target, settings, instance)
         assert (status.state, status.fact_rows + status.rejected_rows) == ("completed", 200)
+
+
+def requests_of_the_schedule(definitions: Definitions, instance: DagsterInstance, now: datetime) -> list[RunRequest]:
+    """One tick of the monthly schedule, at a moment of the test's."""
+    repository = definitions.get_repository_def()
+    with build_schedule_context(
+        instance=instance,
+        scheduled_execution_time=now,
+        repository_def=repository,
+        resources=repository.get_top_level_resources(),
+    ) as context:
+        return list(repository.get_schedule_def(MONTHLY_SCHEDULE).evaluate_tick(context).run_requests or [])
 
 
 def status_of(month: date, target: PostgresTarget, settings: Settings, instance: DagsterInstance) -> MonthStatus:

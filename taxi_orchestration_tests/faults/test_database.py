@@ -6,9 +6,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from dagster import DagsterInstance
+from dagster import DagsterInstance, Definitions
 from psycopg import sql
 
+from taxi_orchestration.backfill import Backfill
 from taxi_orchestration.loading import RAW_TRIPS_COLUMNS, Loader
 from taxi_orchestration.partitions import Window
 from taxi_orchestration.settings import PostgresTarget, Settings
@@ -114,6 +115,25 @@ def test_a_lock_held_by_a_stranger_is_waited_for_a_while_and_then_its_holder_is_
             loader.load_month(JANUARY)
         assert f"process {stranger.info.backend_pid} of {target.user} (stranger)" in str(raised.value)
     assert held(target, settings.schema_name) == {JANUARY: before}
+
+
+def test_a_lock_held_by_a_stranger_while_dbt_builds_is_waited_for_a_while_too_and_its_holder_named(
+    tlc: TlcHost,
+    settings: Settings,
+    target: PostgresTarget,
+    instance: DagsterInstance,
+    definitions: Definitions,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    backfill = Backfill(definitions, instance, target, settings.schema_name, months_at_once=1)
+    tlc.publish(JANUARY)
+    assert backfill.run([JANUARY]).succeeded
+    monkeypatch.setattr(connection, "LOCK_TIMEOUT", "500ms")
+    with holding(target, settings.schema_name, "fct_trips") as stranger:
+        (reason,) = backfill.run([JANUARY]).run_failures
+        assert "fct_trips" in reason
+        assert f"process {stranger.info.backend_pid} of {target.user} (stranger)" in reason
+    assert backfill.run([JANUARY]).succeeded
 
 
 def test_a_lock_that_is_let_go_in_time_only_delays_the_load(

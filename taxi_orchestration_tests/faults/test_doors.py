@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from urllib.parse import quote
 
 import psutil
 import psycopg
@@ -21,13 +22,17 @@ from psycopg import sql
 from taxi_orchestration.backfill import open_instance
 from taxi_orchestration.dbt_runner import invoke_dbt, prepared_project
 from taxi_orchestration.instance_storage import storage_url
+from taxi_orchestration.loading import open_loader
 from taxi_orchestration.settings import IDENTIFIER, PostgresTarget, Settings, SettingsError, load_settings
 from taxi_orchestration.warehouse import postmaster
 from taxi_orchestration.warehouse.connection import WarehouseUnavailableError, connect
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY
 from taxi_orchestration_tests.faults.clusters import DEBIAN, running_cluster
 from taxi_orchestration_tests.faults.conftest import Programs, family, until
+from taxi_orchestration_tests.faults.months import held, held_by_file
+from taxi_orchestration_tests.faults.test_process import nothing
 from taxi_orchestration_tests.http_host import ok
+from taxi_orchestration_tests.integration.test_server import STRANGER, as_root, call_as
 from taxi_orchestration_tests.tlc_host import TlcHost
 
 OWNER, OWNER_PASSWORD = "taxi_owner", "correct-horse/battery:staple@%"
@@ -198,6 +203,10 @@ def test_tls_is_required_of_a_host_that_is_not_local_unless_somebody_says_otherw
     assert modes("db.example.org") == ("require", "require")
     assert modes("10.0.0.1") == ("require", "require")
     assert modes("localhost") == modes("127.0.0.1") == ("prefer", "")
+    # What is asked of the warehouse is asked of Dagster's storage too, unless its URL says otherwise.
+    monkeypatch.setenv("PG_SSLMODE", "verify-full")
+    monkeypatch.setenv("PG_SSLROOTCERT", "/etc/root.pem")
+    assert modes("db.example.org") == ("verify-full", "verify-full&sslrootcert=%2Fetc%2Froot.pem")
     monkeypatch.setenv("PG_SSLMODE", "disable")
     monkeypatch.setenv("DAGSTER_POSTGRES_URL", "postgresql://x:x@db.example.org/dagster?sslmode=disable")
     assert load_settings().warehouse.sslmode == "disable"  # type: ignore[union-attr]
@@ -233,6 +242,55 @@ def test_a_student_with_a_hostile_name_is_refused() -> None:
     for name in [*hostile.values(), "x" * 60]:
         with pytest.raises(ValueError, match="plain name"):
             Settings(dagster_student=name)
+
+
+HOSTILE_DATABASES = {
+    "an apostrophe": "o'neil",
+    "a double quote": 'x"; drop database y; --',
+    "a backslash": "back\\slash",
+    "a line's end": "x\ny",
+    "64 bytes": "x" * 64,
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE_DATABASES)
+def test_a_warehouse_with_a_name_that_dbt_would_not_quote_is_refused(kind: str) -> None:
+    with pytest.raises(ValueError, match="without quotes"):
+        Settings(pg_dbname=HOSTILE_DATABASES[kind])
+
+
+def test_a_role_and_a_database_with_hostile_names_are_quoted_right_by_the_loader_dbt_and_dagsters_storage(
+    environment: dict[str, str], server: PostgresTarget, tlc: TlcHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hostile = """o'neil"; drop %s; -- @:/?#\N{CYRILLIC SMALL LETTER A}"""
+    warehouse = hostile.replace("'", "").replace('"', "")
+    name = sql.Identifier(hostile)
+    data = tlc.publish(JANUARY).path.read_bytes()
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        connection.execute(sql.SQL("create role {} login password {}").format(name, sql.Literal(hostile)))
+        try:
+            for database in (hostile, warehouse):
+                connection.execute(sql.SQL("create database {} owner {}").format(sql.Identifier(database), name))
+            theirs = replace(server, user=hostile, password=hostile, dbname=warehouse)
+            for variable, value in (
+                ("PG_HOST", theirs.host), ("PG_PORT", str(theirs.port)), ("PG_USER", hostile),
+                ("PG_PASSWORD", hostile), ("PG_DBNAME", warehouse),
+                ("DAGSTER_POSTGRES_URL", theirs.with_dbname(hostile).url()),
+            ):  # fmt: skip
+                monkeypatch.setenv(variable, value)
+            settings = load_settings()
+            with open_loader(settings) as loader:
+                loader.load_month(JANUARY)
+            assert held(theirs, settings.schema_name) == {JANUARY: held_by_file(data)}
+            outcome = invoke_dbt(["show", "--inline", "select 1"], theirs, "taxi", prepared_project(settings))
+            assert outcome.error is None
+            with open_instance() as instance:
+                assert instance.get_runs() == []
+        finally:
+            for database in (hostile, warehouse):
+                drop = sql.SQL("drop database if exists {} with (force)")
+                connection.execute(drop.format(sql.Identifier(database)))
+            connection.execute(sql.SQL("drop role {}").format(name))
 
 
 @pytest.mark.parametrize("url", ["ftp://host/", "file:///etc/passwd", "//host", "javascript:alert(1)", "host"])
@@ -279,6 +337,7 @@ def test_no_password_is_found_in_anything_written_or_shown_after_failures_on_pur
         "warehouse": "S3cret-of-the/warehouse:1",
         "storage": "S3cret-of-the-storage",
         "embedded": server.password,
+        "alerts": "S3cret-of-the-alerts",
     }
     with psycopg.connect(server.url(), autocommit=True) as connection:
         for role in ("warehouse", "storage"):
@@ -297,6 +356,7 @@ def test_no_password_is_found_in_anything_written_or_shown_after_failures_on_pur
             "PG_PASSWORD": secrets["warehouse"],
             "PG_DBNAME": server.dbname,
             "DAGSTER_POSTGRES_URL": replace(storage, user="leak_storage", password=secrets["storage"]).url(),
+            "TAXI_ALERT_URLS": f"json://leak:{secrets['alerts']}@127.0.0.1:9/",
         }
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
@@ -326,6 +386,8 @@ def test_no_password_is_found_in_anything_written_or_shown_after_failures_on_pur
             )
         assert run("backfill", "2024-01", "2024-03", "--reprocess", "completed") == 1
         assert run("status") == 1
+        # Nobody there to be told.
+        assert run("alert-test") == 1
         # A server that refuses the password, and one that is not there.
         monkeypatch.setenv("PG_USER", "leak_nobody")
         assert run("backfill", "2024-01", "2024-01") != 0
@@ -341,41 +403,93 @@ def test_no_password_is_found_in_anything_written_or_shown_after_failures_on_pur
         monkeypatch.setenv("DAGSTER_POSTGRES_URL", f"postgresql://leak:{secrets['storage']}@127.0.0.1:9/x")
         assert run("status") != 0
         monkeypatch.setenv("DAGSTER_POSTGRES_URL", variables["DAGSTER_POSTGRES_URL"])
+        monkeypatch.setenv(
+            "TAXI_ALERT_URLS", f"{variables['TAXI_ALERT_URLS']} nonsense://leak:{secrets['alerts']}@host"
+        )
+        assert run("status") != 0
+        monkeypatch.setenv("TAXI_ALERT_URLS", variables["TAXI_ALERT_URLS"])
 
         port = postmaster.free_port()
-        web = programs.start(
-            sys.executable, "-m", "dagster_webserver", "-p", str(port), "-m", "taxi_orchestration.definitions"
-        )
+        web = programs.start(*WEBSERVER, "-p", str(port))
         answer = until(lambda: graphql(port, RUNS), 90)
-        listening = {
-            connection.laddr.ip
-            for process in family(web.pid)
-            for connection in process.net_connections("tcp")
-            if connection.status == psutil.CONN_LISTEN
-        }
-        assert listening <= {"127.0.0.1", "::1"}
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as page:
+            answer = f"{answer} {page.read().decode()}"
         for process in psutil.process_iter(["cmdline"]):
             seen.add(" ".join(process.info["cmdline"] or []))
         for process in family(web.pid):
             process.kill()
-        said += str(answer) + web.communicate()[0]
+        said += answer + web.communicate()[0]
         assert "FAILURE" in said
         assert "2024-02" in said
 
-        found = [f"{name} in what was said or shown" for name, secret in secrets.items() if secret in said]
-        found += [f"{n} on a command line" for n, secret in secrets.items() if any(secret in line for line in seen)]
-        found += [f"{n} in the storage" for n, secret in secrets.items() if secret in dump(storage)]
+        # As they are, and as they stand in a URL.
+        forms = [(name, form) for name, secret in secrets.items() for form in {secret, quote(secret, safe="")}]
+        stored, lines = dump(storage), "\n".join(seen)
+        found = [f"{name} in what was said or shown" for name, form in forms if form in said]
+        found += [f"{name} on a command line" for name, form in forms if form in lines]
+        found += [f"{name} in the storage" for name, form in forms if form in stored]
         for path in [*home.rglob("*"), *Path(environment["TAXI_HOME"]).glob("postgres/*.json")]:
             if path.is_file():
                 content = path.read_bytes()
-                closed = stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
-                found += [f"{n} in {path}" for n, s in secrets.items() if s.encode() in content and not closed]
+                # The one file that has to hold one: that of the embedded server, for its owner alone.
+                may = path.name == "server.json" and stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+                found += [f"{name} in {path}" for name, form in forms if form.encode() in content and not may]
         assert found == []
     finally:
         with psycopg.connect(server.url(), autocommit=True) as connection:
             connection.execute(
                 sql.SQL("drop owned by leak_warehouse, leak_storage cascade; drop role leak_warehouse, leak_storage")
             )
+
+
+WEBSERVER = [sys.executable, "-m", "dagster_webserver", "-m", "taxi_orchestration.definitions"]
+LAUNCH = """
+mutation { launchPipelineExecution(executionParams: {
+  selector: {repositoryName: "__repository__", repositoryLocationName: "any", pipelineName: "taxi_pipeline"}
+}) { __typename } }
+"""
+DELETE = 'mutation { deletePipelineRun(runId: "%s") { __typename } }'
+
+
+def test_the_web_ui_listens_on_loopback_alone_and_with_read_only_it_shows_runs_but_starts_and_deletes_none(
+    instance: DagsterInstance, programs: Programs
+) -> None:
+    run_id = instance.create_run_for_job(nothing).run_id
+    port = postmaster.free_port()
+    # Without the project's code, which takes as long again to load.
+    web = programs.start(sys.executable, "-m", "dagster_webserver", "--read-only", "--empty-workspace", "-p", str(port))
+    shown = until(lambda: graphql(port, RUNS), 90)
+    assert run_id in str(shown)
+    listening = {
+        connection.laddr.ip
+        for process in family(web.pid)
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening == {"127.0.0.1"}
+    for forbidden in (LAUNCH, DELETE % run_id):
+        assert "UnauthorizedError" in str(graphql(port, forbidden))
+    assert [run.run_id for run in instance.get_runs()] == [run_id]
+
+
+@as_root
+def test_another_user_of_the_machine_cannot_connect_to_the_embedded_server(home: Path, server: PostgresTarget) -> None:
+    def attempts() -> str:
+        """Over the port, which everybody reaches, with the passwords that there are to guess; and by reading it."""
+        said = []
+        for password in ("", server.user, "postgres"):
+            try:
+                psycopg.connect(replace(server, password=password).url()).close()
+                said.append("connected")
+            except psycopg.OperationalError as error:
+                said.append("refused" if "password" in str(error) else str(error))
+        try:
+            said.append((home / "postgres" / "server.json").read_text())
+        except PermissionError:
+            said.append("not read")
+        return " ".join(said)
+
+    assert call_as(STRANGER, attempts) == "refused refused refused not read"
 
 
 def instance_url(environment: dict[str, str]) -> str:

@@ -79,6 +79,17 @@ REFUSED: dict[str, Callable[[], bytes]] = {
     ),
     "another month's file": lambda: file_of(month_table(FEBRUARY, 200)),
 }
+# Of values that would be lost: where they are, and what they are.
+NAMED = {
+    "a fraction in a code": "column RatecodeID, row 100: 1.5 would be lost",
+    "NaN in a code": "column payment_type, row 100: nan would be lost",
+    "a code beyond 32 bits": "column PULocationID, row 100: 2147483648 would be lost",
+    "text for a number": "column fare_amount is of type string, which is not taken for double",
+    "nanoseconds that are none": f"column {PICKUP}, row 1: {TABLE[PICKUP][0].as_py()}.000000001 would be lost",
+    "a timestamp with a zone": f"column {PICKUP} has the time zone UTC",
+    "text with NUL": r"column store_and_fwd_flag, row 100: b'\x00' would be lost",
+    "text that is no UTF-8": r"column store_and_fwd_flag, row 100: b'\xff' would be lost",
+}
 
 
 @pytest.mark.parametrize("fault", REFUSED)
@@ -88,8 +99,9 @@ def test_a_bad_file_is_refused_and_the_month_stays_as_it_was(
     tlc.publish_bytes(JANUARY, GOOD)
     loader.load_month(JANUARY)
     tlc.publish_bytes(JANUARY, REFUSED[fault]())
-    with pytest.raises(BadFileError, match="2024-01"):
+    with pytest.raises(BadFileError, match="2024-01") as refused:
         loader.load_month(JANUARY)
+    assert NAMED.get(fault, "") in str(refused.value)
     assert held(target, settings.schema_name) == {JANUARY: held_by_file(GOOD)}
     assert not list(loader.scratch.iterdir())
 
@@ -133,12 +145,38 @@ def test_nan_in_an_amount_stays_nan_and_is_no_null(
     assert row["tip_amount"] != row["tip_amount"]
 
 
+@pytest.fixture
+def footer_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No page of a file may be decoded: that is what takes memory."""
+    monkeypatch.setattr(parquet.MonthFile, "_decoded", lambda *_: pytest.fail("a page was read"))
+
+
 def test_a_bomb_of_rows_is_refused_before_one_is_read(
-    loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    loader: Loader,
+    tlc: TlcHost,
+    target: PostgresTarget,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    footer_only: None,
 ) -> None:
     monkeypatch.setitem(parquet.MonthFile.open.__func__.__kwdefaults__, "max_rows", 100)  # type: ignore[attr-defined]
     tlc.publish_bytes(JANUARY, GOOD)
     with pytest.raises(BadFileError, match="200"):
+        loader.load_month(JANUARY)
+    assert held(target, settings.schema_name) == {}
+
+
+@pytest.mark.parametrize("column", ["store_and_fwd_flag", "a new one"])
+def test_a_bomb_of_text_is_refused_before_it_is_unpacked(
+    column: str, loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings, footer_only: None
+) -> None:
+    texts = pa.array(["x" * 50_000 + str(row) for row in range(200)])
+    bomb = TABLE.append_column("note", texts) if column == "a new one" else changed(column, texts)
+    buffer = io.BytesIO()
+    pq.write_table(bomb, buffer, compression="zstd")
+    assert buffer.tell() < 50_000
+    tlc.publish_bytes(JANUARY, buffer.getvalue())
+    with pytest.raises(BadFileError, match=r"unpacks to 10,0\d\d,\d\d\d bytes in 200 rows"):
         loader.load_month(JANUARY)
     assert held(target, settings.schema_name) == {}
 

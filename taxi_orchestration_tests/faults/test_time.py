@@ -6,12 +6,25 @@ from datetime import UTC, date, datetime
 import psycopg
 import pyarrow as pa
 import pytest
+from dagster import DagsterInstance, Definitions
 from psycopg import sql
 
-from taxi_orchestration.partitions import MonthError, key_of, last_complete_month, monthly_partitions, parse_month
+from taxi_orchestration.automation.schedules import MONTHLY_SCHEDULE
+from taxi_orchestration.definitions import build_definitions
+from taxi_orchestration.loading import Loader
+from taxi_orchestration.partitions import (
+    MonthError,
+    Window,
+    key_of,
+    last_complete_month,
+    monthly_partitions,
+    parse_month,
+)
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.tlc.synthetic import month_table
+from taxi_orchestration_tests.daemon import Daemon, FakeClock
 from taxi_orchestration_tests.faults.months import held, held_by_file
+from taxi_orchestration_tests.faults.test_concurrency import requests_of_the_schedule
 from taxi_orchestration_tests.faults.test_file import DROPOFF, PICKUP, file_of
 from taxi_orchestration_tests.tlc_host import TlcHost
 
@@ -36,6 +49,34 @@ def test_at_the_end_of_a_month_or_a_year_the_newest_month_is_the_one_that_is_ove
     assert key_of(parse_month(newest, moment)) == newest
     with pytest.raises(MonthError, match="not over yet"):
         parse_month(moment.strftime("%Y-%m"), moment)
+
+
+def test_the_schedule_asks_for_each_month_once_over_new_year_and_the_repeated_hour(
+    tlc: TlcHost, loader: Loader, definitions: Definitions, instance: DagsterInstance
+) -> None:
+    for month in Window(date(2024, 8, 1), date(2025, 2, 1)).months:
+        tlc.publish(month)
+    # In UTC there is no hour twice, so that the day after the clocks go back has one tick like any other.
+    assert definitions.get_repository_def().get_schedule_def(MONTHLY_SCHEDULE).execution_timezone == "UTC"
+    ticks = [datetime(2024, 11, 1, 6, tzinfo=UTC), datetime(2024, 12, 1, 6, tzinfo=UTC)]
+    ticks += [datetime(2025, 1, 1, 6, tzinfo=UTC), datetime(2025, 2, 1, 6, tzinfo=UTC)]
+    asked = [
+        request.partition_key for tick in ticks for request in requests_of_the_schedule(definitions, instance, tick)
+    ]
+    assert asked == ["2024-08", "2024-09", "2024-10", "2024-11"]
+
+
+def test_the_sensor_asks_for_december_from_the_first_moment_of_the_new_year(
+    tlc: TlcHost, loader: Loader, settings: Settings, instance: DagsterInstance
+) -> None:
+    tlc.publish(NOVEMBER)
+    loader.load_month(NOVEMBER)
+    tlc.publish(date(2024, 12, 1))
+    clock = FakeClock(datetime(2024, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC))
+    daemon = Daemon(build_definitions(settings, clock=clock), instance, clock)
+    assert daemon.tick().months == []
+    clock.forward(microseconds=1)
+    assert daemon.tick().months == ["2024-12"]
 
 
 def test_a_trip_of_new_years_eve_that_ends_in_the_new_year_counts_on_the_day_it_began(
