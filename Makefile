@@ -24,9 +24,8 @@ backfill: $(ENVIRONMENT)
 dev: $(ENVIRONMENT)
 	@$(BIN)/dagster dev
 
-# One process more than two cores have: most of a test's time is waiting for servers, daemons and timeouts.
 test: $(DEVELOPMENT)
-	@$(BIN)/pytest --numprocesses 3 --dist worksteal --durations 15
+	@$(BIN)/pytest --numprocesses auto --dist worksteal --durations 15
 
 lint: $(DEVELOPMENT)
 	$(BIN)/ruff check .
