@@ -1,4 +1,4 @@
-"""What Dagster's daemon does with the sensors and the conditions, tick by tick and with a clock of the test's.
+"""What Dagster's daemon does with sensors, schedule and conditions, tick by tick and with a clock of the test's.
 
 The evaluations are the daemon's own; the runs that they request are executed in this process.
 """
@@ -15,6 +15,7 @@ from taxi_orchestration.automation.alerts import ALERTS
 from taxi_orchestration.automation.clock import Clock
 from taxi_orchestration.automation.jobs import TAXI_PIPELINE
 from taxi_orchestration.automation.month_watch import MONTH_WATCH
+from taxi_orchestration.automation.schedules import MONTHLY_SCHEDULE
 from taxi_orchestration.automation.sensors import TLC_PUBLICATIONS
 from taxi_orchestration.partitions import key_of, month_of, windows_of
 
@@ -50,6 +51,18 @@ def sensor_tick(
     for event in result.asset_events:
         instance.report_runless_asset_event(event)
     return result
+
+
+def schedule_tick(definitions: dg.Definitions, instance: dg.DagsterInstance, moment: datetime) -> Any:
+    """One evaluation of the monthly schedule, as it were that moment."""
+    repository = definitions.get_repository_def()
+    with dg.build_schedule_context(
+        instance=instance,
+        scheduled_execution_time=moment,
+        repository_def=repository,
+        resources=repository.get_top_level_resources(),
+    ) as context:
+        return repository.get_schedule_def(MONTHLY_SCHEDULE).evaluate_tick(context)
 
 
 @dataclass

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import date
 from email.utils import formatdate
 
 import psycopg
 import pytest
-from dagster import DagsterInstance, Definitions, RunRequest, build_schedule_context
+from dagster import DagsterInstance, Definitions
 from psycopg import sql
 
 from taxi_orchestration.assets import dbt as dbt_assets
@@ -32,7 +32,7 @@ from taxi_orchestration.status import MonthStatus, month_statuses
 from taxi_orchestration.tlc.client import TlcClient
 from taxi_orchestration.warehouse.months import create_tables, loaded_files
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY
-from taxi_orchestration_tests.daemon import Daemon, clock_at
+from taxi_orchestration_tests.daemon import Daemon, clock_at, schedule_tick
 from taxi_orchestration_tests.faults.conftest import Programs, holding, until, waiting_for
 from taxi_orchestration_tests.faults.months import held, held_by_file
 from taxi_orchestration_tests.faults.test_model import At
@@ -347,7 +347,7 @@ def test_the_ui_the_schedule_the_sensor_and_a_command_on_the_same_months_at_once
     clock = clock_at(2024, 4, 1)
     definitions = build_definitions(settings, clock=clock)
     by_sensor = Daemon(definitions, instance, clock).tick().requests
-    by_schedule = requests_of_the_schedule(definitions, instance, clock.now())
+    by_schedule = schedule_tick(definitions, instance, clock.now()).run_requests
     asked = [sorted(str(request.partition_key) for request in some) for some in (by_schedule, by_sensor)]
     assert asked == [["2024-01"], ["2024-01", "2024-02"]]
 
@@ -376,18 +376,6 @@ def test_the_ui_the_schedule_the_sensor_and_a_command_on_the_same_months_at_once
     for month in data:
         status = status_of(month, target, settings, instance)
         assert (status.state, status.fact_rows + status.rejected_rows) == ("completed", 200)
-
-
-def requests_of_the_schedule(definitions: Definitions, instance: DagsterInstance, now: datetime) -> list[RunRequest]:
-    """One tick of the monthly schedule, at a moment of the test's."""
-    repository = definitions.get_repository_def()
-    with build_schedule_context(
-        instance=instance,
-        scheduled_execution_time=now,
-        repository_def=repository,
-        resources=repository.get_top_level_resources(),
-    ) as context:
-        return list(repository.get_schedule_def(MONTHLY_SCHEDULE).evaluate_tick(context).run_requests or [])
 
 
 def status_of(month: date, target: PostgresTarget, settings: Settings, instance: DagsterInstance) -> MonthStatus:

@@ -22,9 +22,8 @@ from taxi_orchestration.partitions import (
 )
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.tlc.synthetic import month_table
-from taxi_orchestration_tests.daemon import Daemon, FakeClock
+from taxi_orchestration_tests.daemon import Daemon, FakeClock, schedule_tick
 from taxi_orchestration_tests.faults.months import held, held_by_file
-from taxi_orchestration_tests.faults.test_concurrency import requests_of_the_schedule
 from taxi_orchestration_tests.faults.test_file import DROPOFF, PICKUP, file_of
 from taxi_orchestration_tests.tlc_host import TlcHost
 
@@ -61,7 +60,7 @@ def test_the_schedule_asks_for_each_month_once_over_new_year_and_the_repeated_ho
     ticks = [datetime(2024, 11, 1, 6, tzinfo=UTC), datetime(2024, 12, 1, 6, tzinfo=UTC)]
     ticks += [datetime(2025, 1, 1, 6, tzinfo=UTC), datetime(2025, 2, 1, 6, tzinfo=UTC)]
     asked = [
-        request.partition_key for tick in ticks for request in requests_of_the_schedule(definitions, instance, tick)
+        request.partition_key for tick in ticks for request in schedule_tick(definitions, instance, tick).run_requests
     ]
     assert asked == ["2024-08", "2024-09", "2024-10", "2024-11"]
 

@@ -10,20 +10,14 @@ from taxi_orchestration.automation.schedules import MONTHLY_SCHEDULE, build_mont
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.settings import SettingsError
 from taxi_orchestration_tests.conftest import JANUARY
+from taxi_orchestration_tests.daemon import schedule_tick
 from taxi_orchestration_tests.http_host import status
 from taxi_orchestration_tests.tlc_host import TlcHost
 
 
 def tick(definitions: dg.Definitions, instance: dg.DagsterInstance) -> tuple[list[str | None], str]:
     """On 1 April 2024 January has been over for two months."""
-    repository = definitions.get_repository_def()
-    with dg.build_schedule_context(
-        instance=instance,
-        scheduled_execution_time=datetime(2024, 4, 1, 6, tzinfo=UTC),
-        repository_def=repository,
-        resources=repository.get_top_level_resources(),
-    ) as context:
-        data = repository.get_schedule_def(MONTHLY_SCHEDULE).evaluate_tick(context)
+    data = schedule_tick(definitions, instance, datetime(2024, 4, 1, 6, tzinfo=UTC))
     return [request.partition_key for request in data.run_requests or []], data.skip_message or ""
 
 
