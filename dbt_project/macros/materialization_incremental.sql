@@ -97,8 +97,8 @@
     ) as model_subq;
 
     {%- set changes = [] -%}
-    {%- for column in model.columns.values() if 'not_null' in column.constraints | map(attribute='type') -%}
-        {%- do changes.append('alter column ' ~ column.name ~ ' set not null') -%}
+    {%- for name in not_null_columns() -%}
+        {%- do changes.append('alter column ' ~ name ~ ' set not null') -%}
     {%- endfor -%}
     {%- for constraint in adapter.render_raw_model_constraints(raw_constraints=model.constraints) -%}
         {%- do changes.append('add ' ~ constraint) -%}
@@ -172,12 +172,20 @@
 {%- endmacro %}
 
 {% macro set_columns_not_null(relation) -%}
-    {%- for row in table_columns(relation) -%}
-        {%- set constraints = model.columns[row['name']].constraints | map(attribute='type') | map('string') | list -%}
-        {%- if 'not_null' in constraints and not row['is_not_null'] -%}
-            {%- do run_query(
-                'alter table ' ~ relation ~ ' alter column ' ~ adapter.quote(row['name']) ~ ' set not null'
-            ) -%}
+    {%- for row in table_columns(relation) if row['name'] in not_null_columns() and not row['is_not_null'] -%}
+        {%- do run_query(
+            'alter table ' ~ relation ~ ' alter column ' ~ adapter.quote(row['name']) ~ ' set not null'
+        ) -%}
+    {%- endfor -%}
+{%- endmacro %}
+
+{# The names of the columns that the contract allows no NULL in. #}
+{% macro not_null_columns() -%}
+    {%- set names = [] -%}
+    {%- for column in model.columns.values() -%}
+        {%- if 'not_null' in column.constraints | map(attribute='type') | map('string') | list -%}
+            {%- do names.append(column.name) -%}
         {%- endif -%}
     {%- endfor -%}
+    {{ return(names) }}
 {%- endmacro %}
