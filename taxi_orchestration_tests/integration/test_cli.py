@@ -121,7 +121,7 @@ def test_a_backfill_from_any_directory_loads_builds_checks_and_tells_and_the_nex
     assert tlc.requests_for(JANUARY) == 1
 
     # As the README has them.
-    query = "select pickup_month, trips, total_amount from monthly_revenue order by 1 desc limit 5"
+    query = "select pickup_month, payment_type_name, trips from monthly_revenue order by 1 desc, 3 desc limit 5"
     asked = taxi("psql", "--", "-c", query, cwd=tmp_path)
     assert asked.returncode == 0, asked.stderr
     assert "2024-03-01" in asked.stdout

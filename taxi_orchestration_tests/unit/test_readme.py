@@ -28,8 +28,8 @@ COMMANDS = {
     ".venv/bin/taxi backfill 2023-12 2024-04 --dry-run": WHOLE,
     ".venv/bin/taxi status": WHOLE,
     ".venv/bin/taxi status --json": WHOLE,
-    ".venv/bin/taxi psql -- -c 'select pickup_month, trips, total_amount from monthly_revenue "
-    "order by 1 desc limit 5'": WHOLE,
+    ".venv/bin/taxi psql -- -c 'select pickup_month, payment_type_name, trips from monthly_revenue "
+    "order by 1 desc, 3 desc limit 5'": WHOLE,
     ".venv/bin/taxi dbt test --select trip_quality": WHOLE,
     ".venv/bin/taxi backfill --missing": "integration/test_status.py::test_status_says_what_to_do_and_backfill_does_it",
     ".venv/bin/taxi backfill --changed": "integration/test_status.py::test_status_says_what_to_do_and_backfill_does_it",

@@ -11,8 +11,8 @@
 } %}
 
 with raw_trips as (
-    select source_month, count(*) as trips, coalesce({{ exact_sum('total_amount') }}, 0) as total_amount
-    from {{ source('raw', 'raw_trips') }}
+    select source_month, count(*) as trips, coalesce(sum(total_amount), 0) as total_amount
+    from {{ ref('stg_trips') }}
     where {{ in_window('source_month') }}
     group by source_month
 ),
