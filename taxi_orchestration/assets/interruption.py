@@ -21,7 +21,7 @@ def canceled_by_interrupt(context: AssetExecutionContext) -> Iterator[None]:
     except (KeyboardInterrupt, DagsterExecutionInterruptedError) as error:
         if STARTED_BY_TAG in context.run.tags:
             context.instance.report_run_canceling(context.run, "Interrupted in the terminal.")
-        run = context.instance.get_run_by_id(context.run_id)
+        run = context.instance.get_run_by_id(context.run.run_id)
         if run and run.status is DagsterRunStatus.CANCELING:
             raise Failure("Interrupted. What was loaded is kept.", allow_retries=False) from error
         raise

@@ -35,6 +35,7 @@ from taxi_orchestration.checks.months import FILE_IS_WHOLE, RAW_CHECKS, Findings
 from taxi_orchestration.loading import MonthLoad, Progress, open_loader
 from taxi_orchestration.partitions import key_of, month_of, monthly_partitions
 from taxi_orchestration.settings import Settings
+from taxi_orchestration.tlc.client import Publication
 from taxi_orchestration.tlc.contract import COLUMNS
 from taxi_orchestration.warehouse.connection import WarehouseError, WarehouseUnavailableError
 from taxi_orchestration.warehouse.months import loaded_files
@@ -160,7 +161,12 @@ def records(context: AssetExecutionContext, loads: Sequence[MonthLoad]) -> Itera
             )
             context.log_event(month_materialization(context, load))
             return
-        yield MaterializeResult(RAW_TRIPS, metadata=month_metadata(load), data_version=data_version(load))
+        yield MaterializeResult(
+            RAW_TRIPS,
+            metadata=month_metadata(load),
+            data_version=data_version(load),
+            tags=tags_of_source(context, load),
+        )
     elif context.run.asset_selection != {RAW_TRIPS}:
         # Steps after this one run only if there is an output; but that records one data version for all months, so the
         # records of each follow it and count.
@@ -173,6 +179,13 @@ def is_built(context: AssetExecutionContext, load: MonthLoad) -> bool:
     """Whether the models were last built from exactly these rows."""
     month = load.file.source_month
     return rows_built_from(context.instance, [month]).get(month) == load.file.rows_sha256
+
+
+def tags_of_source(context: AssetExecutionContext, load: MonthLoad) -> dict[str, str]:
+    """Which file of the TLC's the month was made from."""
+    file = load.file
+    publication = Publication(file.url, True, file.etag, file.last_modified, file.bytes)
+    return source_tags(context, file.source_month, publication)
 
 
 def data_version(load: MonthLoad) -> DataVersion:
@@ -190,7 +203,7 @@ def month_materialization(context: AssetExecutionContext, load: MonthLoad) -> As
             "dagster/data_version": data_version(load).value,
             "dagster/data_version_is_user_provided": "true",
             "dagster/code_version": raw_trips_spec.code_version or "",
-            **source_tags(context.instance, load.file.source_month, load.file.etag),
+            **tags_of_source(context, load),
         },
     )
 

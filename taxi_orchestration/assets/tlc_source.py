@@ -1,11 +1,21 @@
-"""The TLC's files as an asset that nobody here makes: what its host says of each, as `tlc_publications` saw it."""
+"""The TLC's files as an asset that nobody here makes: what its host says of each, as the sensor or a load saw it."""
 
+from collections.abc import Mapping
 from datetime import date
 
-from dagster import AssetKey, AssetObservation, AssetRecordsFilter, AssetSpec, DagsterInstance, MetadataValue
+from dagster import (
+    AssetExecutionContext,
+    AssetKey,
+    AssetObservation,
+    AssetRecordsFilter,
+    AssetSpec,
+    DagsterInstance,
+    EventLogRecord,
+    MetadataValue,
+)
 
 from taxi_orchestration.partitions import key_of, monthly_partitions
-from taxi_orchestration.tlc.client import Publication, version_of
+from taxi_orchestration.tlc.client import Publication
 
 TLC_GREEN_TRIPDATA = AssetKey("tlc_green_tripdata")
 
@@ -17,7 +27,7 @@ tlc_green_tripdata = AssetSpec(
     description=(
         "The TLC's files of green-taxi trips, one a month, as its download host announces them: asked for by HEAD, "
         "never downloaded for this. The sensor tlc_publications records a month when it is new, re-issued or "
-        "withdrawn; the data version is the file's ETag."
+        "withdrawn, and a load what it found; the data version is the file's ETag."
     ),
     partitions_def=monthly_partitions,
     group_name="tlc",
@@ -33,36 +43,53 @@ def observed_version(publication: Publication) -> str:
 
 def observation(month: date, publication: Publication) -> AssetObservation:
     """What the host says of a month, as Dagster records it."""
-    metadata: dict[str, MetadataValue] = {
-        "published": MetadataValue.bool(publication.published),
-        "url": MetadataValue.url(publication.url),
+    metadata = {"published": MetadataValue.bool(publication.published)} | _metadata(publication)
+    return _observation(month, observed_version(publication), metadata)
+
+
+def source_tags(context: AssetExecutionContext, month: date, publication: Publication) -> dict[str, str]:
+    """The tags that tell Dagster which file a materialization of raw_trips was made from.
+
+    Dagster marks a month as stale once the source is observed with another version than the one that these tags point
+    at. So a file that nobody has observed yet is, when it is loaded.
+    """
+    seen = _last_observation(context.instance, month)
+    if seen is None or _version_observed(seen) != publication.version:
+        context.log_event(_observation(month, publication.version, _metadata(publication)))
+        seen = _last_observation(context.instance, month)
+    name = TLC_GREEN_TRIPDATA.to_user_string()
+    return {
+        f"dagster/input_data_version/{name}": publication.version,
+        f"dagster/input_event_pointer/{name}": str(seen.storage_id) if seen else "NULL",
     }
+
+
+def _version_observed(record: EventLogRecord) -> str | None:
+    """The data version of an observation."""
+    observed = record.asset_observation
+    return observed.data_version if observed else None
+
+
+def _last_observation(instance: DagsterInstance, month: date) -> EventLogRecord | None:
+    records = AssetRecordsFilter(TLC_GREEN_TRIPDATA, asset_partitions=[key_of(month)])
+    return next(iter(instance.fetch_observations(records, limit=1).records), None)
+
+
+def _metadata(publication: Publication) -> dict[str, MetadataValue]:
+    metadata: dict[str, MetadataValue] = {"url": MetadataValue.url(publication.url)}
     if publication.etag:
         metadata["etag"] = MetadataValue.text(publication.etag)
     if publication.bytes is not None:
         metadata["bytes"] = MetadataValue.int(publication.bytes)
     if publication.last_modified:
         metadata["last modified"] = MetadataValue.timestamp(publication.last_modified)
+    return metadata
+
+
+def _observation(month: date, version: str, metadata: Mapping[str, MetadataValue]) -> AssetObservation:
     return AssetObservation(
         asset_key=TLC_GREEN_TRIPDATA,
         partition=key_of(month),
         metadata=metadata,
-        tags={
-            "dagster/data_version": observed_version(publication),
-            "dagster/data_version_is_user_provided": "true",
-        },
+        tags={"dagster/data_version": version, "dagster/data_version_is_user_provided": "true"},
     )
-
-
-def source_tags(instance: DagsterInstance, month: date, etag: str | None) -> dict[str, str]:
-    """The tags that tell Dagster which file a materialization that is logged by hand was made from.
-
-    Without them Dagster calls the month stale for ever: "has a new dependency".
-    """
-    records = AssetRecordsFilter(TLC_GREEN_TRIPDATA, asset_partitions=[key_of(month)])
-    seen = instance.fetch_observations(records, limit=1).records
-    name = TLC_GREEN_TRIPDATA.to_user_string()
-    return {
-        f"dagster/input_data_version/{name}": version_of(etag, None, None),
-        f"dagster/input_event_pointer/{name}": str(seen[0].storage_id) if seen else "NULL",
-    }
