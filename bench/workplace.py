@@ -20,7 +20,7 @@ from taxi_orchestration.loading import Loader, open_loader
 from taxi_orchestration.partitions import add_months
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.tlc.synthetic import write_month, write_zones
-from taxi_orchestration.warehouse.server import WAREHOUSE_DATABASE, ensure_running, stop
+from taxi_orchestration.warehouse.server import WAREHOUSE_DATABASE, ensure_running, remove
 
 FIRST_MONTH = date(2013, 8, 1)
 MONTH_ROWS = 57_000
@@ -107,7 +107,7 @@ def workplace() -> Iterator[Workplace]:
     finally:
         host.terminate()
         host.wait()
-        stop(directory / "home", "immediate")
+        remove(directory / "home")
         shutil.rmtree(directory, ignore_errors=True)
 
 

@@ -18,7 +18,7 @@ from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.instance_storage import DRIVER
 from taxi_orchestration.loading import Loader, open_loader
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings, load_settings
-from taxi_orchestration.warehouse.server import WAREHOUSE_DATABASE, ensure_running, stop
+from taxi_orchestration.warehouse.server import WAREHOUSE_DATABASE, ensure_running, remove
 from taxi_orchestration_tests.tlc_host import TlcHost, running_tlc_host
 
 HOME = "TAXI_TEST_HOME"
@@ -39,7 +39,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Leave nothing running and nothing behind."""
     if not hasattr(session.config, "workerinput"):
         home = Path(os.environ[HOME])
-        stop(home, "immediate")
+        remove(home)
         shutil.rmtree(home, ignore_errors=True)
 
 

@@ -33,8 +33,7 @@ from taxi_orchestration.backfill import open_instance
 from taxi_orchestration.partitions import Window
 from taxi_orchestration.settings import PROJECT_DIRECTORY, Settings, load_settings
 from taxi_orchestration.status import month_statuses
-from taxi_orchestration.warehouse.server import WAREHOUSE_DATABASE, ensure_running, find
-from taxi_orchestration_tests.integration.test_server import discard
+from taxi_orchestration.warehouse.server import WAREHOUSE_DATABASE, ensure_running, find, remove
 from taxi_orchestration_tests.tlc_host import TlcHost, running_tlc_host
 
 TAXI = [sys.executable, "-c", "from taxi_orchestration.cli import main; main()"]
@@ -145,7 +144,7 @@ def environment(tlc: TlcHost) -> Iterator[Path]:
     try:
         yield home
     finally:
-        discard(home)
+        remove(home)
         shutil.rmtree(home, ignore_errors=True)
 
 

@@ -29,7 +29,16 @@ from taxi_orchestration.settings import PostgresTarget
 from taxi_orchestration.warehouse import binaries, postmaster, server_config
 from taxi_orchestration.warehouse.binaries import Account, ServerError
 
-__all__ = ["STORAGE_DATABASE", "WAREHOUSE_DATABASE", "EmbeddedServer", "ServerError", "ensure_running", "find", "stop"]
+__all__ = [
+    "STORAGE_DATABASE",
+    "WAREHOUSE_DATABASE",
+    "EmbeddedServer",
+    "ServerError",
+    "ensure_running",
+    "find",
+    "remove",
+    "stop",
+]
 
 WAREHOUSE_DATABASE = "taxi"
 STORAGE_DATABASE = "dagster"
@@ -94,6 +103,16 @@ def stop(home: Path, mode: str = "fast") -> bool:
         with _locked(home):
             record = _Record.read(home)
             return record is not None and postmaster.end(record.data_directory, mode)
+
+
+def remove(home: Path) -> None:
+    """Stop the server of `home` and delete its data, also where that does not lie in `home`."""
+    home = Path(home).resolve()
+    record = _Record.read(home)
+    if record is not None:
+        stop(home, "immediate")
+        data = record.data_directory
+        shutil.rmtree(data.parent if binaries.PRIVATE_ROOT in data.parents else data, ignore_errors=True)
 
 
 @dataclass(frozen=True)

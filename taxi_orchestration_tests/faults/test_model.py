@@ -41,10 +41,9 @@ from taxi_orchestration.tlc.errors import TlcError
 from taxi_orchestration.tlc.synthetic import month_table
 from taxi_orchestration.warehouse.connection import WarehouseError, WarehouseUnavailableError
 from taxi_orchestration.warehouse.months import create_tables
-from taxi_orchestration.warehouse.server import WAREHOUSE_DATABASE, ensure_running, stop
+from taxi_orchestration.warehouse.server import WAREHOUSE_DATABASE, ensure_running, remove, stop
 from taxi_orchestration_tests.faults.months import Held, held_by_database, held_by_file
 from taxi_orchestration_tests.http_host import Answer, ok, reset_after, status
-from taxi_orchestration_tests.integration.test_server import discard
 from taxi_orchestration_tests.tlc_host import TlcHost, running_tlc_host
 
 SCHEMA = "model"
@@ -327,7 +326,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         made = World(home, tlc)
         yield made
         made.connection.close()
-    discard(home)
+    remove(home)
     shutil.rmtree(home, ignore_errors=True)
 
 

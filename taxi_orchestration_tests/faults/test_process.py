@@ -23,13 +23,12 @@ from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Setti
 from taxi_orchestration.status import month_statuses
 from taxi_orchestration.warehouse.connection import WarehouseUnavailableError
 from taxi_orchestration.warehouse.months import create_tables, loaded_files
-from taxi_orchestration.warehouse.server import WAREHOUSE_DATABASE, ensure_running, stop
+from taxi_orchestration.warehouse.server import WAREHOUSE_DATABASE, ensure_running, remove, stop
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.faults.conftest import Programs, copying, family, holding, kill_9, until, waiting_for
 from taxi_orchestration_tests.faults.months import held, held_by_file
 from taxi_orchestration_tests.faults.test_model import At
 from taxi_orchestration_tests.http_host import stalled
-from taxi_orchestration_tests.integration.test_server import discard
 from taxi_orchestration_tests.tlc_host import TlcHost
 
 BIG = 400_000
@@ -206,7 +205,7 @@ def test_the_embedded_server_stopped_in_the_middle_of_a_copy_is_started_again_an
         own.load_month(JANUARY)
         assert held(target, "taxi") == {JANUARY: after}
     finally:
-        discard(home)
+        remove(home)
         shutil.rmtree(home, ignore_errors=True)
 
 
@@ -343,7 +342,7 @@ def test_after_a_power_cut_one_command_brings_everything_back(
         assert not [path for path in home.glob("download-*") if path.exists()]
     finally:
         programs.end()
-        discard(home)
+        remove(home)
         shutil.rmtree(home, ignore_errors=True)
 
 

@@ -22,7 +22,7 @@ from taxi_orchestration.automation.conditions import BUILD_CHANGED_MONTHS
 from taxi_orchestration.automation.sensors import TLC_PUBLICATIONS
 from taxi_orchestration.loading import open_loader
 from taxi_orchestration.settings import PROJECT_DIRECTORY, load_settings
-from taxi_orchestration.warehouse.server import WAREHOUSE_DATABASE, find, stop
+from taxi_orchestration.warehouse.server import WAREHOUSE_DATABASE, find, remove
 from taxi_orchestration_tests.tlc_host import TlcHost
 
 MONTHS = [date(2024, month, 1) for month in range(1, 7)]
@@ -262,4 +262,4 @@ def test_of_six_months_from_the_ui_five_reach_the_marts_and_with_its_switches_on
         told = [request.get_json()["title"] for request, _ in httpserver.log]
         assert told.count("taxi: raw_trips failed for 2024-04") == 1, told
     finally:
-        stop(home, "immediate")
+        remove(home)

@@ -95,21 +95,11 @@ def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
         time.sleep(0.002)
 
 
-def discard(home: Path) -> None:
-    """Stop the server of `home` and remove its data, also where that lies outside."""
-    path = home / "postgres" / "server.json"
-    if path.exists():
-        server.stop(home, "immediate")
-        data = server._Record.read(home).data_directory  # type: ignore[union-attr]
-        if binaries.PRIVATE_ROOT in data.parents:
-            shutil.rmtree(data.parent, ignore_errors=True)
-
-
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
     """A home that for root is closed to the account of the server."""
     yield tmp_path / "home"
-    discard(tmp_path / "home")
+    server.remove(tmp_path / "home")
 
 
 def make_open_directory() -> Path:
@@ -129,7 +119,7 @@ def open_directory() -> Iterator[Path]:
 def open_home(open_directory: Path) -> Iterator[Path]:
     """A home that every user can reach."""
     yield open_directory / "home"
-    discard(open_directory / "home")
+    server.remove(open_directory / "home")
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +145,7 @@ def running_home() -> Iterator[Path]:
     directory = make_open_directory()
     server.ensure_running(directory / "home")
     yield directory / "home"
-    discard(directory / "home")
+    server.remove(directory / "home")
     shutil.rmtree(directory)
 
 
@@ -293,7 +283,7 @@ def test_a_copied_home_has_a_server_of_its_own(stopped_home: Path) -> None:
         assert (copy.port, pid_of(copy)) != (original.port, pid_of(original))
         assert remembered(copy) == remembered(original) == 17
     finally:
-        discard(copied_home)
+        server.remove(copied_home)
 
 
 @on_linux
@@ -308,7 +298,7 @@ def test_a_home_that_is_moved_keeps_its_data_and_while_it_runs_its_server(stoppe
         assert server.stop(moved_home) is True
         assert remembered(server.ensure_running(moved_home)) == 17
     finally:
-        discard(moved_home)
+        server.remove(moved_home)
 
 
 def test_a_newer_configuration_takes_effect_at_the_next_start(stopped_home: Path) -> None:
@@ -592,7 +582,7 @@ def test_an_ordinary_user_gets_a_server_in_a_home_of_his_own(
         assert call_as(nobody.pw_uid, lambda: str(server.stop(home))) == "True"
         assert {path.stat().st_uid for path in home.rglob("*")} == {nobody.pw_uid}
     finally:
-        discard(home)
+        server.remove(home)
 
 
 @as_root

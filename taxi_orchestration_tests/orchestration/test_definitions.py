@@ -1,18 +1,22 @@
 """What Dagster knows before anything has run: assets, checks, jobs, partitions, and its own configuration."""
 
+import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
+import psycopg
 import pytest
 import yaml
+from sqlalchemy.engine import make_url
 
 from taxi_orchestration.automation.jobs import TAXI_PIPELINE, TAXI_REFERENCE
 from taxi_orchestration.backfill import open_instance
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.instance_storage import TaxiStepLogs
 from taxi_orchestration.partitions import monthly_partitions
-from taxi_orchestration.settings import PROJECT_DIRECTORY, Settings, load_settings
+from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings, load_settings
 
 MONTHLY = {
     *("raw_trips", "stg_trips", "fct_trips", "rejected_trips", "undocumented_codes", "dim_zones", "dim_vendors"),
@@ -158,6 +162,24 @@ def test_two_openings_of_the_instance_share_one_history(instance: dg.DagsterInst
     run = instance.create_run_for_job(dg.GraphDefinition("empty").to_job())
     with open_instance() as other:
         assert [r.run_id for r in other.get_runs()] == [run.run_id]
+
+
+def test_a_connection_to_the_history_that_was_cut_is_made_anew(
+    instance: dg.DagsterInstance, server: PostgresTarget
+) -> None:
+    written = dg.AssetMaterialization("raw_zones")
+    instance.report_runless_asset_event(written)
+    database = make_url(os.environ["DAGSTER_POSTGRES_URL"]).database
+    with psycopg.connect(server.url(), autocommit=True) as stranger:
+        cut = stranger.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [database]
+        ).fetchall()
+        assert cut
+        left = "select count(*) from pg_stat_activity where datname = %s"
+        while stranger.execute(left, [database]).fetchone() != (0,):
+            time.sleep(0.01)
+    instance.report_runless_asset_event(written)
+    assert len(instance.fetch_materializations(dg.AssetKey("raw_zones"), limit=10).records) == 2
 
 
 def test_the_workspace_names_the_definitions_that_are_there() -> None:
