@@ -17,7 +17,7 @@ from dagster import (
     EventLogRecord,
 )
 
-from taxi_orchestration.assets.builds import BUILT_FROM, FCT_TRIPS, latest_materializations
+from taxi_orchestration.assets.builds import latest_materializations, rows_built_from
 from taxi_orchestration.assets.raw_trips import RAW_TRIPS
 from taxi_orchestration.checks.coverage import COVERAGE, check_coverage
 from taxi_orchestration.checks.finding import Finding
@@ -37,7 +37,8 @@ from taxi_orchestration.tlc.errors import TlcError
 from taxi_orchestration.warehouse.measures import months_in_raw_trips
 from taxi_orchestration.warehouse.months import LoadedFile, count_by_month, loaded_files
 
-REJECTED_TRIPS = AssetKey("rejected_trips")
+# Of all models that whose runs have the checks of a month, and the time of its build.
+FCT_TRIPS = AssetKey("fct_trips")
 
 State = Literal["missing", "failed", "unfinished", "completed"]
 
@@ -130,7 +131,8 @@ def to_do(status: MonthStatus, publication: Publication | None) -> str:
     if status.file is None and publication and not publication.published:
         return ""
     if status.state in ("failed", "unfinished"):
-        return f"{status.state}: taxi backfill {month} {month}"
+        fails = f" once this holds: {', '.join(status.checks.failed)}" if status.checks.failed else ""
+        return f"{status.state}: taxi backfill {month} {month}{fails}"
     if status.state == "missing":
         return "published: taxi backfill --missing" if publication and publication.published else ""
     if status.checks.failed:
@@ -170,6 +172,7 @@ def month_statuses(
     attempts = instance.get_status_by_partition(RAW_TRIPS, keys, monthly_partitions) or {}
     loads = latest_materializations(instance, RAW_TRIPS, keys)
     builds = latest_materializations(instance, FCT_TRIPS, keys)
+    built_from = rows_built_from(instance, window.months)
     runs = {record.run_id for record in [*loads.values(), *builds.values()]}
     checks_of_run = {run_id: _checks(instance, run_id) for run_id in runs}
 
@@ -182,7 +185,7 @@ def month_statuses(
         raw, fact, rejected = (counts[table].get(month, 0) for table in counts)
         # By what the rows are, not by when it was said: a load can be committed while dbt builds from the one before.
         is_known = bool(file and load and _data_version(load) == file.rows_sha256)
-        is_built = bool(file and build and _built_from(build) == file.rows_sha256)
+        is_built = bool(file and built_from.get(month) == file.rows_sha256)
         is_whole = bool(file and raw == file.rows == fact + rejected)
         state: State = "completed"
         if failed:
@@ -209,13 +212,6 @@ def _data_version(load: EventLogRecord) -> str | None:
     """Which rows Dagster was told of."""
     materialization = load.asset_materialization
     return (materialization.tags or {}).get("dagster/data_version") if materialization else None
-
-
-def _built_from(build: EventLogRecord) -> object:
-    """Which rows the models of a month were built from."""
-    materialization = build.asset_materialization
-    source = materialization.metadata.get(BUILT_FROM) if materialization else None
-    return source.value if source else None
 
 
 def _runs(*records: EventLogRecord | None) -> list[str]:

@@ -5,13 +5,24 @@ from datetime import date
 
 from dagster import AssetKey, AssetRecordsFilter, DagsterInstance, EventLogRecord
 
-from taxi_orchestration.partitions import key_of, month_of
+from taxi_orchestration.partitions import key_of
 
 # What the models say of a month: the data version of raw_trips that they were built from.
 BUILT_FROM = "built from rows with sha256"
 
-# It speaks for all models: one dbt run builds them together, and what a failed test of its stopped must stay stopped.
-FCT_TRIPS = AssetKey("fct_trips")
+# The tables that dbt fills by month. A month is built once all of them are from the same rows: dbt may build some of
+# them and fail at the next, and a person may build just one.
+MONTHLY_TABLES = tuple(
+    AssetKey(name)
+    for name in (
+        "fct_trips",
+        "rejected_trips",
+        "undocumented_codes",
+        "daily_zone_activity_by_file",
+        "monthly_revenue_by_file",
+        "trip_quality",
+    )
+)
 
 _PAGE = 500
 
@@ -36,10 +47,18 @@ def latest_materializations(
 
 
 def rows_built_from(instance: DagsterInstance, months: Collection[date]) -> dict[date, str]:
-    """The sha256 of the rows that fct_trips was last built from, of those of these months that were ever built."""
+    """The sha256 of the rows that all models were last built from, of those of these months that have one."""
+    keys = [key_of(month) for month in months]
+    by_table = [latest_materializations(instance, table, keys) for table in MONTHLY_TABLES]
     built: dict[date, str] = {}
-    for key, record in latest_materializations(instance, FCT_TRIPS, [key_of(month) for month in months]).items():
-        event = record.asset_materialization
-        if event and BUILT_FROM in event.metadata:
-            built[month_of(key)] = str(event.metadata[BUILT_FROM].value)
+    for month in months:
+        first, *others = (_built_from(latest.get(key_of(month))) for latest in by_table)
+        if first and all(other == first for other in others):
+            built[month] = first
     return built
+
+
+def _built_from(record: EventLogRecord | None) -> str | None:
+    materialization = record.asset_materialization if record else None
+    rows = materialization.metadata.get(BUILT_FROM) if materialization else None
+    return str(rows.value) if rows else None

@@ -22,7 +22,7 @@ from dagster_dbt import DagsterDbtTranslator, dbt_assets
 from dagster_dbt.asset_utils import get_asset_check_key_for_test
 from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 
-from taxi_orchestration.assets.builds import BUILT_FROM
+from taxi_orchestration.assets.builds import BUILT_FROM, MONTHLY_TABLES
 from taxi_orchestration.assets.column_lineage import ColumnLineage
 from taxi_orchestration.assets.interruption import canceled_by_interrupt
 from taxi_orchestration.assets.markdown import as_markdown
@@ -151,7 +151,7 @@ def run_dbt(
             allow_retries=False,
         )
     if window:
-        _add_month_metadata(context, target, schema, manifest, translator, window, files)
+        _add_month_metadata(context, target, schema, window, files)
     lineage = ColumnLineage(artifacts, manifest, translator)
     for raw_event in outcome.events:
         for event in DbtCoreCliEventMessage(dict(raw_event), {}).to_default_asset_events(manifest, translator, context):
@@ -197,8 +197,6 @@ def _add_month_metadata(
     context: AssetExecutionContext,
     target: PostgresTarget,
     schema: str,
-    manifest: Mapping[str, Any],
-    translator: DagsterDbtTranslator,
     window: Window,
     files: Mapping[date, LoadedFile],
 ) -> None:
@@ -206,18 +204,14 @@ def _add_month_metadata(
 
     And which rows of raw_trips they come from, so that anyone can tell whether these are still the rows that are there.
     """
-    for node in manifest["nodes"].values():
-        is_monthly_table = (
-            node["config"].get("materialized") not in (None, "view", "seed") and "source_month" in node["columns"]
-        )
-        key = translator.get_asset_key(node)
-        if is_monthly_table and key in context.selected_asset_keys:
-            counts = count_by_month(target, schema, node["name"], window.start, window.end)
+    for table in MONTHLY_TABLES:
+        if table in context.selected_asset_keys:
+            counts = count_by_month(target, schema, table.path[-1], window.start, window.end)
             for month in window.months:
                 metadata: dict[str, Any] = {"dagster/partition_row_count": counts.get(month, 0)}
                 if month in files:
                     metadata[BUILT_FROM] = files[month].rows_sha256
-                context.add_asset_metadata(metadata, asset_key=key, partition_key=key_of(month))
+                context.add_asset_metadata(metadata, asset_key=table, partition_key=key_of(month))
 
 
 def _with_failing_rows(

@@ -19,6 +19,10 @@ BUILD_CHANGED_MONTHS = "build_changed_months"
 VERSION_LENGTH = 16
 
 
+# Dagster's number of an evaluation of all assets, and its time.
+_Tick = tuple[int, datetime]
+
+
 class RowsNotBuilt(dg.AutomationCondition):
     """True for months whose rows in raw_trips are others than those that the models were built from.
 
@@ -32,7 +36,9 @@ class RowsNotBuilt(dg.AutomationCondition):
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._versions: tuple[tuple[int, datetime], dict[date, str]] | None = None
+        # Each with what it is of: read once a tick for all assets.
+        self._loaded: tuple[_Tick, dict[date, str]] | None = None
+        self._built: tuple[tuple[_Tick, frozenset[date]], dict[date, str]] | None = None
 
     @property
     def name(self) -> str:
@@ -46,10 +52,10 @@ class RowsNotBuilt(dg.AutomationCondition):
 
     def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
         """Called once a tick for each asset that has the condition."""
-        loaded = self._loaded(context)
+        loaded = self._rows_loaded(context)
         before: dict[str, str] = json.loads(context.cursor) if context.cursor else {}
         pending = {month: rows for month, rows in loaded.items() if before.get(key_of(month)) != rows[:VERSION_LENGTH]}
-        built = rows_built_from(context.asset_graph_view.instance, pending) if pending else {}
+        built = self._rows_built_from(context, frozenset(pending))
         stale = {key_of(month) for month, rows in pending.items() if built.get(month) != rows}
         true_subset = context.candidate_subset.compute_intersection_with_partition_keys(
             stale & context.candidate_subset.expensively_compute_partition_keys()
@@ -61,13 +67,20 @@ class RowsNotBuilt(dg.AutomationCondition):
         }
         return dg.AutomationResult(context=context, true_subset=true_subset, cursor=json.dumps(after))
 
-    def _loaded(self, context: dg.AutomationContext) -> dict[date, str]:
-        """The version of the rows of every loaded month, read once a tick for all assets."""
+    def _rows_loaded(self, context: dg.AutomationContext) -> dict[date, str]:
+        """The version of the rows of every loaded month."""
         tick = (context.evaluation_id, context.evaluation_time)
-        if self._versions is None or self._versions[0] != tick:
+        if self._loaded is None or self._loaded[0] != tick:
             files = loaded_files(warehouse_target(self.settings), self.settings.schema_name)
-            self._versions = (tick, {month: file.rows_sha256 or "" for month, file in files.items()})
-        return self._versions[1]
+            self._loaded = (tick, {month: file.rows_sha256 or "" for month, file in files.items()})
+        return self._loaded[1]
+
+    def _rows_built_from(self, context: dg.AutomationContext, months: frozenset[date]) -> dict[date, str]:
+        """Of these months the version of the rows that the models were built from."""
+        asked = ((context.evaluation_id, context.evaluation_time), months)
+        if self._built is None or self._built[0] != asked:
+            self._built = (asked, rows_built_from(context.asset_graph_view.instance, months) if months else {})
+        return self._built[1]
 
 
 def changed_months(settings: Settings) -> dg.AutomationCondition:

@@ -87,6 +87,42 @@ def test_every_month_that_anyone_loads_is_built_once_whatever_its_age_and_whatev
     assert daemon.evaluate() == {"2024-01"}
 
 
+def test_a_month_that_is_built_in_part_is_unfinished_and_asked_for_once_until_all_of_it_is_built(
+    tlc: TlcHost,
+    loader: Loader,
+    daemon: Daemon,
+    settings: Settings,
+    target: PostgresTarget,
+    instance: dg.DagsterInstance,
+) -> None:
+    def state() -> str:
+        return month_statuses(target, settings.schema_name, instance, Window(JANUARY, FEBRUARY))[JANUARY].state
+
+    tlc.publish(JANUARY, rows=100)
+    assert daemon.execute("2024-01").success
+    assert state() == "completed"
+    daemon.evaluate()
+
+    # Models that fail downstream of fct_trips.
+    tlc.publish(JANUARY, rows=200, seed=1)
+    table = sql.Identifier(settings.schema_name, "monthly_revenue_by_file")
+    with connect(target) as connection:
+        connection.execute(sql.SQL("alter table {} add constraint in_the_way check (false) not valid").format(table))
+    assert not daemon.execute("2024-01").success
+    assert state() == "unfinished"
+    assert [daemon.evaluate() for _ in range(3)] == [{"2024-01"}, set(), set()]
+    with connect(target) as connection:
+        connection.execute(sql.SQL("alter table {} drop constraint in_the_way").format(table))
+    assert all(result.success for result in daemon.build({"2024-01"}))
+    assert state() == "completed"
+
+    # Models that nobody asked for.
+    tlc.publish(JANUARY, rows=300, seed=2)
+    assert daemon.execute("2024-01", [RAW_TRIPS, dg.AssetKey("fct_trips"), dg.AssetKey("rejected_trips")]).success
+    assert state() == "unfinished"
+    assert [daemon.evaluate() for _ in range(3)] == [{"2024-01"}, set(), set()]
+
+
 def test_a_month_whose_blocking_check_failed_is_not_built_until_it_passes(
     tlc: TlcHost, daemon: Daemon, failing: set[str]
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from taxi_orchestration.assets.builds import MONTHLY_TABLES
 from taxi_orchestration.dbt_runner import prepared_project, read_manifest
 from taxi_orchestration.loading import RAW_TRIPS_COLUMNS
 from taxi_orchestration.settings import PostgresTarget, Settings
@@ -40,6 +41,11 @@ def test_dbts_raw_trips_has_the_contracts_columns_and_types_in_its_order(manifes
     contract = [(c.name, FULL_NAMES.get(c.postgres_type, c.postgres_type)) for c in COLUMNS]
     described = [(name, column["data_type"]) for name, column in columns.items()]
     assert sorted(described) == sorted(key + contract)
+
+
+def test_the_tables_that_say_what_a_month_was_built_from_are_all_that_dbt_fills_by_month(manifest: Manifest) -> None:
+    monthly = {model["name"] for model in models(manifest) if model["config"]["materialized"] == "incremental"}
+    assert monthly == {table.to_user_string() for table in MONTHLY_TABLES}
 
 
 def test_dbts_sources_are_the_tables_that_the_loader_makes(
