@@ -1,6 +1,6 @@
 # Everything that a fresh machine with python3 (3.11 to 3.13) and make needs is made by the first target that is asked for.
 .DEFAULT_GOAL := help
-.PHONY: help backfill dev test lint bench soak clean
+.PHONY: help backfill dev test lint bench soak clean no-dotenv
 
 # The first that runs and is of a version that every package has: a name alone may be a shim with nothing behind it.
 FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -32,6 +32,12 @@ lint: $(DEVELOPMENT)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/sqlfluff lint --disable-progress-bar dbt_project
+
+bench soak: | no-dotenv
+
+# It would win over the environment that they make for the programs that they start.
+no-dotenv:
+	@test ! -e .env || { echo 'Move .env out of the checkout for the time of this.'; exit 2; }
 
 bench: $(DEVELOPMENT)
 	@$(BIN)/python -m bench $(ARGS)

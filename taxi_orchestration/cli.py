@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, ParamSpec
 
 import click
+from dotenv import load_dotenv
 
 from taxi_orchestration.settings import PROJECT_DIRECTORY, SettingsError, load_settings, make_home
 
@@ -30,6 +31,8 @@ INTERRUPTED = 130
 @click.version_option(package_name="taxi-orchestration")
 def main() -> None:
     """New York green-taxi trips, exact by month, in PostgreSQL."""
+    # As Dagster does when it is started in the checkout: two readings of one .env would be two warehouses.
+    load_dotenv(PROJECT_DIRECTORY / ".env", override=True)
     # Nothing that a user could act on: Dagster and dbt warn of their own deprecated and beta parts.
     warnings.simplefilter("ignore")
 

@@ -29,6 +29,9 @@ JANUARY, FEBRUARY, MARCH = date(2024, 1, 1), date(2024, 2, 1), date(2024, 3, 1)
 
 def pytest_configure(config: pytest.Config) -> None:
     """One home for all workers of the session: eight processes at once still end with one server."""
+    if (PROJECT_DIRECTORY / ".env").exists():
+        # It would win over the environment of every program that a test starts, and lead it to somebody's data.
+        pytest.exit("Move .env out of the checkout for the time of the tests.", returncode=pytest.ExitCode.USAGE_ERROR)
     if not hasattr(config, "workerinput"):
         for name in [name for name in os.environ if name.startswith(OUTER_VARIABLES)]:
             del os.environ[name]

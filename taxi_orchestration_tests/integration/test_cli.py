@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 from psycopg import sql
 
 from taxi_orchestration.cli import main
-from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings
 from taxi_orchestration.warehouse.server import find
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.tlc_host import TlcHost
@@ -187,6 +188,21 @@ def test_an_environment_that_cannot_be_used_is_refused_in_words(
     assert done.returncode == 2, done.stderr
     assert words in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+
+
+def test_a_dotenv_of_the_checkout_is_read_from_anywhere_and_wins_over_the_shell(tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    shutil.copytree(PROJECT_DIRECTORY / "taxi_orchestration", checkout / "taxi_orchestration")
+    (checkout / ".env").write_text("PG_HOST=dotenv.example\nPG_USER=ada\nPG_PASSWORD='p w'\nPG_DBNAME=taxi\n")
+    done = subprocess.run(
+        [sys.executable, "-c", "from taxi_orchestration.cli import main; main()", "url"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(checkout), "PG_HOST": "shell.example"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "postgresql://ada:p%20w@dotenv.example:5432/taxi?sslmode=require\n", done.stderr
 
 
 @pytest.mark.parametrize("command", [("backfill", "2024-01", "2024-01"), ("status",)])
