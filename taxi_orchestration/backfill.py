@@ -22,13 +22,12 @@ from dagster import (
 
 from taxi_orchestration.assets.interruption import STARTED_BY_TAG
 from taxi_orchestration.assets.raw_trips import RAW_TRIPS
-from taxi_orchestration.automation.jobs import TAXI_PIPELINE, TAXI_REFERENCE
+from taxi_orchestration.automation.jobs import TAXI_PIPELINE
 from taxi_orchestration.partitions import Window, key_of, windows_of
 from taxi_orchestration.run_processes import process_tags
-from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget
+from taxi_orchestration.settings import PROJECT_DIRECTORY
 from taxi_orchestration.status import MonthStatus, is_changed
 from taxi_orchestration.tlc.client import Publication
-from taxi_orchestration.warehouse.months import empty_tables
 
 Reprocess = Literal["none", "failed", "completed"]
 
@@ -90,19 +89,16 @@ def months_at_source(
 
 @dataclass(frozen=True)
 class Backfill:
-    """Loads months and builds their models with the jobs of `definitions`."""
+    """Loads months and builds their models with the pipeline of `definitions`."""
 
     definitions: Definitions
     instance: DagsterInstance
-    target: PostgresTarget
-    schema: str
     months_at_once: int
     newest_first: bool = False
 
     def run(self, months: Sequence[date]) -> Outcome:
         """Load and build these months. A month that fails leaves the others alone; Ctrl-C keeps what is loaded."""
         outcome = Outcome()
-        self._run_reference(outcome)
         for some in _chunks(sorted(months, reverse=self.newest_first)):
             loaded: list[date] = []
             for window in self._ordered(windows_of(some)):
@@ -111,51 +107,37 @@ class Backfill:
                 self._build(window, outcome)
         return outcome
 
-    def _run_reference(self, outcome: Outcome) -> None:
-        """Load the zones and the code lists, which know no months, unless that was done before."""
-        tables = [key.path[-1] for key in self._keys_of(TAXI_REFERENCE)]
-        if empty_tables(self.target, self.schema, tables):
-            self._execute(TAXI_REFERENCE, None, None, {}, outcome)
-
     def _load(self, window: Window, outcome: Outcome) -> list[date]:
         config = {
             "ops": {"raw_trips": {"config": {"months_at_once": self.months_at_once, "newest_first": self.newest_first}}}
         }
-        if self._execute(TAXI_PIPELINE, window, [RAW_TRIPS], config, outcome):
+        if self._execute(window, [RAW_TRIPS], config, outcome):
             return window.months
         # A failure that names months has loaded the others; one that names none may have loaded anything.
         failed = outcome.failures.keys() & set(window.months)
         return [month for month in window.months if failed and month not in failed]
 
     def _build(self, window: Window, outcome: Outcome) -> None:
-        models = [key for key in self._keys_of(TAXI_PIPELINE) if key != RAW_TRIPS]
-        self._execute(TAXI_PIPELINE, window, models, {}, outcome)
-
-    def _keys_of(self, job: str) -> list[AssetKey]:
-        return sorted(self.definitions.resolve_job_def(job).asset_layer.executable_asset_keys)
+        keys = self.definitions.resolve_job_def(TAXI_PIPELINE).asset_layer.executable_asset_keys
+        self._execute(window, sorted(key for key in keys if key != RAW_TRIPS), {}, outcome)
 
     def _ordered(self, windows: list[Window]) -> list[Window]:
         return list(reversed(windows)) if self.newest_first else windows
 
     def _execute(
-        self,
-        job: str,
-        window: Window | None,
-        selection: Sequence[AssetKey] | None,
-        config: Mapping[str, Any],
-        outcome: Outcome,
+        self, window: Window, selection: Sequence[AssetKey], config: Mapping[str, Any], outcome: Outcome
     ) -> bool:
         run_id = str(uuid.uuid4())
         # Whoever began this backfill begins it again: the daemon has no way to.
         tags = {STARTED_BY_TAG: "taxi backfill", "dagster/max_retries": "0"} | process_tags(run_id)
         partition_key = None
-        if window and len(window.months) == 1:
+        if len(window.months) == 1:
             partition_key = key_of(window.start)
-        elif window:
+        else:
             tags["dagster/asset_partition_range_start"] = key_of(window.start)
             tags["dagster/asset_partition_range_end"] = key_of(window.months[-1])
         try:
-            result = self.definitions.resolve_job_def(job).execute_in_process(
+            result = self.definitions.resolve_job_def(TAXI_PIPELINE).execute_in_process(
                 # Dagster would print every event to the terminal; they are all in its storage.
                 run_config={**config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
                 instance=self.instance,
@@ -186,15 +168,11 @@ def _was_interrupted(result: ExecuteInProcessResult) -> bool:
     return was_cut_off or result.dagster_run.status is DagsterRunStatus.CANCELED
 
 
-def _add_failure(failure: Any, window: Window | None, outcome: Outcome) -> None:
+def _add_failure(failure: Any, window: Window, outcome: Outcome) -> None:
     """Sort a failed step under the months that it names, or under the runs where it names none."""
     told = failure.user_failure_data
     reasons = told.metadata if told else {}
-    months = {
-        month: str(reasons[key_of(month)].value)
-        for month in (window.months if window else [])
-        if key_of(month) in reasons
-    }
+    months = {month: str(reasons[key_of(month)].value) for month in window.months if key_of(month) in reasons}
     if months:
         outcome.failures |= months
     else:

@@ -136,9 +136,7 @@ def backfill(
             screen.error(str(error))
             return SOMETHING_FAILED
         screen.expect(months)
-        outcome = Backfill(definitions, instance, target, settings.schema_name, max_active_runs, run_backwards).run(
-            months
-        )
+        outcome = Backfill(definitions, instance, max_active_runs, run_backwards).run(months)
         statuses = month_statuses(target, settings.schema_name, instance, window)
         screen.summary(statuses, outcome)
     return 0 if outcome.succeeded else SOMETHING_FAILED

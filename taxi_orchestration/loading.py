@@ -44,6 +44,9 @@ class LoadStoppedError(Exception):
 class Progress:
     """Is told how a run goes on; this one keeps it to itself. Called from several threads."""
 
+    def warned(self, text: str) -> None:
+        """Something that a person should know, and that stops nothing."""
+
     def started(self, month: date) -> None:
         """The download of a month begins."""
 

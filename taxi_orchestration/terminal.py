@@ -53,6 +53,10 @@ class Screen(Progress):
             self._start = time.monotonic()
             self._whole = self._add(f"{len(months)} months", len(months))
 
+    def warned(self, text: str) -> None:
+        """A line."""
+        self.console.print(f"taxi: {text}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+
     def started(self, month: date) -> None:
         """A bar for the month."""
         with self._lock:

@@ -11,6 +11,9 @@ from pathlib import Path
 from taxi_orchestration.tlc.synthetic import SyntheticMonth, write_month, write_zones
 from taxi_orchestration_tests.http_host import Host, running_host, status
 
+# The path of the zone table.
+ZONES = "/misc/taxi_zone_lookup.csv"
+
 
 class TlcHost:
     """Publishes synthetic months under the TLC's paths, with ETag, Last-Modified and conditional GET."""
@@ -41,7 +44,7 @@ class TlcHost:
         """Publish a zone table."""
         file = self._directory / "zones.csv"
         write_zones(file)
-        self._serve("/misc/taxi_zone_lookup.csv", file.read_bytes())
+        self._serve(ZONES, file.read_bytes())
 
     def withdraw(self, month: date) -> None:
         """Answer 403 for a month, as for one that was never published."""

@@ -10,6 +10,7 @@ from dagster import (
     AssetCheckResult,
     AssetExecutionContext,
     AssetKey,
+    AssetMaterialization,
     AssetsDefinition,
     AutomationCondition,
     BackfillPolicy,
@@ -36,7 +37,6 @@ from taxi_orchestration.warehouse.months import (
     LoadedFile,
     count_by_month,
     create_tables,
-    existing_tables,
     loaded_files,
     rows_of,
 )
@@ -46,6 +46,8 @@ from taxi_orchestration.warehouse.target import warehouse_target
 DBT_POOL = "dbt"
 
 SEEDS = "resource_type:seed"
+# What the project's materialization of seeds says of one that it left alone.
+SEED_UNCHANGED = "SEED UNCHANGED"
 BUILD_ATTEMPTS = 3
 # dbt passes on nothing but PostgreSQL's text.
 LOCK_TIMED_OUT = "due to lock timeout"
@@ -124,9 +126,8 @@ def run_dbt(
     create_tables(target, schema, RAW_TRIPS_COLUMNS)
     names = _selected(context, manifest, translator)
     if window:
-        # A month can be asked for before anybody has asked for the seeds, which the models cannot do without.
-        seeds = [node["name"] for node in manifest["nodes"].values() if node["resource_type"] == "seed"]
-        names += sorted(set(seeds) - existing_tables(target, schema, seeds))
+        # Models need the seeds, and need them as their files are now; dbt leaves alone one that is.
+        names += [node["name"] for node in manifest["nodes"].values() if node["resource_type"] == "seed"]
     options = ["--indirect-selection", "empty"]
     if window:
         options += ["--vars", json.dumps({"window_start": str(window.start), "window_end": str(window.end)})]
@@ -156,9 +157,11 @@ def run_dbt(
     for raw_event in outcome.events:
         for event in DbtCoreCliEventMessage(dict(raw_event), {}).to_default_asset_events(manifest, translator, context):
             match event:
-                # Seeds that were missing are made on the way; only the step of the seeds records them.
                 case Output() if event.output_name in context.op_execution_context.selected_output_names:
                     yield event.with_metadata({**event.metadata, **lineage.metadata_of(raw_event)})
+                case Output() if raw_event["data"]["result_message"] != SEED_UNCHANGED:
+                    seed = manifest["nodes"][raw_event["data"]["node_info"]["unique_id"]]
+                    context.log_event(AssetMaterialization(translator.get_asset_key(seed), metadata=event.metadata))
                 case AssetCheckResult(passed=False):
                     yield _with_failing_rows(event, raw_event, outcome, target)
                 case AssetCheckResult():

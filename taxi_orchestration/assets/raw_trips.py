@@ -11,15 +11,12 @@ from dagster import (
     AssetMaterialization,
     AssetSpec,
     BackfillPolicy,
-    Backoff,
     Config,
     DataVersion,
     Failure,
-    Jitter,
     MaterializeResult,
     MetadataValue,
     ResourceParam,
-    RetryPolicy,
     TableColumn,
     TableSchema,
     multi_asset,
@@ -29,6 +26,8 @@ from pydantic import Field
 from taxi_orchestration.assets.builds import rows_built_from
 from taxi_orchestration.assets.interruption import canceled_by_interrupt
 from taxi_orchestration.assets.markdown import as_markdown
+from taxi_orchestration.assets.raw_zones import load_missing_zones
+from taxi_orchestration.assets.retries import RETRIES
 from taxi_orchestration.assets.tlc_source import TLC_GREEN_TRIPDATA, source_tags
 from taxi_orchestration.checks.coverage import COVERAGE, coverage_evaluation
 from taxi_orchestration.checks.months import FILE_IS_WHOLE, RAW_CHECKS, Findings, evaluations, raw_findings
@@ -45,10 +44,6 @@ RAW_TRIPS = AssetKey("raw_trips")
 
 # A range from the UI becomes runs of so many months: one process start for all of them, and still something to see.
 MONTHS_PER_RUN = 24
-
-# What PostgreSQL could not take now it may take in a minute. Downloads are retried by the client alone.
-RETRIES = RetryPolicy(max_retries=3, delay=5, backoff=Backoff.EXPONENTIAL, jitter=Jitter.PLUS_MINUS)
-
 
 # On a run that nobody asked for in person: a file with the rows that everything was built from already changes nothing
 # downstream, so nothing there is run. Who presses "materialize" gets it materialized.
@@ -118,6 +113,7 @@ def raw_trips(
     loads: list[MonthLoad] = []
     failures: dict[date, Exception] = {}
     with canceled_by_interrupt(context), open_loader(settings) as loader:
+        load_missing_zones(context, loader, progress)
         if context.retry_number and not context.has_partition_key:
             files = loaded_files(loader.target, loader.schema)
             months = [m for m in months if m not in files or files[m].dagster_run_id != context.run.run_id]

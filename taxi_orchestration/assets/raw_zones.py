@@ -3,6 +3,7 @@
 from dagster import (
     AssetExecutionContext,
     AssetKey,
+    AssetMaterialization,
     Failure,
     MaterializeResult,
     ResourceParam,
@@ -12,11 +13,12 @@ from dagster import (
 )
 
 from taxi_orchestration.assets.interruption import canceled_by_interrupt
-from taxi_orchestration.assets.raw_trips import RETRIES
-from taxi_orchestration.loading import open_loader
+from taxi_orchestration.assets.retries import RETRIES
+from taxi_orchestration.loading import Loader, Progress, open_loader
 from taxi_orchestration.settings import Settings
 from taxi_orchestration.tlc.errors import TlcError
 from taxi_orchestration.warehouse.connection import WarehouseError, WarehouseUnavailableError
+from taxi_orchestration.warehouse.months import empty_tables
 
 RAW_ZONES = AssetKey("raw_zones")
 
@@ -44,3 +46,17 @@ def raw_zones(context: AssetExecutionContext, settings: ResourceParam[Settings])
     except (TlcError, WarehouseError) as error:
         raise Failure(str(error), allow_retries=isinstance(error, WarehouseUnavailableError)) from error
     return MaterializeResult(metadata={"dagster/row_count": zones})
+
+
+def load_missing_zones(context: AssetExecutionContext, loader: Loader, progress: Progress) -> None:
+    """Load the zones where nobody has yet: the models name those that they find, whoever asked for the first month."""
+    if not empty_tables(loader.target, loader.schema, [RAW_ZONES.path[-1]]):
+        return
+    try:
+        zones = loader.load_zones()
+    except (TlcError, WarehouseError) as error:
+        warning = f"{error} Months are loaded without the names of their zones; the next run asks for them again."
+        context.log.warning(warning)
+        progress.warned(warning)
+        return
+    context.log_event(AssetMaterialization(RAW_ZONES, metadata={"dagster/row_count": zones}))

@@ -72,7 +72,7 @@ def is_tried_again(instance: dg.DagsterInstance, run: dg.DagsterRun, asked_by: s
     outcomes = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.ASSET_MATERIALIZATION}
     events = [entry.get_dagster_event() for entry in instance.all_logs(run.run_id, of_type=outcomes)]
     is_refused = any(e.is_step_failure and e.step_key == RAW_TRIPS.to_user_string() for e in events)
-    is_loaded = any(e.is_step_materialization for e in events)
+    is_loaded = any(e.is_step_materialization and e.asset_key == RAW_TRIPS for e in events)
     file = (run.tags.get("dagster/partition", ""), run.tags.get(FILE_VERSION, ""))
     made = attempts_by(instance, asked_by).get(file)
     return is_refused and not is_loaded and made is not None and made.next is not None

@@ -14,7 +14,7 @@ import dagster as dg
 
 from taxi_orchestration.assets.tlc_source import NOT_PUBLISHED, observation, observed_version
 from taxi_orchestration.automation.clock import Clock
-from taxi_orchestration.automation.jobs import TAXI_REFERENCE, taxi_pipeline, taxi_reference
+from taxi_orchestration.automation.jobs import taxi_pipeline
 from taxi_orchestration.automation.requests import (
     MAX_ATTEMPTS,
     Attempts,
@@ -23,13 +23,12 @@ from taxi_orchestration.automation.requests import (
     request_of,
     words,
 )
-from taxi_orchestration.loading import RAW_TRIPS_COLUMNS
 from taxi_orchestration.partitions import Window, add_months, key_of, last_complete_month, month_of, next_month
 from taxi_orchestration.settings import Settings
 from taxi_orchestration.tlc.client import Publication, TlcClient, version_of
 from taxi_orchestration.tlc.contract import FIRST_MONTH
 from taxi_orchestration.tlc.errors import TlcError
-from taxi_orchestration.warehouse.months import LoadedFile, create_tables, empty_tables, loaded_files
+from taxi_orchestration.warehouse.months import LoadedFile, loaded_files
 from taxi_orchestration.warehouse.target import warehouse_target
 
 TLC_PUBLICATIONS = "tlc_publications"
@@ -65,7 +64,7 @@ class _Memory:
 
 @dg.sensor(
     name=TLC_PUBLICATIONS,
-    jobs=[taxi_pipeline, taxi_reference],
+    job=taxi_pipeline,
     minimum_interval_seconds=INTERVAL_SECONDS,
     default_status=dg.DefaultSensorStatus.STOPPED,
     description=(
@@ -78,9 +77,9 @@ def tlc_publications(
     context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings], clock: dg.ResourceParam[Clock]
 ) -> dg.SensorResult:
     """One tick: ask, compare with what is loaded and on its way, request a run for each month that is another."""
-    target, schema, now = warehouse_target(settings), settings.schema_name, clock.now()
+    now = clock.now()
     memory = _Memory.of(context.cursor)
-    files = loaded_files(target, schema)
+    files = loaded_files(warehouse_target(settings), settings.schema_name)
     attempts = attempts_by(context.instance, TLC_PUBLICATIONS)
     waited_for = {month_of(key) for key, _ in attempts if key} | memory.not_published()
     months = months_to_ask(files, waited_for, now, settings.taxi_reissue_months)
@@ -100,12 +99,6 @@ def tlc_publications(
 
     busy = keys_in_progress(context.instance, [key_of(month) for month in months])
     requests, said = decide(files, answers, attempts, busy, now)
-    if requests and not files:
-        # The models name the zones that they find: these come first, the month with the next tick.
-        create_tables(target, schema, RAW_TRIPS_COLUMNS)
-        if empty_tables(target, schema, ["raw_zones"]):
-            requests = [dg.RunRequest(run_key=f"zones {now:%Y-%m-%d %H}", job_name=TAXI_REFERENCE)]
-            said.append("The zones and code lists are loaded first: the month follows with the next tick.")
     for sentence in said:
         context.log.info(sentence)
     return dg.SensorResult(

@@ -125,7 +125,7 @@ def test_a_lock_held_by_a_stranger_while_dbt_builds_is_waited_for_a_while_too_an
     definitions: Definitions,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    backfill = Backfill(definitions, instance, target, settings.schema_name, months_at_once=1)
+    backfill = Backfill(definitions, instance, months_at_once=1)
     tlc.publish(JANUARY)
     assert backfill.run([JANUARY]).succeeded
     monkeypatch.setattr(connection, "LOCK_TIMEOUT", "500ms")

@@ -17,7 +17,7 @@ from taxi_orchestration.warehouse.months import loaded_files
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY
 from taxi_orchestration_tests.faults.months import Held, held, held_by_file
 from taxi_orchestration_tests.http_host import Answer, drip, ok, redirect, reset_after, silent, stalled, status
-from taxi_orchestration_tests.tlc_host import TlcHost
+from taxi_orchestration_tests.tlc_host import ZONES, TlcHost
 
 PATH = TlcHost.path_of(JANUARY)
 XML = b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>'
@@ -164,7 +164,7 @@ def test_a_zone_table_that_is_something_else_leaves_the_zones_as_they_were(
         b'"LocationID","Borough"\r\n1,EWR\r\n',
         b'"LocationID","Borough","Zone","service_zone"\r\nx',
     ):
-        tlc.http.on("/misc/taxi_zone_lookup.csv", ok(body))
+        tlc.http.on(ZONES, ok(body))
         with pytest.raises(TlcError):
             hasty.load_zones()
     assert zones() == before

@@ -19,7 +19,7 @@ def test_every_row_of_every_file_is_a_fact_or_a_rejected_trip(
     tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: DagsterInstance, definitions: Definitions
 ) -> None:
     made = {month: tlc.publish(month, rows=300, seed=month.month) for month in QUARTER.months}
-    outcome = Backfill(definitions, instance, target, settings.schema_name, months_at_once=2).run(QUARTER.months)
+    outcome = Backfill(definitions, instance, months_at_once=2).run(QUARTER.months)
     assert outcome.succeeded, outcome
     statuses = month_statuses(target, settings.schema_name, instance, QUARTER)
     for month, status in statuses.items():
@@ -34,7 +34,7 @@ def test_a_month_that_fails_is_failed_alone_and_the_others_are_built(
 ) -> None:
     tlc.publish(JANUARY)
     tlc.publish(MARCH)
-    outcome = Backfill(definitions, instance, target, settings.schema_name, months_at_once=2).run(QUARTER.months)
+    outcome = Backfill(definitions, instance, months_at_once=2).run(QUARTER.months)
     statuses = month_statuses(target, settings.schema_name, instance, QUARTER)
     assert {month: status.state for month, status in statuses.items()} == {
         JANUARY: "completed",

@@ -43,7 +43,7 @@ MARTS = ("fct_trips", "rejected_trips", "daily_zone_activity", "monthly_revenue"
 def backfill(
     settings: Settings, target: PostgresTarget, instance: DagsterInstance, definitions: Definitions
 ) -> Backfill:
-    return Backfill(definitions, instance, target, settings.schema_name, months_at_once=2)
+    return Backfill(definitions, instance, months_at_once=2)
 
 
 def rows(backfill: Backfill, query: str) -> list[tuple[Any, ...]]:

@@ -28,10 +28,9 @@ from taxi_orchestration.warehouse.connection import WarehouseError
 from taxi_orchestration.warehouse.months import loaded_files
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.http_host import Answer, drip, ok, redirect, reset_after, silent, stalled, status
-from taxi_orchestration_tests.tlc_host import TlcHost
+from taxi_orchestration_tests.tlc_host import ZONES, TlcHost
 
 ERA_A, ERA_C = date(2022, 1, 1), date(2025, 1, 1)
-ZONES = "/misc/taxi_zone_lookup.csv"
 
 
 def query(loader: Loader, text: str) -> list[tuple[Any, ...]]:

@@ -82,9 +82,7 @@ def test_real_months_arrive_whole_and_to_the_cent_however_they_are_loaded(
     def load(url: str, *months: date, newest_first: bool = False) -> None:
         monkeypatch.setenv("TLC_BASE_URL", url)
         definitions = build_definitions(load_settings())
-        outcome = Backfill(definitions, instance, target, settings.schema_name, os.cpu_count() or 1, newest_first).run(
-            months
-        )
+        outcome = Backfill(definitions, instance, os.cpu_count() or 1, newest_first).run(months)
         assert outcome.succeeded, outcome
 
     def assert_exact(expected: dict[date, tuple[int, Decimal]]) -> None:

@@ -117,7 +117,7 @@ def test_status_says_what_to_do_and_backfill_does_it(
 ) -> None:
     for month in (JANUARY, FEBRUARY):
         tlc.publish(month)
-    Backfill(definitions, instance, target, settings.schema_name, months_at_once=2).run([JANUARY, FEBRUARY])
+    Backfill(definitions, instance, months_at_once=2).run([JANUARY, FEBRUARY])
     tlc.publish(FEBRUARY, seed=7)
     tlc.publish(MARCH)
 

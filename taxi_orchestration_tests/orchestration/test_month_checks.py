@@ -36,7 +36,7 @@ RANGE = {"dagster/asset_partition_range_start": KEYS[0], "dagster/asset_partitio
 def backfill(
     settings: Settings, target: PostgresTarget, instance: dg.DagsterInstance, definitions: dg.Definitions
 ) -> Backfill:
-    return Backfill(definitions, instance, target, settings.schema_name, months_at_once=2)
+    return Backfill(definitions, instance, months_at_once=2)
 
 
 def evaluations(instance: dg.DagsterInstance, run_id: str) -> list[dg.AssetCheckEvaluation]:

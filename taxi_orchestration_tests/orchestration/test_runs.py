@@ -1,5 +1,6 @@
 """Runs of the job on a real instance: what they record of every month, and what a failure stops."""
 
+import logging
 import os
 import signal
 import threading
@@ -15,14 +16,14 @@ from psycopg import sql
 
 from taxi_orchestration import loading
 from taxi_orchestration.assets.raw_trips import RAW_TRIPS, failure_of
-from taxi_orchestration.automation.jobs import TAXI_PIPELINE, TAXI_REFERENCE
+from taxi_orchestration.automation.jobs import TAXI_PIPELINE
 from taxi_orchestration.partitions import monthly_partitions
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.tlc.errors import PermanentTlcError, TransientTlcError
 from taxi_orchestration.warehouse.connection import WarehouseError, WarehouseUnavailableError
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
-from taxi_orchestration_tests.http_host import silent
-from taxi_orchestration_tests.tlc_host import TlcHost
+from taxi_orchestration_tests.http_host import silent, status
+from taxi_orchestration_tests.tlc_host import ZONES, TlcHost
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 FCT_TRIPS = dg.AssetKey("fct_trips")
@@ -98,7 +99,6 @@ def test_one_month_records_what_the_file_was_and_what_became_of_it(
     tlc: TlcHost, instance: dg.DagsterInstance, definitions: dg.Definitions, run: Any
 ) -> None:
     made = tlc.publish(JANUARY, rows=300)
-    assert definitions.resolve_job_def(TAXI_REFERENCE).execute_in_process(instance=instance, run_config=QUIET).success
     result = run("2024-01")
     assert result.success
 
@@ -129,6 +129,35 @@ def test_one_month_records_what_the_file_was_and_what_became_of_it(
     of_staging = newest(instance, dg.AssetKey("stg_trips"), "2024-01").metadata["dagster/column_lineage"].value
     assert ("raw_trips", "vendorid") in {
         (d.asset_key.to_user_string(), d.column_name) for d in of_staging.deps_by_column["vendor_id"]
+    }
+
+
+def test_zones_and_code_lists_come_with_the_first_month_and_are_recorded_once(
+    tlc: TlcHost, instance: dg.DagsterInstance, run: Any, target: PostgresTarget, settings: Settings
+) -> None:
+    tlc.publish(JANUARY, rows=100)
+    tlc.http.on(ZONES, status(404))
+    result = run("2024-01")
+    assert result.success
+    warnings = [entry.user_message for entry in instance.all_logs(result.run_id) if entry.level == logging.WARNING]
+    assert any(ZONES in warning and "without the names of their zones" in warning for warning in warnings), warnings
+    tlc.publish_zones()
+    assert run("2024-01").success
+    # As if somebody had added a vendor to the file since.
+    vendors = sql.Identifier(settings.schema_name, "tlc_vendors")
+    with psycopg.connect(target.url()) as connection:
+        connection.execute(sql.SQL("delete from {} where vendor_id = 6").format(vendors))
+    assert run("2024-01").success
+    with psycopg.connect(target.url()) as connection:
+        assert connection.execute(sql.SQL("select 1 from {} where vendor_id = 6").format(vendors)).fetchone()
+
+    def recorded(asset: str) -> int:
+        return len(instance.fetch_materializations(dg.AssetKey(asset), limit=10).records)
+
+    assert {name: recorded(name) for name in ("raw_zones", "tlc_vendors", "tlc_rate_codes")} == {
+        "raw_zones": 1,
+        "tlc_vendors": 2,
+        "tlc_rate_codes": 1,
     }
 
 
