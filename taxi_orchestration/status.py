@@ -18,7 +18,7 @@ from dagster import (
 )
 
 from taxi_orchestration.assets.builds import latest_materializations, rows_built_from
-from taxi_orchestration.assets.raw_trips import RAW_TRIPS
+from taxi_orchestration.assets.raw_trips import DATA_VERSION_TAG, RAW_TRIPS
 from taxi_orchestration.checks.coverage import COVERAGE, check_coverage
 from taxi_orchestration.checks.finding import Finding
 from taxi_orchestration.checks.freshness import check_freshness
@@ -211,7 +211,7 @@ def month_statuses(
 def _data_version(load: EventLogRecord) -> str | None:
     """Which rows Dagster was told of."""
     materialization = load.asset_materialization
-    return (materialization.tags or {}).get("dagster/data_version") if materialization else None
+    return (materialization.tags or {}).get(DATA_VERSION_TAG) if materialization else None
 
 
 def _runs(*records: EventLogRecord | None) -> list[str]:
@@ -220,10 +220,11 @@ def _runs(*records: EventLogRecord | None) -> list[str]:
 
 
 def _checks(instance: DagsterInstance, run_id: str) -> list[AssetCheckEvaluation]:
-    """What each check of a run found, but for that of all months."""
+    """What each check of a run found last, but for that of all months: a step that was tried again made its twice."""
     entries = instance.all_logs(run_id, of_type=DagsterEventType.ASSET_CHECK_EVALUATION)
     evaluations = [entry.get_dagster_event().asset_check_evaluation_data for entry in entries]
-    return [evaluation for evaluation in evaluations if evaluation.asset_check_key != COVERAGE.key]
+    last = {(evaluation.asset_check_key, evaluation.partition): evaluation for evaluation in evaluations}
+    return [evaluation for evaluation in last.values() if evaluation.asset_check_key != COVERAGE.key]
 
 
 def _of_month(evaluations: Sequence[AssetCheckEvaluation], key: str) -> Checks:

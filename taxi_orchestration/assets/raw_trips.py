@@ -1,8 +1,9 @@
 """raw_trips: exactly the rows of the newest accepted file of every month."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Set
 from datetime import date
+from typing import cast
 
 from dagster import (
     AssetCheckEvaluation,
@@ -12,6 +13,7 @@ from dagster import (
     AssetSpec,
     BackfillPolicy,
     Config,
+    DagsterEventType,
     DataVersion,
     Failure,
     MaterializeResult,
@@ -37,10 +39,14 @@ from taxi_orchestration.settings import Settings
 from taxi_orchestration.tlc.client import Publication
 from taxi_orchestration.tlc.contract import COLUMNS
 from taxi_orchestration.warehouse.connection import WarehouseError, WarehouseUnavailableError
-from taxi_orchestration.warehouse.months import loaded_files
+from taxi_orchestration.warehouse.months import LoadedFile, loaded_files
 from taxi_orchestration.warehouse.target import warehouse_target
 
 RAW_TRIPS = AssetKey("raw_trips")
+
+# Dagster's own names.
+ROWS = "dagster/partition_row_count"
+DATA_VERSION_TAG = "dagster/data_version"
 
 # A range from the UI becomes runs of so many months: one process start for all of them, and still something to see.
 MONTHS_PER_RUN = 24
@@ -110,27 +116,27 @@ def raw_trips(
         yield coverage_evaluation(context.instance, target, schema)
         return
     months = sorted((month_of(key) for key in context.partition_keys), reverse=config.newest_first)
-    loads: list[MonthLoad] = []
+    made: dict[date, AssetMaterialization] = {}
     failures: dict[date, Exception] = {}
     with canceled_by_interrupt(context), open_loader(settings) as loader:
         load_missing_zones(context, loader, progress)
         if context.retry_number and not context.has_partition_key:
-            files = loaded_files(loader.target, loader.schema)
-            months = [m for m in months if m not in files or files[m].dagster_run_id != context.run.run_id]
-        for month, outcome in loader.load_months(months, config.months_at_once, context.run.run_id, progress):
+            made = made_before(context, loaded_files(loader.target, loader.schema))
+        to_load = [month for month in months if month not in made]
+        for month, outcome in loader.load_months(to_load, config.months_at_once, context.run.run_id, progress):
             if isinstance(outcome, Exception):
                 failures[month] = outcome
                 context.log.error(str(outcome))
             else:
-                loads.append(outcome)
+                made[month] = month_materialization(context, outcome)
                 if not context.has_partition_key:
-                    context.log_event(month_materialization(context, outcome))
+                    context.log_event(made[month])
     if not failures:
-        yield from records(context, loads)
+        yield from records(context, made)
     findings: Findings = {}
-    footer_rows = {load.file.source_month: load.file.rows for load in loads}
+    footer_rows = {month: cast(int, made[month].metadata[ROWS].value) for month in made}
     try:
-        findings = raw_findings(target, schema, footer_rows, footer_rows) if loads else {}
+        findings = raw_findings(target, schema, footer_rows, footer_rows) if made else {}
         yield from evaluations(context.instance, RAW_CHECKS, findings)
         yield coverage_evaluation(context.instance, target, schema)
     except WarehouseError as error:
@@ -143,63 +149,65 @@ def raw_trips(
         if of_month[FILE_IS_WHOLE].level == "error"
     }
     if failures:
-        raise failure_of(failures)
+        raise failure_of(failures, made.keys())
 
 
-def records(context: AssetExecutionContext, loads: Sequence[MonthLoad]) -> Iterator[MaterializeResult]:
+def made_before(context: AssetExecutionContext, files: Mapping[date, LoadedFile]) -> dict[date, AssetMaterialization]:
+    """What earlier attempts of this run have loaded and told Dagster of, of the months that are still that."""
+    made = {}
+    for entry in context.instance.all_logs(context.run.run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION):
+        materialization = entry.asset_materialization
+        if materialization and materialization.asset_key == RAW_TRIPS and materialization.partition:
+            month = month_of(materialization.partition)
+            if month in files and files[month].dagster_run_id == context.run.run_id:
+                made[month] = materialization
+    return made
+
+
+def records(context: AssetExecutionContext, made: Mapping[date, AssetMaterialization]) -> Iterator[MaterializeResult]:
     """What Dagster has to hear of a run in which every month was loaded, and had not heard when each of them was."""
     if context.has_partition_key:
-        (load,) = loads
-        if ONLY_IF_CHANGED in context.run.tags and is_built(context, load):
+        ((month, materialization),) = made.items()
+        tags = materialization.tags or {}
+        if ONLY_IF_CHANGED in context.run.tags and is_built(context, month, tags[DATA_VERSION_TAG]):
             context.log.info(
-                f"{key_of(load.file.source_month)}: another file with the same rows. Nothing downstream changes, so "
-                "nothing there is built again."
+                f"{key_of(month)}: another file with the same rows. Nothing downstream changes, so nothing there is "
+                "built again."
             )
-            context.log_event(month_materialization(context, load))
+            context.log_event(materialization)
             return
         yield MaterializeResult(
             RAW_TRIPS,
-            metadata=month_metadata(load),
-            data_version=data_version(load),
-            tags=tags_of_source(context, load),
+            metadata=materialization.metadata,
+            data_version=DataVersion(tags[DATA_VERSION_TAG]),
+            tags={name: value for name, value in tags.items() if name.startswith("dagster/input_")},
         )
     elif context.run.asset_selection != {RAW_TRIPS}:
         # Steps after this one run only if there is an output; but that records one data version for all months, so the
         # records of each follow it and count.
         yield MaterializeResult(RAW_TRIPS)
-        for load in loads:
-            context.log_event(month_materialization(context, load))
+        for materialization in made.values():
+            context.log_event(materialization)
 
 
-def is_built(context: AssetExecutionContext, load: MonthLoad) -> bool:
+def is_built(context: AssetExecutionContext, month: date, rows_sha256: str) -> bool:
     """Whether the models were last built from exactly these rows."""
-    month = load.file.source_month
-    return rows_built_from(context.instance, [month]).get(month) == load.file.rows_sha256
-
-
-def tags_of_source(context: AssetExecutionContext, load: MonthLoad) -> dict[str, str]:
-    """Which file of the TLC's the month was made from."""
-    file = load.file
-    publication = Publication(file.url, True, file.etag, file.last_modified, file.bytes)
-    return source_tags(context, file.source_month, publication)
-
-
-def data_version(load: MonthLoad) -> DataVersion:
-    """The sha256 of the month's rows: another file with the same rows is no other data."""
-    return DataVersion(load.file.rows_sha256 or "")
+    return rows_built_from(context.instance, [month]).get(month) == rows_sha256
 
 
 def month_materialization(context: AssetExecutionContext, load: MonthLoad) -> AssetMaterialization:
-    """The record of one month where the step has no output for it; its data version is the sha256 of its rows."""
+    """The record of one month. Its data version is the sha256 of its rows: another file of the same is no new data."""
+    file = load.file
+    publication = Publication(file.url, True, file.etag, file.last_modified, file.bytes)
     return AssetMaterialization(
         asset_key=RAW_TRIPS,
-        partition=key_of(load.file.source_month),
+        partition=key_of(file.source_month),
         metadata=month_metadata(load),
         tags={
-            "dagster/data_version": data_version(load).value,
+            DATA_VERSION_TAG: file.rows_sha256 or "",
             "dagster/data_version_is_user_provided": "true",
             "dagster/code_version": raw_trips_spec.code_version or "",
-            **tags_of_source(context, load),
+            **source_tags(context, file.source_month, publication),
         },
     )
 
@@ -209,7 +217,7 @@ def month_metadata(load: MonthLoad) -> dict[str, MetadataValue]:
     file = load.file
     drift = "; ".join(f"{kind.replace('_', ' ')}: {names_of(found)}" for kind, found in file.drift.items() if found)
     metadata: dict[str, MetadataValue] = {
-        "dagster/partition_row_count": MetadataValue.int(file.rows),
+        ROWS: MetadataValue.int(file.rows),
         "rows before": MetadataValue.int(load.rows_before),
         "pickups outside the month": MetadataValue.int(load.pickups_outside),
         "era": MetadataValue.text(load.era),
@@ -233,12 +241,17 @@ def names_of(columns: object) -> str:
     return ", ".join(columns) if isinstance(columns, Mapping) else str(columns)
 
 
-def failure_of(failures: Mapping[date, Exception]) -> Failure:
-    """The failure of a run in which these months could not be loaded; retried only where that can help."""
-    months = ", ".join(key_of(month) for month in sorted(failures))
+def failure_of(failures: Mapping[date, Exception], made: Set[date]) -> Failure:
+    """The failure of a run in which these months failed, of which `made` were loaded; retried where that can help."""
+    kinds = {
+        "Not loaded": failures.keys() - made,
+        "Loaded, but not whole": failures.keys() & made,
+        "Loaded": made - failures.keys(),
+    }
+    result = " ".join(f"{kind}: {', '.join(map(key_of, sorted(months)))}." for kind, months in kinds.items() if months)
     reasons = "\n".join(f"{key_of(month)}: {failures[month]}" for month in sorted(failures))
     return Failure(
-        description=f"Not loaded: {months}. Every other month of this run is.\n{reasons}",
+        description=f"{result}\n{reasons}",
         metadata={key_of(month): MetadataValue.text(str(failures[month])) for month in sorted(failures)},
         allow_retries=any(isinstance(error, WarehouseUnavailableError) for error in failures.values()),
     )

@@ -17,10 +17,12 @@ from psycopg import sql
 from taxi_orchestration import loading
 from taxi_orchestration.assets.raw_trips import RAW_TRIPS, failure_of
 from taxi_orchestration.automation.jobs import TAXI_PIPELINE
-from taxi_orchestration.partitions import monthly_partitions
+from taxi_orchestration.partitions import Window, monthly_partitions
 from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.status import month_statuses
 from taxi_orchestration.tlc.errors import PermanentTlcError, TransientTlcError
 from taxi_orchestration.warehouse.connection import WarehouseError, WarehouseUnavailableError
+from taxi_orchestration.warehouse.months import LoadedFile
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.http_host import silent, status
 from taxi_orchestration_tests.tlc_host import ZONES, TlcHost
@@ -294,7 +296,43 @@ def test_what_is_rare_is_kept_and_counted_and_what_only_warns_stops_nothing(
 def test_a_step_is_tried_again_for_what_postgresql_could_not_take_and_for_nothing_that_was_tried_again_before(
     error: Exception, is_tried_again: bool
 ) -> None:
-    assert failure_of({JANUARY: error}).allow_retries is is_tried_again
+    assert failure_of({JANUARY: error}, set()).allow_retries is is_tried_again
+
+
+def test_a_failure_says_of_every_month_what_became_of_it() -> None:
+    failure = failure_of({JANUARY: WarehouseError("no"), FEBRUARY: WarehouseError("half")}, {FEBRUARY, MARCH})
+    assert str(failure.description).splitlines() == [
+        "Not loaded: 2024-01. Loaded, but not whole: 2024-02. Loaded: 2024-03.",
+        "2024-01: no",
+        "2024-02: half",
+    ]
+
+
+def test_a_range_that_is_tried_again_has_the_records_and_checks_of_the_months_of_every_attempt(
+    tlc: TlcHost,
+    instance: dg.DagsterInstance,
+    run: Any,
+    target: PostgresTarget,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    attempts: list[date] = []
+
+    def replace_month(target: PostgresTarget, schema: str, file: LoadedFile, *args: Any, **options: Any) -> Any:
+        attempts.append(file.source_month)
+        if file.source_month == MARCH and attempts.count(MARCH) == 1:
+            raise WarehouseUnavailableError("The server is going down.")
+        return replace(target, schema, file, *args, **options)
+
+    replace = loading.replace_month
+    monkeypatch.setattr(loading, "replace_month", replace_month)
+    for month in (JANUARY, FEBRUARY, MARCH):
+        tlc.publish(month)
+    assert run("2024-01", "2024-03").success
+    assert sorted(attempts) == [JANUARY, FEBRUARY, MARCH, MARCH]
+    statuses = month_statuses(target, settings.schema_name, instance, Window(JANUARY, date(2024, 4, 1)))
+    assert [status.state for status in statuses.values()] == ["completed"] * 3
+    assert len({status.checks.passed for status in statuses.values()}) == 1
 
 
 def test_a_run_that_somebody_terminates_ends_as_canceled_and_is_not_tried_again(
