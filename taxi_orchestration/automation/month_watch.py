@@ -11,7 +11,7 @@ import dagster as dg
 
 from taxi_orchestration.assets.tlc_source import TLC_GREEN_TRIPDATA
 from taxi_orchestration.automation.clock import Clock
-from taxi_orchestration.automation.sensors import MAX_REQUESTS, ask
+from taxi_orchestration.automation.publications import MAX_REQUESTS, ask
 from taxi_orchestration.checks.coverage import COVERAGE, coverage_evaluation, observed_months
 from taxi_orchestration.checks.finding import Finding, evaluation_of
 from taxi_orchestration.checks.freshness import check_freshness

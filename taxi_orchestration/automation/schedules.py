@@ -5,11 +5,10 @@ from datetime import date
 import dagster as dg
 
 from taxi_orchestration.automation.jobs import taxi_pipeline
-from taxi_orchestration.automation.requests import keys_in_progress, request_of
-from taxi_orchestration.partitions import add_months, key_of
+from taxi_orchestration.automation.publications import REQUESTS_AT_ONCE, ask, decide
+from taxi_orchestration.automation.requests import attempts_by, keys_in_progress
+from taxi_orchestration.partitions import Window, add_months, key_of, next_month
 from taxi_orchestration.settings import Settings, SettingsError
-from taxi_orchestration.tlc.client import TlcClient, version_of
-from taxi_orchestration.tlc.errors import TlcError
 from taxi_orchestration.warehouse.months import loaded_files
 from taxi_orchestration.warehouse.target import warehouse_target
 
@@ -18,30 +17,32 @@ MONTHLY_SCHEDULE = "monthly_schedule"
 # The TLC publishes a month about two months after its end: on 1 November, August has been over for two months.
 MONTHS_BACK = 3
 
-# Dagster gives a tick 60 seconds.
-TIMEOUT = 20
+# A month that came out late, or whose run failed, is caught up with: as many as are asked for side by side.
+MONTHS_AT_MOST = REQUESTS_AT_ONCE
+
+# The next look is a month away: a request that is refused is made again, as long as the host does not take its time.
+ATTEMPTS = 3
 
 
-def newest_month_due(
+def months_due(
     context: dg.ScheduleEvaluationContext, settings: dg.ResourceParam[Settings]
-) -> dg.RunRequest | dg.SkipReason:
-    """One tick: the newest month that should be out, if it is and is not loaded yet."""
+) -> list[dg.RunRequest] | dg.SkipReason:
+    """One tick: the last months that should be out, of those that are and are not loaded."""
     now = context.scheduled_execution_time
-    month = add_months(date(now.year, now.month, 1), -MONTHS_BACK)
-    key = key_of(month)
-    try:
-        with TlcClient(settings.tlc_base_url, connect_timeout=5, total_timeout=TIMEOUT, attempts=3) as client:
-            publication = client.publication(month)
-    except TlcError as error:
-        return dg.SkipReason(f"{key} was not asked for: {error}")
-    if not publication.published:
-        return dg.SkipReason(f"{key} is not published yet: {publication.url} is not there.")
-    file = loaded_files(warehouse_target(settings), settings.schema_name).get(month)
-    if file and version_of(file.etag, file.last_modified, file.bytes) == publication.version:
-        return dg.SkipReason(f"{key} is loaded already, and its file is still the same.")
-    if keys_in_progress(context.instance, [key]):
-        return dg.SkipReason(f"{key} is published; a run for it waits or goes on already.")
-    return request_of(month, publication.version, 1, MONTHLY_SCHEDULE, now)
+    due = add_months(date(now.year, now.month, 1), -MONTHS_BACK)
+    files = loaded_files(warehouse_target(settings), settings.schema_name)
+    last = Window(add_months(due, 1 - MONTHS_AT_MOST), next_month(due)).months
+    # Those before the oldest loaded one nobody wanted; the newest may have been re-issued.
+    months = [m for m in last if m == due or not files or (m not in files and m > min(files))]
+    requests, said = decide(
+        files,
+        ask(settings.tlc_base_url, months, ATTEMPTS),
+        attempts_by(context.instance, MONTHLY_SCHEDULE),
+        keys_in_progress(context.instance, [key_of(month) for month in months]),
+        MONTHLY_SCHEDULE,
+        now,
+    )
+    return requests or dg.SkipReason(" ".join(said))
 
 
 def build_monthly_schedule(cron: str) -> dg.ScheduleDefinition:
@@ -53,8 +54,11 @@ def build_monthly_schedule(cron: str) -> dg.ScheduleDefinition:
             cron_schedule=cron,
             execution_timezone="UTC",
             default_status=dg.DefaultScheduleStatus.STOPPED,
-            description="The newest month that should be out, if it is and is not loaded. When: TAXI_SCHEDULE_CRON.",
-        )(newest_month_due)
+            description=(
+                "The newest month that should be out, if it is and is not loaded or was re-issued; and of the seven "
+                "before it those that came out late or could not be loaded. When: TAXI_SCHEDULE_CRON."
+            ),
+        )(months_due)
     except dg.DagsterInvalidDefinitionError:
         raise SettingsError(
             f"TAXI_SCHEDULE_CRON {cron!r} is no cron line of five fields. Write one such as 0 6 1 * *, in UTC."

@@ -1,6 +1,6 @@
-"""The monthly schedule: one run for the newest month that should be out, or a skip that says why not."""
+"""The monthly schedule: a run for each month that should be out and is not loaded, or a skip that says why not."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import dagster as dg
 import pytest
@@ -9,15 +9,15 @@ from taxi_orchestration.automation.jobs import TAXI_PIPELINE
 from taxi_orchestration.automation.schedules import MONTHLY_SCHEDULE, build_monthly_schedule
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.settings import SettingsError
-from taxi_orchestration_tests.conftest import JANUARY
+from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.daemon import schedule_tick
 from taxi_orchestration_tests.http_host import status
 from taxi_orchestration_tests.tlc_host import TlcHost
 
 
-def tick(definitions: dg.Definitions, instance: dg.DagsterInstance) -> tuple[list[str | None], str]:
+def tick(definitions: dg.Definitions, instance: dg.DagsterInstance, month: int = 4) -> tuple[list[str | None], str]:
     """On 1 April 2024 January has been over for two months."""
-    data = schedule_tick(definitions, instance, datetime(2024, 4, 1, 6, tzinfo=UTC))
+    data = schedule_tick(definitions, instance, datetime(2024, month, 1, 6, tzinfo=UTC))
     return [request.partition_key for request in data.run_requests or []], data.skip_message or ""
 
 
@@ -26,16 +26,39 @@ def test_the_month_that_should_be_out_is_loaded_once_and_everything_else_is_a_cl
 ) -> None:
     months, said = tick(definitions, instance)
     assert months == []
-    assert "2024-01 is not published yet" in said
+    assert "none of 2023-06 to 2024-01 is known to be published" in said
     tlc.http.on(tlc.path_of(JANUARY), status(400))
-    assert "2024-01 was not asked for" in tick(definitions, instance)[1]
+    assert "Not known, asked again with the next tick: 2024-01." in tick(definitions, instance)[1]
     tlc.publish(JANUARY)
     assert tick(definitions, instance) == (["2024-01"], "")
     loader.load_month(JANUARY)
-    months, said = tick(definitions, instance)
-    assert months == []
-    assert "is loaded already" in said
+    assert tick(definitions, instance) == ([], "Unchanged: 2024-01.")
+    assert tick(definitions, instance, 5) == ([], "Not yet published: 2024-02.")
     tlc.publish(JANUARY, seed=1)
+    assert tick(definitions, instance) == (["2024-01"], "")
+
+
+def test_a_month_that_came_out_late_or_could_not_be_loaded_is_caught_up_with(
+    tlc: TlcHost, loader: Loader, definitions: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    # What lies before the first month that somebody wanted stays out.
+    tlc.publish(date(2023, 12, 1))
+    tlc.publish(JANUARY)
+    loader.load_month(JANUARY)
+    tlc.publish(MARCH)
+    assert tick(definitions, instance, 6) == (["2024-03"], "")
+    loader.load_month(MARCH)
+    tlc.publish(FEBRUARY)
+    assert tick(definitions, instance, 7)[0] == ["2024-02"]
+    # That run has failed, or else the month would be loaded.
+    assert tick(definitions, instance, 8)[0] == ["2024-02"]
+
+
+def test_a_request_that_is_refused_is_made_again(
+    tlc: TlcHost, loader: Loader, definitions: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    tlc.publish(JANUARY)
+    tlc.http.on(tlc.path_of(JANUARY), status(503), *tlc.http.answers[tlc.path_of(JANUARY)])
     assert tick(definitions, instance) == (["2024-01"], "")
 
 
@@ -45,7 +68,9 @@ def test_a_month_that_a_run_is_under_way_for_is_left_to_it(
     tlc.publish(JANUARY)
     job = definitions.resolve_job_def(TAXI_PIPELINE)
     instance.create_run_for_job(job, tags={"dagster/partition": "2024-01"})
-    assert tick(definitions, instance) == ([], "2024-01 is published; a run for it waits or goes on already.")
+    months, said = tick(definitions, instance)
+    assert months == []
+    assert "2024-01 is published; a run for it waits or goes on already." in said
 
 
 def test_the_schedule_runs_at_six_on_the_first_of_the_month_unless_told_otherwise(definitions: dg.Definitions) -> None:
