@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,10 @@ def dbt_environment(target: PostgresTarget, schema: str, artifacts: Path) -> dic
 def prepared_project(settings: Settings) -> Path:
     """The directory of dbt's artifacts for this project, schema and database, with an up-to-date manifest.json in it.
 
-    Parses the project only when no manifest of the same files, schema and database is there. Starts no server.
+    Parses the project only when no manifest of the same files, schema, database and dbt is there. Starts no server.
     """
-    digest = hashlib.sha256(f"{settings.schema_name} {warehouse_dbname(settings)}".encode())
+    versions = [version(package) for package in ("dbt-core", "dbt-postgres", "dagster-dbt")]
+    digest = hashlib.sha256(f"{settings.schema_name} {warehouse_dbname(settings)} {versions}".encode())
     for path in sorted(_project_files()):
         digest.update(str(path.relative_to(DBT_PROJECT_DIRECTORY)).encode() + b"\0" + path.read_bytes())
     parent = make_home(settings) / "dbt"

@@ -96,11 +96,13 @@ class Screen(Progress):
             self.console.print(f"{key_of(month)} {rows:>11,} rows {rate:>11,.0f} rows/s", highlight=False)
 
     def building(self, nodes: int) -> None:
-        """A bar for dbt."""
+        """A bar for dbt, in place of that of the months before."""
+        if self._nodes is not None:
+            self.bars.remove_task(self._nodes)
         self._nodes = self._add("dbt models and tests", nodes)
 
     def built(self) -> None:
-        """dbt's bar grows, and goes when it is full."""
+        """dbt's bar grows."""
         if self._nodes is None:
             return
         self.bars.advance(self._nodes)

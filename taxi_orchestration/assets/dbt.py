@@ -45,6 +45,7 @@ from taxi_orchestration.warehouse.target import warehouse_target
 # Two dbt runs in one schema at the same time break each other; dagster.yaml gives the pool one slot.
 DBT_POOL = "dbt"
 
+DBT_MODELS = "dbt_models"
 SEEDS = "resource_type:seed"
 # What the project's materialization of seeds says of one that it left alone.
 SEED_UNCHANGED = "SEED UNCHANGED"
@@ -89,7 +90,7 @@ def build_dbt_assets(
     @dbt_assets(
         manifest=manifest,
         exclude=f"{SEEDS} resource_type:unit_test",
-        name="dbt_models",
+        name=DBT_MODELS,
         partitions_def=monthly_partitions,
         backfill_policy=BackfillPolicy.single_run(),
         dagster_dbt_translator=translator,

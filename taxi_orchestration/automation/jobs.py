@@ -12,7 +12,10 @@ TAXI_REFERENCE = "taxi_reference"
 taxi_pipeline = dg.define_asset_job(
     TAXI_PIPELINE,
     selection=dg.AssetSelection.assets(RAW_TRIPS).downstream(),
-    description="One month, or a range of them: raw_trips and all that is downstream of it.",
+    description=(
+        "One month: raw_trips and all that is downstream of it. For a range materialize the assets instead, where a "
+        "month that cannot be loaded keeps no other from the models."
+    ),
 )
 
 taxi_reference = dg.define_asset_job(

@@ -62,7 +62,9 @@ def explained(doing: str, target: PostgresTarget) -> Iterator[None]:
     except psycopg.Error as error:
         found = (error.diag.message_primary or str(error)).strip().rstrip(".")
         detail = f" ({error.diag.message_detail.strip().rstrip('.')})" if error.diag.message_detail else ""
-        message = f"{doing} at {target.place} failed: {found}{detail}. Nothing was changed. {_way_out(error, target)}"
+        # Of a connection that is lost nobody knows whether the commit went through.
+        result = "Nothing was changed" if error.sqlstate else "Nothing is half-done"
+        message = f"{doing} at {target.place} failed: {found}{detail}. {result}. {_way_out(error, target)}"
         kind = WarehouseUnavailableError if _can_pass(error) else WarehouseError
         raise kind(message) from error
 

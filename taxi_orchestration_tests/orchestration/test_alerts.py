@@ -1,11 +1,12 @@
 """Who is told what: the sensor `alerts` on a real instance, with a real webhook that gets the messages."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import dagster as dg
 import pytest
+from psycopg import sql
 from pytest_httpserver import HTTPServer
 
 from taxi_orchestration.assets.raw_trips import RAW_TRIPS
@@ -19,6 +20,8 @@ from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.notify import NotifyError
 from taxi_orchestration.settings import PostgresTarget, Settings, load_settings
+from taxi_orchestration.warehouse.binaries import ServerError
+from taxi_orchestration.warehouse.connection import connect
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.daemon import sensor_tick
 from taxi_orchestration_tests.orchestration.test_month_checks import losing_a_row
@@ -63,12 +66,14 @@ class Alerts:
         request = request_of(FEBRUARY, "a file", number, TLC_PUBLICATIONS, now)
         return self.load({**request.tags, "dagster/partition": "2024-02"})
 
-    def load(self, tags: Mapping[str, str]) -> dg.ExecuteInProcessResult:
-        """A run of raw_trips alone."""
+    def load(
+        self, tags: Mapping[str, str], selection: Sequence[dg.AssetKey] | None = (RAW_TRIPS,)
+    ) -> dg.ExecuteInProcessResult:
+        """A run of raw_trips alone, of other assets, or of all."""
         return self.definitions.resolve_job_def(TAXI_PIPELINE).execute_in_process(
             instance=self.instance,
             partition_key=tags.get("dagster/partition"),
-            asset_selection=[RAW_TRIPS],
+            asset_selection=selection and list(selection),
             run_config=QUIET,
             tags={**tags, **NO_RETRY},
             raise_on_error=False,
@@ -182,6 +187,38 @@ def test_a_failed_check_of_error_level_is_told_with_the_run_that_it_failed_in(
 def test_a_check_that_only_warns_is_not_told(alerts: Alerts, tlc: TlcHost) -> None:
     alerts.found("warn", "2024-03: published for 2 days, but not loaded.")
     assert alerts.tick() == []
+
+
+def test_a_part_that_succeeds_is_no_end_of_a_trouble_of_the_whole(
+    alerts: Alerts, tlc: TlcHost, target: PostgresTarget, settings: Settings
+) -> None:
+    january = {"dagster/partition": "2024-01"}
+    tlc.publish(JANUARY)
+    assert alerts.load(january, None).success
+    table = sql.Identifier(settings.schema_name, "trip_quality")
+    with connect(target) as connection:
+        connection.execute(sql.SQL("alter table {} add constraint in_the_way check (false) not valid").format(table))
+    assert alerts.titles() == []
+    assert not alerts.load(january, None).success
+    assert alerts.titles() == ["taxi: dbt_models failed for 2024-01"]
+    assert alerts.load(january, [dg.AssetKey("dim_zones")]).success
+    assert alerts.titles() == []
+    with connect(target) as connection:
+        connection.execute(sql.SQL("alter table {} drop constraint in_the_way").format(table))
+    assert alerts.load(january, None).success
+    assert alerts.titles() == ["taxi: well again: dbt_models for 2024-01"]
+
+
+def test_a_warehouse_that_cannot_be_started_keeps_no_message_back(
+    alerts: Alerts, tlc: TlcHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(settings: Settings) -> PostgresTarget:
+        raise ServerError("The embedded PostgreSQL could not be started: no space left on device.")
+
+    tlc.publish_bytes(JANUARY, b"<html>Sign in</html>")
+    assert not alerts.load({"dagster/partition": "2024-01"}).success
+    monkeypatch.setattr("taxi_orchestration.automation.alerts.warehouse_target", no_room)
+    assert alerts.titles() == ["taxi: raw_trips failed for 2024-01"]
 
 
 def test_an_overdue_month_is_told_once_and_again_when_it_is_well(alerts: Alerts) -> None:

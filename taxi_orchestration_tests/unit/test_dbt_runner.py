@@ -1,0 +1,26 @@
+"""When the dbt project is parsed again."""
+
+from pathlib import Path
+
+import pytest
+
+from taxi_orchestration import dbt_runner
+from taxi_orchestration.settings import Settings
+
+
+def test_the_project_is_parsed_once_for_each_version_of_dbt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[Path] = []
+
+    def parse(settings: Settings, artifacts: Path) -> None:
+        artifacts.mkdir()
+        (artifacts / "manifest.json").write_text("{}")
+        parsed.append(artifacts)
+
+    monkeypatch.setattr(dbt_runner, "_parse", parse)
+    settings = Settings(taxi_home=tmp_path)
+    assert dbt_runner.prepared_project(settings) == dbt_runner.prepared_project(settings)
+    assert len(parsed) == 1
+    monkeypatch.setattr(dbt_runner, "version", lambda package: "99.0")
+    newer = dbt_runner.prepared_project(settings)
+    assert parsed[1:] == [newer]
+    assert not parsed[0].exists()
