@@ -5,7 +5,8 @@
     grants, indexes and dependent views stay.
 
     Comments and indexes are made with the table. A table whose columns are no longer those of the contract is
-    refused; --full-refresh (every month, no window) changes its columns in place and then fills it anew.
+    refused; --full-refresh (every month, no window) changes its columns in place, fills it anew, and adds the
+    constraints and indexes that it lacks.
 #}
 {% materialization incremental, adapter='postgres' %}
 
@@ -62,11 +63,12 @@
         {%- endcall %}
         {% if changes_table %}
             {% do set_columns_not_null(target_relation) %}
+            {% do add_missing_constraints(target_relation) %}
         {% endif %}
     {% endif %}
 
     {% if changes_table %}
-        {% do create_indexes(target_relation) %}
+        {% do create_missing_indexes(target_relation) %}
         {% do persist_docs(target_relation, model) %}
     {% endif %}
     {% do apply_grants(target_relation, grant_config, should_revoke=should_revoke(existing, full_refresh_mode=False)) %}
@@ -176,6 +178,38 @@
         {%- do run_query(
             'alter table ' ~ relation ~ ' alter column ' ~ adapter.quote(row['name']) ~ ' set not null'
         ) -%}
+    {%- endfor -%}
+{%- endmacro %}
+
+{#
+    The constraints of the contract that the table lacks: those over a column that was changed went with it. A check
+    is known by its name.
+#}
+{% macro add_missing_constraints(relation) -%}
+    {%- call statement('table_constraints', fetch_result=True) -%}
+        select case contype when 'p' then 'primary_key' else conname end as name
+        from pg_constraint
+        where conrelid = '{{ relation }}'::regclass
+    {%- endcall -%}
+    {%- set existing = load_result('table_constraints').table.columns['name'].values() -%}
+    {%- for constraint in model.constraints if (constraint.name or constraint.type | string) not in existing -%}
+        {%- for rendered in adapter.render_raw_model_constraints(raw_constraints=[constraint]) -%}
+            {%- do run_query('alter table ' ~ relation ~ ' add ' ~ rendered) -%}
+        {%- endfor -%}
+    {%- endfor -%}
+{%- endmacro %}
+
+{# dbt names an index after the moment as well, so that its own `if not exists` makes one more each time. #}
+{% macro create_missing_indexes(relation) -%}
+    {%- call statement('table_indexes', fetch_result=True) -%}
+        select pg_get_indexdef(indexrelid) as definition from pg_index where indrelid = '{{ relation }}'::regclass
+    {%- endcall -%}
+    {%- set existing = load_result('table_indexes').table.columns['definition'].values() | join('\n') -%}
+    {%- for index in config.get('indexes', default=[]) -%}
+        {%- set form = ' USING ' ~ index.get('type', 'btree') ~ ' (' ~ index['columns'] | join(', ') ~ ')' -%}
+        {%- if form not in existing -%}
+            {%- do run_query(get_create_index_sql(relation, index)) -%}
+        {%- endif -%}
     {%- endfor -%}
 {%- endmacro %}
 

@@ -1,0 +1,57 @@
+"""dbt's tables when they are no longer what their models say."""
+
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from taxi_orchestration.dbt_runner import DbtOutcome, invoke_dbt, prepared_project
+from taxi_orchestration.loading import Loader
+from taxi_orchestration.settings import Settings
+from taxi_orchestration_tests.conftest import JANUARY
+from taxi_orchestration_tests.tlc_host import TlcHost
+
+COLUMNS = """
+    select attname, format_type(atttypid, atttypmod), attnotnull, col_description(attrelid, attnum)
+    from pg_attribute where attrelid = 'fct_trips'::regclass and attnum > 0 and not attisdropped order by 1
+"""
+# Of a constraint on a column that was made anew PostgreSQL has another number of the column, and the same text.
+CONSTRAINTS = "select conname, pg_get_constraintdef(oid) from pg_constraint where conrelid = 'fct_trips'::regclass"
+# The rest of it: their names are dbt's.
+INDEXES = """
+    select split_part(pg_get_indexdef(indexrelid), ' ON ', 2) from pg_index
+    where indrelid = 'fct_trips'::regclass order by 1
+"""
+
+
+def test_a_table_that_is_not_its_models_any_more_is_refused_and_a_full_refresh_makes_all_of_it_good(
+    tlc: TlcHost, loader: Loader, settings: Settings
+) -> None:
+    tlc.publish(JANUARY)
+    loader.load_month(JANUARY)
+    loader.load_zones()
+    artifacts = prepared_project(settings)
+
+    def build(*options: str) -> DbtOutcome:
+        everything = ["build", "--quiet", "--exclude-resource-type", "unit_test", *options]
+        return invoke_dbt(everything, loader.target, loader.schema, artifacts)
+
+    def ask(query: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(loader.target.url(), options=f"-c search_path={loader.schema}") as connection:
+            return connection.execute(sql.SQL(query)).fetchall()  # type: ignore[arg-type]
+
+    def table() -> list[Any]:
+        rows = "select to_jsonb(t) from fct_trips t order by source_month, source_row"
+        return [ask(COLUMNS), sorted(ask(CONSTRAINTS)), ask(INDEXES), ask(rows)]
+
+    assert build().error is None
+    good = table()
+    with psycopg.connect(loader.target.url(), options=f"-c search_path={loader.schema}") as connection:
+        connection.execute("alter table fct_trips alter source_row type bigint, drop pickup_at, add surprise integer")
+    error = str(build().error)
+    for difference in ("source_row is bigint, not integer", "pickup_at is missing", "surprise is not in the model"):
+        assert difference in error
+    assert "dbt build --full-refresh --select fct_trips+" in error
+    for _ in range(2):
+        assert build("--full-refresh").error is None
+        assert table() == good
