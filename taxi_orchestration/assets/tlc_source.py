@@ -9,8 +9,6 @@ from dagster import (
     AssetObservation,
     AssetRecordsFilter,
     AssetSpec,
-    DagsterInstance,
-    EventLogRecord,
     MetadataValue,
 )
 
@@ -51,28 +49,16 @@ def source_tags(context: AssetExecutionContext, month: date, publication: Public
     """The tags that tell Dagster which file a materialization of raw_trips was made from.
 
     Dagster marks a month as stale once the source is observed with another version than the one that these tags point
-    at. So a file that nobody has observed yet is, when it is loaded.
+    at. So a load observes the file that it found, whether or not somebody has before.
     """
-    seen = _last_observation(context.instance, month)
-    if seen is None or _version_observed(seen) != publication.version:
-        context.log_event(_observation(month, publication.version, _metadata(publication)))
-        seen = _last_observation(context.instance, month)
+    context.log_event(_observation(month, publication.version, _metadata(publication)))
+    records = AssetRecordsFilter(TLC_GREEN_TRIPDATA, asset_partitions=[key_of(month)])
+    (seen,) = context.instance.fetch_observations(records, limit=1).records
     name = TLC_GREEN_TRIPDATA.to_user_string()
     return {
         f"dagster/input_data_version/{name}": publication.version,
-        f"dagster/input_event_pointer/{name}": str(seen.storage_id) if seen else "NULL",
+        f"dagster/input_event_pointer/{name}": str(seen.storage_id),
     }
-
-
-def _version_observed(record: EventLogRecord) -> str | None:
-    """The data version of an observation."""
-    observed = record.asset_observation
-    return observed.data_version if observed else None
-
-
-def _last_observation(instance: DagsterInstance, month: date) -> EventLogRecord | None:
-    records = AssetRecordsFilter(TLC_GREEN_TRIPDATA, asset_partitions=[key_of(month)])
-    return next(iter(instance.fetch_observations(records, limit=1).records), None)
 
 
 def _metadata(publication: Publication) -> dict[str, MetadataValue]:

@@ -13,6 +13,8 @@ import dagster as dg
 import psycopg
 import pytest
 from psycopg import sql
+from sqlalchemy import event
+from sqlalchemy.pool import Pool
 
 from taxi_orchestration import loading
 from taxi_orchestration.assets.raw_trips import RAW_TRIPS, failure_of
@@ -132,6 +134,21 @@ def test_one_month_records_what_the_file_was_and_what_became_of_it(
     assert ("raw_trips", "vendorid") in {
         (d.asset_key.to_user_string(), d.column_name) for d in of_staging.deps_by_column["vendor_id"]
     }
+
+
+def test_no_event_of_a_run_needs_a_connection_of_its_own(tlc: TlcHost, run: Any) -> None:
+    def opened(*_: object) -> None:
+        connections.append(1)
+
+    tlc.publish(JANUARY, rows=100)
+    assert run("2024-01").success
+    connections: list[int] = []
+    event.listen(Pool, "connect", opened)
+    try:
+        assert run("2024-01").success
+    finally:
+        event.remove(Pool, "connect", opened)
+    assert connections == []
 
 
 def test_zones_and_code_lists_come_with_the_first_month_and_are_recorded_once(
