@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from taxi_orchestration.warehouse import connection
 from taxi_orchestration.warehouse.target import warehouse_dbname
 
 MAX_THREADS = 4
+KEPT_SECONDS = 7 * 24 * 3600
 FAILED_STATUSES = ("error", "fail", "runtime error")
 
 _NO_SERVER = PostgresTarget("127.0.0.1", 1, "parse", "", "parse")
@@ -73,7 +75,8 @@ def prepared_project(settings: Settings) -> Path:
             if not (artifacts / "manifest.json").exists():
                 _parse(settings, artifacts)
                 for other in parent.glob(f"{settings.schema_name}-*"):
-                    if other != artifacts:
+                    # A run that goes on still reads those that it began with.
+                    if other != artifacts and time.time() - other.stat().st_mtime > KEPT_SECONDS:
                         shutil.rmtree(other, ignore_errors=True)
     return artifacts
 

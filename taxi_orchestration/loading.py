@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -16,13 +17,14 @@ from taxi_orchestration.scratch import scratch_directory
 from taxi_orchestration.settings import PostgresTarget, Settings, make_home
 from taxi_orchestration.tlc.client import Download, TlcClient
 from taxi_orchestration.tlc.contract import COLUMNS
-from taxi_orchestration.tlc.errors import BadFileError, TlcError
+from taxi_orchestration.tlc.errors import BadFileError, LocalFileError, TlcError
 from taxi_orchestration.tlc.parquet import MonthFile
 from taxi_orchestration.warehouse.connection import WarehouseError
 from taxi_orchestration.warehouse.months import (
     LoadedFile,
     NewerFileLoadedError,
     TableColumn,
+    arrow_types,
     create_tables,
     replace_month,
     replace_zones,
@@ -75,7 +77,7 @@ class MonthLoad:
     pickups_outside: int
     rows_before: int
     seconds: float
-    preview: pa.Table
+    preview: list[dict[str, Any]]
 
     @property
     def rows_per_second(self) -> float:
@@ -113,8 +115,14 @@ class Loader:
 
         def load_newest() -> MonthLoad:
             started = time.perf_counter()
-            with self.tlc.download(month, self.scratch, on_progress=go_on) as download:
-                return self._replace(month, download, run_id, progress, started, go_on)
+            try:
+                with self.tlc.download(month, self.scratch, on_progress=go_on) as download:
+                    return self._replace(month, download, run_id, progress, started, go_on)
+            except OSError as error:
+                raise LocalFileError(
+                    f"Loading {month:%Y-%m}: the file could not be kept in {self.scratch}: {error.strerror or error}. "
+                    "The month is as it was. Make room there, or set TAXI_HOME to another directory, and load it again."
+                ) from error
 
         progress.started(month)
         try:
@@ -168,6 +176,8 @@ class Loader:
         go_on: Callable[[], None],
     ) -> MonthLoad:
         with MonthFile.open(download.path, month, download.url) as file:
+            if file.new_columns:
+                file.follow(arrow_types(self.target, self.schema, "raw_trips"))
             progress.opened(month, file.rows)
             loaded = LoadedFile(
                 source_month=month,
@@ -181,13 +191,14 @@ class Loader:
                 drift=file.drift.to_dict(),
                 dagster_run_id=run_id,
             )
-            preview: list[pa.RecordBatch] = []
+            preview: list[dict[str, Any]] = []
 
             def batches() -> Iterator[pa.RecordBatch]:
                 for batch in file.batches():
                     go_on()
                     if not preview:
-                        preview.append(batch.slice(0, PREVIEW_ROWS))
+                        # As rows: a slice would keep the whole batch for as long as the run remembers the load.
+                        preview.extend(batch.slice(0, PREVIEW_ROWS).to_pylist())
                     yield batch
 
             replaced = replace_month(
@@ -206,7 +217,7 @@ class Loader:
                 pickups_outside=file.pickups_outside,
                 rows_before=replaced.rows_before,
                 seconds=time.perf_counter() - started,
-                preview=pa.Table.from_batches(preview),
+                preview=preview,
             )
 
 

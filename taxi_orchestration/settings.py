@@ -62,7 +62,8 @@ class PostgresTarget:
         """The libpq URL, password included: for programs, never for logs."""
         tls = {"sslmode": self.sslmode} | ({"sslrootcert": self.sslrootcert} if self.sslrootcert else {})
         login = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}"
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        # A socket's directory has slashes, which a URL would end the host at.
+        host = f"[{self.host}]" if ":" in self.host else quote(self.host, safe="")
         return f"{driver}://{login}@{host}:{self.port}/{quote(self.dbname, safe='')}?{urlencode(tls, quote_via=quote)}"
 
     def environment(self) -> dict[str, str]:

@@ -32,7 +32,7 @@ from taxi_orchestration.dbt_runner import DbtOutcome, invoke_dbt
 from taxi_orchestration.loading import RAW_TRIPS_COLUMNS, Progress
 from taxi_orchestration.partitions import Window, key_of, month_of, monthly_partitions, next_month
 from taxi_orchestration.settings import PostgresTarget, Settings
-from taxi_orchestration.warehouse.connection import lock_advice
+from taxi_orchestration.warehouse.connection import WarehouseError, lock_advice
 from taxi_orchestration.warehouse.months import (
     LoadedFile,
     count_by_month,
@@ -226,17 +226,19 @@ def _with_failing_rows(
     query = next((r.node.compiled_code for r in outcome.results if r.node.unique_id == unique_id), None)
     if not query:
         return result
-    rows = rows_of(target, query, limit=MAX_FAILING_ROWS)
-    months = sorted({str(row["source_month"])[:7] for row in rows if row.get("source_month")})
-    metadata = {
-        **result.metadata,
-        "months": MetadataValue.text(", ".join(months) or "not told by this test"),
-        "sample": MetadataValue.md(as_markdown([{k: v for k, v in row.items()} for row in rows[:SAMPLE_ROWS]])),
-    }
+    shown: dict[str, MetadataValue] = {}
+    try:
+        rows = rows_of(target, query, limit=MAX_FAILING_ROWS)
+        months = sorted({str(row["source_month"])[:7] for row in rows if row.get("source_month")})
+        shown["months"] = MetadataValue.text(", ".join(months) or "not told by this test")
+        shown["sample"] = MetadataValue.md(as_markdown(rows[:SAMPLE_ROWS]))
+    except WarehouseError as error:
+        # That there are such rows is known, and the rest of what dbt did has still to be told.
+        shown["sample"] = MetadataValue.text(str(error))
     return AssetCheckResult(
         passed=False,
         asset_key=result.asset_key,
         check_name=result.check_name,
         severity=result.severity,
-        metadata=metadata,
+        metadata={**result.metadata, **shown},
     )

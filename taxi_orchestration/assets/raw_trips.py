@@ -229,7 +229,7 @@ def month_metadata(load: MonthLoad) -> dict[str, MetadataValue]:
         "sha256 of the rows": MetadataValue.text(file.rows_sha256 or ""),
         "seconds": MetadataValue.float(round(load.seconds, 3)),
         "rows a second": MetadataValue.int(round(load.rows_per_second)),
-        "preview": MetadataValue.md(as_markdown(load.preview.to_pylist())),
+        "preview": MetadataValue.md(as_markdown(load.preview)),
     }
     if file.last_modified:
         metadata["last modified"] = MetadataValue.timestamp(file.last_modified)

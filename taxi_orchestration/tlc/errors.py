@@ -23,6 +23,10 @@ class PermanentTlcError(TlcError):
     """A retry cannot help: something has to change first, at the TLC's or here."""
 
 
+class LocalFileError(TlcError):
+    """The file of a month could not be kept on this machine: no room, no right, no disk."""
+
+
 class NotPublishedError(PermanentTlcError):
     """The file is not there (403 or 404): not published yet, or withdrawn."""
 

@@ -105,9 +105,8 @@ class MonthFile:
             name: postgres_type_for(field.type) for name, field in new.items() if not pa.types.is_null(field.type)
         }
         self.drift = _drift(self.era, fields, new)
-        targets = [*ARROW_SCHEMA, *(pa.field(name, target_type_for(new[name].type)) for name in self.new_columns)]
-        self.schema: pa.Schema = pa.schema(targets)
-        self._steps = [self._step(target, fields.get(target.name)) for target in targets]
+        self._fields = fields
+        self._aim({name: target_type_for(new[name].type) for name in self.new_columns})
 
     @classmethod
     def open(cls, path: Path, month: date, url: str, *, max_rows: int = MAX_ROWS) -> Self:
@@ -151,6 +150,18 @@ class MonthFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def follow(self, types: Mapping[str, pa.DataType]) -> None:
+        """Carry the new columns in the types that earlier files gave them; BadFileError where that loses anything."""
+        known = {name: types.get(name) or self.schema.field(name).type for name in self.new_columns}
+        self._aim(known)
+        self.new_columns = {name: postgres_type_for(kind) for name, kind in known.items()}
+
+    def _aim(self, new: Mapping[str, pa.DataType]) -> None:
+        """Settle the columns of the batches: the contract's, and the new ones in these types."""
+        targets = [*ARROW_SCHEMA, *(pa.field(name, kind) for name, kind in new.items())]
+        self.schema: pa.Schema = pa.schema(targets)
+        self._steps = [self._step(target, self._fields.get(target.name)) for target in targets]
 
     @property
     def pickups_outside(self) -> int:

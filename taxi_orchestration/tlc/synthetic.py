@@ -1,6 +1,6 @@
 """Months of green trips made from a seed, of every era, with the oddities of real ones.
 
-For tests, benchmarks and the offline demo: the same arguments give the same bytes (with the same pyarrow).
+For tests and benchmarks: the same arguments give the same bytes (with the same pyarrow).
 Proportions follow months that the TLC published; no row of theirs is in here.
 """
 

@@ -19,6 +19,16 @@ from taxi_orchestration.warehouse.connection import WarehouseError, connect, exp
 from taxi_orchestration.warehouse.read_ahead import read_ahead
 
 KEY_COLUMNS = pa.schema([pa.field("source_month", pa.date32()), pa.field("source_row", pa.int32())])
+# What binary COPY takes each Arrow type for.
+POSTGRES_TYPES = {
+    pa.int32(): "integer",
+    pa.int64(): "bigint",
+    pa.float64(): "double precision",
+    pa.string(): "text",
+    pa.bool_(): "boolean",
+    pa.date32(): "date",
+    pa.timestamp("us"): "timestamp without time zone",
+}
 # Encoded batches that wait for the server: with 65,536 rows of 21 columns a batch is 14 MB.
 BATCHES_AHEAD = 2
 
@@ -185,6 +195,14 @@ def replace_zones(target: PostgresTarget, schema: str, zones: Sequence[tuple[int
                 copy.write_row(zone)
 
 
+def arrow_types(target: PostgresTarget, schema: str, table: str) -> dict[str, pa.DataType]:
+    """The columns of a table with the Arrow types that they are copied from, of those that have one."""
+    by_name = {name: kind for kind, name in POSTGRES_TYPES.items()}
+    with explained(f"Looking into {schema}.{table}", target), connect(target) as connection:
+        found = _column_types(connection, schema, table)
+    return {column: by_name[kind] for column, kind in found.items() if kind in by_name}
+
+
 def loaded_files(target: PostgresTarget, schema: str) -> dict[date, LoadedFile]:
     """What raw_loads says, by month; empty where there is no such table yet."""
     with explained(f"Reading {schema}.raw_loads", target), connect(target) as connection:
@@ -243,7 +261,11 @@ def rows_of(target: PostgresTarget, query: str, limit: int) -> list[dict[str, An
     with explained("Reading the rows that a test found", target), connect(target) as connection:
         cursor = connection.cursor(row_factory=dict_row)
         return cursor.execute(
-            sql.SQL("select * from ({}) as found limit %s").format(sql.SQL(cast(LiteralString, query))), [limit]
+            # A comment may end the query, and psycopg takes a single % for a parameter.
+            sql.SQL("select * from ({}\n) as found limit %s").format(
+                sql.SQL(cast(LiteralString, query.replace("%", "%%")))
+            ),
+            [limit],
         ).fetchall()
 
 
@@ -333,29 +355,27 @@ def _attach(connection: psycopg.Connection, schema: str, child: str, month: date
 
 def _check_types(connection: psycopg.Connection, schema: str, child: str, arrow_schema: pa.Schema) -> None:
     """Binary COPY believes the types it is told: refuse a table whose types are not those of the batches."""
-    expected = {
-        pa.int32(): "integer",
-        pa.int64(): "bigint",
-        pa.float64(): "double precision",
-        pa.string(): "text",
-        pa.bool_(): "boolean",
-        pa.date32(): "date",
-        pa.timestamp("us"): "timestamp without time zone",
-    }
-    found: dict[str, str] = dict(
+    found = _column_types(connection, schema, child)
+    for field in arrow_schema:
+        expected = POSTGRES_TYPES[field.type]
+        if found.get(field.name) != expected:
+            change = f"alter column {field.name} type" if field.name in found else f"add column {field.name}"
+            raise WarehouseError(
+                f"{schema}.{child}.{field.name} should be {expected}, but is {found.get(field.name, 'not there')}: "
+                "somebody altered raw_trips by hand, or the contract is newer than the table. Nothing was changed. "
+                f"Run: alter table {schema}.raw_trips {change} {expected}; then load the month again."
+            )
+
+
+def _column_types(connection: psycopg.Connection, schema: str, table: str) -> dict[str, str]:
+    """The columns of a table with PostgreSQL's names of their types."""
+    return dict(
         connection.execute(
             "select attname, format_type(atttypid, null) from pg_attribute "
             "where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped",
-            [f"{schema}.{child}"],
+            [f"{schema}.{table}"],
         ).fetchall()
     )
-    for field in arrow_schema:
-        if found.get(field.name) != expected[field.type]:
-            raise WarehouseError(
-                f"{schema}.{child}.{field.name} should be {expected[field.type]}, but is "
-                f"{found.get(field.name, 'not there')}: somebody altered raw_trips by hand. Nothing was changed. "
-                "Give the column its type back, then load the month again."
-            )
 
 
 def _copy(

@@ -168,6 +168,9 @@ def _start(home: Path) -> EmbeddedServer:
     account = binaries.account_for(data if data.exists() else folder)
     programs = binaries.program_directory(account)
     if not data.exists():
+        # It may have been moved away, with the databases that the record knows.
+        record = replace(record, complete=False)
+        record.write()
         _make_data_directory(record, account, programs)
     _check(data, account)
     running = postmaster.running(data)

@@ -18,6 +18,7 @@ from taxi_orchestration.loading import Loader, LoadStoppedError, Progress
 from taxi_orchestration.tlc.client import TlcClient
 from taxi_orchestration.tlc.errors import (
     BadFileError,
+    LocalFileError,
     NotPublishedError,
     PermanentTlcError,
     TlcError,
@@ -25,7 +26,7 @@ from taxi_orchestration.tlc.errors import (
 )
 from taxi_orchestration.tlc.synthetic import month_table
 from taxi_orchestration.warehouse.connection import WarehouseError
-from taxi_orchestration.warehouse.months import loaded_files
+from taxi_orchestration.warehouse.months import loaded_files, rows_of
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.http_host import Answer, drip, ok, redirect, reset_after, silent, stalled, status
 from taxi_orchestration_tests.tlc_host import ZONES, TlcHost
@@ -67,7 +68,7 @@ def test_a_month_of_each_era_arrives_whole_and_to_the_cent(tlc: TlcHost, loader:
     for month, load in loads.items():
         assert load.pickups_outside == made[month].pickups_outside
         assert load.file.bytes == made[month].path.stat().st_size
-        assert load.preview.num_rows == 5
+        assert len(load.preview) == 5
         assert load.rows_per_second > 0
         recorded = loaded_files(loader.target, loader.schema)[month]
         assert replace(recorded, loaded_at=None) == load.file
@@ -285,3 +286,43 @@ def test_zones_that_the_table_cannot_hold_are_refused_and_change_nothing(
     with pytest.raises((BadFileError, WarehouseError)):
         loader.load_zones()
     assert everything(loader) == before
+
+
+def test_a_new_column_keeps_the_type_of_the_first_file_that_had_it_as_long_as_nothing_is_lost(
+    tlc: TlcHost, loader: Loader, tmp_path: Path
+) -> None:
+    for month, values in ((JANUARY, pa.array([3] * 200, pa.int64())), (FEBRUARY, pa.array([4.0] * 200))):
+        table = month_table(month, 200).append_column("airport_fee", values)
+        tlc.publish_bytes(month, parquet(table, tmp_path / "month.parquet"))
+        loader.load_month(month)
+    assert query(loader, "select source_month, sum(airport_fee)::int from raw_trips group by 1 order by 1") == [
+        (JANUARY, 600),
+        (FEBRUARY, 800),
+    ]
+    table = month_table(MARCH, 200).append_column("airport_fee", pa.array([2.5] * 200))
+    tlc.publish_bytes(MARCH, parquet(table, tmp_path / "month.parquet"))
+    with pytest.raises(BadFileError, match=r"airport_fee, row 1: 2\.5 would be lost as int64"):
+        loader.load_month(MARCH)
+
+
+def test_a_disk_that_is_full_for_one_month_stops_no_other_and_is_named(
+    tlc: TlcHost, loader: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for month in (JANUARY, FEBRUARY):
+        tlc.publish(month)
+    download = TlcClient.download
+
+    def full(client: TlcClient, month: date, *args: Any, **options: Any) -> Any:
+        if month == JANUARY:
+            raise OSError(28, "No space left on device")
+        return download(client, month, *args, **options)
+
+    monkeypatch.setattr(TlcClient, "download", full)
+    outcomes = dict(loader.load_months([JANUARY, FEBRUARY], at_once=2))
+    assert isinstance(outcomes[FEBRUARY], loading.MonthLoad)
+    assert isinstance(outcomes[JANUARY], LocalFileError)
+    assert f"Loading 2024-01: the file could not be kept in {loader.scratch}: No space left" in str(outcomes[JANUARY])
+
+
+def test_rows_of_a_test_are_read_whatever_its_sql_ends_in(loader: Loader) -> None:
+    assert rows_of(loader.target, "select 1 as a where 'x%' like 'x%' -- all", limit=5) == [{"a": 1}]

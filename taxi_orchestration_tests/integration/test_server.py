@@ -716,6 +716,15 @@ def test_its_memory_goes_by_the_machines_in_bounds(
     assert f"work_mem = '{work_mem}'" in text
 
 
+def test_a_data_directory_that_was_moved_away_is_made_anew_with_its_databases(stopped_home: Path) -> None:
+    data = stopped_home / "postgres" / "data"
+    data.rename(stopped_home / "moved")
+    running = server.ensure_running(stopped_home)
+    for name in (server.WAREHOUSE_DATABASE, server.STORAGE_DATABASE):
+        with psycopg.connect(running.target(name).url()) as session:
+            assert session.execute("select current_database()").fetchone() == (name,)
+
+
 def test_logs_older_than_a_week_are_removed_at_a_start(stopped_home: Path) -> None:
     data = stopped_home / "postgres" / "data"
     old = data / "log" / "postgresql-Old.log"

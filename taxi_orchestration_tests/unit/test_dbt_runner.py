@@ -1,5 +1,6 @@
 """When the dbt project is parsed again."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -23,4 +24,9 @@ def test_the_project_is_parsed_once_for_each_version_of_dbt(tmp_path: Path, monk
     monkeypatch.setattr(dbt_runner, "version", lambda package: "99.0")
     newer = dbt_runner.prepared_project(settings)
     assert parsed[1:] == [newer]
-    assert not parsed[0].exists()
+    # A run that goes on may still read the old one; a week later none does.
+    assert parsed[0].exists()
+    os.utime(parsed[0], (0, 0))
+    monkeypatch.setattr(dbt_runner, "version", lambda package: "99.1")
+    dbt_runner.prepared_project(settings)
+    assert [path.exists() for path in parsed] == [False, True, True]

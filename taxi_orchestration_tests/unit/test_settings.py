@@ -224,3 +224,9 @@ def test_a_home_that_cannot_be_written_is_refused(monkeypatch: pytest.MonkeyPatc
     set_all(monkeypatch, TAXI_HOME=str(home / "state"))
     with pytest.raises(SettingsError, match=r"TAXI_HOME .* cannot be made: .* Set it to a directory of yours"):
         make_home(load_settings())
+
+
+def test_the_url_of_a_server_behind_a_socket_leads_to_its_directory() -> None:
+    target = PostgresTarget("/run/postgresql", 5432, "ada", "p w", "taxi")
+    found = psycopg.conninfo.conninfo_to_dict(target.url())
+    assert (found["host"], found["port"], found["dbname"]) == ("/run/postgresql", "5432", "taxi")

@@ -32,7 +32,7 @@ renamed as (
         trip_type as trip_type_id,
         (lpep_pickup_datetime < source_month or lpep_pickup_datetime >= source_month + interval '1 month') is true
             as is_outside_month,
-        (total_amount < 0) is true as is_refund,
+        (round(total_amount * 100) < 0) is true as is_refund,
         (trip_distance = 0) is true as is_zero_distance,
         (lpep_dropoff_datetime - lpep_pickup_datetime > interval '12 hours') is true as is_over_12_hours,
         (passenger_count is null and ratecodeid is null and payment_type is null and trip_type is null)

@@ -18,6 +18,7 @@ undocumented as (
     from {{ ref('undocumented_codes') }}
     where
         code_kind = 'zone'
+        and code <> -1
         and code not in (select zone_id from documented)
 ),
 
