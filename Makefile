@@ -47,6 +47,8 @@ soak: $(DEVELOPMENT)
 
 clean:
 	@test ! -x $(BIN)/taxi || $(BIN)/taxi stop
+	@# As root its data may lie elsewhere, where another account can reach it.
+	@test ! -e .taxi -o ! -x $(BIN)/taxi || $(BIN)/python -c 'from taxi_orchestration.warehouse import server; server.remove(".taxi")'
 	rm -rf .venv .taxi
 
 $(BIN)/python:

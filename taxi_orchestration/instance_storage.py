@@ -20,7 +20,7 @@ from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
 from dagster_postgres.utils import DagsterPostgresException
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DisconnectionError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DisconnectionError, InternalError, SQLAlchemyError
 from sqlalchemy.pool import Pool
 
 from taxi_orchestration.settings import Settings, SettingsError, is_local, load_settings, make_home
@@ -71,6 +71,13 @@ class TaxiEventLog(PostgresEventLogStorage):
         if table_name not in self._tables and super().has_table(table_name):
             self._tables.add(table_name)
         return table_name in self._tables
+
+    def initialize_concurrency_limit_to_default(self, concurrency_key: str) -> bool:
+        """Of two first runs that make a pool at once the second finds it made; out of the box it fails upon that."""
+        try:
+            return super().initialize_concurrency_limit_to_default(concurrency_key)
+        except InternalError:
+            return True
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Out of the box only what was made is written in batches: of 36 months of 14 models, 504 plans took 1.4 s."""
@@ -131,6 +138,9 @@ class TaxiStorage(DagsterPostgresStorage):
 
 def _refuse_if_cut(connection: Any, record: object, proxy: object) -> None:
     """Let SQLAlchemy connect anew where a kept connection was cut: one event that cannot be written ends a run."""
+    if not hasattr(connection, "fileno"):
+        # Of another database in this process: Dagster's own storage in memory is one.
+        return
     # A server that is idle says nothing but farewell. To ask it would be a round trip more for every event.
     with selectors.DefaultSelector() as selector:
         if connection.closed or (selector.register(connection, selectors.EVENT_READ) and selector.select(0)):

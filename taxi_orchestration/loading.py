@@ -115,14 +115,11 @@ class Loader:
 
         def load_newest() -> MonthLoad:
             started = time.perf_counter()
-            try:
-                with self.tlc.download(month, self.scratch, on_progress=go_on) as download:
-                    return self._replace(month, download, run_id, progress, started, go_on)
-            except OSError as error:
-                raise LocalFileError(
-                    f"Loading {month:%Y-%m}: the file could not be kept in {self.scratch}: {error.strerror or error}. "
-                    "The month is as it was. Make room there, or set TAXI_HOME to another directory, and load it again."
-                ) from error
+            with (
+                self._kept(f"{month:%Y-%m}"),
+                self.tlc.download(month, self.scratch, on_progress=go_on) as download,
+            ):
+                return self._replace(month, download, run_id, progress, started, go_on)
 
         progress.started(month)
         try:
@@ -161,10 +158,21 @@ class Loader:
 
     def load_zones(self) -> int:
         """Make raw_zones hold exactly the TLC's zone table; returns the number of zones."""
-        with self.tlc.download_zones(self.scratch) as download:
+        with self._kept("the zones"), self.tlc.download_zones(self.scratch) as download:
             zones = read_zones(download)
         replace_zones(self.target, self.schema, zones)
         return len(zones)
+
+    @contextmanager
+    def _kept(self, what: str) -> Iterator[None]:
+        """Turn what this machine has against a file into an error that says so."""
+        try:
+            yield
+        except OSError as error:
+            raise LocalFileError(
+                f"Loading {what}: the file could not be kept in {self.scratch}: {error.strerror or error}. Nothing was "
+                "changed. Make room there, or set TAXI_HOME to another directory, and load it again."
+            ) from error
 
     def _replace(
         self,
@@ -233,7 +241,7 @@ def read_zones(download: Download) -> list[tuple[int, str, str, str]]:
         if not found or any(None in row or None in row.values() for row in found):
             raise ValueError(f"it has {len(found)} zones, or one with another number of fields")
         zones = [(int(row["LocationID"]), row["Borough"], row["Zone"], row["service_zone"]) for row in found]
-    except ValueError as error:
+    except (ValueError, csv.Error) as error:
         raise BadFileError(
             f"Reading the zone table from {download.url}: {error}, where {','.join(ZONE_COLUMNS)} and a line for each "
             "zone was expected. Nothing was changed. Look at the address in a browser, and check TLC_BASE_URL."

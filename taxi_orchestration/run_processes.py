@@ -12,8 +12,10 @@ from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
 PROCESS_TAG = "taxi/process"
 
-# The start of a process is told by the wall clock, which may be set while it runs.
+# The start of a process is told twice: by the wall clock, which may be set while it runs, and by the time since the
+# machine began, which begins anew with it. Another process has both otherwise.
 _CLOCK_SECONDS = 10
+_UPTIME_SECONDS = 1
 
 _EXECUTING = [
     DagsterRunStatus.NOT_STARTED,
@@ -26,17 +28,23 @@ _EXECUTING = [
 def process_tags(run_id: str) -> dict[str, str]:
     """The tag that says that this process executes the run."""
     # The run's own id too: a retried run takes over the tags of the one before. The start: process ids are used again.
-    return {PROCESS_TAG: f"{run_id} {socket.gethostname()} {os.getpid()} {psutil.Process().create_time()}"}
+    started = psutil.Process().create_time()
+    uptime = started - psutil.boot_time()
+    return {PROCESS_TAG: f"{run_id} {socket.gethostname()} {os.getpid()} {started} {uptime}"}
 
 
 def is_abandoned(run: DagsterRun) -> bool:
     """Whether the process that executes the run is gone; False where that cannot be known from this machine."""
-    run_id, host, pid, started = (run.tags.get(PROCESS_TAG, "").split() + [""] * 4)[:4]
+    run_id, host, pid, started, uptime = (run.tags.get(PROCESS_TAG, "").split() + [""] * 5)[:5]
     if run_id != run.run_id or host != socket.gethostname():
         return False
     try:
         process = psutil.Process(int(pid))
-        is_another = abs(process.create_time() - float(started)) > _CLOCK_SECONDS
+        created = process.create_time()
+        is_another = (
+            abs(created - float(started)) > _CLOCK_SECONDS
+            and abs(created - psutil.boot_time() - float(uptime or "inf")) > _UPTIME_SECONDS
+        )
         return is_another or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True

@@ -36,6 +36,9 @@
     {{ run_hooks(pre_hooks, inside_transaction=False) }}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
     {% do set_planner() %}
+    {#- Dagster runs one dbt at a time, but `taxi dbt` is nobody's run: of two at one table the second would delete what
+        the first deleted before it, and insert beside what the first inserted. -#}
+    {% do run_query("select pg_advisory_xact_lock(hashtextextended('" ~ this ~ "', 0))") %}
 
     {% do assert_columns_equivalent(sql) %}
     {% if existing is none %}
@@ -48,7 +51,8 @@
             {{ exceptions.raise_compiler_error(
                 "The table " ~ target_relation ~ " does not have the columns of its model ("
                 ~ differences | map(attribute='words') | join('; ') ~ "): run dbt build --full-refresh --select "
-                ~ model.name ~ "+ without a window to rebuild it."
+                ~ model.name ~ "+ without a window to rebuild it. Drop the views upon it first, if they use such a"
+                ~ " column: the same command makes them again, without their grants."
             ) }}
         {% endif %}
         {% do alter_columns(target_relation, differences) %}

@@ -380,3 +380,33 @@ def test_the_ui_the_schedule_the_sensor_and_a_command_on_the_same_months_at_once
 
 def status_of(month: date, target: PostgresTarget, settings: Settings, instance: DagsterInstance) -> MonthStatus:
     return month_statuses(target, settings.schema_name, instance, Window(month, next_month(month)))[month]
+
+
+def test_builds_by_hand_at_the_same_time_wait_for_each_other_table_by_table(
+    tlc: TlcHost, loader: Loader, programs: Programs, target: PostgresTarget, settings: Settings
+) -> None:
+    def waiting() -> int:
+        with psycopg.connect(target.url()) as connection:
+            row = connection.execute(
+                "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like %s",
+                [f'%"{settings.schema_name}"."fct_trips"%'],
+            ).fetchone()
+        return row[0] if row else 0
+
+    build = ("dbt", "build", "--exclude-resource-type", "unit_test")
+    tlc.publish(JANUARY)
+    loader.load_month(JANUARY)
+    loader.load_zones()
+    assert programs.taxi(*build).wait() == 0
+    with holding(target, settings.schema_name, "fct_trips"):
+        both = [programs.taxi(*build) for _ in range(2)]
+        until(lambda: waiting() == 2)
+    for program in both:
+        said, _ = program.communicate()
+        assert program.returncode == 0, said
+
+
+def test_the_slot_of_dbt_that_another_run_has_just_made_is_taken_as_it_is(instance: DagsterInstance) -> None:
+    storage = instance.event_log_storage
+    assert [storage.initialize_concurrency_limit_to_default("dbt") for _ in range(2)] == [True, True]
+    assert [(pool.name, pool.limit) for pool in storage.get_pool_limits()] == [("dbt", 1)]

@@ -163,6 +163,7 @@ def test_a_zone_table_that_is_something_else_leaves_the_zones_as_they_were(
         b"<html></html>",
         b'"LocationID","Borough"\r\n1,EWR\r\n',
         b'"LocationID","Borough","Zone","service_zone"\r\nx',
+        b'"LocationID","Borough","Zone","service_zone"\r\n1,EWR,' + b"x" * 200_000 + b",EWR\r\n",
     ):
         tlc.http.on(ZONES, ok(body))
         with pytest.raises(TlcError):

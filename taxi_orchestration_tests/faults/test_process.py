@@ -215,22 +215,29 @@ def test_only_runs_whose_process_is_gone_are_called_abandoned(instance: DagsterI
         return run.run_id
 
     living = process_tags("someone")[PROCESS_TAG]
-    _, host, pid, started = living.split()
+    _, host, pid, started, uptime = living.split()
     another_host = run_of("")
     instance.add_run_tags(another_host, {PROCESS_TAG: f"{another_host} elsewhere 1 0.0"})
     inherited = run_of(f"another-run {host} {pid} 0.0")
     mine = run_of("")
     instance.add_run_tags(mine, process_tags(mine))
     reused = run_of("")
-    instance.add_run_tags(reused, {PROCESS_TAG: f"{reused} {host} {pid} {float(started) - 3600}"})
+    instance.add_run_tags(
+        reused, {PROCESS_TAG: f"{reused} {host} {pid} {float(started) - 3600} {float(uptime) - 3600}"}
+    )
+    # As after a machine was woken up, and its clock set.
+    clock_was_set = run_of("")
+    instance.add_run_tags(
+        clock_was_set, {PROCESS_TAG: f"{clock_was_set} {host} {pid} {float(started) - 3600} {uptime}"}
+    )
     gone = run_of("")
     ended = programs.start("true")
     ended.wait()
-    instance.add_run_tags(gone, {PROCESS_TAG: f"{gone} {host} {ended.pid} {started}"})
+    instance.add_run_tags(gone, {PROCESS_TAG: f"{gone} {host} {ended.pid} {started} {uptime}"})
 
     assert set(fail_abandoned_runs(instance)) == {reused, gone}
     assert fail_abandoned_runs(instance) == []
-    for run_id in (another_host, inherited, mine):
+    for run_id in (another_host, inherited, mine, clock_was_set):
         assert not is_abandoned(instance.get_run_by_id(run_id))  # type: ignore[arg-type]
 
 

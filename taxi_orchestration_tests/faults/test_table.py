@@ -7,7 +7,6 @@ import sys
 from taxi_orchestration.settings import PROJECT_DIRECTORY
 
 TESTS = "taxi_orchestration_tests"
-OTHER_FILES = ("integration/test_server.py", "unit/tlc/test_client.py", "unit/tlc/test_parquet.py")
 ROW = re.compile(r"^\| (?P<fault>[^|]+) \| (?P<what>[^|]+) \| `(?P<test>[^`]+)` \|$", re.MULTILINE)
 
 
@@ -15,7 +14,8 @@ def test_each_row_of_the_table_of_faults_names_a_test_and_each_test_of_a_fault_h
     text = (PROJECT_DIRECTORY / "docs" / "reliability.md").read_text()
     rows = [match.groupdict() for match in ROW.finditer(text)]
     named = [row["test"] if "/test_" in row["test"].partition("::")[0] else f"faults/{row['test']}" for row in rows]
-    files = [f"{TESTS}/faults", *(f"{TESTS}/{file}" for file in OTHER_FILES)]
+    others = {test.partition("::")[0] for test in named if not test.startswith("faults/")}
+    files = [f"{TESTS}/faults", *(f"{TESTS}/{file}" for file in sorted(others))]
     collected = subprocess.run(
         [sys.executable, "-m", "pytest", "--collect-only", "--quiet", "-p", "no:xdist", *files],
         cwd=PROJECT_DIRECTORY,

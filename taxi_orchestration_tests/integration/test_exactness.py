@@ -10,9 +10,10 @@ from dagster import DagsterInstance, Definitions
 
 from taxi_orchestration.backfill import Backfill
 from taxi_orchestration.partitions import Window
-from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.settings import PostgresTarget, Settings, load_settings
 from taxi_orchestration.status import month_statuses
 from taxi_orchestration.tlc.synthetic import SyntheticMonth
+from taxi_orchestration.warehouse.target import warehouse_target
 from taxi_orchestration_tests.tlc_host import TlcHost
 
 WINTER = Window(date(2023, 12, 1), date(2024, 5, 1)).months
@@ -40,55 +41,55 @@ MARTS = ("fct_trips", "rejected_trips", "daily_zone_activity", "monthly_revenue"
 
 
 @pytest.fixture
-def backfill(
-    settings: Settings, target: PostgresTarget, instance: DagsterInstance, definitions: Definitions
-) -> Backfill:
+def backfill(instance: DagsterInstance, definitions: Definitions) -> Backfill:
     return Backfill(definitions, instance, months_at_once=2)
 
 
-def rows(backfill: Backfill, query: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(backfill.target.url(), options=f"-c search_path={backfill.schema}") as connection:
+def rows(query: str) -> list[tuple[Any, ...]]:
+    settings = load_settings()
+    options = f"-c search_path={settings.schema_name}"
+    with psycopg.connect(warehouse_target(settings).url(), options=options) as connection:
         return connection.execute(query).fetchall()
 
 
-def assert_exact(backfill: Backfill, made: Iterable[tuple[date, SyntheticMonth]]) -> None:
+def assert_exact(made: Iterable[tuple[date, SyntheticMonth]]) -> None:
     expected = [(month, m.rows, m.total_cents) for month, m in sorted(made)]
-    assert rows(backfill, RAW) == expected
-    assert rows(backfill, BOTH) == expected
-    assert rows(backfill, FACTS) == rows(backfill, DAILY) == rows(backfill, MONTHLY)
+    assert rows(RAW) == expected
+    assert rows(BOTH) == expected
+    assert rows(FACTS) == rows(DAILY) == rows(MONTHLY)
 
 
-def marts(backfill: Backfill) -> list[list[tuple[Any, ...]]]:
-    return [rows(backfill, f"select * from {name} order by {name}::text") for name in MARTS]
+def marts() -> list[list[tuple[Any, ...]]]:
+    return [rows(f"select * from {name} order by {name}::text") for name in MARTS]
 
 
 def test_every_order_and_repetition_of_loads_ends_with_exactly_the_newest_files(
-    tlc: TlcHost, backfill: Backfill
+    tlc: TlcHost, backfill: Backfill, settings: Settings, target: PostgresTarget
 ) -> None:
     made = {month: tlc.publish(month, rows=300 + month.month, seed=1) for month in WINTER}
     assert backfill.run(WINTER).succeeded
-    assert_exact(backfill, made.items())
-    in_order = marts(backfill)
+    assert_exact(made.items())
+    in_order = marts()
 
     # Pickups lie in each other's months, so that deleting by the month of the pickup would lose or double some.
     (neighbours,) = rows(
-        backfill, "select count(*) from raw_trips where date_trunc('month', lpep_pickup_datetime) <> source_month"
+        "select count(*) from raw_trips where date_trunc('month', lpep_pickup_datetime) <> source_month"
     )
     assert neighbours[0] > 10
 
     assert Backfill(**{**vars(backfill), "newest_first": True}).run(WINTER).succeeded
-    assert marts(backfill) == in_order
+    assert marts() == in_order
     assert backfill.run([WINTER[0]]).succeeded
-    assert marts(backfill) == in_order
+    assert marts() == in_order
 
     tlc.publish(REISSUED, rows=303, seed=1, resaved=True)
     assert backfill.run([REISSUED]).succeeded
-    assert marts(backfill) == in_order
+    assert marts() == in_order
 
     made[REISSUED] = tlc.publish(REISSUED, rows=100, seed=2)
     assert backfill.run([REISSUED]).succeeded
-    assert_exact(backfill, made.items())
-    statuses = month_statuses(backfill.target, backfill.schema, backfill.instance, Window(WINTER[0], date(2024, 5, 1)))
+    assert_exact(made.items())
+    statuses = month_statuses(target, settings.schema_name, backfill.instance, Window(WINTER[0], date(2024, 5, 1)))
     assert all(status.is_exact and status.state == "completed" for status in statuses.values())
 
 
@@ -97,7 +98,7 @@ def test_months_of_all_eras_stand_side_by_side_in_any_order(tlc: TlcHost, backfi
     made = {month: tlc.publish(month, rows=400) for month in months}
     assert backfill.run([NEW]).succeeded
     assert backfill.run([*OLD, WINTER[0]]).succeeded
-    assert_exact(backfill, made.items())
-    charged = dict(rows(backfill, "select source_month, count(cbd_congestion_fee) from raw_trips group by 1"))
+    assert_exact(made.items())
+    charged = dict(rows("select source_month, count(cbd_congestion_fee) from raw_trips group by 1"))
     assert charged[NEW] > 0
     assert sum(charged.values()) == charged[NEW]

@@ -317,7 +317,13 @@ def test_a_disk_that_is_full_for_one_month_stops_no_other_and_is_named(
             raise OSError(28, "No space left on device")
         return download(client, month, *args, **options)
 
+    def full_for_zones(client: TlcClient, directory: Path) -> Any:
+        raise OSError(28, "No space left on device")
+
     monkeypatch.setattr(TlcClient, "download", full)
+    monkeypatch.setattr(TlcClient, "download_zones", full_for_zones)
+    with pytest.raises(LocalFileError, match=r"Loading the zones: .* No space left"):
+        loader.load_zones()
     outcomes = dict(loader.load_months([JANUARY, FEBRUARY], at_once=2))
     assert isinstance(outcomes[FEBRUARY], loading.MonthLoad)
     assert isinstance(outcomes[JANUARY], LocalFileError)
