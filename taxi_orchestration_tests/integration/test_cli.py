@@ -19,7 +19,7 @@ from psycopg import sql
 
 from taxi_orchestration.cli import main
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings
-from taxi_orchestration.warehouse.server import find
+from taxi_orchestration.warehouse.server import find, remove
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.tlc_host import TlcHost
 
@@ -238,7 +238,7 @@ def test_a_storage_of_dagsters_that_is_not_there_is_said_in_words(environment: d
 def own_home(tmp_path: Path) -> Iterator[Path]:
     home = tmp_path / "home"
     yield home
-    taxi("stop", TAXI_HOME=str(home))
+    remove(home)
 
 
 def test_the_embedded_server_is_started_asked_and_stopped(own_home: Path, tmp_path: Path) -> None:
