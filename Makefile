@@ -48,7 +48,8 @@ soak: $(DEVELOPMENT)
 clean:
 	@test ! -x $(BIN)/taxi || $(BIN)/taxi stop
 	@# As root its data may lie elsewhere, where another account can reach it.
-	@test ! -e .taxi -o ! -x $(BIN)/taxi || $(BIN)/python -c 'from taxi_orchestration.warehouse import server; server.remove(".taxi")'
+	@test ! -e .taxi -o ! -x $(BIN)/taxi || $(BIN)/python -c \
+		'from pathlib import Path; from taxi_orchestration.warehouse.server import remove; remove(Path(".taxi"))'
 	rm -rf .venv .taxi
 
 $(BIN)/python:

@@ -60,7 +60,7 @@ def storage_url(settings: Settings) -> str:
 
 
 class TaxiEventLog(PostgresEventLogStorage):
-    """Dagster's event log, which also writes at once what a run of many months intends to make."""
+    """Dagster's event log, without what costs a round trip for each event or each month, or fails two first runs."""
 
     def __init__(self, postgres_url: str) -> None:
         self._tables: set[str] = set()

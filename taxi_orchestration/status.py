@@ -18,7 +18,8 @@ from dagster import (
 )
 
 from taxi_orchestration.assets.builds import latest_materializations, rows_built_from
-from taxi_orchestration.assets.raw_trips import DATA_VERSION_TAG, RAW_TRIPS
+from taxi_orchestration.assets.dagster_names import DATA_VERSION
+from taxi_orchestration.assets.raw_trips import RAW_TRIPS
 from taxi_orchestration.checks.coverage import COVERAGE, check_coverage
 from taxi_orchestration.checks.finding import Finding
 from taxi_orchestration.checks.freshness import check_freshness
@@ -211,7 +212,7 @@ def month_statuses(
 def _data_version(load: EventLogRecord) -> str | None:
     """Which rows Dagster was told of."""
     materialization = load.asset_materialization
-    return (materialization.tags or {}).get(DATA_VERSION_TAG) if materialization else None
+    return (materialization.tags or {}).get(DATA_VERSION) if materialization else None
 
 
 def _runs(*records: EventLogRecord | None) -> list[str]:

@@ -4,7 +4,8 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import date
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from taxi_orchestration_tests.tlc_host import TlcHost, running_tlc_host
 
 HOME = "TAXI_TEST_HOME"
 OUTER_VARIABLES = ("PG_", "TAXI_", "DAGSTER_", "TLC_", "DBT_")
+
+Refusing = Callable[[str], AbstractContextManager[None]]
 
 JANUARY, FEBRUARY, MARCH = date(2024, 1, 1), date(2024, 2, 1), date(2024, 3, 1)
 
@@ -96,6 +99,23 @@ def settings(environment: dict[str, str]) -> Settings:
 def target(settings: Settings, server: PostgresTarget) -> PostgresTarget:
     """The warehouse of `settings`."""
     return server
+
+
+@pytest.fixture
+def refusing(settings: Settings, target: PostgresTarget) -> Refusing:
+    """For the time of a block a table of the schema takes no rows."""
+
+    @contextmanager
+    def block(name: str) -> Iterator[None]:
+        table = sql.Identifier(settings.schema_name, name)
+        add = sql.SQL("alter table {} add constraint in_the_way check (false) not valid").format(table)
+        drop = sql.SQL("alter table {} drop constraint in_the_way").format(table)
+        with psycopg.connect(target.url(), autocommit=True) as connection:
+            connection.execute(add)
+            yield
+            connection.execute(drop)
+
+    return block
 
 
 @pytest.fixture

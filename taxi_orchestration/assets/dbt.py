@@ -25,6 +25,7 @@ from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 
 from taxi_orchestration.assets.builds import BUILT_FROM, MONTHLY_TABLES
 from taxi_orchestration.assets.column_lineage import ColumnLineage
+from taxi_orchestration.assets.dagster_names import ROWS
 from taxi_orchestration.assets.interruption import canceled_by_interrupt
 from taxi_orchestration.assets.markdown import as_markdown
 from taxi_orchestration.dbt_retry import invoke_with_retries
@@ -212,7 +213,7 @@ def _add_month_metadata(
         if table in context.selected_asset_keys:
             counts = count_by_month(target, schema, table.path[-1], window.start, window.end)
             for month in window.months:
-                metadata: dict[str, Any] = {"dagster/partition_row_count": counts.get(month, 0)}
+                metadata: dict[str, Any] = {ROWS: counts.get(month, 0)}
                 if month in files:
                     metadata[BUILT_FROM] = files[month].rows_sha256
                 context.add_asset_metadata(metadata, asset_key=table, partition_key=key_of(month))

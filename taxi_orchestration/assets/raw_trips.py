@@ -26,6 +26,7 @@ from dagster import (
 from pydantic import Field
 
 from taxi_orchestration.assets.builds import rows_built_from
+from taxi_orchestration.assets.dagster_names import DATA_VERSION, ROWS, data_version_tags
 from taxi_orchestration.assets.interruption import canceled_by_interrupt
 from taxi_orchestration.assets.markdown import as_markdown
 from taxi_orchestration.assets.raw_zones import load_missing_zones
@@ -43,10 +44,6 @@ from taxi_orchestration.warehouse.months import LoadedFile, loaded_files
 from taxi_orchestration.warehouse.target import warehouse_target
 
 RAW_TRIPS = AssetKey("raw_trips")
-
-# Dagster's own names.
-ROWS = "dagster/partition_row_count"
-DATA_VERSION_TAG = "dagster/data_version"
 
 # A range from the UI becomes runs of so many months: one process start for all of them, and still something to see.
 MONTHS_PER_RUN = 24
@@ -169,7 +166,7 @@ def records(context: AssetExecutionContext, made: Mapping[date, AssetMaterializa
     if context.has_partition_key:
         ((month, materialization),) = made.items()
         tags = materialization.tags or {}
-        if ONLY_IF_CHANGED in context.run.tags and is_built(context, month, tags[DATA_VERSION_TAG]):
+        if ONLY_IF_CHANGED in context.run.tags and is_built(context, month, tags[DATA_VERSION]):
             context.log.info(
                 f"{key_of(month)}: another file with the same rows. Nothing downstream changes, so nothing there is "
                 "built again."
@@ -179,7 +176,7 @@ def records(context: AssetExecutionContext, made: Mapping[date, AssetMaterializa
         yield MaterializeResult(
             RAW_TRIPS,
             metadata=materialization.metadata,
-            data_version=DataVersion(tags[DATA_VERSION_TAG]),
+            data_version=DataVersion(tags[DATA_VERSION]),
             tags={name: value for name, value in tags.items() if name.startswith("dagster/input_")},
         )
     elif context.run.asset_selection != {RAW_TRIPS}:
@@ -204,8 +201,7 @@ def month_materialization(context: AssetExecutionContext, load: MonthLoad) -> As
         partition=key_of(file.source_month),
         metadata=month_metadata(load),
         tags={
-            DATA_VERSION_TAG: file.rows_sha256 or "",
-            "dagster/data_version_is_user_provided": "true",
+            **data_version_tags(file.rows_sha256 or ""),
             "dagster/code_version": raw_trips_spec.code_version or "",
             **source_tags(context, file.source_month, publication),
         },

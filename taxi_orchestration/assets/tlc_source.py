@@ -12,6 +12,7 @@ from dagster import (
     MetadataValue,
 )
 
+from taxi_orchestration.assets.dagster_names import data_version_tags
 from taxi_orchestration.partitions import key_of, monthly_partitions
 from taxi_orchestration.tlc.client import Publication
 
@@ -77,5 +78,5 @@ def _observation(month: date, version: str, metadata: Mapping[str, MetadataValue
         asset_key=TLC_GREEN_TRIPDATA,
         partition=key_of(month),
         metadata=metadata,
-        tags={"dagster/data_version": version, "dagster/data_version_is_user_provided": "true"},
+        tags=data_version_tags(version),
     )

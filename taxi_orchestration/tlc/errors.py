@@ -1,4 +1,4 @@
-"""The two kinds of failure at the TLC's side: those that a retry can help and those that it cannot.
+"""What keeps a file of the TLC's from being loaded: what a retry can help, what it cannot, and this machine.
 
 Every message says what was being done, for which month and URL, what was found, and what to do now.
 """

@@ -105,7 +105,7 @@ def stop(home: Path, mode: str = "fast") -> bool:
             return record is not None and postmaster.end(record.data_directory, mode)
 
 
-def remove(home: Path | str) -> None:
+def remove(home: Path) -> None:
     """Stop the server of `home` and delete its data, also where that does not lie in `home`."""
     home = Path(home).resolve()
     record = _Record.read(home)

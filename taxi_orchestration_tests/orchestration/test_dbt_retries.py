@@ -13,8 +13,7 @@ from psycopg import sql
 from taxi_orchestration import dbt_retry
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.settings import PostgresTarget, Settings
-from taxi_orchestration.warehouse.connection import connect
-from taxi_orchestration_tests.conftest import JANUARY
+from taxi_orchestration_tests.conftest import JANUARY, Refusing
 from taxi_orchestration_tests.daemon import Daemon, clock_at
 from taxi_orchestration_tests.tlc_host import TlcHost
 
@@ -83,15 +82,11 @@ def test_a_connection_cut_in_mid_dbt_is_made_again_for_what_it_stopped_and_nothi
 
 
 def test_a_model_that_fails_by_itself_is_not_tried_again(
-    daemon: Daemon, settings: Settings, target: PostgresTarget, instance: dg.DagsterInstance
+    daemon: Daemon, refusing: Refusing, instance: dg.DagsterInstance
 ) -> None:
     assert daemon.execute("2024-01", daemon.models).success
-    fct_trips = sql.Identifier(settings.schema_name, "fct_trips")
-    with connect(target) as connection:
-        connection.execute(
-            sql.SQL("alter table {} add constraint in_the_way check (false) not valid").format(fct_trips)
-        )
-    result = daemon.execute("2024-01", daemon.models)
+    with refusing("fct_trips"):
+        result = daemon.execute("2024-01", daemon.models)
     assert not result.success
     assert not any("Attempt" in e.user_message for e in instance.all_logs(result.run_id))
     assert "fct_trips" not in built(result)
