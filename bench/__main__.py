@@ -1,5 +1,7 @@
 """`python -m bench`: run the benchmarks, show what they give as they end, and write RESULTS.md."""
 
+import sys
+
 import click
 from rich.console import Console
 
@@ -20,8 +22,9 @@ BENCHMARKS = {
 @click.option("--quick", is_flag=True, help="Smaller months and fewer of them: minutes. Writes no results.")
 @click.argument("names", nargs=-1, type=click.Choice(list(BENCHMARKS)))
 def main(quick: bool, names: tuple[str, ...]) -> None:
-    """Run the benchmarks NAMES, or all of them."""
+    """Run the benchmarks NAMES, or all of them. Ends with 1 where a goal of the full size is not met."""
     console = Console()
+    missed = 0
     for name in names or BENCHMARKS:
         console.rule(name)
         section = BENCHMARKS[name](quick)
@@ -32,8 +35,10 @@ def main(quick: bool, names: tuple[str, ...]) -> None:
             word = "[green]met[/]" if goal.is_met else "[red]not met[/]"
             console.print(f"{goal.what}: {goal.figure:.2f} {goal.unit} ({wanted}: {word}) {goal.measured}")
         if not quick:
+            missed += sum(not goal.is_met for goal in section.goals)
             results.keep(name, section)
             results.write_report(list(BENCHMARKS))
+    sys.exit(1 if missed else 0)
 
 
 if __name__ == "__main__":
