@@ -10,6 +10,8 @@ import socket
 import psutil
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
+from taxi_orchestration.warehouse.postmaster import has_ended
+
 PROCESS_TAG = "taxi/process"
 
 # The start of a process is told twice: by the wall clock, which may be set while it runs, and by the time since the
@@ -39,15 +41,14 @@ def is_abandoned(run: DagsterRun) -> bool:
     if run_id != run.run_id or host != socket.gethostname():
         return False
     try:
-        process = psutil.Process(int(pid))
-        created = process.create_time()
-        is_another = (
-            abs(created - float(started)) > _CLOCK_SECONDS
-            and abs(created - psutil.boot_time() - float(uptime or "inf")) > _UPTIME_SECONDS
-        )
-        return is_another or process.status() == psutil.STATUS_ZOMBIE
+        created = psutil.Process(int(pid)).create_time()
     except psutil.NoSuchProcess:
         return True
+    is_another = (
+        abs(created - float(started)) > _CLOCK_SECONDS
+        and abs(created - psutil.boot_time() - float(uptime or "inf")) > _UPTIME_SECONDS
+    )
+    return is_another or has_ended(int(pid))
 
 
 def fail_abandoned_runs(instance: DagsterInstance) -> list[str]:

@@ -82,7 +82,7 @@ def wait_until_ready(data: Path, pid: int) -> None:
         server = running(data)
         return server is not None and server.status == "ready"
 
-    if not _wait(lambda: is_ready() or not _command_line(pid), _START_SECONDS):
+    if not _wait(lambda: is_ready() or has_ended(pid), _START_SECONDS):
         raise ServerError(
             f"The PostgreSQL in {data} (process {pid}) was not ready after {_START_SECONDS} s; after a crash it may "
             f"still be replaying its log. Try again in some minutes. {log_tail(data)}"
@@ -95,7 +95,7 @@ def wait_until_ready(data: Path, pid: int) -> None:
 
 def wait_until_gone(data: Path, pid: int) -> None:
     """Wait for the end of a server that has been told to stop."""
-    if not _wait(lambda: not _command_line(pid), _STOP_SECONDS):
+    if not _wait(lambda: has_ended(pid), _STOP_SECONDS):
         raise ServerError(
             f"The PostgreSQL in {data} (process {pid}) did not stop within {_STOP_SECONDS} s. "
             f"Try again, or stop it with mode 'immediate'. {log_tail(data)}"
@@ -131,8 +131,21 @@ def end_orphans(cluster_name: str) -> list[int]:
             if is_ours and "-D" not in _command_line(process.ppid()):
                 process.kill()
                 orphans.append(process)
-    psutil.wait_procs(orphans, timeout=10)
+    _wait(lambda: all(has_ended(process.pid) for process in orphans), 10)
     return [process.pid for process in orphans]
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process has ended; a zombie has, and stays one where nothing waits for it, as in many containers.
+
+    The command line does not tell: an ending process loses it some milliseconds before it is a zombie.
+    """
+    import psutil  # as in end_orphans
+
+    try:
+        return psutil.Process(pid).status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def is_free(port: int) -> bool:
@@ -216,6 +229,7 @@ def _forget_foreign_process(data: Path) -> None:
 
 
 def _exists(pid: int) -> bool:
+    """Whether PostgreSQL would take the process for alive, as it takes a zombie."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

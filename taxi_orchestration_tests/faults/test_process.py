@@ -23,6 +23,7 @@ from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Setti
 from taxi_orchestration.status import month_statuses
 from taxi_orchestration.warehouse.connection import WarehouseUnavailableError
 from taxi_orchestration.warehouse.months import create_tables, loaded_files
+from taxi_orchestration.warehouse.postmaster import has_ended
 from taxi_orchestration.warehouse.server import WAREHOUSE_DATABASE, ensure_running, remove, stop
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.faults.conftest import Programs, copying, family, holding, kill_9, until, waiting_for
@@ -236,8 +237,18 @@ def test_only_runs_whose_process_is_gone_are_called_abandoned(instance: DagsterI
     ended = programs.start("true")
     ended.wait()
     instance.add_run_tags(gone, {PROCESS_TAG: f"{gone} {host} {ended.pid} {started} {uptime}"})
+    # As in a container whose first process waits for none of those that it takes over.
+    zombie = run_of("")
+    unreaped = programs.start("sleep", "60")
+    created = psutil.Process(unreaped.pid).create_time()
+    tag = f"{zombie} {host} {unreaped.pid} {created} {created - psutil.boot_time()}"
+    instance.add_run_tags(zombie, {PROCESS_TAG: tag})
+    assert not is_abandoned(instance.get_run_by_id(zombie))  # type: ignore[arg-type]
+    kill_9(unreaped.pid)
+    until(lambda: has_ended(unreaped.pid))
+    assert psutil.pid_exists(unreaped.pid)
 
-    assert set(fail_abandoned_runs(instance)) == {reused, gone}
+    assert set(fail_abandoned_runs(instance)) == {reused, gone, zombie}
     assert fail_abandoned_runs(instance) == []
     for run_id in (another_host, inherited, mine, clock_was_set):
         assert not is_abandoned(instance.get_run_by_id(run_id))  # type: ignore[arg-type]

@@ -27,6 +27,7 @@ import psycopg
 import pytest
 
 from taxi_orchestration.warehouse import binaries, connection, postmaster, server, server_config
+from taxi_orchestration.warehouse.postmaster import has_ended
 from taxi_orchestration.warehouse.server import EmbeddedServer, ServerError
 
 STRANGER = 54321  # an account that nothing here belongs to
@@ -81,11 +82,6 @@ def kill_9(running: EmbeddedServer) -> None:
     pid = pid_of(running)
     os.kill(pid, signal.SIGKILL)
     wait_for(lambda: has_ended(pid))
-
-
-def has_ended(pid: int) -> bool:
-    # Where nothing waits for orphans, as in many containers, an ended one stays as a zombie.
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
@@ -356,6 +352,63 @@ def test_a_stale_pid_file_that_names_a_living_process_of_somebody_else_is_seen_t
     finally:
         bystander.kill()
         bystander.wait()
+
+
+def test_a_zombie_has_ended() -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        assert not has_ended(child.pid)
+        child.kill()
+        wait_for(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE)
+        assert has_ended(child.pid)
+    finally:
+        child.wait()
+    assert has_ended(child.pid)
+
+
+# Orphans become children of this process, as of the first one of a container (36: PR_SET_CHILD_SUBREAPER).
+WAITS_FOR_NO_ORPHAN = """
+import ctypes, subprocess, sys
+assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0
+sys.exit(subprocess.call([sys.executable, "-c", *sys.argv[1:]]))
+"""
+
+STOP_KILL_AND_START = """
+import os, signal, sys, time
+from pathlib import Path
+import psutil, psycopg
+from taxi_orchestration.warehouse import postmaster, server
+home = Path(sys.argv[1])
+
+def start():
+    running = server.ensure_running(home)
+    return running.target(server.WAREHOUSE_DATABASE), postmaster.running(running.data_directory).pid
+
+_, stopped = start()
+assert server.stop(home)
+target, killed = start()
+backend = psycopg.connect(target.url())
+backend.pgconn.send_query(b"SELECT count(*) FROM generate_series(1, 100000000000) AS g (i) WHERE i % 7 = 3")
+busy = backend.info.backend_pid
+while psutil.Process(busy).cpu_times().user < 0.2:
+    time.sleep(0.01)
+os.kill(killed, signal.SIGKILL)
+while not postmaster.has_ended(killed):
+    time.sleep(0.01)
+began = time.monotonic()
+start()
+print(time.monotonic() - began, *(psutil.Process(pid).status() for pid in (stopped, killed, busy)))
+"""
+
+
+@on_linux
+def test_where_nobody_reaps_orphans_it_is_stopped_killed_and_started_as_anywhere(home: Path) -> None:
+    command = [sys.executable, "-c", WAITS_FOR_NO_ORPHAN, STOP_KILL_AND_START, str(home)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=120, check=True)
+    seconds, *statuses = done.stdout.split()
+    assert statuses == [psutil.STATUS_ZOMBIE] * 3
+    # Waiting for the zombie of the busy session to go away took ten.
+    assert float(seconds) < 10
 
 
 @pytest.mark.parametrize("killed", ["the starter", "the starter and initdb"])
