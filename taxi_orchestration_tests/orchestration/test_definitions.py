@@ -131,6 +131,12 @@ def test_the_pipeline_is_raw_trips_and_all_downstream_of_it_and_the_reference_jo
     assert keys(TAXI_REFERENCE) == MONTHLESS
 
 
+def test_the_definitions_load_without_a_warning(settings: Settings, recwarn: pytest.WarningsRecorder) -> None:
+    repository = build_definitions(settings).get_repository_def()
+    repository.load_all_definitions()
+    assert [str(warning.message) for warning in recwarn] == []
+
+
 def test_raw_trips_goes_in_runs_of_several_months_and_the_models_in_one(definitions: dg.Definitions) -> None:
     policies = {
         key.to_user_string(): assets.backfill_policy
