@@ -12,8 +12,9 @@ from taxi_orchestration.settings import PostgresTarget
 from taxi_orchestration.warehouse import binaries, postmaster
 from taxi_orchestration.warehouse.binaries import Account
 
-# The oldest version that the project is tried with, where the system has it.
-DEBIAN = Path("/usr/lib/postgresql/15/bin")
+# The oldest that Debian's packages have put there; unlike the wheel's it has TLS.
+_VERSIONS = [path for path in Path("/usr/lib/postgresql").glob("[1-9][0-9]") if (path / "bin" / "initdb").exists()]
+DEBIAN = min(_VERSIONS, key=lambda path: int(path.name)) / "bin" if _VERSIONS else None
 SUPERUSER, PASSWORD = "postgres", "owner of the cluster"
 
 

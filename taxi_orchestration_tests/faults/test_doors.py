@@ -66,10 +66,11 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(scope="module")
 def tls_server(authority: Authority) -> Iterator[PostgresTarget]:
-    """A server that talks TLS only, with a role that owns a schema and nothing else. Debian's, where there is one."""
-    programs = DEBIAN if (DEBIAN / "initdb").exists() else None
+    """A server that talks TLS only, with a role that owns a schema and nothing else: Debian's."""
+    if DEBIAN is None:
+        pytest.skip("no PostgreSQL server with TLS: install that of Debian (apt install postgresql)")
     hba = "hostssl all all 127.0.0.1/32 scram-sha-256\nhostssl all all ::1/128 scram-sha-256\n"
-    with running_cluster(programs, authority.settings, authority.files, hba=hba) as superuser:
+    with running_cluster(DEBIAN, authority.settings, authority.files, hba=hba) as superuser:
         with psycopg.connect(superuser.url(), autocommit=True) as connection:
             for statement in (
                 sql.SQL("create role {} login nosuperuser nocreatedb nocreaterole password {}").format(
