@@ -23,6 +23,7 @@ COMMANDS = {
     "make test": MAKE,
     "make lint": MAKE,
     "make bench": MAKE,
+    "make bare-machine": MAKE,
     "make clean": MAKE,
     ".venv/bin/taxi backfill 2023-12 2024-04": WHOLE,
     ".venv/bin/taxi backfill 2023-12 2024-04 --dry-run": WHOLE,
@@ -44,6 +45,7 @@ MAKES = {
     ("test",): ".venv/bin/pytest",
     ("lint",): ".venv/bin/ruff check .",
     ("bench",): ".venv/bin/python -m bench",
+    ("bare-machine",): "taxi_orchestration_tests/bare_machine.sh",
     ("clean",): ".venv/bin/taxi stop",
 }
 
