@@ -10,6 +10,7 @@ from taxi_orchestration.tlc.contract import columns_of, era_of
 def check_columns(month: date, file_columns: Mapping[str, str], drift: Mapping[str, object]) -> Finding:
     """Whether the file brought what its era promises: new columns warn, a required one that is missing is an error.
 
+    A column that was left out, being its writer's own, is named and is no reason to warn: there is nothing to do.
     `file_columns` are the file's own names and types, `drift` what reading it noted.
     """
     there = {name.lower() for name in file_columns}
@@ -17,11 +18,13 @@ def check_columns(month: date, file_columns: Mapping[str, str], drift: Mapping[s
     required = [name for name, column in expected.items() if column.required and name not in there]
     optional = [name for name, column in expected.items() if not column.required and name not in there]
     new = [name for name in file_columns if name.lower() in _names(drift, "new_columns")]
+    left_out = [name for name in file_columns if name.lower() in _names(drift, "left_out")]
     counts: dict[str, int | float | str] = {
         "columns": len(file_columns),
         "new columns": ", ".join(new) or "none",
         "missing columns": ", ".join(required + optional) or "none",
         "other types": ", ".join(sorted(_names(drift, "other_types"))) or "none",
+        "left out": ", ".join(left_out) or "none",
     }
     if required:
         return Finding(
@@ -39,7 +42,9 @@ def check_columns(month: date, file_columns: Mapping[str, str], drift: Mapping[s
             "If it stays so, say it in tlc/contract.py, and use or leave out the column in stg_trips.",
             counts,
         )
-    return Finding("good", f"{month:%Y-%m}: the {len(file_columns)} columns of its era.", counts=counts)
+    beside = f", and beside them {', '.join(left_out)}, left out" if left_out else ""
+    of_era = len(file_columns) - len(left_out)
+    return Finding("good", f"{month:%Y-%m}: the {of_era} columns of its era{beside}.", counts=counts)
 
 
 def _names(drift: Mapping[str, object], kind: str) -> set[str]:
