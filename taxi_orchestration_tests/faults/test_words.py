@@ -425,7 +425,7 @@ def test_dagster_dev_ends_soon_though_its_embedded_server_was_stopped(tmp_path: 
         wait_until(lambda: b"Retrying failed database connection" in log.read_bytes(), 60)
         process.send_signal(signal.SIGTERM)
         process.wait(60)
-        # Of the whole end only that waited for the server; the rest is interpreters that end, on however busy a machine.
+        # Of the whole only this waited for the server; the rest is the end of interpreters, on however busy a machine.
         began, ended = (datetime.strptime(t.decode(), "%H:%M:%S") for t in SHUTS_DOWN.findall(log.read_bytes()))
         assert (ended - began) % timedelta(days=1) <= timedelta(seconds=8)
     finally:
