@@ -23,6 +23,7 @@ backfill: $(ENVIRONMENT)
 	@$(BIN)/taxi backfill "$(FROM)" "$(TO)"
 
 dev: $(ENVIRONMENT)
+	@$(BIN)/taxi check-settings
 	@$(BIN)/dagster dev
 
 test: $(DEVELOPMENT)

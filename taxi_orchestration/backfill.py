@@ -4,7 +4,6 @@ Dagster has nothing that launches, follows or cancels an asset backfill from a s
 seconds; runs made here need no daemon, and the UI shows them, their checks and their months like any other.
 """
 
-import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,19 +12,21 @@ from typing import Any, Literal
 
 from dagster import (
     AssetKey,
+    DagsterError,
     DagsterEventType,
     DagsterInstance,
     DagsterRunStatus,
     Definitions,
     ExecuteInProcessResult,
 )
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from taxi_orchestration.assets.interruption import STARTED_BY_TAG
 from taxi_orchestration.assets.raw_trips import RAW_TRIPS
 from taxi_orchestration.automation.jobs import TAXI_PIPELINE
 from taxi_orchestration.partitions import Window, key_of, windows_of
 from taxi_orchestration.run_processes import process_tags
-from taxi_orchestration.settings import PROJECT_DIRECTORY
+from taxi_orchestration.settings import PROJECT_DIRECTORY, SettingsError, dagster_home
 from taxi_orchestration.status import MonthStatus, is_changed
 from taxi_orchestration.tlc.client import Publication
 
@@ -56,10 +57,18 @@ class Outcome:
 
 
 def open_instance() -> DagsterInstance:
-    """Dagster's instance: that of DAGSTER_HOME where it is set, else that of this checkout, as for `dagster dev`."""
-    if os.environ.get("DAGSTER_HOME"):
-        return DagsterInstance.get()
-    return DagsterInstance.from_config(str(PROJECT_DIRECTORY))
+    """Dagster's instance: that of DAGSTER_HOME where it is set, else that of this checkout, as for `dagster dev`.
+
+    Raises SettingsError where there is none that can be used.
+    """
+    home = dagster_home()
+    try:
+        return DagsterInstance.get() if home else DagsterInstance.from_config(str(PROJECT_DIRECTORY))
+    except (YAMLError, DagsterError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise SettingsError(
+            f"{home or PROJECT_DIRECTORY}/dagster.yaml cannot be used: {reason}. Take the one of the checkout."
+        ) from error
 
 
 def months_to_do(

@@ -15,9 +15,15 @@ from pathlib import Path
 from typing import Literal, ParamSpec
 
 import click
-from dotenv import load_dotenv
 
-from taxi_orchestration.settings import PROJECT_DIRECTORY, SettingsError, load_settings, make_home
+from taxi_orchestration.settings import (
+    PROJECT_DIRECTORY,
+    SettingsError,
+    dagster_home,
+    load_settings,
+    make_home,
+    read_dotenv,
+)
 
 Arguments = ParamSpec("Arguments")
 Reprocess = Literal["none", "failed", "completed"]
@@ -31,8 +37,11 @@ INTERRUPTED = 130
 @click.version_option(package_name="taxi-orchestration")
 def main() -> None:
     """New York green-taxi trips, exact by month, in PostgreSQL."""
-    # As Dagster does when it is started in the checkout: two readings of one .env would be two warehouses.
-    load_dotenv(PROJECT_DIRECTORY / ".env", override=True)
+    try:
+        read_dotenv()
+    except SettingsError as error:
+        click.echo(f"taxi: {error}", err=True)
+        sys.exit(BAD_INPUT)
     # Nothing that a user could act on: Dagster and dbt warn of their own deprecated and beta parts.
     warnings.simplefilter("ignore")
 
@@ -246,3 +255,11 @@ def stop() -> None:
     settings = load_settings()
     stopped = stop_server(settings.taxi_home)
     click.echo(f"The embedded PostgreSQL of {settings.taxi_home} {'is stopped' if stopped else 'was not running'}.")
+
+
+@main.command("check-settings", hidden=True)
+@_explained
+def check_settings() -> None:
+    """Refuse settings that cannot be used: for `make dev`, because Dagster ends in a traceback upon some of them."""
+    load_settings()
+    dagster_home()

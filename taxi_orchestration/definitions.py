@@ -1,5 +1,6 @@
 """The one place where everything meets."""
 
+import os
 import warnings
 
 import dagster as dg
@@ -18,7 +19,7 @@ from taxi_orchestration.checks.fct_trips import fct_trips_checks
 from taxi_orchestration.dbt_runner import prepared_project, read_manifest
 from taxi_orchestration.loading import Progress
 from taxi_orchestration.run_processes import process_tags
-from taxi_orchestration.settings import Settings, load_settings
+from taxi_orchestration.settings import Settings, dagster_home, load_settings
 
 
 def build_definitions(
@@ -85,4 +86,7 @@ def _settings_of_a_run(settings: Settings) -> dg.ResourceDefinition:
 @dg.definitions
 def defs() -> dg.Definitions:
     """What `dagster dev` loads; nothing happens when this module is only imported."""
+    if os.environ.get("DAGSTER_IS_DEV_CLI"):
+        # In a home without a dagster.yaml it would begin a history of its own, without the limits upon dbt.
+        dagster_home()
     return build_definitions(load_settings())

@@ -7,11 +7,14 @@ pipeline's data is elsewhere: in the warehouse.
 import os
 import selectors
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+import psycopg2.errors
+from click import ClickException
 from dagster import DagsterEventType, EventLogEntry
 
 # Dagster exports no base class for a log manager; this is the one that its own documentation names in dagster.yaml.
@@ -19,12 +22,12 @@ from dagster._core.storage.local_compute_log_manager import CapturedLogContext, 
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
 from dagster_postgres.utils import DagsterPostgresException
 from sqlalchemy import event
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, Dialect, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DisconnectionError, InternalError, SQLAlchemyError
 from sqlalchemy.pool import Pool
 
 from taxi_orchestration.settings import Settings, SettingsError, is_local, load_settings, make_home
-from taxi_orchestration.warehouse.server import STORAGE_DATABASE, ensure_running
+from taxi_orchestration.warehouse.server import STORAGE_DATABASE, ServerError, ensure_running
 
 # SQLAlchemy 2.1 takes a plain postgresql:// for psycopg 3, which dagster-postgres cannot use.
 DRIVER = "postgresql+psycopg2"
@@ -33,6 +36,9 @@ EVENTS_AT_ONCE = "500"
 STATEMENT_TIMEOUT_MS = 300_000
 POOL_RECYCLE_SECONDS = 600
 MAX_OVERFLOW = 20
+# Dagster tries each connection six times within 6 s. A server that has been gone for so long is not tried again: the
+# threads of its daemon would go from one such wait to the next, and `dagster dev` take 40 s to end.
+PATIENCE_SECONDS = 2.0
 
 _PLANNED = DagsterEventType.ASSET_MATERIALIZATION_PLANNED
 
@@ -57,6 +63,27 @@ def storage_url(settings: Settings) -> str:
             tls["sslrootcert"] = str(settings.pg_sslrootcert)
         url = url.update_query_dict(tls)
     return url.set(drivername=DRIVER).render_as_string(hide_password=False)
+
+
+class StorageError(SettingsError, ClickException):
+    """Dagster's storage cannot be opened. Dagster's own commands print a ClickException without a traceback."""
+
+
+def _storage_error(error: Exception, url: URL) -> StorageError:
+    """Say why the storage cannot be used, and what to do."""
+    place = f"Dagster's storage at {url.set(query={})!r}"
+    cause: BaseException = error
+    while not isinstance(cause, psycopg2.Error) and cause.__cause__:
+        cause = cause.__cause__
+    said = cause.diag.message_primary if isinstance(cause, psycopg2.Error) else None
+    reason = said or " ".join(str(cause).split())
+    if isinstance(cause, psycopg2.errors.InsufficientPrivilege):
+        return StorageError(
+            f"{place} cannot be used: {reason}. Its role has to make tables there: give it a database of its own "
+            f'(create database dagster owner "{url.username}") and name that in DAGSTER_POSTGRES_URL, or let it (grant '
+            f'create on schema public to "{url.username}").'
+        )
+    return StorageError(f"{place} cannot be used: {reason}. Check that it runs and that DAGSTER_POSTGRES_URL is right.")
 
 
 class TaxiEventLog(PostgresEventLogStorage):
@@ -116,17 +143,17 @@ class TaxiStorage(DagsterPostgresStorage):
         # The months of a range are recorded together: otherwise 36 months of 14 models take 504 round trips of three
         # statements each.
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", EVENTS_AT_ONCE)
-        url = storage_url(load_settings())
+        try:
+            url = storage_url(load_settings())
+        except (SettingsError, ServerError) as error:
+            raise StorageError(str(error)) from error
         try:
             storage = cls(postgres_url=url, inst_data=inst_data)
         except (DagsterPostgresException, SQLAlchemyError) as error:
-            reason = str(getattr(error.__cause__ or error, "orig", error)).strip()
-            raise SettingsError(
-                f"Dagster's storage at {make_url(url).set(query={})!r} cannot be used: {reason}. "
-                "Check that it runs and that DAGSTER_POSTGRES_URL is right."
-            ) from None
+            raise _storage_error(error, make_url(url)) from None
         if not event.contains(Pool, "checkout", _refuse_if_cut):
             event.listen(Pool, "checkout", _refuse_if_cut)
+            event.listen(Engine, "do_connect", _connect)
         # Out of the box only the webserver keeps its connection, and a run opens three for every event that it records:
         # with 176 events that was a quarter of the time that three months took.
         for part in (storage.event_log_storage, storage.run_storage, storage.schedule_storage):
@@ -134,6 +161,24 @@ class TaxiStorage(DagsterPostgresStorage):
                 statement_timeout=STATEMENT_TIMEOUT_MS, pool_recycle=POOL_RECYCLE_SECONDS, max_overflow=MAX_OVERFLOW
             )
         return storage
+
+
+_gone_since: dict[tuple[object, object], float] = {}
+
+
+def _connect(dialect: Dialect, record: object, args: Sequence[Any], parameters: Mapping[str, Any]) -> Any:
+    """Connect; raise what Dagster does not try again where the server has been gone for PATIENCE_SECONDS."""
+    if dialect.name != "postgresql":
+        return None
+    server = parameters.get("host"), parameters.get("port")
+    try:
+        connection = dialect.connect(*args, **parameters)
+    except dialect.loaded_dbapi.OperationalError as error:
+        if time.monotonic() - _gone_since.setdefault(server, time.monotonic()) < PATIENCE_SECONDS:
+            raise
+        raise DagsterPostgresException(f"Dagster's storage does not answer: {str(error).strip()}") from error
+    _gone_since.pop(server, None)
+    return connection
 
 
 def _refuse_if_cut(connection: Any, record: object, proxy: object) -> None:

@@ -250,9 +250,12 @@ def read_zones(download: Download) -> list[tuple[int, str, str, str]]:
 
 
 @contextmanager
-def open_loader(settings: Settings) -> Iterator[Loader]:
-    """A loader for the environment's warehouse, its tables made where they were missing. Starts the embedded server."""
+def open_loader(settings: Settings, on_retry: Callable[[str], None] = lambda text: None) -> Iterator[Loader]:
+    """A loader for the environment's warehouse, its tables made where they were missing. Starts the embedded server.
+
+    `on_retry` is called with a sentence before a request to the TLC's host is made again.
+    """
     target = warehouse_target(settings)
     create_tables(target, settings.schema_name, RAW_TRIPS_COLUMNS)
-    with TlcClient(settings.tlc_base_url) as tlc, scratch_directory(make_home(settings)) as scratch:
+    with TlcClient(settings.tlc_base_url, on_retry=on_retry) as tlc, scratch_directory(make_home(settings)) as scratch:
         yield Loader(tlc, target, settings.schema_name, scratch)

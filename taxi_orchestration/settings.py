@@ -4,10 +4,12 @@ import os
 import re
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from io import StringIO
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import quote, urlencode, urlsplit
 
+from dotenv import load_dotenv
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -225,6 +227,51 @@ def load_settings() -> Settings:
             for item in error.errors(include_input=False, include_url=False)
         )
         raise SettingsError("The environment cannot be used:\n" + "\n".join(f"  {p}" for p in problems)) from None
+
+
+def read_dotenv() -> None:
+    """Put the .env of the checkout into this process's environment, as Dagster does when it is started there.
+
+    Two readings of one .env would be two warehouses. Raises SettingsError for one that cannot be read.
+    """
+    path = PROJECT_DIRECTORY / ".env"
+    try:
+        content = path.read_bytes() if path.is_file() else b""
+        text = content.decode("utf-8-sig")
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}. Make it yours: chown and chmod 600.") from None
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        written = "is in UTF-16, as PowerShell's > writes it" if b"\0" in content else "is not in UTF-8"
+        raise SettingsError(
+            f"{path} {written}: save it as UTF-8, in PowerShell by (Get-Content .env) | Set-Content .env -Encoding utf8"
+        )
+    load_dotenv(stream=StringIO(text), override=True)
+
+
+def dagster_home() -> Path | None:
+    """DAGSTER_HOME, None where it is not set. Raises SettingsError for one that Dagster cannot use, or not as ours."""
+    value = os.environ.get("DAGSTER_HOME")
+    if not value:
+        return None
+    home = Path(value).expanduser()
+    example = PROJECT_DIRECTORY / "dagster.yaml"
+    found = (
+        "is not an absolute path"
+        if not home.is_absolute()
+        else "is no directory"
+        if not home.is_dir()
+        else "has no dagster.yaml"
+        if not (home / "dagster.yaml").is_file()
+        else None
+    )
+    if found:
+        raise SettingsError(
+            f"DAGSTER_HOME {value} {found}: unset it, which takes the dagster.yaml of the checkout, or set it to a "
+            f"directory with one (cp {example} DIRECTORY)."
+        )
+    return home
 
 
 def make_home(settings: Settings) -> Path:

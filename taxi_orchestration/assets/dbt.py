@@ -1,7 +1,7 @@
 """The dbt models and seeds as assets, their tests as asset checks. dbt itself is run by dbt_runner.py."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -28,19 +28,22 @@ from taxi_orchestration.assets.column_lineage import ColumnLineage
 from taxi_orchestration.assets.dagster_names import ROWS
 from taxi_orchestration.assets.interruption import canceled_by_interrupt
 from taxi_orchestration.assets.markdown import as_markdown
+from taxi_orchestration.assets.retries import translate_to_failure
 from taxi_orchestration.dbt_retry import invoke_with_retries
-from taxi_orchestration.dbt_runner import DbtOutcome, invoke_dbt
+from taxi_orchestration.dbt_runner import FAILED_STATUSES, DbtOutcome, invoke_dbt
 from taxi_orchestration.loading import RAW_TRIPS_COLUMNS, Progress
 from taxi_orchestration.partitions import Window, key_of, month_of, monthly_partitions, next_month
 from taxi_orchestration.settings import PostgresTarget, Settings
-from taxi_orchestration.warehouse.connection import WarehouseError, lock_advice
+from taxi_orchestration.warehouse.connection import WarehouseError, advice_on_text
 from taxi_orchestration.warehouse.months import (
     LoadedFile,
     count_by_month,
     create_tables,
     loaded_files,
+    refuse_foreign_relations,
     rows_of,
 )
+from taxi_orchestration.warehouse.relations import TABLE, VIEW, Relation
 from taxi_orchestration.warehouse.target import warehouse_target
 
 # Two dbt runs in one schema at the same time break each other; dagster.yaml gives the pool one slot.
@@ -51,8 +54,6 @@ SEEDS = "resource_type:seed"
 # What the project's materialization of seeds says of one that it left alone.
 SEED_UNCHANGED = "SEED UNCHANGED"
 BUILD_ATTEMPTS = 3
-# dbt passes on nothing but PostgreSQL's text.
-LOCK_TIMED_OUT = "due to lock timeout"
 MAX_FAILING_ROWS = 1000
 SAMPLE_ROWS = 5
 
@@ -102,13 +103,15 @@ def build_dbt_assets(
     ) -> Iterator[Any]:
         keys = context.partition_key_range
         window = Window(month_of(keys.start), next_month(month_of(keys.end)))
-        yield from run_dbt(context, settings, progress, manifest, translator, artifacts, window)
+        with translate_to_failure():
+            yield from run_dbt(context, settings, progress, manifest, translator, artifacts, window)
 
     @dbt_assets(manifest=manifest, select=SEEDS, name="dbt_seeds", dagster_dbt_translator=translator, pool=DBT_POOL)
     def dbt_seeds(
         context: AssetExecutionContext, settings: ResourceParam[Settings], progress: ResourceParam[Progress]
     ) -> Iterator[Any]:
-        yield from run_dbt(context, settings, progress, manifest, translator, artifacts, None)
+        with translate_to_failure():
+            yield from run_dbt(context, settings, progress, manifest, translator, artifacts, None)
 
     return [dbt_seeds, dbt_models]
 
@@ -130,6 +133,7 @@ def run_dbt(
     if window:
         # Models need the seeds, and need them as their files are now; dbt leaves alone one that is.
         names += [node["name"] for node in manifest["nodes"].values() if node["resource_type"] == "seed"]
+    refuse_foreign_relations(target, schema, _relations(manifest, names))
     options = ["--indirect-selection", "empty"]
     if window:
         options += ["--vars", json.dumps({"window_start": str(window.start), "window_end": str(window.end)})]
@@ -171,7 +175,7 @@ def run_dbt(
     lineage.save()
     if outcome.error:
         what = f" for {window}" if window else ""
-        advice = f" {lock_advice(target)}" if LOCK_TIMED_OUT in str(outcome.error) else ""
+        advice = _advice(outcome, target)
         raise Failure(f"dbt{what} in schema {schema}: {outcome.error}{advice}", allow_retries=False)
 
 
@@ -189,6 +193,28 @@ def _selected(
         if chosen:
             names.append(node["name"])
     return names
+
+
+def _relations(manifest: Mapping[str, Any], names: Collection[str]) -> list[Relation]:
+    """The tables and views that dbt makes of these nodes."""
+    return [
+        Relation(node["alias"], VIEW if node["config"]["materialized"] == "view" else TABLE, list(node["columns"]))
+        for node in manifest["nodes"].values()
+        if node["resource_type"] in ("model", "seed") and node["name"] in names
+    ]
+
+
+def _advice(outcome: DbtOutcome, target: PostgresTarget) -> str:
+    """What to do about the first failed node of which more is known than dbt passes on: PostgreSQL's text."""
+    for result in outcome.results:
+        if result.status in FAILED_STATUSES:
+            try:
+                advice = advice_on_text(str(result.message), result.execution_time, target)
+            except WarehouseError:
+                return ""
+            if advice:
+                return f" {advice}"
+    return ""
 
 
 def _files_of(target: PostgresTarget, schema: str, window: Window | None) -> dict[date, LoadedFile]:

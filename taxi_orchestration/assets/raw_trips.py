@@ -30,7 +30,7 @@ from taxi_orchestration.assets.dagster_names import DATA_VERSION, ROWS, data_ver
 from taxi_orchestration.assets.interruption import canceled_by_interrupt
 from taxi_orchestration.assets.markdown import as_markdown
 from taxi_orchestration.assets.raw_zones import load_missing_zones
-from taxi_orchestration.assets.retries import RETRIES
+from taxi_orchestration.assets.retries import RETRIES, translate_to_failure
 from taxi_orchestration.assets.tlc_source import TLC_GREEN_TRIPDATA, source_tags
 from taxi_orchestration.checks.coverage import COVERAGE, coverage_evaluation
 from taxi_orchestration.checks.months import FILE_IS_WHOLE, RAW_CHECKS, Findings, evaluations, raw_findings
@@ -106,6 +106,19 @@ def raw_trips(
     progress: ResourceParam[Progress],
 ) -> Iterator[MaterializeResult | AssetCheckEvaluation]:
     """Load and check the months of the run; each that can be loaded is, whatever becomes of the others."""
+    with translate_to_failure():
+        yield from load_and_check(context, config, settings, progress)
+
+
+def load_and_check(
+    context: AssetExecutionContext, config: LoadConfig, settings: Settings, progress: Progress
+) -> Iterator[MaterializeResult | AssetCheckEvaluation]:
+    """Do what `raw_trips` is for; errors written for people are raised as they are."""
+
+    def warn(text: str) -> None:
+        context.log.warning(text)
+        progress.warned(text)
+
     target, schema = warehouse_target(settings), settings.schema_name
     if RAW_TRIPS not in context.selected_asset_keys:
         months = [month_of(key) for key in context.partition_keys]
@@ -115,8 +128,8 @@ def raw_trips(
     months = sorted((month_of(key) for key in context.partition_keys), reverse=config.newest_first)
     made: dict[date, AssetMaterialization] = {}
     failures: dict[date, Exception] = {}
-    with canceled_by_interrupt(context), open_loader(settings) as loader:
-        load_missing_zones(context, loader, progress)
+    with canceled_by_interrupt(context), open_loader(settings, warn) as loader:
+        load_missing_zones(context, loader, warn)
         if context.retry_number and not context.has_partition_key:
             made = made_before(context, loaded_files(loader.target, loader.schema))
         to_load = [month for month in months if month not in made]

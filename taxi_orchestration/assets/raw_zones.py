@@ -1,10 +1,11 @@
 """raw_zones: the TLC's taxi zones."""
 
+from collections.abc import Callable
+
 from dagster import (
     AssetExecutionContext,
     AssetKey,
     AssetMaterialization,
-    Failure,
     MaterializeResult,
     ResourceParam,
     TableColumn,
@@ -13,11 +14,11 @@ from dagster import (
 )
 
 from taxi_orchestration.assets.interruption import canceled_by_interrupt
-from taxi_orchestration.assets.retries import RETRIES
-from taxi_orchestration.loading import Loader, Progress, open_loader
+from taxi_orchestration.assets.retries import RETRIES, translate_to_failure
+from taxi_orchestration.loading import Loader, open_loader
 from taxi_orchestration.settings import Settings
 from taxi_orchestration.tlc.errors import TlcError
-from taxi_orchestration.warehouse.connection import WarehouseError, WarehouseUnavailableError
+from taxi_orchestration.warehouse.connection import WarehouseError
 from taxi_orchestration.warehouse.months import empty_tables
 
 RAW_ZONES = AssetKey("raw_zones")
@@ -40,23 +41,18 @@ COLUMNS = (
 )
 def raw_zones(context: AssetExecutionContext, settings: ResourceParam[Settings]) -> MaterializeResult:
     """The TLC's taxi zones, as published: one row a zone, with its borough, name and service zone."""
-    try:
-        with canceled_by_interrupt(context), open_loader(settings) as loader:
-            zones = loader.load_zones()
-    except (TlcError, WarehouseError) as error:
-        raise Failure(str(error), allow_retries=isinstance(error, WarehouseUnavailableError)) from error
+    with canceled_by_interrupt(context), translate_to_failure(), open_loader(settings, context.log.warning) as loader:
+        zones = loader.load_zones()
     return MaterializeResult(metadata={"dagster/row_count": zones})
 
 
-def load_missing_zones(context: AssetExecutionContext, loader: Loader, progress: Progress) -> None:
+def load_missing_zones(context: AssetExecutionContext, loader: Loader, warn: Callable[[str], None]) -> None:
     """Load the zones where nobody has yet: the models name those that they find, whoever asked for the first month."""
     if not empty_tables(loader.target, loader.schema, [RAW_ZONES.path[-1]]):
         return
     try:
         zones = loader.load_zones()
     except (TlcError, WarehouseError) as error:
-        warning = f"{error} Months are loaded without the names of their zones; the next run asks for them again."
-        context.log.warning(warning)
-        progress.warned(warning)
+        warn(f"{error} Months are loaded without the names of their zones; the next run asks for them again.")
         return
     context.log_event(AssetMaterialization(RAW_ZONES, metadata={"dagster/row_count": zones}))

@@ -24,6 +24,10 @@ class TransientTlcError(TlcError):
         self.retry_after = retry_after
 
 
+class UnreachableTlcError(TransientTlcError):
+    """No connection to the host could be made: no network, no such name, nobody who listens."""
+
+
 class PermanentTlcError(TlcError):
     """A retry cannot help: something has to change first, at the TLC's or here."""
 

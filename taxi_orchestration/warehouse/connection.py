@@ -1,12 +1,14 @@
 """Where a PostgreSQL is, and a connection to it. What is done over the connection belongs elsewhere."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import psycopg
-from psycopg import errors
+from psycopg import errors, sql
 
 from taxi_orchestration.settings import PostgresTarget
+from taxi_orchestration.warehouse.postmaster import SHARED_MEMORY_ADVICE, names_shared_memory
 
 CONNECT_TIMEOUT_SECONDS = 10
 # How long a load waits for a lock that somebody else holds before it gives up and names the holder.
@@ -57,6 +59,7 @@ def connect(target: PostgresTarget, *, autocommit: bool = False) -> Iterator[psy
 @contextmanager
 def explained(doing: str, target: PostgresTarget) -> Iterator[None]:
     """Turn what psycopg raises into a WarehouseError that says what was being done, where, and the way out."""
+    began = time.monotonic()
     try:
         yield
     except psycopg.Error as error:
@@ -64,8 +67,10 @@ def explained(doing: str, target: PostgresTarget) -> Iterator[None]:
         detail = f" ({error.diag.message_detail.strip().rstrip('.')})" if error.diag.message_detail else ""
         # Of a connection that is lost nobody knows whether the commit went through.
         result = "Nothing was changed" if error.sqlstate else "Nothing is half-done"
-        message = f"{doing} at {target.place} failed: {found}{detail}. {result}. {_way_out(error, target)}"
-        kind = WarehouseUnavailableError if _can_pass(error) else WarehouseError
+        limit = _limit_that_cut(error, target, time.monotonic() - began)
+        way_out = limit_advice(target, limit) if limit else _way_out(error, target)
+        message = f"{doing} at {target.place} failed: {found}{detail}. {result}. {way_out}"
+        kind = WarehouseUnavailableError if _can_pass(error) and not limit else WarehouseError
         raise kind(message) from error
 
 
@@ -81,6 +86,10 @@ def _way_out(error: psycopg.Error, target: PostgresTarget) -> str:
     match error:
         case errors.LockNotAvailable():
             return lock_advice(target)
+        case errors.QueryCanceled():
+            return "Somebody canceled it (pg_cancel_backend): run it again."
+        case errors.DiskFull() if names_shared_memory(str(error)):
+            return shared_memory_advice(target)
         case errors.DiskFull():
             return "The server's disk is full: make room, then run it again."
         case errors.ReadOnlySqlTransaction():
@@ -89,7 +98,79 @@ def _way_out(error: psycopg.Error, target: PostgresTarget) -> str:
             return f"{target.user} may not do that: it has to own the schema, or may make it (CREATE on the database)."
         case errors.InvalidSchemaName() | errors.UndefinedTable():
             return "A table or schema was dropped meanwhile: run it again, it is made anew."
+        case errors.UndefinedColumn() | errors.WrongObjectType():
+            return "Somebody made or altered a table or view of that name by hand: rename it, then run it again."
     return "Run it again once that is mended."
+
+
+# What PostgreSQL answers when one of its limits of time cuts a session. Whoever cancels a statement by hand gets the
+# answer of statement_timeout, and in another language nobody could tell the two by their text.
+_LIMITS = {
+    "57014": "statement_timeout",
+    "25P03": "idle_in_transaction_session_timeout",
+    "25P04": "transaction_timeout",
+    "57P05": "idle_session_timeout",
+}
+
+
+def _limit_that_cut(error: psycopg.Error, target: PostgresTarget, seconds: float) -> str | None:
+    """The setting of the server that ended what took so many seconds; None where it was none."""
+    is_lost = error.sqlstate is None and isinstance(error, psycopg.OperationalError)
+    if error.sqlstate not in _LIMITS and not is_lost:
+        return None
+    try:
+        limits = session_limits(target)
+    except (psycopg.Error, WarehouseError):
+        return None
+    if not is_lost:
+        limit = _LIMITS[error.sqlstate or ""]
+        return limit if limit in limits else None
+    # With the connection goes the server's last word, if a COPY was on its way.
+    return _limit_reached(limits, seconds)
+
+
+def session_limits(target: PostgresTarget) -> Mapping[str, float]:
+    """The server's limits of time upon our sessions, in seconds, of those that are set."""
+    with connect(target) as connection:
+        rows = connection.execute(
+            "select name, setting::float8 / 1000 from pg_settings where name = any(%s) and setting <> '0'",
+            [list(_LIMITS.values())],
+        )
+        return dict(rows.fetchall())
+
+
+def _limit_reached(limits: Mapping[str, float], seconds: float) -> str | None:
+    reached = [name for name in _LIMITS.values() if seconds >= limits.get(name, float("inf"))]
+    return reached[0] if reached else None
+
+
+def limit_advice(target: PostgresTarget, limit: str) -> str:
+    """How to lift a limit of time of the server for the role that was cut by it."""
+    statement = sql.SQL("alter role {} in database {} set {} = 0").format(
+        sql.Identifier(target.user), sql.Identifier(target.dbname), sql.SQL(limit)
+    )
+    return f"The server's {limit} cut it: lift that for this role ({statement.as_string()}), then run it again."
+
+
+def shared_memory_advice(target: PostgresTarget) -> str:
+    """What to do where processes of the server cannot share memory."""
+    statement = sql.SQL("alter role {} in database {} set max_parallel_workers_per_gather = 0").format(
+        sql.Identifier(target.user), sql.Identifier(target.dbname)
+    )
+    return f"{SHARED_MEMORY_ADVICE}, or do without parallel queries ({statement.as_string()}), then run it again."
+
+
+def advice_on_text(text: str, seconds: float, target: PostgresTarget) -> str | None:
+    """What to do about an error of which nothing but its text is known, in the server's language, and how long it took.
+
+    Returns None where that says too little.
+    """
+    if names_shared_memory(text):
+        return shared_memory_advice(target)
+    if "due to lock timeout" in text:
+        return lock_advice(target)
+    limit = _limit_reached(session_limits(target), seconds)
+    return limit_advice(target, limit) if limit else None
 
 
 def lock_advice(target: PostgresTarget) -> str:

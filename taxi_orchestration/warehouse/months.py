@@ -17,6 +17,7 @@ from psycopg.types.json import Jsonb
 from taxi_orchestration.settings import PostgresTarget
 from taxi_orchestration.warehouse.connection import WarehouseError, connect, explained
 from taxi_orchestration.warehouse.read_ahead import read_ahead
+from taxi_orchestration.warehouse.relations import TABLE, Relation, find_relations
 
 KEY_COLUMNS = pa.schema([pa.field("source_month", pa.date32()), pa.field("source_row", pa.int32())])
 # What binary COPY takes each Arrow type for.
@@ -31,6 +32,26 @@ POSTGRES_TYPES = {
 }
 # Encoded batches that wait for the server: with 65,536 rows of 21 columns a batch is 14 MB.
 BATCHES_AHEAD = 2
+
+RAW_LOADS = Relation(
+    "raw_loads",
+    TABLE,
+    (
+        "source_month",
+        "url",
+        "etag",
+        "last_modified",
+        "bytes",
+        "sha256",
+        "rows",
+        "columns",
+        "drift",
+        "dagster_run_id",
+        "rows_sha256",
+        "loaded_at",
+    ),
+)
+RAW_ZONES = Relation("raw_zones", TABLE, ("locationid", "borough", "zone", "service_zone"))
 
 
 @dataclass(frozen=True)
@@ -77,13 +98,14 @@ class ReplacedMonth:
 
 
 def create_tables(target: PostgresTarget, schema: str, columns: Sequence[TableColumn]) -> None:
-    """Make the schema, raw_trips with `columns`, raw_loads and raw_zones where missing; cheap where they are not."""
+    """Make the schema, raw_trips with `columns`, raw_loads and raw_zones where missing; cheap where they are not.
+
+    Raises WarehouseError where somebody else's object has one of these names.
+    """
+    raw_trips = Relation("raw_trips", TABLE, (*KEY_COLUMNS.names, *(column.name for column in columns)))
+    tables = [raw_trips, RAW_LOADS, RAW_ZONES]
     with explained(f"Making the raw tables in schema {schema}", target), connect(target) as connection:
-        tables = [f"{schema}.{name}" for name in ("raw_trips", "raw_loads", "raw_zones")]
-        found = connection.execute(
-            "select count(to_regclass(name)) from unnest(%s::text[]) as name", [tables]
-        ).fetchone()
-        if found == (len(tables),):
+        if len(find_relations(connection, target, schema, tables, to_change=True)) == len(tables):
             return
         # `if not exists` alone is no guard against somebody who makes the same at the same moment.
         _lock(connection, schema, "tables")
@@ -206,7 +228,7 @@ def arrow_types(target: PostgresTarget, schema: str, table: str) -> dict[str, pa
 def loaded_files(target: PostgresTarget, schema: str) -> dict[date, LoadedFile]:
     """What raw_loads says, by month; empty where there is no such table yet."""
     with explained(f"Reading {schema}.raw_loads", target), connect(target) as connection:
-        if connection.execute("select to_regclass(%s)", [f"{schema}.raw_loads"]).fetchone() == (None,):
+        if not find_relations(connection, target, schema, [RAW_LOADS]):
             return {}
         rows = connection.execute(
             sql.SQL(
@@ -223,7 +245,7 @@ def loaded_files(target: PostgresTarget, schema: str) -> dict[date, LoadedFile]:
 def count_by_month(target: PostgresTarget, schema: str, table: str, start: date, end: date) -> dict[date, int]:
     """Rows of `table` by source_month, from `start` to before `end`; empty where there is no such table."""
     with explained(f"Counting {schema}.{table}", target), connect(target) as connection:
-        if connection.execute("select to_regclass(%s)", [f"{schema}.{table}"]).fetchone() == (None,):
+        if not find_relations(connection, target, schema, [Relation(table, TABLE, ["source_month"])]):
             return {}
         rows = connection.execute(
             sql.SQL(
@@ -232,6 +254,12 @@ def count_by_month(target: PostgresTarget, schema: str, table: str, start: date,
             [start, end],
         )
         return dict(rows.fetchall())
+
+
+def refuse_foreign_relations(target: PostgresTarget, schema: str, relations: Sequence[Relation]) -> None:
+    """Raise WarehouseError where somebody else's object has the name of one of these tables and views."""
+    with explained(f"Looking into schema {schema}", target), connect(target) as connection:
+        find_relations(connection, target, schema, relations, to_change=True)
 
 
 def existing_tables(target: PostgresTarget, schema: str, names: Sequence[str]) -> set[str]:

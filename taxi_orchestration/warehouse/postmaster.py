@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import socket
 import sys
@@ -25,6 +26,12 @@ _PORTS = range(15432, 32768)
 # Replaying the WAL after a crash takes a while; a server that fails says so at once.
 _START_SECONDS = 240
 _STOP_SECONDS = 120
+SHARED_MEMORY_ADVICE = (
+    "/dev/shm, through which PostgreSQL's processes share memory, is full, too small or read-only: enlarge it "  # noqa: S108 - the place
+    "(mount -o remount,rw,size=256M /dev/shm; docker run --shm-size=256m)"
+)
+# The names of PostgreSQL's segments in /dev/shm, which its messages quote in every language.
+_SHARED_MEMORY = re.compile(r"/PostgreSQL\.\d+")
 _STOP_SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 
 
@@ -185,11 +192,18 @@ def last_lines(text: str, count: int = 15) -> str:
 
 def advice(said: str, directory: Path) -> str:
     """What to do about a failure that one of PostgreSQL's programs has described."""
+    if names_shared_memory(said):
+        return f"{SHARED_MEMORY_ADVICE} and try again."
     if "No space left on device" in said:
         return f"Free some space on the disk of {directory} and try again."
     if "could not look up effective user ID" in said:
         return "PostgreSQL runs only as a user that has a name: add this one to /etc/passwd, or set PG_HOST."
     return "Put right what it says and try again."
+
+
+def names_shared_memory(said: str) -> bool:
+    """Whether a message of PostgreSQL's is about memory that its processes share, and not about a file."""
+    return bool(_SHARED_MEMORY.search(said))
 
 
 def _serves(pid: int, data: Path) -> bool:

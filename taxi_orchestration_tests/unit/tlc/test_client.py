@@ -24,6 +24,7 @@ from taxi_orchestration.tlc.errors import (
     PermanentTlcError,
     TlcError,
     TransientTlcError,
+    UnreachableTlcError,
 )
 from taxi_orchestration_tests.http_host import (
     Answer,
@@ -185,7 +186,44 @@ def test_a_pause_longer_than_the_time_there_is_ends_the_attempts_at_once(host: H
 def test_a_host_that_is_not_there_is_a_transient_failure(tmp_path: Path) -> None:
     with running_host() as gone:
         pass
-    assert "cannot be reached" in fails_with(TransientTlcError, gone, tmp_path)
+    message = fails_with(UnreachableTlcError, gone, tmp_path)
+    assert "the host cannot be reached: Connection refused. Gave up after 2 of 2 attempts. Check the network" in message
+
+
+def test_a_host_out_of_reach_is_reported_soon_and_without_names_of_objects(tmp_path: Path) -> None:
+    started = time.monotonic()
+    retries: list[str] = []
+    with (
+        TlcClient("https://no-such-host.invalid", on_retry=retries.append) as client,
+        pytest.raises(UnreachableTlcError) as raised,
+    ):
+        client.download(MONTH, tmp_path)
+    message = str(raised.value)
+    assert "the name no-such-host.invalid cannot be resolved" in message
+    assert message.endswith("Check the network and TLC_BASE_URL, then try again.")
+    assert not set(message) & set("<>[]'")
+    assert "Pool" not in message
+    assert len(retries) == 1
+    assert "Attempt 2 of 2 follows in" in retries[0]
+    assert time.monotonic() - started < 10
+
+
+def test_a_proxy_that_is_not_there_is_named(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setenv("no_proxy", "")
+    message = fails_with(UnreachableTlcError, host, tmp_path)
+    assert "the proxy of HTTPS_PROXY or HTTP_PROXY cannot be used: Connection refused" in message
+
+
+def test_a_host_that_was_reached_and_then_is_not_is_asked_as_often_as_a_busy_one(tmp_path: Path) -> None:
+    retries: list[str] = []
+    with running_host() as host:
+        client = client_of(host, on_retry=retries.append)
+        client.publication(MONTH)
+    with client, pytest.raises(UnreachableTlcError, match="after 3 of 3 attempts"):
+        client.download(MONTH, tmp_path)
+    assert len(retries) == 2
 
 
 def test_a_reset_in_the_body_starts_the_download_again_from_its_first_byte(host: Host, tmp_path: Path) -> None:

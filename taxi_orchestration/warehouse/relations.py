@@ -1,0 +1,98 @@
+"""The names of the pipeline's tables and views: free, taken by its own, or taken by somebody else's object."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from taxi_orchestration.settings import PostgresTarget
+from taxi_orchestration.warehouse.connection import WarehouseError
+
+TABLE = frozenset({"table", "partitioned table"})
+VIEW = frozenset({"view"})
+
+# pg_class.relkind, and for what is in pg_type alone: a table's row type cannot have such a name beside it.
+_KINDS = {
+    "r": "table",
+    "p": "partitioned table",
+    "v": "view",
+    "m": "materialized view",
+    "f": "foreign table",
+    "S": "sequence",
+    "i": "index",
+    "I": "partitioned index",
+    "c": "composite type",
+    "type": "type",
+}
+_COLUMNS_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A table or view that the pipeline makes or reads: its name, its kind in PostgreSQL, and its columns."""
+
+    name: str
+    kinds: frozenset[str]
+    columns: Collection[str]
+
+
+def find_relations(
+    connection: psycopg.Connection,
+    target: PostgresTarget,
+    schema: str,
+    relations: Sequence[Relation],
+    *,
+    to_change: bool = False,
+) -> set[str]:
+    """Return the names of the relations that exist.
+
+    Raises WarehouseError where somebody else's object has such a name: one of another kind, one without half of the
+    columns (the pipeline's own of another version lacks a few), or, `to_change`, one that another role owns.
+    """
+    rows = connection.execute(
+        """
+        select
+            relname, relkind::text, pg_get_userbyid(relowner), pg_has_role(relowner, 'usage'),
+            array(select attname::text from pg_attribute where attrelid = c.oid and attnum > 0 and not attisdropped)
+        from pg_class c
+        where relnamespace = to_regnamespace(%(schema)s) and relname = any(%(names)s)
+        union all
+        select typname, 'type', pg_get_userbyid(typowner), pg_has_role(typowner, 'usage'), '{}'
+        from pg_type
+        where typnamespace = to_regnamespace(%(schema)s) and typname = any(%(names)s) and typrelid = 0
+        """,
+        {"schema": schema, "names": [relation.name for relation in relations]},
+    ).fetchall()
+    by_name = {relation.name: relation for relation in relations}
+    for name, kind_code, owner, is_owned, columns in rows:
+        relation, kind = by_name[name], _KINDS.get(kind_code, "object")
+        missing = [column for column in relation.columns if column not in columns]
+        place = f"{schema}.{name} is a {kind} that belongs to {owner}"
+        if kind not in relation.kinds:
+            found = f"{place}, where the pipeline has a {min(relation.kinds, key=len)}"
+        elif 2 * len(missing) > len(relation.columns):
+            found = f"{place} and lacks the columns of the pipeline's own: {_listed(missing)}"
+        elif to_change and not is_owned:
+            found = f"{place}, and {target.user} may not change it"
+        else:
+            continue
+        raise WarehouseError(f"{found}. Nothing was changed. {_advice(schema, name, kind)}")
+    return {name for name, *_ in rows}
+
+
+def _advice(schema: str, name: str, kind: str) -> str:
+    # `alter table` renames every kind that rows can be read from, indexes and sequences too, but no type.
+    keyword = sql.SQL("type" if "type" in kind else "table")
+    rename = sql.SQL("alter {} {} rename to {}").format(
+        keyword, sql.Identifier(schema, name), sql.Identifier(f"{name}_old")
+    )
+    return (
+        f"Let its owner rename it ({rename.as_string()}), or set PG_SCHEMA or DAGSTER_STUDENT to another schema; then "
+        "run it again."
+    )
+
+
+def _listed(columns: Sequence[str]) -> str:
+    rest = len(columns) - _COLUMNS_SHOWN
+    return ", ".join(columns[:_COLUMNS_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

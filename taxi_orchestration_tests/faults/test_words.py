@@ -1,0 +1,435 @@
+"""What ended in a traceback, or in advice that did not fit: one error in words, in the shell and in the run alike."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+from dagster import DagsterInstance
+from psycopg import sql
+
+from taxi_orchestration import settings as settings_module
+from taxi_orchestration.cli import main
+from taxi_orchestration.loading import RAW_TRIPS_COLUMNS, Loader
+from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings, SettingsError, read_dotenv
+from taxi_orchestration.tlc.client import TlcClient
+from taxi_orchestration.warehouse import postmaster
+from taxi_orchestration.warehouse.connection import (
+    WarehouseError,
+    WarehouseUnavailableError,
+    advice_on_text,
+    connect,
+    explained,
+)
+from taxi_orchestration.warehouse.months import create_tables, loaded_files
+from taxi_orchestration.warehouse.server import remove, stop
+from taxi_orchestration_tests.conftest import JANUARY
+from taxi_orchestration_tests.faults.conftest import holding
+from taxi_orchestration_tests.faults.test_model import At
+from taxi_orchestration_tests.integration.test_cli import TAXI, taxi
+from taxi_orchestration_tests.integration.test_dagster_dev import wait_until
+from taxi_orchestration_tests.tlc_host import TlcHost
+
+DAGSTER = str(Path(sys.executable).with_name("dagster"))
+
+
+@pytest.fixture
+def by_hand(target: PostgresTarget, settings: Settings) -> Iterator[Callable[[str], object]]:
+    """Does something in the test's schema, which is there, as the superuser; `{}` stands for the schema."""
+    with psycopg.connect(target.url(), autocommit=True) as connection:
+        connection.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(settings.schema_name)))
+        yield lambda text: connection.execute(sql.SQL(text).format(sql.Identifier(settings.schema_name)))
+
+
+@pytest.fixture
+def role(target: PostgresTarget, by_hand: Callable[[str], object]) -> Iterator[PostgresTarget]:
+    """A role of nobody's, which may make tables in the test's schema."""
+    name = f"role_{os.getpid()}"
+    with psycopg.connect(target.url(), autocommit=True) as connection:
+        connection.execute(sql.SQL("create role {} login password 'x'").format(sql.Identifier(name)))
+        by_hand(f"grant usage, create on schema {{}} to {name}")
+        yield replace(target, user=name, password="x")
+        connection.execute(sql.SQL("drop owned by {}").format(sql.Identifier(name)))
+        connection.execute(sql.SQL("drop role {}").format(sql.Identifier(name)))
+
+
+# Somebody's own object with the name of one of ours
+
+
+FOREIGN = {
+    "a table of another shape": ("create table {}.%s (id integer, note text)", "is a table"),
+    "a view": ("create view {}.%s as select 1 as id", "is a view"),
+    "a materialized view": ("create materialized view {}.%s as select 1 as id", "is a materialized view"),
+    "a sequence": ("create sequence {}.%s", "is a sequence"),
+    "a type": ("create type {}.%s as enum ('a')", "is a type"),
+    "a composite type": ("create type {}.%s as (id integer)", "is a composite type"),
+}
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+@pytest.mark.parametrize("name", ["raw_trips", "raw_loads", "raw_zones"])
+def test_a_raw_table_whose_name_is_taken_is_refused_before_anything_is_made(
+    name: str, what: str, target: PostgresTarget, settings: Settings, by_hand: Callable[[str], object]
+) -> None:
+    statement, words = FOREIGN[what]
+    by_hand(statement % name)
+    with pytest.raises(WarehouseError, match=f"{settings.schema_name}.{name} {words}") as raised:
+        create_tables(target, settings.schema_name, RAW_TRIPS_COLUMNS)
+    assert f"belongs to {target.user}" in str(raised.value)
+    assert "Nothing was changed" in str(raised.value)
+    # The advice works as it stands.
+    advice = str(raised.value).partition("rename it (")[2].partition(")")[0]
+    by_hand(advice)
+    create_tables(target, settings.schema_name, RAW_TRIPS_COLUMNS)
+
+
+@pytest.mark.parametrize("what", ["a table of another shape", "a view", "a type"])
+def test_a_model_whose_name_is_taken_is_refused_by_the_run_and_taxi_alike(
+    what: str, tlc: TlcHost, settings: Settings, by_hand: Callable[[str], object], instance: DagsterInstance
+) -> None:
+    statement, words = FOREIGN[what]
+    by_hand(statement % "dim_zones")
+    tlc.publish(JANUARY)
+    done = taxi("backfill", "2024-01", "2024-01")
+    assert done.returncode == 1, done.stderr
+    message = " ".join(done.stderr.split())
+    assert f"{settings.schema_name}.dim_zones {words} that belongs to" in message
+    assert "Traceback" not in done.stderr
+    assert "dagster._core" not in done.stderr
+    assert by_hand("select to_regclass('{}.fct_trips')").fetchone() == (None,)  # type: ignore[attr-defined]
+
+
+def test_a_table_of_another_version_with_a_column_less_is_not_taken_for_somebody_elses(
+    target: PostgresTarget, settings: Settings, by_hand: Callable[[str], object]
+) -> None:
+    create_tables(target, settings.schema_name, RAW_TRIPS_COLUMNS)
+    by_hand("alter table {}.raw_trips drop column fare_amount")
+    by_hand("alter table {}.raw_loads drop column etag")
+    create_tables(target, settings.schema_name, RAW_TRIPS_COLUMNS)
+
+
+def test_a_table_that_another_role_owns_is_refused_with_its_owner(
+    target: PostgresTarget, role: PostgresTarget, settings: Settings
+) -> None:
+    create_tables(target, settings.schema_name, RAW_TRIPS_COLUMNS)
+    with pytest.raises(WarehouseError, match=f"belongs to {target.user}, and {role.user} may not change it"):
+        create_tables(role, settings.schema_name, RAW_TRIPS_COLUMNS)
+
+
+def test_status_names_a_table_of_loads_that_is_somebody_elses(
+    target: PostgresTarget, settings: Settings, by_hand: Callable[[str], object]
+) -> None:
+    by_hand("create table {}.raw_loads (id integer)")
+    with pytest.raises(WarehouseError, match="raw_loads is a table that belongs to"):
+        loaded_files(target, settings.schema_name)
+
+
+# The server's limits of time
+
+
+LIMITS = ["statement_timeout", "transaction_timeout", "idle_in_transaction_session_timeout"]
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_a_load_cut_by_a_limit_of_the_server_names_it_and_how_to_lift_it(
+    limit: str, tlc: TlcHost, role: PostgresTarget, settings: Settings, tmp_path: Path
+) -> None:
+    tlc.publish(JANUARY)
+    create_tables(role, settings.schema_name, RAW_TRIPS_COLUMNS)
+    with psycopg.connect(role.url(), autocommit=True) as connection, TlcClient(tlc.url) as client:
+        loader = Loader(client, role, settings.schema_name, tmp_path)
+        connection.execute(sql.SQL("alter role current_user set {} = '300ms'").format(sql.SQL(limit)))
+        # Nothing reaches the server meanwhile: for a statement it goes on, for a transaction it is idle.
+        stage = "opened" if limit == "idle_in_transaction_session_timeout" else "copied"
+        with pytest.raises(WarehouseError, match=f"The server's {limit} cut it") as raised:
+            wait_in(loader, stage)
+        assert not isinstance(raised.value, WarehouseUnavailableError)
+        statement = str(raised.value).partition("this role (")[2].partition(")")[0]
+        connection.execute(statement)  # type: ignore[call-overload]
+        wait_in(loader, stage)
+
+
+def wait_in(loader: Loader, stage: str) -> None:
+    """Load January, with a pause in a statement (`copied`), or in the transaction and outside a statement."""
+    if stage == "copied":
+        loader.load_month(JANUARY, progress=At("copied", lambda: time.sleep(0.7)))
+        return
+    with explained("Waiting", loader.target), connect(loader.target) as connection:
+        connection.execute("select 1")
+        time.sleep(0.7)
+        connection.execute("select 1")
+
+
+def test_a_statement_that_somebody_canceled_by_hand_is_not_laid_upon_a_limit(
+    target: PostgresTarget, settings: Settings
+) -> None:
+    with pytest.raises(WarehouseError, match="Somebody canceled it"):
+        sleep_until_canceled(target)
+
+
+def sleep_until_canceled(target: PostgresTarget) -> None:
+    with explained("Waiting", target), connect(target) as connection:
+        threading.Timer(0.3, cancel, [target, connection.info.backend_pid]).start()
+        connection.execute("select pg_sleep(30)")
+
+
+def cancel(target: PostgresTarget, pid: int) -> None:
+    with psycopg.connect(target.url()) as by_hand:
+        by_hand.execute("select pg_cancel_backend(%s)", [pid])
+
+
+@pytest.mark.parametrize("limit", ["statement_timeout", "transaction_timeout"])
+def test_what_dbt_tells_of_a_limit_names_it_whatever_the_language(
+    limit: str, role: PostgresTarget, settings: Settings
+) -> None:
+    with psycopg.connect(role.url(), autocommit=True) as connection:
+        connection.execute(sql.SQL("alter role current_user set {} = '2s'").format(sql.SQL(limit)))
+    text = "storniere Anfrage wegen Zeitüberschreitung der Anfrage"
+    assert f"The server's {limit} cut it" in str(advice_on_text(text, 2.1, role))
+    assert advice_on_text("division by zero", 0.1, role) is None
+
+
+def test_a_model_cut_by_statement_timeout_names_it_in_the_run(
+    tlc: TlcHost, role: PostgresTarget, target: PostgresTarget, settings: Settings, instance: DagsterInstance
+) -> None:
+    tlc.publish(JANUARY)
+    place = {"PG_HOST": role.host, "PG_PORT": str(role.port), "PG_DBNAME": role.dbname, "PG_SSLMODE": "disable"}
+    variables = {**place, "PG_USER": role.user, "PG_PASSWORD": role.password}
+    done = taxi("backfill", "2024-01", "2024-01", **variables)
+    assert done.returncode == 0, done.stderr
+    with psycopg.connect(role.url(), autocommit=True) as connection:
+        connection.execute("alter role current_user set statement_timeout = '3s'")
+    with holding(target, settings.schema_name, "fct_trips"):
+        done = taxi("backfill", "2024-01", "2024-01", "--reprocess", "completed", **variables)
+    message = " ".join(done.stderr.split())
+    assert done.returncode == 1, message
+    assert "The server's statement_timeout cut it: lift that for this role (alter role" in message
+    assert "Traceback" not in message
+
+
+# Memory that the server's processes share
+
+
+def unshared(script: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a shell script with mounts of its own, as root; nothing of them is left."""
+    return subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", *arguments],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def can_unshare() -> bool:
+    """Whether this account may have mounts of its own, which not even root may in every container."""
+    try:
+        return os.geteuid() == 0 and unshared("mount -t tmpfs tmpfs /dev/shm").returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+needs_unshare = pytest.mark.skipif(
+    not can_unshare(), reason="a /dev/shm of a test's own needs root, who may mount, and unshare (Debian: util-linux)"
+)
+
+
+@needs_unshare
+@pytest.mark.parametrize("options", ["ro", "size=4k"])
+@pytest.mark.parametrize("when", ["its data is made", "it starts"])
+def test_an_embedded_server_without_room_in_dev_shm_names_that(when: str, options: str, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    try:
+        if when == "it starts":
+            taxi("url", TAXI_HOME=str(home))
+            taxi("stop", TAXI_HOME=str(home))
+        mount = f"mount -t tmpfs -o {options},mode=1777 tmpfs /dev/shm"
+        done = unshared(f'{mount}; exec "$1" url', TAXI, TAXI_HOME=str(home))
+        if done.returncode == 0:
+            # initdb has found another way to share memory.
+            assert (when, options) == ("its data is made", "ro")
+            return
+        assert done.returncode == 2, done.stderr
+        assert "/dev/shm, through which PostgreSQL's processes share memory, is full, too small" in done.stderr
+        assert "Free some space on the disk" not in done.stderr
+        assert "Traceback" not in done.stderr
+    finally:
+        remove(home)
+
+
+PARALLEL = """
+from taxi_orchestration.warehouse.connection import connect, explained
+from taxi_orchestration_tests.faults.clusters import running_cluster
+
+with running_cluster(settings={"dynamic_shared_memory_type": "posix"}) as target:
+    with explained("Counting", target), connect(target) as connection:
+        connection.execute("create table numbers as select generate_series(1, 500000) as n")
+        connection.execute("analyze numbers")
+        for name in ("min_parallel_table_scan_size", "parallel_setup_cost", "parallel_tuple_cost"):
+            connection.execute(f"set {name} = 0")
+        connection.execute("set enable_mergejoin = off")
+        connection.execute("select count(*) from numbers a join numbers b using (n)")
+"""
+
+
+@needs_unshare
+def test_a_parallel_query_without_room_in_dev_shm_names_that_and_not_the_disk(tmp_path: Path) -> None:
+    done = unshared('mount -t tmpfs -o size=3m tmpfs /dev/shm; exec "$1" -c "$2"', sys.executable, PARALLEL)
+    assert "disk is full" not in done.stderr
+    assert "WarehouseUnavailableError" in done.stderr, done.stderr
+    assert "/dev/shm, through which PostgreSQL's processes share memory, is full, too small" in done.stderr
+    assert 'alter role "postgres" in database "postgres" set max_parallel_workers_per_gather = 0' in done.stderr
+
+
+# Dagster's home and storage, and .env
+
+
+@pytest.fixture
+def poor_storage(target: PostgresTarget) -> Iterator[str]:
+    """The URL of a database in which its role may make no table."""
+    name = f"poor_{os.getpid()}"
+    name_ = sql.Identifier(name)
+    with psycopg.connect(target.url(), autocommit=True) as connection:
+        connection.execute(sql.SQL("create database {}").format(name_))
+        connection.execute(sql.SQL("create role {} login password 's3cret'").format(name_))
+        yield replace(target, user=name, password="s3cret", dbname=name).url()
+        connection.execute(sql.SQL("drop database {} with (force)").format(name_))
+        connection.execute(sql.SQL("drop role {}").format(name_))
+
+
+def dagster_dev(**variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [DAGSTER, "dev", "--port", "0"],
+        cwd=PROJECT_DIRECTORY,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_a_storage_whose_role_may_make_no_tables_is_said_with_what_to_grant(
+    environment: dict[str, str], poor_storage: str
+) -> None:
+    for done in (taxi("status", DAGSTER_POSTGRES_URL=poor_storage), dagster_dev(DAGSTER_POSTGRES_URL=poor_storage)):
+        message = " ".join(done.stderr.split())
+        assert done.returncode in (1, 2), message
+        assert "permission denied for schema public. Its role has to make tables there" in message
+        assert "create database dagster owner" in message
+        assert "Traceback" not in message
+        assert "CREATE TABLE" not in message
+        assert "s3cret" not in message
+
+
+HOMES = {
+    "relative": ("dagster_home", "is not an absolute path"),
+    "missing": ("{}/missing", "is no directory"),
+    "a file": ("{}/file", "is no directory"),
+    "empty of a dagster.yaml": ("{}/empty", "has no dagster.yaml"),
+    "with a broken dagster.yaml": ("{}/broken", "dagster.yaml cannot be used"),
+}
+
+
+@pytest.mark.parametrize("kind", HOMES)
+def test_a_dagster_home_that_cannot_be_used_is_said_with_what_to_set(
+    kind: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    for name in ("empty", "broken"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "broken" / "dagster.yaml").write_text("storage: [")
+    value, words = HOMES[kind]
+    done = taxi("status", DAGSTER_HOME=value.format(tmp_path))
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    if kind != "with a broken dagster.yaml":
+        # What `make dev` asks first, because Dagster itself ends in a traceback.
+        asked = taxi("check-settings", DAGSTER_HOME=value.format(tmp_path))
+        assert (asked.returncode, asked.stderr) == (2, done.stderr)
+
+
+def test_dagster_dev_in_a_home_without_a_dagster_yaml_loads_no_definitions(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from taxi_orchestration.definitions import defs
+
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    monkeypatch.setenv("DAGSTER_IS_DEV_CLI", "1")
+    with pytest.raises(SettingsError, match=r"has no dagster\.yaml"):
+        defs()
+
+
+DOTENVS = {
+    "in UTF-16 with its mark": ("PG_SCHEMA=x\n".encode("utf-16"), "is in UTF-16, as PowerShell's > writes it"),
+    "in UTF-16 without": ("PG_SCHEMA=x\n".encode("utf-16-le"), "is in UTF-16, as PowerShell's > writes it"),
+    "in Latin-1": (b"PG_SCHEMA=\xe9\n", "is not in UTF-8"),
+}
+
+
+@pytest.mark.parametrize("kind", DOTENVS)
+def test_a_dotenv_that_is_not_in_utf_8_is_said_with_how_to_save_it(
+    kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    content, words = DOTENVS[kind]
+    monkeypatch.setattr(settings_module, "PROJECT_DIRECTORY", tmp_path)
+    (tmp_path / ".env").write_bytes(content)
+    done = CliRunner().invoke(main, ["url"])
+    assert done.exit_code == 2
+    assert f"taxi: {tmp_path / '.env'} {words}: save it as UTF-8" in done.stderr
+
+
+def test_a_dotenv_with_the_mark_of_utf_8_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(settings_module, "PROJECT_DIRECTORY", tmp_path)
+    monkeypatch.setenv("PG_SCHEMA", "of_the_shell")
+    (tmp_path / ".env").write_bytes(b"\xef\xbb\xbfPG_SCHEMA=of_the_file\n")
+    read_dotenv()
+    assert os.environ["PG_SCHEMA"] == "of_the_file"
+
+
+# The end of `dagster dev`
+
+
+SHUTS_DOWN = re.compile(rb"(\d\d:\d\d:\d\d) .*(?:shutting down daemon threads|Daemon threads shut down)")
+
+
+@pytest.mark.timeout(400)
+def test_dagster_dev_ends_soon_though_its_embedded_server_was_stopped(tmp_path: Path) -> None:
+    home, log = tmp_path / "home", tmp_path / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [DAGSTER, "dev", "--port", str(postmaster.free_port())],
+            cwd=PROJECT_DIRECTORY,
+            env={**os.environ, "TAXI_HOME": str(home), "DAGSTER_STUDENT": "words"},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        wait_until(lambda: b"following daemons" in log.read_bytes() and b"Serving" in log.read_bytes(), 200)
+        assert stop(home)
+        # Now the threads of the daemon find out, and begin to try again.
+        wait_until(lambda: b"Retrying failed database connection" in log.read_bytes(), 60)
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+        # Of the whole only this waited for the server; the rest is the end of interpreters, on however busy a machine.
+        began, ended = (datetime.strptime(t.decode(), "%H:%M:%S") for t in SHUTS_DOWN.findall(log.read_bytes()))
+        assert (ended - began) % timedelta(days=1) <= timedelta(seconds=8)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        remove(home)
