@@ -18,6 +18,7 @@ import click
 from dotenv import load_dotenv
 
 from taxi_orchestration.settings import PROJECT_DIRECTORY, SettingsError, load_settings, make_home
+from taxi_orchestration.tlc.dataset import DATASET
 
 Arguments = ParamSpec("Arguments")
 Reprocess = Literal["none", "failed", "completed"]
@@ -27,10 +28,13 @@ BAD_INPUT = 2
 INTERRUPTED = 130
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    help=f"New York {DATASET.label} trips, exact by month, in PostgreSQL.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="taxi-orchestration")
 def main() -> None:
-    """New York green-taxi trips, exact by month, in PostgreSQL."""
+    """Prepare the environment of every command."""
     # As Dagster does when it is started in the checkout: two readings of one .env would be two warehouses.
     load_dotenv(PROJECT_DIRECTORY / ".env", override=True)
     # Nothing that a user could act on: Dagster and dbt warn of their own deprecated and beta parts.

@@ -16,7 +16,7 @@ import pyarrow as pa
 from taxi_orchestration.scratch import scratch_directory
 from taxi_orchestration.settings import PostgresTarget, Settings, make_home
 from taxi_orchestration.tlc.client import Download, TlcClient
-from taxi_orchestration.tlc.contract import COLUMNS
+from taxi_orchestration.tlc.dataset import DATASET, DataSet
 from taxi_orchestration.tlc.errors import BadFileError, LocalFileError, TlcError
 from taxi_orchestration.tlc.parquet import MonthFile
 from taxi_orchestration.warehouse.connection import WarehouseError
@@ -36,7 +36,7 @@ PREVIEW_ROWS = 5
 STOP_SECONDS = 5
 ZONE_COLUMNS = ("LocationID", "Borough", "Zone", "service_zone")
 
-RAW_TRIPS_COLUMNS = tuple(TableColumn(column.name, column.postgres_type, column.description) for column in COLUMNS)
+RAW_TRIPS_COLUMNS = tuple(TableColumn(c.name, c.postgres_type, c.comment) for c in DATASET.columns)
 
 
 class LoadStoppedError(Exception):
@@ -183,7 +183,7 @@ class Loader:
         started: float,
         go_on: Callable[[], None],
     ) -> MonthLoad:
-        with MonthFile.open(download.path, month, download.url) as file:
+        with MonthFile.open(download.path, month, download.url, self.tlc.dataset) as file:
             if file.new_columns:
                 file.follow(arrow_types(self.target, self.schema, "raw_trips"))
             progress.opened(month, file.rows)
@@ -250,9 +250,9 @@ def read_zones(download: Download) -> list[tuple[int, str, str, str]]:
 
 
 @contextmanager
-def open_loader(settings: Settings) -> Iterator[Loader]:
+def open_loader(settings: Settings, dataset: DataSet = DATASET) -> Iterator[Loader]:
     """A loader for the environment's warehouse, its tables made where they were missing. Starts the embedded server."""
     target = warehouse_target(settings)
     create_tables(target, settings.schema_name, RAW_TRIPS_COLUMNS)
-    with TlcClient(settings.tlc_base_url) as tlc, scratch_directory(make_home(settings)) as scratch:
+    with TlcClient(settings.tlc_base_url, dataset) as tlc, scratch_directory(make_home(settings)) as scratch:
         yield Loader(tlc, target, settings.schema_name, scratch)

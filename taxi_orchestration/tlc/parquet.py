@@ -1,4 +1,4 @@
-"""A month's parquet file as record batches in the contract's schema, without loss, and a report of its drift.
+"""A month's parquet file as record batches in the data set's schema, without loss, and a report of its drift.
 
 What is refused, and why, is decided here. Where the file came from, and where its rows go, is not known here.
 """
@@ -16,18 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from taxi_orchestration.tlc.contract import (
-    ARROW_SCHEMA,
-    COLUMNS,
-    MAX_DECIMAL_DIGITS,
-    PICKUP,
-    Column,
-    Era,
-    columns_of,
-    era_of,
-    postgres_type_for,
-    target_type_for,
-)
+from taxi_orchestration.tlc.contract import MAX_DECIMAL_DIGITS, arrow_schema, postgres_type_for, target_type_for
+from taxi_orchestration.tlc.dataset import DATASET, AmbiguousColumnError, ColumnMatch, DataSet, Era, recognize_label
 from taxi_orchestration.tlc.errors import BadFileError
 
 MAX_ROWS = 50_000_000
@@ -47,7 +37,7 @@ FORGET_ROWS = 250_000
 """After so many rows, the pages of the file that have been read are let go."""
 
 _ANEW = "Nothing was loaded. Load the month again once the TLC has published it anew."
-_CONTRACT = "Nothing was loaded. If the file is right, extend taxi_orchestration/tlc/contract.py."
+_CONTRACT = "Nothing was loaded. If the file is right, extend taxi_orchestration/tlc/dataset.py."
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}", re.ASCII)
 _RESERVED = {"source_month", "source_row", "tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"}
 
@@ -84,32 +74,36 @@ class _Step:
 
 
 class MonthFile:
-    """A month's file, its footer read and its columns matched to the contract. Close it, or use it in a `with`.
+    """A month's file, its footer read and its columns matched to the data set's. Close it, or use it in a `with`.
 
     `rows` is the footer's count, `columns` the file's own columns and types, `schema` that of the batches: the
-    contract's columns in order, then the new ones, whose Postgres types are in `new_columns`.
+    data set's columns in order, then the new ones, whose Postgres types are in `new_columns`.
     """
 
-    def __init__(self, reader: pq.ParquetFile, mapped: mmap.mmap, schema: pa.Schema, month: date, url: str) -> None:
+    def __init__(
+        self, reader: pq.ParquetFile, mapped: mmap.mmap, schema: pa.Schema, month: date, url: str, dataset: DataSet
+    ) -> None:
         self.month = month
         self.url = url
-        self.era: Era = era_of(month)
+        self.era: Era = dataset.era_of(month)
         self.rows: int = reader.metadata.num_rows
         self.columns: dict[str, str] = {field.name: str(field.type) for field in schema}
         self._reader = reader
         self._mapped = mapped
         self._inside: int | None = None
-        fields = self._fields_by_name(schema)
-        new = self._new_fields(fields)
+        self._dataset = dataset
+        match = self._match(schema)
+        fields = {name: schema.field(source_name) for name, source_name in match.names.items()}
+        new = self._new_fields(match, fields)
         self.new_columns: dict[str, str] = {
             name: postgres_type_for(field.type) for name, field in new.items() if not pa.types.is_null(field.type)
         }
-        self.drift = _drift(self.era, fields, new)
+        self.drift = _drift(match, new)
         self._fields = fields
         self._aim({name: target_type_for(new[name].type) for name in self.new_columns})
 
     @classmethod
-    def open(cls, path: Path, month: date, url: str, *, max_rows: int = MAX_ROWS) -> Self:
+    def open(cls, path: Path, month: date, url: str, dataset: DataSet = DATASET, *, max_rows: int = MAX_ROWS) -> Self:
         """Read the footer of a file and match its columns; BadFileError where it cannot be loaded without loss.
 
         `url` is where the file came from, for messages.
@@ -131,10 +125,10 @@ class MonthFile:
             if _is_of_this_machine(error):
                 raise
             found = f"it cannot be read as parquet, or its footer is damaged ({error})"
-            raise _bad(month, url, f"{found}. {_ANEW}") from error
+            raise _bad(dataset, month, url, f"{found}. {_ANEW}") from error
         try:
-            _check_limits(footer, month, url, max_rows)
-            return cls(reader, mapped, schema, month, url)
+            _check_limits(footer, dataset, month, url, max_rows)
+            return cls(reader, mapped, schema, month, url, dataset)
         except BaseException:
             reader.close()
             raise
@@ -158,8 +152,8 @@ class MonthFile:
         self.new_columns = {name: postgres_type_for(kind) for name, kind in known.items()}
 
     def _aim(self, new: Mapping[str, pa.DataType]) -> None:
-        """Settle the columns of the batches: the contract's, and the new ones in these types."""
-        targets = [*ARROW_SCHEMA, *(pa.field(name, kind) for name, kind in new.items())]
+        """Settle the columns of the batches: the data set's, and the new ones in these types."""
+        targets = [*arrow_schema(self._dataset), *(pa.field(name, kind) for name, kind in new.items())]
         self.schema: pa.Schema = pa.schema(targets)
         self._steps = [self._step(target, self._fields.get(target.name)) for target in targets]
 
@@ -183,7 +177,7 @@ class MonthFile:
         read = inside = 0
         for batch in self._decoded(batch_rows):
             arrays = [self._converted(step, batch, read) for step in self._steps]
-            pickups = arrays[self.schema.get_field_index(PICKUP)]
+            pickups = arrays[self.schema.get_field_index(self._dataset.pickup)]
             inside += pc.and_(pc.greater_equal(pickups, start), pc.less(pickups, end)).true_count
             read += batch.num_rows
             yield pa.RecordBatch.from_arrays(arrays, schema=self.schema)
@@ -230,23 +224,24 @@ class MonthFile:
             found = f"{place} would be lost as {step.target.type} ({str(error)[:120]})"
             raise self._bad(f"{found}. {_CONTRACT}") from error
 
-    def _fields_by_name(self, schema: pa.Schema) -> dict[str, pa.Field]:
-        """The file's columns by their names in lower case."""
-        fields: dict[str, pa.Field] = {}
+    def _match(self, schema: pa.Schema) -> ColumnMatch:
+        """The file's columns beside those of its era; refused where a name cannot be one in the warehouse."""
         for field in schema:
             name = field.name.lower() if field.name.isascii() else ""
             if not _NAME.fullmatch(name) or name in _RESERVED:
                 raise self._bad(f"the column name {field.name[:80]!r} cannot be a column of raw_trips. {_ANEW}")
-            if name in fields:
-                found = f"the columns {fields[name].name} and {field.name} have the same name but for the case"
-                raise self._bad(f"{found}. {_ANEW}")
-            fields[name] = field
-        return fields
+        try:
+            return self._dataset.match([(field.name, str(field.type)) for field in schema], self.era)
+        except AmbiguousColumnError as error:
+            raise self._bad(f"{error}. {_ANEW}") from error
 
-    def _new_fields(self, fields: Mapping[str, pa.Field]) -> dict[str, pa.Field]:
-        """The columns that the contract does not know; refused without the required ones or with what has no type."""
-        new = {name: field for name, field in fields.items() if name not in ARROW_SCHEMA.names}
-        missing = [column.source_name for column in COLUMNS if column.required and column.name not in fields]
+    def _new_fields(self, match: ColumnMatch, fields: Mapping[str, pa.Field]) -> dict[str, pa.Field]:
+        """The columns that the data set does not know; refused without the required ones or with what has no type."""
+        new = {name: fields[name] for name in match.new}
+        missing = [column.source_name for column in match.missing_required]
+        label = recognize_label(fields)
+        if missing and label and label != self._dataset.label:
+            raise self._bad(f"it is a file of {label}, as its columns show. Nothing was loaded. Check TLC_BASE_URL.")
         if missing:
             instead = f" and unknown ones are there ({', '.join(new)}): renamed?" if new else "."
             raise self._bad(f"required columns are missing ({', '.join(missing)}){instead} {_CONTRACT}")
@@ -270,11 +265,11 @@ class MonthFile:
         return _Step(target, field.name, convert)
 
     def _bad(self, found: str) -> BadFileError:
-        return _bad(self.month, self.url, found)
+        return _bad(self._dataset, self.month, self.url, found)
 
 
-def _bad(month: date, url: str, found: str) -> BadFileError:
-    return BadFileError(f"Reading green taxi {month:%Y-%m} ({url}): {found}")
+def _bad(dataset: DataSet, month: date, url: str, found: str) -> BadFileError:
+    return BadFileError(f"Reading {dataset.label} {month:%Y-%m} ({url}): {found}")
 
 
 def _mapped(path: Path) -> mmap.mmap:
@@ -298,37 +293,34 @@ def _is_of_this_machine(error: Exception) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None)
 
 
-def _check_limits(footer: pq.FileMetaData, month: date, url: str, max_rows: int) -> None:
+def _check_limits(footer: pq.FileMetaData, dataset: DataSet, month: date, url: str, max_rows: int) -> None:
     """Refuse what the footer alone shows to be empty, inconsistent or a bomb."""
     in_groups = sum(footer.row_group(i).num_rows for i in range(footer.num_row_groups))
     if footer.num_rows != in_groups:
         found = f"the footer promises {footer.num_rows:,} rows in all but {in_groups:,} in its row groups"
-        raise _bad(month, url, f"{found}. {_ANEW}")
+        raise _bad(dataset, month, url, f"{found}. {_ANEW}")
     if footer.num_rows <= 0:
-        raise _bad(month, url, f"it has no rows. {_ANEW}")
+        raise _bad(dataset, month, url, f"it has no rows. {_ANEW}")
     if footer.num_rows > max_rows:
-        raise _bad(month, url, f"it has {footer.num_rows:,} rows; the limit is {max_rows:,}. Nothing was loaded.")
+        raise _bad(
+            dataset, month, url, f"it has {footer.num_rows:,} rows; the limit is {max_rows:,}. Nothing was loaded."
+        )
     if footer.num_columns > MAX_COLUMNS:
         raise _bad(
-            month, url, f"it has {footer.num_columns:,} columns; the limit is {MAX_COLUMNS}. Nothing was loaded."
+            dataset,
+            month,
+            url,
+            f"it has {footer.num_columns:,} columns; the limit is {MAX_COLUMNS}. Nothing was loaded.",
         )
     # Of the groups as wholes: pyarrow ends the process where a footer has a damaged column.
     for group in map(footer.row_group, range(footer.num_row_groups)):
         if group.total_byte_size > MAX_ROW_BYTES * group.num_rows + GROUP_OVERHEAD_BYTES:
             found = f"it unpacks to {group.total_byte_size:,} bytes in {group.num_rows:,} rows"
-            raise _bad(month, url, f"{found}; the limit is {MAX_ROW_BYTES:,} a row. Nothing was loaded.")
+            raise _bad(dataset, month, url, f"{found}; the limit is {MAX_ROW_BYTES:,} a row. Nothing was loaded.")
 
 
-def _drift(era: Era, fields: Mapping[str, pa.Field], new: Mapping[str, pa.Field]) -> Drift:
-    """What is new, missing or of another type than in the files of an era."""
-    expected = columns_of(era)
-
-    def other_type(column: Column) -> str | None:
-        field = fields.get(column.name)
-        if field is None or field.type == column.type_in_files(era):
-            return None
-        return f"{field.type}, not {column.type_in_files(era)}"
-
+def _drift(match: ColumnMatch, new: Mapping[str, pa.Field]) -> Drift:
+    """What is new, missing or of another type than in the files of its era."""
     return Drift(
         new_columns={
             name: "only nulls and no type: left out"
@@ -336,8 +328,8 @@ def _drift(era: Era, fields: Mapping[str, pa.Field], new: Mapping[str, pa.Field]
             else f"{field.type}, added as {postgres_type_for(field.type)}"
             for name, field in new.items()
         },
-        missing_columns={column.name: "null in all rows" for column in expected if column.name not in fields},
-        other_types={column.name: words for column in expected if (words := other_type(column))},
+        missing_columns={column.name: "null in all rows" for column in match.missing},
+        other_types=match.other_types,
     )
 
 
