@@ -261,7 +261,12 @@ def _array(column: Column, values: Ints, unknown: Mask) -> pa.Array:
         return pa.DictionaryArray.from_arrays(pa.array(values, pa.int32(), mask=mask), list(column.codes)).cast(kind)
     if column.type == "double":
         return pa.array(values / 100, kind, mask=mask)
-    return pa.array(values.astype(np.int32), kind, mask=mask)
+    if column.type == "int32":
+        return pa.array(values.astype(np.int32), kind, mask=mask)
+    raise TypeError(
+        f"No synthetic values are settled for {column.source_name} of type {column.type}; settled are timestamp[us], "
+        "string with codes, double and int32. Add the type to _array in tlc/synthetic.py."
+    )
 
 
 def write_zones(path: Path) -> None:

@@ -1,5 +1,6 @@
 """Made months: of the right shape, with the oddities of real ones, the same every time."""
 
+from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from taxi_orchestration.tlc.dataset import DATASET, Era
+from taxi_orchestration.tlc.dataset import DATASET, Column, Era
 from taxi_orchestration.tlc.synthetic import month_table, write_month, write_zones
 
 MONTHS: dict[Era, date] = {"A": date(2022, 1, 1), "B": date(2024, 1, 1), "C": date(2025, 1, 1)}
@@ -86,6 +87,12 @@ def test_a_refund_repeats_the_trip_before_it_with_negative_amounts() -> None:
     for i in refunds:
         assert all(rows[i][name] == rows[i - 1][name] for name in same)
         assert rows[i]["total_amount"] == -rows[i - 1]["total_amount"]
+
+
+def test_a_column_of_a_type_without_synthetic_values_is_an_error() -> None:
+    column = Column("is_shared", "bool", {"A": "bool"}, "Whether the ride was shared.")
+    with pytest.raises(TypeError, match="No synthetic values are settled for is_shared of type bool; settled are"):
+        month_table(MONTHS["B"], 10, replace(DATASET, columns=(*DATASET.columns, column)))
 
 
 def test_a_month_of_a_few_rows_can_be_made() -> None:
