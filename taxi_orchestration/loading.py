@@ -25,7 +25,9 @@ from taxi_orchestration.warehouse.months import (
     NewerFileLoadedError,
     TableColumn,
     arrow_types,
+    check_dataset,
     create_tables,
+    mark_dataset,
     replace_month,
     replace_zones,
 )
@@ -36,7 +38,13 @@ PREVIEW_ROWS = 5
 STOP_SECONDS = 5
 ZONE_COLUMNS = ("LocationID", "Borough", "Zone", "service_zone")
 
-RAW_TRIPS_COLUMNS = tuple(TableColumn(c.name, c.postgres_type, c.comment) for c in DATASET.columns)
+
+def raw_trips_columns(dataset: DataSet) -> tuple[TableColumn, ...]:
+    """The columns of raw_trips beside its key."""
+    return tuple(TableColumn(column.name, column.postgres_type, column.comment) for column in dataset.columns)
+
+
+RAW_TRIPS_COLUMNS = raw_trips_columns(DATASET)
 
 
 class LoadStoppedError(Exception):
@@ -249,10 +257,18 @@ def read_zones(download: Download) -> list[tuple[int, str, str, str]]:
     return zones
 
 
+def create_raw_tables(target: PostgresTarget, schema: str, dataset: DataSet = DATASET) -> None:
+    """Make the raw tables of a data set where missing. Raises WarehouseError where the schema holds another one."""
+    is_marked = check_dataset(target, schema, dataset.name, dataset.pickup)
+    create_tables(target, schema, raw_trips_columns(dataset))
+    if not is_marked:
+        mark_dataset(target, schema, dataset.name)
+
+
 @contextmanager
 def open_loader(settings: Settings, dataset: DataSet = DATASET) -> Iterator[Loader]:
     """A loader for the environment's warehouse, its tables made where they were missing. Starts the embedded server."""
     target = warehouse_target(settings)
-    create_tables(target, settings.schema_name, RAW_TRIPS_COLUMNS)
+    create_raw_tables(target, settings.schema_name, dataset)
     with TlcClient(settings.tlc_base_url, dataset) as tlc, scratch_directory(make_home(settings)) as scratch:
         yield Loader(tlc, target, settings.schema_name, scratch)

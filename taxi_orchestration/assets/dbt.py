@@ -30,14 +30,13 @@ from taxi_orchestration.assets.interruption import canceled_by_interrupt
 from taxi_orchestration.assets.markdown import as_markdown
 from taxi_orchestration.dbt_retry import invoke_with_retries
 from taxi_orchestration.dbt_runner import DbtOutcome, invoke_dbt
-from taxi_orchestration.loading import RAW_TRIPS_COLUMNS, Progress
+from taxi_orchestration.loading import Progress, create_raw_tables
 from taxi_orchestration.partitions import Window, key_of, month_of, monthly_partitions, next_month
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.warehouse.connection import WarehouseError, lock_advice
 from taxi_orchestration.warehouse.months import (
     LoadedFile,
     count_by_month,
-    create_tables,
     loaded_files,
     rows_of,
 )
@@ -125,7 +124,7 @@ def run_dbt(
     """`dbt build` of what this step selects, for the months of `window`, as Dagster's events."""
     target = warehouse_target(settings)
     schema = settings.schema_name
-    create_tables(target, schema, RAW_TRIPS_COLUMNS)
+    create_raw_tables(target, schema)
     names = _selected(context, manifest, translator)
     if window:
         # Models need the seeds, and need them as their files are now; dbt leaves alone one that is.

@@ -403,6 +403,7 @@ def test_a_long_text_that_a_dictionary_repeats_is_refused_before_it_is_repeated(
         (["dispatching_base_num", "pickup_datetime", "dropOff_datetime"], "for-hire vehicles"),
         (["hvfhs_license_num", "dispatching_base_num", "pickup_datetime"], "high-volume for-hire vehicles"),
     ],
+    ids=["yellow", "for-hire", "high-volume"],
 )
 def test_a_file_of_another_data_set_is_refused_as_what_it_is(path: Path, columns: list[str], label: str) -> None:
     pq.write_table(pa.table({name: [1] for name in columns}), path)
