@@ -16,6 +16,8 @@ DBT_PROJECT_DIRECTORY = PROJECT_DIRECTORY / "dbt_project"
 
 # PostgreSQL cuts identifiers at 63 bytes; lower case, so that nobody ever has to quote the schema.
 IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+TLC_BASE_URL = "https://d37ci6vzurychx.cloudfront.net"
+"""The TLC's own download host."""
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
@@ -78,7 +80,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, populate_by_name=True, extra="ignore")
 
-    tlc_base_url: str = "https://d37ci6vzurychx.cloudfront.net"
+    tlc_base_url: str = TLC_BASE_URL
     taxi_home: Path = PROJECT_DIRECTORY / ".taxi"
 
     pg_host: str | None = None

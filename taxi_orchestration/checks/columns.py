@@ -1,18 +1,22 @@
 """The columns of a month's file against those of its era."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import date
 
 from taxi_orchestration.checks.finding import Finding
 from taxi_orchestration.tlc.dataset import DATASET, DataSet
 
 
-def check_columns(month: date, file_columns: Mapping[str, str], dataset: DataSet = DATASET) -> Finding:
+def check_columns(
+    month: date, file_columns: Mapping[str, str], left_out: Collection[str] = (), dataset: DataSet = DATASET
+) -> Finding:
     """Whether the file brought what its era promises: new columns warn, a required one that is missing is an error.
 
-    `file_columns` are the file's own names and types.
+    A column that was left out, being its writer's own, is named and is no reason to warn: there is nothing to do.
+    `file_columns` are the file's own names and types, `left_out` the names of those that were left out.
     """
-    match = dataset.match(file_columns.items(), dataset.era_of(month))
+    era = dataset.era_of(month)
+    match = dataset.match([(name, kind) for name, kind in file_columns.items() if name not in left_out], era)
     required = [column.name for column in match.missing_required]
     optional = [column.name for column in match.missing if not column.required]
     new = [match.names[name] for name in match.new]
@@ -21,6 +25,7 @@ def check_columns(month: date, file_columns: Mapping[str, str], dataset: DataSet
         "new columns": ", ".join(new) or "none",
         "missing columns": ", ".join(required + optional) or "none",
         "other types": ", ".join(sorted(match.other_types)) or "none",
+        "left out": ", ".join(left_out) or "none",
     }
     if required:
         return Finding(
@@ -38,4 +43,6 @@ def check_columns(month: date, file_columns: Mapping[str, str], dataset: DataSet
             "If it stays so, say it in tlc/dataset.py, and use or leave out the column in stg_trips.",
             counts,
         )
-    return Finding("good", f"{month:%Y-%m}: the {len(file_columns)} columns of its era.", counts=counts)
+    beside = f", and beside them {', '.join(left_out)}, left out" if left_out else ""
+    of_era = len(file_columns) - len(left_out)
+    return Finding("good", f"{month:%Y-%m}: the {of_era} columns of its era{beside}.", counts=counts)

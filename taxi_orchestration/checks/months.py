@@ -17,7 +17,7 @@ from taxi_orchestration.partitions import key_of, monthly_partitions, next_month
 from taxi_orchestration.settings import PostgresTarget
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.warehouse.measures import MonthMeasure, Sums, measure_months, pickups_outside, sum_months
-from taxi_orchestration.warehouse.months import existing_tables, loaded_files
+from taxi_orchestration.warehouse.months import LoadedFile, existing_tables, loaded_files
 
 Findings = Mapping[date, Mapping[str, Finding]]
 
@@ -94,11 +94,16 @@ def raw_findings(
         findings[month] = {FILE_IS_WHOLE: check_rows(key, measure, (footer_rows or {}).get(month))}
         if file:
             findings[month] |= {
-                "columns_as_agreed": check_columns(month, file.columns),
+                "columns_as_agreed": check_columns(month, file.columns, _left_out(file)),
                 "pickups_lie_in_the_month": check_pickups(key, measure, outside),
                 "volume_as_expected": check_volume(month, rows),
             }
     return findings
+
+
+def _left_out(file: LoadedFile) -> list[str]:
+    found = file.drift.get("left_out")
+    return list(found) if isinstance(found, Mapping) else []
 
 
 def fact_findings(target: PostgresTarget, schema: str, months: Collection[date]) -> Findings:

@@ -30,7 +30,15 @@ from tenacity import (
 
 from taxi_orchestration.settings import check_base_url
 from taxi_orchestration.tlc.dataset import DATASET, DataSet
-from taxi_orchestration.tlc.errors import BadFileError, NotPublishedError, PermanentTlcError, TransientTlcError
+from taxi_orchestration.tlc.errors import (
+    BadFileError,
+    NotPublishedError,
+    PermanentTlcError,
+    TransientTlcError,
+    advise_address,
+    advise_new_copy,
+    is_tlc_url,
+)
 
 T = TypeVar("T")
 OnProgress = Callable[[int, int | None], None]
@@ -43,8 +51,10 @@ CHUNK_BYTES = 256 * 1024
 PARQUET_MAGIC = b"PAR1"
 USER_AGENT = "taxi-orchestration (pipeline for NYC TLC trip records)"
 
-_CHECK = "Check TLC_BASE_URL."
 _LATE = "The TLC publishes a month about two months late: try again later, or ask for an earlier month."
+_LATE_COPY = f"It may not have been copied there yet, or TLC_BASE_URL is wrong. {_LATE}"
+_AS_IT_IS = "The host, or a proxy before it, has to send files as they are, without Content-Encoding."
+_AUTHORITY = "If a proxy or a mirror signs with an authority of its own, set REQUESTS_CA_BUNDLE to its certificate."
 _REDIRECTS = {301, 302, 303, 307, 308}
 _NOT_THERE = {403, 404}
 _TRY_LATER = {408, 425, 429}
@@ -198,7 +208,7 @@ class TlcClient:
                 tail = file.read()
             if tail != PARQUET_MAGIC:
                 found = f"the file starts as parquet but ends in {tail!r}, so it was cut off before it was published"
-                raise BadFileError(task.says(f"{found}. Try again once the TLC has published it anew."))
+                raise BadFileError(task.says(f"{found}. {advise_new_copy(task.url)}"))
 
         return self._download(
             task,
@@ -212,14 +222,16 @@ class TlcClient:
 
     def download_zones(self, directory: Path) -> Download:
         """Download the table of taxi zones into `directory`, or raise and leave nothing."""
-        task = self._task("Downloading the taxi zones", zones_url(self.base_url), _CHECK)
+        url = zones_url(self.base_url)
+        task = self._task("Downloading the taxi zones", url, advise_address(url))
         return self._download(task, directory, "taxi_zone_lookup.", MAX_ZONES_BYTES, b'"LocationID"')
 
     def _month_task(self, doing: str, month: date) -> _Task:
         return self._task(f"{doing} {self.dataset.label} {month:%Y-%m}", month_url(self.base_url, month, self.dataset))
 
-    def _task(self, doing: str, url: str, if_missing: str = _LATE) -> _Task:
-        return _Task(doing, url, time.monotonic() + self.total_timeout, if_missing)
+    def _task(self, doing: str, url: str, if_missing: str | None = None) -> _Task:
+        late = _LATE if is_tlc_url(url) else _LATE_COPY
+        return _Task(doing, url, time.monotonic() + self.total_timeout, if_missing or late)
 
     def _retry(self, task: _Task, attempt: Callable[[], T]) -> T:
         """The result of the first attempt that does not fail in a way that a retry can help."""
@@ -254,7 +266,7 @@ class TlcClient:
                     self._refuse(response, task)
             response.close()
             url = self._redirected(url, response.headers["Location"], task)
-        raise PermanentTlcError(task.says(f"more than {MAX_REDIRECTS} redirects in a row. {_CHECK}"))
+        raise PermanentTlcError(task.says(f"more than {MAX_REDIRECTS} redirects in a row. {advise_address(task.url)}"))
 
     def _redirected(self, url: str, location: str, task: _Task) -> str:
         """Where a redirect leads: only to http or https, and not out of https."""
@@ -262,11 +274,11 @@ class TlcClient:
             target = urljoin(url, location)
             before, after = urlsplit(url).scheme, urlsplit(target).scheme
         except ValueError as error:
-            raise PermanentTlcError(task.says(f"the host redirects to no address ({error}). {_CHECK}")) from error
+            advice = advise_address(task.url)
+            raise PermanentTlcError(task.says(f"the host redirects to no address ({error}). {advice}")) from error
         if after not in ("http", "https") or (before, after) == ("https", "http"):
-            raise PermanentTlcError(
-                task.says(f"the host redirects from {before} to {after}, which is not followed. {_CHECK}")
-            )
+            found = f"the host redirects from {before} to {after}, which is not followed"
+            raise PermanentTlcError(task.says(f"{found}. {advise_address(task.url)}"))
         return target
 
     def _send(self, method: str, url: str, task: _Task) -> requests.Response:
@@ -279,12 +291,13 @@ class TlcClient:
         except requests.exceptions.SSLError as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 found = "the host's certificate is not trusted"
-                raise PermanentTlcError(task.says(f"{found}: {error}. {_CHECK}")) from error
+                raise PermanentTlcError(task.says(f"{found}: {error}. {_AUTHORITY}")) from error
             raise TransientTlcError(task.says(f"the TLS connection failed: {error}.")) from error
         except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
             raise TransientTlcError(task.says(f"the host cannot be reached or hung up: {error}.")) from error
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise PermanentTlcError(task.says(f"the request cannot be made: {error}. {_CHECK}")) from error
+            advice = advise_address(task.url)
+            raise PermanentTlcError(task.says(f"the request cannot be made: {error}. {advice}")) from error
 
     def _refuse(self, response: requests.Response, task: _Task) -> NoReturn:
         """Raise what a status other than 200 means."""
@@ -293,7 +306,7 @@ class TlcClient:
             raise NotPublishedError(task.says(f"{status}: the file is not there. {task.if_missing}"))
         if response.status_code in _TRY_LATER or response.status_code >= 500:
             raise TransientTlcError(task.says(f"{status}."), retry_after=_retry_after(response))
-        raise PermanentTlcError(task.says(f"{status}, which no file of the TLC's does. {_CHECK}"))
+        raise PermanentTlcError(task.says(f"{status}, which no file of the TLC's does. {advise_address(task.url)}"))
 
     def _download(
         self,
@@ -338,12 +351,13 @@ class TlcClient:
                 raise BadFileError(task.says(_too_large(f"has {total:,} bytes", max_bytes)))
             encoding = response.headers.get("Content-Encoding", "identity")
             if encoding != "identity":
-                raise BadFileError(task.says(f"the host sent the file encoded as {encoding}, which was not asked for."))
+                found = f"the host sent the file encoded as {encoding}, which was not asked for"
+                raise BadFileError(task.says(f"{found}. {_AS_IT_IS}"))
             while chunk := self._read(response, task, received, total):
                 if len(head) < len(magic):
                     head += chunk[:64]
                     if not head.startswith(magic[: len(head)]):
-                        raise BadFileError(task.says(_not_the_file(response, head)))
+                        raise BadFileError(task.says(_not_the_file(task, response, head)))
                 received += len(chunk)
                 if received > max_bytes:
                     raise BadFileError(task.says(_too_large("is larger", max_bytes)))
@@ -352,7 +366,7 @@ class TlcClient:
                 if on_progress:
                     on_progress(received, total)
             if len(head) < len(magic):
-                raise BadFileError(task.says(_not_the_file(response, head)))
+                raise BadFileError(task.says(_not_the_file(task, response, head)))
             file.flush()
             return Download(
                 path, task.url, response.headers.get("ETag"), _last_modified(response), received, digest.hexdigest()
@@ -372,14 +386,14 @@ class TlcClient:
 
 
 def _too_large(found: str, max_bytes: int) -> str:
-    return f"the file {found}; the limit is {max_bytes:,} bytes. Raise the limit if the file is right."
+    return f"the file {found}; the limit is {max_bytes:,} bytes. If it is right, raise max_bytes in {__name__}."
 
 
-def _not_the_file(response: requests.Response, head: bytes) -> str:
+def _not_the_file(task: _Task, response: requests.Response, head: bytes) -> str:
     if not head:
-        return "status 200 with an empty body. Try again once the TLC has published the file anew."
+        return f"status 200 with an empty body. {advise_new_copy(task.url)}"
     kind = response.headers.get("Content-Type", "no content type")
-    return f"status 200 ({kind}), but it is not the file: it begins with {head[:40]!r}. {_CHECK}"
+    return f"status 200 ({kind}), but it is not the file: it begins with {head[:40]!r}. {advise_address(task.url)}"
 
 
 def _content_length(response: requests.Response) -> int | None:

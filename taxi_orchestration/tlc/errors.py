@@ -1,7 +1,12 @@
 """What keeps a file of the TLC's from being loaded: what a retry can help, what it cannot, and this machine.
 
-Every message says what was being done, for which month and URL, what was found, and what to do now.
+Every message says what was being done, for which month and URL, what was found, and what to do now. What there is to do
+depends on the host: for a file of the TLC's own one can only wait, on a mirror (TLC_BASE_URL) one can mend it.
 """
+
+from urllib.parse import urlsplit
+
+from taxi_orchestration.settings import TLC_BASE_URL
 
 
 class TlcError(Exception):
@@ -33,3 +38,26 @@ class NotPublishedError(PermanentTlcError):
 
 class BadFileError(PermanentTlcError):
     """There is a file, but it is not a month of trips that can be loaded without loss."""
+
+
+class UnsupportedFileError(BadFileError):
+    """The file may be whole, but the parquet reader has not implemented what is in it."""
+
+
+def is_tlc_url(url: str) -> bool:
+    """Whether a URL leads to the TLC's own host and not to a mirror."""
+    return urlsplit(url).hostname == urlsplit(TLC_BASE_URL).hostname
+
+
+def advise_new_copy(url: str) -> str:
+    """What to do about a file that is damaged, empty or another one."""
+    if is_tlc_url(url):
+        return "Try again once the TLC has published it anew."
+    return f"Copy the TLC's file to {urlsplit(url).netloc} anew and try again, or unset TLC_BASE_URL."
+
+
+def advise_address(url: str) -> str:
+    """What to do about an answer that no host of the TLC's files gives."""
+    if is_tlc_url(url):
+        return "Open the address in a browser: a proxy or a login page of this network may answer in place of the TLC."
+    return "Check TLC_BASE_URL."

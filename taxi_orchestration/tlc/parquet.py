@@ -3,14 +3,15 @@
 What is refused, and why, is decided here. Where the file came from, and where its rows go, is not known here.
 """
 
+import json
 import mmap
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 
 from taxi_orchestration.tlc.contract import MAX_DECIMAL_DIGITS, arrow_schema, postgres_type_for, target_type_for
 from taxi_orchestration.tlc.dataset import DATASET, AmbiguousColumnError, ColumnMatch, DataSet, Era, recognize_label
-from taxi_orchestration.tlc.errors import BadFileError
+from taxi_orchestration.tlc.errors import BadFileError, UnsupportedFileError, advise_new_copy, is_tlc_url
 
 MAX_ROWS = 50_000_000
 MAX_COLUMNS = 100
@@ -36,12 +37,20 @@ GROUP_OVERHEAD_BYTES = 2**20
 FORGET_ROWS = 250_000
 """After so many rows, the pages of the file that have been read are let go."""
 
-_ANEW = "Nothing was loaded. Load the month again once the TLC has published it anew."
-_CONTRACT = "Nothing was loaded. If the file is right, extend taxi_orchestration/tlc/dataset.py."
-_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}", re.ASCII)
-_RESERVED = {"source_month", "source_row", "tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"}
+MAX_TEXT_BATCH_BYTES = 2**28
+"""What a batch of texts may unpack to that are not read as a dictionary: each may be as long as all of its pages."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}", re.ASCII)
+_OF_RAW_TRIPS = {"source_month", "source_row"}
+_OF_POSTGRES = {"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"}
+# In the reader's own words: most of what it has not implemented it raises as a plain OSError.
+_NOT_IMPLEMENTED = re.compile(
+    r"not (yet |currently )?(implemented|supported)|unsupported|only supports|unknown (encoding|compression)|crypt",
+    re.I,
+)
 
 Convert = Callable[[pa.Array], pa.Array]
+Error = TypeVar("Error", bound=BadFileError)
 
 
 @dataclass(frozen=True)
@@ -51,9 +60,10 @@ class Drift:
     new_columns: Mapping[str, str]
     missing_columns: Mapping[str, str]
     other_types: Mapping[str, str]
+    left_out: Mapping[str, str]
 
     def __bool__(self) -> bool:
-        return bool(self.new_columns or self.missing_columns or self.other_types)
+        return bool(self.new_columns or self.missing_columns or self.other_types or self.left_out)
 
     def to_dict(self) -> dict[str, dict[str, str]]:
         """The drift by kind and column, ready for JSON."""
@@ -61,7 +71,56 @@ class Drift:
             "new_columns": dict(self.new_columns),
             "missing_columns": dict(self.missing_columns),
             "other_types": dict(self.other_types),
+            "left_out": dict(self.left_out),
         }
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """Which file it is, for messages: its data set, month, URL and writer. Makes the error of every kind of refusal."""
+
+    dataset: DataSet
+    month: date
+    url: str
+    writer: str = "an unknown program"
+
+    def damaged(self, found: str) -> BadFileError:
+        """Not the file that somebody wrote, or the file of nothing or of something else."""
+        return self._refused(BadFileError, found, advise_new_copy(self.url))
+
+    def misnamed(self, found: str, fix: str) -> BadFileError:
+        """A column whose name no table can have. `fix` is what its writer has to do."""
+        return self._refused(BadFileError, found, advise_new_copy(self.url) if self._is_tlc else self._rewrite(fix))
+
+    def differs(self, found: str, fix: str) -> BadFileError:
+        """Columns or values that the data set does not take. `fix` is what the writer of a copy has to do."""
+        extend = "If the TLC means it so, extend taxi_orchestration/tlc/dataset.py."
+        return self._refused(BadFileError, found, extend if self._is_tlc else self._rewrite(fix))
+
+    def too_large(self, found: str, limit: str) -> BadFileError:
+        """More than a limit of this module's, named `limit`, allows."""
+        return self._refused(BadFileError, found, f"If the file is right, raise {limit} in {__name__}.")
+
+    def unsupported(self, error: Exception) -> UnsupportedFileError:
+        """Something that the parquet reader has not implemented."""
+        found = f"pyarrow {pa.__version__} cannot read what {self.writer} wrote ({_line(str(error), 200)})"
+        anew = (
+            "try again once the TLC has published it anew"
+            if self._is_tlc
+            else "write it with another encoding or compression, not encrypted"
+        )
+        return self._refused(UnsupportedFileError, found, f"The file may be whole: upgrade pyarrow, or {anew}.")
+
+    @property
+    def _is_tlc(self) -> bool:
+        return is_tlc_url(self.url)
+
+    def _rewrite(self, fix: str) -> str:
+        return f"It is a copy that {self.writer} wrote: {fix}, then load the month again, or unset TLC_BASE_URL."
+
+    def _refused(self, kind: type[Error], found: str, advice: str) -> Error:
+        reading = f"Reading {self.dataset.label} {self.month:%Y-%m} ({self.url})"
+        return kind(f"{reading}: {found}. Nothing was loaded. {advice}")
 
 
 @dataclass(frozen=True)
@@ -80,25 +139,24 @@ class MonthFile:
     data set's columns in order, then the new ones, whose Postgres types are in `new_columns`.
     """
 
-    def __init__(
-        self, reader: pq.ParquetFile, mapped: mmap.mmap, schema: pa.Schema, month: date, url: str, dataset: DataSet
-    ) -> None:
-        self.month = month
-        self.url = url
-        self.era: Era = dataset.era_of(month)
+    def __init__(self, reader: pq.ParquetFile, mapped: mmap.mmap, schema: pa.Schema, origin: _Origin) -> None:
+        self.month = origin.month
+        self.era: Era = origin.dataset.era_of(origin.month)
         self.rows: int = reader.metadata.num_rows
-        self.columns: dict[str, str] = {field.name: str(field.type) for field in schema}
+        self._origin = origin
         self._reader = reader
         self._mapped = mapped
         self._inside: int | None = None
-        self._dataset = dataset
-        match = self._match(schema)
+        self._int96 = _int96_columns(reader.metadata)
+        self.columns: dict[str, str] = {field.name: self._type_in_file(field) for field in schema}
+        left_out = _bookkeeping(schema, reader.metadata, origin.dataset)
+        match = self._match([field for field in schema if field.name not in left_out])
         fields = {name: schema.field(source_name) for name, source_name in match.names.items()}
         new = self._new_fields(match, fields)
         self.new_columns: dict[str, str] = {
             name: postgres_type_for(field.type) for name, field in new.items() if not pa.types.is_null(field.type)
         }
-        self.drift = _drift(match, new)
+        self.drift = self._find_drift(match, new, left_out)
         self._fields = fields
         self._aim({name: target_type_for(new[name].type) for name in self.new_columns})
 
@@ -108,27 +166,23 @@ class MonthFile:
 
         `url` is where the file came from, for messages.
         """
+        origin = _Origin(dataset, month, url)
         try:
             mapped = _mapped(path)
             footer = pq.read_metadata(pa.BufferReader(pa.py_buffer(mapped)))
-            schema = footer.schema.to_arrow_schema()
+            origin = _Origin(dataset, month, url, _writer(footer))
+            schema = _schema(footer)
             # As dictionaries, texts are checked by distinct value and not by row.
-            texts = [field.name for field in schema if _is_text(field.type)]
-            reader = pq.ParquetFile(
-                pa.BufferReader(pa.py_buffer(mapped)),
-                metadata=footer,
-                pre_buffer=False,
-                page_checksum_verification=True,
-                read_dictionary=texts,
-            )
+            reader = _reader(mapped, footer, read_dictionary=[field.name for field in schema if _is_text(field.type)])
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             if _is_of_this_machine(error):
                 raise
-            found = f"it cannot be read as parquet, or its footer is damaged ({error})"
-            raise _bad(dataset, month, url, f"{found}. {_ANEW}") from error
+            if _is_not_implemented(error):
+                raise origin.unsupported(error) from error
+            raise origin.damaged(f"it cannot be read as parquet, or its footer is damaged ({error})") from error
         try:
-            _check_limits(footer, dataset, month, url, max_rows)
-            return cls(reader, mapped, schema, month, url, dataset)
+            _check_limits(footer, origin, max_rows)
+            return cls(reader, mapped, schema, origin)
         except BaseException:
             reader.close()
             raise
@@ -153,7 +207,7 @@ class MonthFile:
 
     def _aim(self, new: Mapping[str, pa.DataType]) -> None:
         """Settle the columns of the batches: the data set's, and the new ones in these types."""
-        targets = [*arrow_schema(self._dataset), *(pa.field(name, kind) for name, kind in new.items())]
+        targets = [*arrow_schema(self._origin.dataset), *(pa.field(name, kind) for name, kind in new.items())]
         self.schema: pa.Schema = pa.schema(targets)
         self._steps = [self._step(target, self._fields.get(target.name)) for target in targets]
 
@@ -170,6 +224,7 @@ class MonthFile:
         BadFileError where a page is damaged, a value would be lost, or, at the end, most pickups lie in other months.
         """
         self._inside = None
+        self._check_int96(batch_rows)
         following = (self.month + timedelta(days=31)).replace(day=1)
         start, end = (
             pa.scalar(datetime(day.year, day.month, 1), pa.timestamp("us")) for day in (self.month, following)
@@ -177,30 +232,34 @@ class MonthFile:
         read = inside = 0
         for batch in self._decoded(batch_rows):
             arrays = [self._converted(step, batch, read) for step in self._steps]
-            pickups = arrays[self.schema.get_field_index(self._dataset.pickup)]
+            pickups = arrays[self.schema.get_field_index(self._origin.dataset.pickup)]
             inside += pc.and_(pc.greater_equal(pickups, start), pc.less(pickups, end)).true_count
             read += batch.num_rows
             yield pa.RecordBatch.from_arrays(arrays, schema=self.schema)
         if read != self.rows:
-            raise self._bad(f"the footer promises {self.rows:,} rows, but there are {read:,}. {_ANEW}")
+            raise self._origin.damaged(f"the footer promises {self.rows:,} rows, but there are {read:,}")
         # Every file holds some pickups of the months beside its own, but never more than a few in a thousand.
         if inside * 2 < read:
             found = f"only {inside:,} of its {read:,} pickups lie in {self.month:%Y-%m}: it is another month's file"
-            raise self._bad(f"{found}. {_ANEW}")
+            raise self._origin.damaged(found)
         self._inside = inside
 
     def _decoded(self, batch_rows: int) -> Iterator[pa.RecordBatch]:
         """The batches as the file has them."""
-        wanted = [step.source for step in self._steps if step.source is not None]
-        batches = self._reader.iter_batches(batch_size=batch_rows, columns=wanted, use_threads=False)
+        batches = self._reader.iter_batches(batch_size=batch_rows, columns=self._wanted, use_threads=False)
         read = forgotten = 0
+        as_dictionaries = True
         while True:
             try:
                 batch = next(batches, None)
             except (pa.ArrowException, OSError) as error:
+                if as_dictionaries and _is_not_implemented(error):
+                    as_dictionaries = False
+                    batches = self._decoded_plainly(batch_rows, read)
+                    continue
                 if _is_of_this_machine(error):
                     raise
-                raise self._bad(f"a page is damaged at or after row {read + 1:,} ({error}). {_ANEW}") from error
+                raise self._undecoded(error, read) from error
             if batch is None:
                 return
             read += batch.num_rows
@@ -208,6 +267,77 @@ class MonthFile:
                 _forget(self._mapped)
                 forgotten = read
             yield batch
+
+    def _decoded_plainly(self, batch_rows: int, skip: int) -> Iterator[pa.RecordBatch]:
+        """The batches after so many rows, texts as the file has them: of some encodings pyarrow makes no dictionaries.
+
+        Prefixes make a long text of every row of such a page: by the footer, batches are so small that they fit.
+        """
+        footer = self._reader.metadata
+        # With pre_buffer the reader looks at the metadata of all columns and raises where a column's is damaged;
+        # pyarrow's own access to it, below, ends the process.
+        with _reader(self._mapped, footer, pre_buffer=True) as reader:
+            next(reader.iter_batches(batch_size=1, columns=self._wanted, use_threads=False), None)
+            texts = {step.source for step in self._steps if step.source and _is_text(step.target.type)}
+            sizes = [
+                footer.row_group(group).column(column).total_uncompressed_size
+                for group in range(footer.num_row_groups)
+                for column in range(footer.num_columns)
+                if footer.schema.column(column).path in texts
+            ]
+            rows = max(1, min(batch_rows, MAX_TEXT_BATCH_BYTES // max(1, *sizes)))
+            for batch in reader.iter_batches(batch_size=rows, columns=self._wanted, use_threads=False):
+                if skip < batch.num_rows:
+                    yield batch.slice(skip)
+                skip = max(0, skip - batch.num_rows)
+
+    def _check_int96(self, batch_rows: int) -> None:
+        """Refuse what an INT96 says beyond microseconds, and beyond the years that they reach: the reader cuts it off.
+
+        An INT96 is a day and its nanoseconds. In milliseconds none is beyond 64 bits; in nanoseconds the last three
+        digits are right, whatever wraps.
+        """
+        columns = [name for name in self._wanted if name in self._int96]
+        if not columns:
+            return
+        footer, read = self._reader.metadata, 0
+        try:
+            by_unit = [
+                _reader(self._mapped, footer, coerce_int96_timestamp_unit=unit).iter_batches(
+                    batch_size=batch_rows, columns=columns, use_threads=False
+                )
+                for unit in ("ms", "us", "ns")
+            ]
+            for batches in zip(*by_unit, strict=True):
+                for name in columns:
+                    self._check_int96_column(name, *(batch.column(name) for batch in batches), read=read)
+                read += batches[0].num_rows
+        except (pa.ArrowException, OSError) as error:
+            if _is_of_this_machine(error):
+                raise
+            raise self._undecoded(error, read) from error
+
+    def _check_int96_column(self, name: str, ms: pa.Array, us: pa.Array, ns: pa.Array, *, read: int) -> None:
+        whole, digits = ms.cast(pa.int64()), pc.subtract(ns.cast(pa.int64()), pc.multiply(us.cast(pa.int64()), 1000))
+        inside = pc.and_(pc.greater_equal(whole, _FIRST_INSTANT // 1000), pc.less_equal(whole, _LAST_INSTANT // 1000))
+        lossless = pc.and_(inside, pc.equal(digits, 0))
+        if pc.all(lossless).as_py() is not False:
+            return
+        index = pc.index(lossless, False).as_py()
+        shown, reason = _shown(ms[index]), _NO_YEAR
+        if inside[index].as_py():
+            shown, reason = f"{_shown(us[index])}{digits[index].as_py():03}", "an INT96 with nanoseconds"
+        raise self._lost(name, read + index, shown, "timestamp[us]", reason)
+
+    def _undecoded(self, error: Exception, read: int) -> BadFileError:
+        """The error of pages that cannot be decoded."""
+        if _is_not_implemented(error):
+            return self._origin.unsupported(error)
+        return self._origin.damaged(f"a page is damaged at or after row {read + 1:,} ({error})")
+
+    def _lost(self, column: str, index: int, value: str, target: object, reason: str) -> BadFileError:
+        found = f"column {column}, row {index + 1:,}: {value} would be lost as {target} ({reason})"
+        return self._origin.differs(found, "write the TLC's own value there")
 
     def _converted(self, step: _Step, batch: pa.RecordBatch, read: int) -> pa.Array:
         """A column of a batch in its target type. `read` is the number of rows before the batch."""
@@ -220,35 +350,37 @@ class MonthFile:
             return step.convert(array)
         except pa.ArrowException as error:
             index = _first_failure(step.convert, array)
-            place = f"column {step.source}, row {read + index + 1:,}: {_shown(array[index])}"
-            found = f"{place} would be lost as {step.target.type} ({str(error)[:120]})"
-            raise self._bad(f"{found}. {_CONTRACT}") from error
+            value, reason = _shown(array[index]), str(error)[:120]
+            raise self._lost(step.source, read + index, value, step.target.type, reason) from error
 
-    def _match(self, schema: pa.Schema) -> ColumnMatch:
+    def _match(self, fields: Sequence[pa.Field]) -> ColumnMatch:
         """The file's columns beside those of its era; refused where a name cannot be one in the warehouse."""
-        for field in schema:
+        for field in fields:
             name = field.name.lower() if field.name.isascii() else ""
-            if not _NAME.fullmatch(name) or name in _RESERVED:
-                raise self._bad(f"the column name {field.name[:80]!r} cannot be a column of raw_trips. {_ANEW}")
+            if not _NAME.fullmatch(name) or name in _OF_RAW_TRIPS | _OF_POSTGRES:
+                found = f"the column name {field.name[:80]!r} cannot be a column of raw_trips"
+                raise self._origin.misnamed(found, _renaming(field.name, self._origin.dataset))
         try:
-            return self._dataset.match([(field.name, str(field.type)) for field in schema], self.era)
+            return self._origin.dataset.match([(field.name, self._type_in_file(field)) for field in fields], self.era)
         except AmbiguousColumnError as error:
-            raise self._bad(f"{error}. {_ANEW}") from error
+            raise self._origin.misnamed(str(error), "write it with one of the two") from error
 
     def _new_fields(self, match: ColumnMatch, fields: Mapping[str, pa.Field]) -> dict[str, pa.Field]:
         """The columns that the data set does not know; refused without the required ones or with what has no type."""
         new = {name: fields[name] for name in match.new}
         missing = [column.source_name for column in match.missing_required]
         label = recognize_label(fields)
-        if missing and label and label != self._dataset.label:
-            raise self._bad(f"it is a file of {label}, as its columns show. Nothing was loaded. Check TLC_BASE_URL.")
+        if missing and label and label != self._origin.dataset.label:
+            raise self._origin.damaged(f"it is a file of {label}, as its columns show")
         if missing:
-            instead = f" and unknown ones are there ({', '.join(new)}): renamed?" if new else "."
-            raise self._bad(f"required columns are missing ({', '.join(missing)}){instead} {_CONTRACT}")
+            instead = f" and unknown ones are there ({', '.join(new)}): renamed?" if new else ""
+            found = f"required columns are missing ({', '.join(missing)}){instead}"
+            raise self._origin.differs(found, "write it with all columns of the TLC's, under their names")
         for field in new.values():
             if target_type_for(field.type) is None and not pa.types.is_null(field.type):
                 found = f"the new column {field.name} is of type {field.type}, which has no settled Postgres type"
-                raise self._bad(f"{found}. {_CONTRACT}")
+                kinds = "a number, text, a boolean, a date or a timestamp without a zone"
+                raise self._origin.differs(found, f"leave it out, or write it as {kinds}")
         return new
 
     def _step(self, target: pa.Field, field: pa.Field | None) -> _Step:
@@ -257,19 +389,111 @@ class MonthFile:
             return _Step(target)
         if pa.types.is_timestamp(field.type) and field.type.tz is not None:
             found = f"column {field.name} has the time zone {field.type.tz}, but trips are in New York wall-clock time"
-            raise self._bad(f"{found}, which cannot be told from it in the repeated hour of November. {_CONTRACT}")
+            found = f"{found}, which cannot be told from it in the repeated hour of November"
+            zoneless = "in Spark timestamp_ntz, in pandas dt.tz_localize(None)"
+            raise self._origin.differs(found, f"write it as New York wall-clock time without a zone ({zoneless})")
         castable, convert = _conversion(field.type, target.type)
         if not castable:
             found = f"column {field.name} is of type {field.type}, which is not taken for {target.type}"
-            raise self._bad(f"{found}. {_CONTRACT}")
+            raise self._origin.differs(found, f"write it as {target.type}")
         return _Step(target, field.name, convert)
 
-    def _bad(self, found: str) -> BadFileError:
-        return _bad(self._dataset, self.month, self.url, found)
+    def _find_drift(self, match: ColumnMatch, new: Mapping[str, pa.Field], left_out: Mapping[str, str]) -> Drift:
+        """What is new, missing or of another type than in the files of the month's era, and what was left out."""
+        return Drift(
+            new_columns={
+                name: "only nulls and no type: left out"
+                if pa.types.is_null(field.type)
+                else f"{self._type_in_file(field)}, added as {postgres_type_for(field.type)}"
+                for name, field in new.items()
+            },
+            missing_columns={column.name: "null in all rows" for column in match.missing},
+            other_types=match.other_types,
+            left_out=left_out,
+        )
+
+    def _type_in_file(self, field: pa.Field) -> str:
+        return "int96" if field.name in self._int96 else str(field.type)
+
+    @property
+    def _wanted(self) -> list[str]:
+        """The columns of the file that are read."""
+        return [step.source for step in self._steps if step.source is not None]
 
 
-def _bad(dataset: DataSet, month: date, url: str, found: str) -> BadFileError:
-    return BadFileError(f"Reading {dataset.label} {month:%Y-%m} ({url}): {found}")
+def _reader(mapped: mmap.mmap, footer: pq.FileMetaData, **options: Any) -> pq.ParquetFile:
+    """A reader that checks checksums, and for which an INT96 is a time in microseconds: in nanoseconds years wrap."""
+    fixed = {"page_checksum_verification": True, "pre_buffer": False, "coerce_int96_timestamp_unit": "us"}
+    return pq.ParquetFile(pa.BufferReader(pa.py_buffer(mapped)), metadata=footer, **(fixed | options))
+
+
+def _schema(footer: pq.FileMetaData) -> pa.Schema:
+    """The schema of a file as `_reader` reads it, but for dictionaries of texts."""
+    schema, int96 = footer.schema.to_arrow_schema(), _int96_columns(footer)
+    for index, field in enumerate(schema):
+        if field.name in int96 and pa.types.is_timestamp(field.type):
+            schema = schema.set(index, field.with_type(pa.timestamp("us", field.type.tz)))
+    return schema
+
+
+def _int96_columns(footer: pq.FileMetaData) -> set[str]:
+    """The columns in the old type of times that Spark writes by default."""
+    columns = map(footer.schema.column, range(footer.num_columns))
+    return {column.path for column in columns if column.physical_type == "INT96"}
+
+
+def _writer(footer: pq.FileMetaData) -> str:
+    """Who wrote a file, for messages, by its footer."""
+    spark = (footer.metadata or {}).get(b"org.apache.spark.version", b"").decode(errors="replace")
+    pandas = _pandas_metadata(footer).get("pandas_version")
+    program = f"Spark {spark}, " if spark else f"pandas {pandas}, " if pandas else ""
+    return _line(f"{program}{footer.created_by or 'an unknown program'}", 80)
+
+
+def _pandas_metadata(footer: pq.FileMetaData) -> dict[str, Any]:
+    """What pandas noted in the footer of its table; empty where another program wrote the file."""
+    try:
+        found = json.loads((footer.metadata or {}).get(b"pandas", b"{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _bookkeeping(schema: pa.Schema, footer: pq.FileMetaData, dataset: DataSet) -> dict[str, str]:
+    """The columns that a program added for itself, and why each is taken for one; none is the TLC's data.
+
+    Programs begin such names with an underscore (__index_level_0__, __null_dask_index__, _hoodie_commit_time, _dlt_id);
+    the TLC never did. pandas notes which columns are the index.
+    """
+    index = _pandas_metadata(footer).get("index_columns")
+    labels = [name for name in index if isinstance(name, str)] if isinstance(index, list) else []
+    known = {name.lower() for column in dataset.columns for name in (column.name, *column.aliases)}
+    found: dict[str, str] = {}
+    for name in schema.names:
+        if name in labels and name.lower() not in known:
+            found[name] = "the index of pandas"
+        elif name.startswith("_"):
+            found[name] = "a column of its writer's own"
+    return {name: words for name, words in found.items() if name.isprintable()}
+
+
+def _renaming(name: str, dataset: DataSet) -> str:
+    """What has to be done about a name that no column of raw_trips can have."""
+    known = {column.name: column.source_name for column in dataset.columns}.get(name.strip().lower())
+    if known:
+        return f"name the column {known}, without spaces"
+    if name.startswith("Unnamed: "):
+        return "write it without the row numbers (in pandas, read the CSV with index_col=0 and write with index=False)"
+    if name.lower() in _OF_RAW_TRIPS:
+        return "leave out source_month and source_row, which raw_trips gives every row itself"
+    if name.lower() in _OF_POSTGRES:
+        return "give the column another name, since PostgreSQL keeps this one for itself"
+    return "leave the column out, or name it with 1 to 63 letters (a to z), digits and underscores, a letter first"
+
+
+def _line(text: str, length: int) -> str:
+    """A text of a file's or of the reader's for a message: short, and printable."""
+    return re.sub(r"[^ -~]+", " ", text)[:length].strip()
 
 
 def _mapped(path: Path) -> mmap.mmap:
@@ -293,44 +517,28 @@ def _is_of_this_machine(error: Exception) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None)
 
 
-def _check_limits(footer: pq.FileMetaData, dataset: DataSet, month: date, url: str, max_rows: int) -> None:
+def _is_not_implemented(error: Exception) -> bool:
+    """Whether the parquet reader lacks something, which says nothing against the file."""
+    return isinstance(error, pa.ArrowNotImplementedError) or bool(_NOT_IMPLEMENTED.search(str(error)))
+
+
+def _check_limits(footer: pq.FileMetaData, origin: _Origin, max_rows: int) -> None:
     """Refuse what the footer alone shows to be empty, inconsistent or a bomb."""
     in_groups = sum(footer.row_group(i).num_rows for i in range(footer.num_row_groups))
     if footer.num_rows != in_groups:
         found = f"the footer promises {footer.num_rows:,} rows in all but {in_groups:,} in its row groups"
-        raise _bad(dataset, month, url, f"{found}. {_ANEW}")
+        raise origin.damaged(found)
     if footer.num_rows <= 0:
-        raise _bad(dataset, month, url, f"it has no rows. {_ANEW}")
+        raise origin.damaged("it has no rows")
     if footer.num_rows > max_rows:
-        raise _bad(
-            dataset, month, url, f"it has {footer.num_rows:,} rows; the limit is {max_rows:,}. Nothing was loaded."
-        )
+        raise origin.too_large(f"it has {footer.num_rows:,} rows; the limit is {max_rows:,}", "MAX_ROWS")
     if footer.num_columns > MAX_COLUMNS:
-        raise _bad(
-            dataset,
-            month,
-            url,
-            f"it has {footer.num_columns:,} columns; the limit is {MAX_COLUMNS}. Nothing was loaded.",
-        )
+        raise origin.too_large(f"it has {footer.num_columns:,} columns; the limit is {MAX_COLUMNS}", "MAX_COLUMNS")
     # Of the groups as wholes: pyarrow ends the process where a footer has a damaged column.
     for group in map(footer.row_group, range(footer.num_row_groups)):
         if group.total_byte_size > MAX_ROW_BYTES * group.num_rows + GROUP_OVERHEAD_BYTES:
             found = f"it unpacks to {group.total_byte_size:,} bytes in {group.num_rows:,} rows"
-            raise _bad(dataset, month, url, f"{found}; the limit is {MAX_ROW_BYTES:,} a row. Nothing was loaded.")
-
-
-def _drift(match: ColumnMatch, new: Mapping[str, pa.Field]) -> Drift:
-    """What is new, missing or of another type than in the files of its era."""
-    return Drift(
-        new_columns={
-            name: "only nulls and no type: left out"
-            if pa.types.is_null(field.type)
-            else f"{field.type}, added as {postgres_type_for(field.type)}"
-            for name, field in new.items()
-        },
-        missing_columns={column.name: "null in all rows" for column in match.missing},
-        other_types=match.other_types,
-    )
+            raise origin.too_large(f"{found}; the limit is {MAX_ROW_BYTES:,} a row", "MAX_ROW_BYTES")
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -373,10 +581,11 @@ def _to_timestamp(array: pa.Array) -> pa.Array:
     array = array.cast(pa.timestamp("us"))
     bounds = pc.min_max(array)
     if bounds["min"].is_valid and (bounds["min"].value < _FIRST_INSTANT or bounds["max"].value > _LAST_INSTANT):
-        raise pa.ArrowInvalid("not in the years 1 to 9999")
+        raise pa.ArrowInvalid(_NO_YEAR)
     return array
 
 
+_NO_YEAR = "not in the years 1 to 9999"
 _EPOCH = datetime(1970, 1, 1)
 _FIRST_INSTANT = (datetime.min - _EPOCH) // timedelta(microseconds=1)
 _LAST_INSTANT = (datetime.max - _EPOCH) // timedelta(microseconds=1)

@@ -6,10 +6,14 @@ What the reader says of each in detail is in unit/tlc/test_parquet.py; here it i
 import io
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
+import pandas as pd
+import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from psycopg import sql
 
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.settings import PostgresTarget, Settings
@@ -27,9 +31,9 @@ TABLE = month_table(JANUARY, 200)
 PICKUP, DROPOFF = DATASET.pickup, DATASET.dropoff
 
 
-def file_of(table: pa.Table) -> bytes:
+def file_of(table: pa.Table, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, write_page_checksum=True)
+    pq.write_table(table, buffer, write_page_checksum=True, **options)
     return buffer.getvalue()
 
 
@@ -52,6 +56,14 @@ def text_of(raw: bytes) -> pa.Table:
     return changed("store_and_fwd_flag", pa.Array.from_buffers(pa.string(), 200, values.buffers()))
 
 
+def packed_by_lzo(content: bytes) -> bytes:
+    """The file with another codec in its footer, where it follows the path of a column: 3, which pyarrow has not."""
+    for name in TABLE.column_names:
+        codec = len(name).to_bytes() + name.encode() + b"\x15"
+        content = content.replace(codec + b"\x02", codec + b"\x06")
+    return content
+
+
 GOOD = file_of(TABLE)
 REFUSED: dict[str, Callable[[], bytes]] = {
     "not parquet": lambda: b"PAR1 but no more than that PAR1",
@@ -64,6 +76,11 @@ REFUSED: dict[str, Callable[[], bytes]] = {
     ),
     "a column twice by case": lambda: file_of(TABLE.append_column("VENDORID", TABLE["VendorID"])),
     "a hostile column name": lambda: file_of(TABLE.append_column('x"; drop table raw_trips; --', TABLE["VendorID"])),
+    "row numbers of pandas": lambda: file_of(TABLE.append_column("Unnamed: 0", TABLE["VendorID"])),
+    "a space at the end of a name": lambda: file_of(
+        TABLE.rename_columns([f"{n} " if n == "trip_type" else n for n in TABLE.column_names])
+    ),
+    "a compression that pyarrow has not": lambda: packed_by_lzo(file_of(TABLE)),
     "a column named like the key": lambda: file_of(TABLE.append_column("source_row", TABLE["VendorID"])),
     "a fraction in a code": lambda: file_of(with_one("RatecodeID", 1.5, pa.float64())),
     "NaN in a code": lambda: file_of(with_one("payment_type", float("nan"), pa.float64())),
@@ -80,8 +97,11 @@ REFUSED: dict[str, Callable[[], bytes]] = {
     ),
     "another month's file": lambda: file_of(month_table(FEBRUARY, 200)),
 }
-# Of values that would be lost: where they are, and what they are.
+# What the message has of each: where a lost value is and what it is, or what to do.
 NAMED = {
+    "row numbers of pandas": "index=False",
+    "a space at the end of a name": "name the column trip_type, without spaces",
+    "a compression that pyarrow has not": "upgrade pyarrow",
     "a fraction in a code": "column RatecodeID, row 100: 1.5 would be lost",
     "NaN in a code": "column payment_type, row 100: nan would be lost",
     "a code beyond 32 bits": "column PULocationID, row 100: 2147483648 would be lost",
@@ -135,6 +155,49 @@ def test_a_file_that_is_only_different_is_taken_without_loss(
     arrived = {name for row in found.rows for name, _ in row}
     same_values = TABLE if arrived == {name for row in held_by_file(GOOD).rows for name, _ in row} else made
     assert found.rows == held_by_file(file_of(same_values)).rows
+
+
+WRITTEN: dict[str, dict[str, Any]] = {
+    "text as lengths and texts": {
+        "use_dictionary": False,
+        "column_encoding": {"store_and_fwd_flag": "DELTA_LENGTH_BYTE_ARRAY"},
+        "data_page_version": "2.0",
+    },
+    "text as prefixes and endings": {
+        "use_dictionary": False,
+        "column_encoding": {"store_and_fwd_flag": "DELTA_BYTE_ARRAY"},
+        "compression": "brotli",
+    },
+    "times as INT96": {"use_deprecated_int96_timestamps": True, "row_group_size": 33},
+}
+
+
+@pytest.mark.parametrize("difference", WRITTEN)
+def test_a_file_that_is_only_written_differently_is_taken_without_loss(
+    difference: str, loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
+) -> None:
+    tlc.publish_bytes(JANUARY, file_of(TABLE, **WRITTEN[difference]))
+    loader.load_month(JANUARY)
+    assert held(target, settings.schema_name)[JANUARY].rows == held_by_file(GOOD).rows
+
+
+def test_a_column_of_the_writers_own_never_becomes_one_of_the_table(
+    loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
+) -> None:
+    labels = [f"trip {row}" for row in range(200)]
+    buffer = io.BytesIO()
+    table = TABLE.append_column("_hoodie_commit_time", TABLE["VendorID"])
+    table.to_pandas(types_mapper=pd.ArrowDtype).set_index(pd.Index(labels)).to_parquet(buffer)
+    tlc.publish_bytes(JANUARY, buffer.getvalue())
+    left_out = loader.load_month(JANUARY).file.drift["left_out"]
+    assert left_out == {
+        "_hoodie_commit_time": "a column of its writer's own",
+        "__index_level_0__": "the index of pandas",
+    }
+    assert held(target, settings.schema_name)[JANUARY].rows == held_by_file(GOOD).rows
+    with psycopg.connect(target.url()) as connection:
+        loads = sql.SQL("select drift -> 'left_out' from {}").format(sql.Identifier(settings.schema_name, "raw_loads"))
+        assert connection.execute(loads).fetchall() == [(left_out,)]
 
 
 def test_nan_in_an_amount_stays_nan_and_is_no_null(

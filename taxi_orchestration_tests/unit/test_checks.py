@@ -56,6 +56,12 @@ def test_a_new_column_warns_and_is_named() -> None:
     assert (finding.level, finding.counts["new columns"]) == ("warn", "Tolls_By_Mail")
 
 
+def test_a_column_that_was_left_out_is_named_and_no_reason_to_warn() -> None:
+    finding = check_columns(JANUARY, {**ERA_B, "__index_level_0__": "int64"}, ["__index_level_0__"])
+    assert (finding.level, finding.counts["left out"]) == ("good", "__index_level_0__")
+    assert "the 20 columns of its era, and beside them __index_level_0__, left out" in finding.says
+
+
 def test_a_missing_optional_column_warns_and_a_missing_required_one_is_an_error() -> None:
     optional = check_columns(JANUARY, {name: kind for name, kind in ERA_B.items() if name != "ehail_fee"})
     required = check_columns(JANUARY, {name: kind for name, kind in ERA_B.items() if name != "fare_amount"})

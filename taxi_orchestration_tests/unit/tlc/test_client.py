@@ -16,6 +16,7 @@ import pytest
 import trustme
 
 from taxi_orchestration.settings import check_base_url
+from taxi_orchestration.tlc import errors
 from taxi_orchestration.tlc.client import Publication, TlcClient, month_url, zones_url
 from taxi_orchestration.tlc.errors import (
     BadFileError,
@@ -25,6 +26,7 @@ from taxi_orchestration.tlc.errors import (
     TransientTlcError,
 )
 from taxi_orchestration_tests.http_host import (
+    Answer,
     Host,
     drip,
     ok,
@@ -277,6 +279,30 @@ def test_an_empty_or_tiny_answer_with_status_200_is_refused(host: Host, tmp_path
 def test_a_file_published_cut_off_is_refused(host: Host, tmp_path: Path) -> None:
     host.on(PATH, ok(BODY[:-1000]))
     assert "cut off before it was published" in fails_with(BadFileError, host, tmp_path)
+
+
+ADVICE: dict[str, tuple[Answer, str, str]] = {
+    "nothing there": (status(404), "not have been copied there yet, or TLC_BASE_URL is wrong", "two months late"),
+    "another status": (status(401), "Check TLC_BASE_URL", "proxy or a login page"),
+    "a page": (ok(b"<html>Sign in</html>"), "Check TLC_BASE_URL", "proxy or a login page"),
+    "nothing in it": (ok(b""), "Copy the TLC's file to localhost:", "once the TLC has published it anew"),
+    "cut off": (ok(BODY[:-1000]), "Copy the TLC's file to localhost:", "once the TLC has published it anew"),
+    "a redirect": (redirect("ftp://localhost/x"), "Check TLC_BASE_URL", "proxy or a login page"),
+}
+
+
+@pytest.mark.parametrize("answer", ADVICE)
+def test_the_advice_fits_the_host_whether_it_is_a_mirror_or_the_tlcs_own(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    made, of_mirror, of_tlc = ADVICE[answer]
+    host.on(PATH, made)
+    with client_of(host) as client, pytest.raises(TlcError, match=of_mirror):
+        client.download(MONTH, tmp_path)
+    monkeypatch.setattr(errors, "TLC_BASE_URL", host.url)
+    with client_of(host) as client, pytest.raises(TlcError, match=of_tlc) as raised:
+        client.download(MONTH, tmp_path)
+    assert "TLC_BASE_URL" not in str(raised.value)
 
 
 def test_a_body_longer_than_its_content_length_is_never_taken_for_whole(host: Host, tmp_path: Path) -> None:

@@ -9,14 +9,17 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from taxi_orchestration.settings import TLC_BASE_URL
+from taxi_orchestration.tlc import parquet
 from taxi_orchestration.tlc.contract import arrow_schema
 from taxi_orchestration.tlc.dataset import DATASET, Column, Era
-from taxi_orchestration.tlc.errors import BadFileError
+from taxi_orchestration.tlc.errors import BadFileError, UnsupportedFileError
 from taxi_orchestration.tlc.parquet import MAX_COLUMNS, MAX_TEXT_BYTES, MonthFile
 from taxi_orchestration.tlc.synthetic import file_schema, month_table, write_month
 
@@ -45,10 +48,11 @@ def read(path: Path, month: date = MONTH, *, batch_rows: int = 128, **options: A
     return file, rows
 
 
-def refused(path: Path, month: date = MONTH, **options: Any) -> str:
+def refused(path: Path, month: date = MONTH, kind: type[BadFileError] = BadFileError, **options: Any) -> str:
     """The message with which a file is refused; it names month and URL."""
     with pytest.raises(BadFileError) as raised:
         read(path, month, **options)
+    assert raised.type is kind
     message = str(raised.value)
     assert f"{month:%Y-%m}" in message
     assert URL in message
@@ -263,6 +267,226 @@ def test_the_pickups_outside_are_known_only_once_all_rows_have_been_read(path: P
         assert file.pickups_outside == 4
 
 
+# Other writers
+
+
+@pytest.mark.parametrize("compression", ["none", "snappy", "gzip", "zstd", "brotli", "lz4"])
+@pytest.mark.parametrize("page_version", ["1.0", "2.0"])
+@pytest.mark.parametrize("text", ["dictionary", "PLAIN", "DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY"])
+def test_a_month_in_any_encoding_and_compression_arrives_exactly(
+    path: Path, table: pa.Table, text: str, page_version: str, compression: str
+) -> None:
+    expected = pa.table([table[name].cast(ARROW_SCHEMA.field(name.lower()).type) for name in table.column_names],
+                        ARROW_SCHEMA.names[: table.num_columns])  # fmt: skip
+    numbers = {pa.float64(): "BYTE_STREAM_SPLIT", pa.large_string(): text}
+    encodings = {field.name: numbers.get(field.type, "DELTA_BINARY_PACKED") for field in table.schema}
+    for row_group_size, checksum in ((ROWS, True), (77, False)):
+        pq.write_table(
+            table,
+            path,
+            compression=compression,
+            data_page_version=page_version,
+            use_dictionary=text == "dictionary",
+            column_encoding=None if text == "dictionary" else encodings,
+            write_page_checksum=checksum,
+            row_group_size=row_group_size,
+            data_page_size=200,
+        )
+        file, rows = read(path)
+        assert rows.select(expected.column_names).equals(expected)
+        assert not file.drift
+
+
+@pytest.mark.parametrize("text", ["DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY"])
+def test_text_whose_encoding_changes_within_a_file_arrives_once(path: Path, table: pa.Table, text: str) -> None:
+    # The pages of nothing but nulls have no values, and so no encoding that a reader could lack.
+    flags = [None] * 200 + table["store_and_fwd_flag"].to_pylist()[200:]
+    table = replaced(table, "store_and_fwd_flag", pa.array(flags, pa.string()))
+    encoding = {"store_and_fwd_flag": text}
+    pq.write_table(table, path, use_dictionary=False, column_encoding=encoding, row_group_size=100)
+    rows = read(path, batch_rows=70)[1]
+    assert rows["store_and_fwd_flag"].to_pylist() == flags
+    assert rows[DATASET.pickup].equals(table[DATASET.pickup])
+
+
+def test_a_long_text_that_prefixes_repeat_is_refused_before_it_is_repeated(
+    path: Path, table: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "MAX_TEXT_BATCH_BYTES", 2**20)
+    flags = pa.array(["x" * 300_000] * ROWS)
+    encoding = {"store_and_fwd_flag": "DELTA_BYTE_ARRAY"}
+    spoiled = replaced(table, "store_and_fwd_flag", flags)
+    pq.write_table(spoiled, path, use_dictionary=False, column_encoding=encoding)
+    del flags, spoiled
+    assert path.stat().st_size < 100_000
+    sizes: list[int] = []
+    checked = parquet._to_text
+    monkeypatch.setattr(parquet, "_to_text", lambda array: (sizes.append(array.nbytes), checked(array))[1])
+    assert f"text of more than {MAX_TEXT_BYTES:,} bytes" in refused(path, batch_rows=ROWS)
+    assert max(sizes) <= 2**20
+
+
+def test_what_the_reader_has_not_implemented_is_not_called_damage(path: Path, table: pa.Table) -> None:
+    pq.write_table(table, path, compression="snappy")
+    content = path.read_bytes()
+    for name in table.column_names:
+        # The codec follows the path of the column; LZO, which pyarrow cannot unpack, is 3.
+        codec = len(name).to_bytes() + name.encode() + b"\x15"
+        content = content.replace(codec + b"\x02", codec + b"\x06")
+    path.write_bytes(content)
+    message = refused(path, kind=UnsupportedFileError)
+    assert f"pyarrow {pa.__version__} cannot read what parquet-cpp-arrow" in message
+    assert "LZO" in message
+    assert "upgrade pyarrow" in message
+    assert "damaged" not in message
+
+
+INT96_TIMES = [datetime(2500, 1, 1), datetime(1677, 9, 1), datetime.min, datetime.max, None, datetime(2024, 1, 1, 7)]
+
+
+def test_the_times_of_spark_are_read_without_a_wrap_and_their_type_is_reported(path: Path, table: pa.Table) -> None:
+    times = pa.array(INT96_TIMES * (ROWS // 6), pa.timestamp("us"))
+    table = replaced(table, DATASET.dropoff, times).append_column("seen", times)
+    pq.write_table(table, path, use_deprecated_int96_timestamps=True)
+    file, rows = read(path)
+    assert rows[DATASET.dropoff].to_pylist() == rows["seen"].to_pylist() == times.to_pylist()
+    assert file.columns[DATASET.dropoff] == "int96"
+    assert file.drift.other_types[DATASET.dropoff] == "int96, not timestamp[us]"
+    assert file.drift.new_columns == {"seen": "int96, added as timestamp"}
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "shown"),
+    [
+        ("ns", 1_704_067_200_000_000_001, "2024-01-01 00:00:00.000000001"),
+        ("ns", -1, "1969-12-31 23:59:59.999999999"),
+        ("s", 568_025_136_000, "19970-01-01 00:00:00"),
+        ("s", 10_000_000_000_000, "<value out of range: 10000000000000000>"),
+    ],
+)
+def test_a_time_of_spark_that_would_be_lost_is_shown_as_it_is_in_the_file(
+    path: Path, table: pa.Table, unit: str, value: int, shown: str
+) -> None:
+    times = table[DATASET.dropoff].cast(pa.timestamp(unit), safe=False).cast(pa.int64()).to_pylist()
+    times[202] = value
+    spoiled = replaced(table, DATASET.dropoff, pa.array(times, pa.timestamp(unit)))
+    pq.write_table(spoiled, path, use_deprecated_int96_timestamps=True)
+    assert f"column {DATASET.dropoff}, row 203: {shown}" in refused(path)
+
+
+@pytest.mark.parametrize("name", ["__index_level_0__", "__null_dask_index__", "_hoodie_commit_time", "_Dlt-Id"])
+def test_a_column_of_the_writers_own_is_left_out_and_reported(path: Path, table: pa.Table, name: str) -> None:
+    pq.write_table(table.append_column(name, pa.array(range(ROWS))), path)
+    file, rows = read(path)
+    assert rows.column_names == ARROW_SCHEMA.names
+    assert (file.new_columns, dict(file.drift.left_out)) == ({}, {name: "a column of its writer's own"})
+
+
+@pytest.mark.parametrize("name", [None, "row id", "Unnamed: 0"])
+def test_the_index_of_pandas_is_left_out_and_reported(path: Path, table: pa.Table, name: str | None) -> None:
+    labels = pd.Index([f"trip {row}" for row in range(ROWS)], name=name)
+    table.to_pandas().set_index(labels).to_parquet(path)
+    file, rows = read(path)
+    assert rows.column_names == ARROW_SCHEMA.names
+    assert dict(file.drift.left_out) == {name or "__index_level_0__": "the index of pandas"}
+
+
+def test_a_column_of_the_tlcs_that_is_the_index_of_pandas_is_data(path: Path, table: pa.Table) -> None:
+    table.to_pandas().set_index("VendorID").to_parquet(path)
+    file, rows = read(path)
+    assert rows["vendorid"].to_pylist() == table["VendorID"].to_pylist()
+    assert not file.drift.left_out
+
+
+@pytest.mark.parametrize(
+    "noted", [b"", b"[]", b"{", b'{"index_columns": 7}', b'{"index_columns": [null, {}]}', b"\xff"]
+)
+def test_notes_of_pandas_that_make_no_sense_are_left_alone(path: Path, table: pa.Table, noted: bytes) -> None:
+    pq.write_table(table.replace_schema_metadata({"pandas": noted}), path)
+    assert read(path)[1].num_rows == ROWS
+
+
+# Advice
+
+SPOILED: dict[str, tuple[Any, str]] = {
+    "row numbers of pandas": (lambda t: t.append_column("Unnamed: 0", t["VendorID"]), "index=False"),
+    "a space in a name": (
+        lambda t: t.rename_columns([f"{n} " if n == "trip_type" else n for n in t.column_names]),
+        "name the column trip_type, without spaces",
+    ),
+    "a name twice": (lambda t: t.append_column("vendorid", t["VendorID"]), "write it with one of the two"),
+    "no name": (lambda t: t.append_column("", t["VendorID"]), "leave the column out, or name it with 1 to 63"),
+    "raw_trips itself": (lambda t: t.append_column("source_row", t["VendorID"]), "leave out source_month and"),
+    "a column of PostgreSQL's": (lambda t: t.append_column("ctid", t["VendorID"]), "another name, since PostgreSQL"),
+    "a column missing": (lambda t: t.drop_columns(["VendorID"]), "write it with all columns of the TLC's"),
+    "text for an amount": (
+        lambda t: replaced(t, "fare_amount", t["fare_amount"].cast(pa.string())),
+        "write it as double",
+    ),
+    "a zone": (
+        lambda t: replaced(t, DATASET.pickup, t[DATASET.pickup].cast(pa.timestamp("us", "UTC"))),
+        "without a zone (in Spark timestamp_ntz",
+    ),
+    "a fraction": (lambda t: replaced(t, "VendorID", pa.array([1.5] * ROWS)), "write the TLC's own value there"),
+    "a list": (lambda t: t.append_column("fees", pa.array([[1]] * ROWS)), "leave it out, or write it as a number"),
+    "no rows": (lambda t: t.slice(0, 0), "Copy the TLC's file to host.example anew"),
+}
+
+
+@pytest.mark.parametrize("fault", SPOILED)
+def test_the_writer_of_a_mirrors_file_is_named_and_what_it_has_to_do(path: Path, table: pa.Table, fault: str) -> None:
+    spoil, advice = SPOILED[fault]
+    noted = {"pandas": '{"pandas_version": "2.2.3"}'}
+    pq.write_table(spoil(table).replace_schema_metadata(noted), path)
+    message = refused(path)
+    assert advice in message
+    assert "unset TLC_BASE_URL" in message
+    assert fault == "no rows" or "a copy that pandas 2.2.3, parquet-cpp-arrow version" in message
+    assert "published it anew" not in message
+    assert "dataset.py" not in message
+
+
+@pytest.mark.parametrize("fault", SPOILED)
+def test_of_the_tlcs_own_file_nobody_is_told_to_rewrite_it(path: Path, table: pa.Table, fault: str) -> None:
+    pq.write_table(SPOILED[fault][0](table), path)
+    with pytest.raises(BadFileError) as raised, MonthFile.open(path, MONTH, f"{TLC_BASE_URL}/x.parquet") as file:
+        list(file.batches())
+    message = str(raised.value)
+    assert ("once the TLC has published it anew" in message) != ("extend taxi_orchestration/tlc/dataset" in message)
+    assert "TLC_BASE_URL" not in message
+    assert "copy" not in message.lower()
+
+
+@pytest.mark.parametrize(
+    ("noted", "writer"),
+    [
+        ({"org.apache.spark.version": "3.5.1"}, "Spark 3.5.1, parquet-cpp-arrow"),
+        ({"org.apache.spark.version": "\n\x1b[31m" + "9" * 500}, "Spark  [31m99999"),
+        ({}, "a copy that parquet-cpp-arrow"),
+    ],
+)
+def test_the_writer_is_named_as_the_footer_has_it_in_one_line(
+    path: Path, table: pa.Table, noted: dict[str, str], writer: str
+) -> None:
+    pq.write_table(table.append_column("", table["VendorID"]).replace_schema_metadata(noted), path)
+    message = refused(path)
+    assert writer in message
+    assert message.isprintable()
+    assert len(message) < 600
+
+
+@pytest.mark.parametrize("limit", ["MAX_ROWS", "MAX_COLUMNS", "MAX_ROW_BYTES"])
+def test_a_limit_is_named_with_where_to_raise_it(
+    path: Path, table: pa.Table, limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "MAX_COLUMNS", 20 if limit != "MAX_COLUMNS" else 19)
+    monkeypatch.setattr(parquet, "MAX_ROW_BYTES", 0 if limit == "MAX_ROW_BYTES" else 4000)
+    monkeypatch.setattr(parquet, "GROUP_OVERHEAD_BYTES", 0)
+    pq.write_table(table, path)
+    options = {"max_rows": 7} if limit == "MAX_ROWS" else {}
+    assert f"raise {limit} in taxi_orchestration.tlc.parquet" in refused(path, **options)
+
+
 # Files that are none, or damaged
 
 
@@ -407,7 +631,10 @@ def test_a_long_text_that_a_dictionary_repeats_is_refused_before_it_is_repeated(
 )
 def test_a_file_of_another_data_set_is_refused_as_what_it_is(path: Path, columns: list[str], label: str) -> None:
     pq.write_table(pa.table({name: [1] for name in columns}), path)
-    assert f"it is a file of {label}, as its columns show. Nothing was loaded. Check TLC_BASE_URL" in refused(path)
+    assert (
+        f"it is a file of {label}, as its columns show. Nothing was loaded. Copy the TLC's file to host.example anew"
+        in refused(path)
+    )
 
 
 @pytest.mark.parametrize("name", ["VendorID", DATASET.pickup, "PULocationID", "total_amount"])
