@@ -5,7 +5,7 @@ import sys
 import click
 from rich.console import Console
 
-from bench import backfills, history, memory, results, run_button, run_seconds, throughput, volume
+from bench import backfills, history, memory, replacement, results, run_button, run_seconds, throughput, volume
 
 BENCHMARKS = {
     "throughput": throughput.run,
@@ -15,6 +15,7 @@ BENCHMARKS = {
     "history": history.run,
     "run_button": run_button.run,
     "volume": volume.run,
+    "replacement": replacement.run,
 }
 
 

@@ -19,6 +19,7 @@ from bench.workplace import SCHEMA, Workplace
 from taxi_orchestration.instance_storage import DRIVER
 from taxi_orchestration.partitions import next_month
 from taxi_orchestration.tlc.client import month_url
+from taxi_orchestration.tlc.dataset import DATASET
 
 BASELINE = "baseline"
 
@@ -35,7 +36,7 @@ def course(place: Workplace, month: date) -> float:
     with engine.begin() as connection:
         connection.execute(
             sqlalchemy.text(
-                f"delete from {SCHEMA}.{BASELINE} where lpep_pickup_datetime >= :start and lpep_pickup_datetime < :end"
+                f"delete from {SCHEMA}.{BASELINE} where {DATASET.pickup} >= :start and {DATASET.pickup} < :end"
             ),
             {"start": month, "end": next_month(month)},
         )

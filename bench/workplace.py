@@ -19,10 +19,11 @@ from psycopg import sql
 from taxi_orchestration.loading import Loader, open_loader
 from taxi_orchestration.partitions import add_months
 from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.tlc.synthetic import write_month, write_zones
 from taxi_orchestration.warehouse.server import WAREHOUSE_DATABASE, ensure_running, remove
 
-FIRST_MONTH = date(2013, 8, 1)
+FIRST_MONTH = DATASET.first_month
 MONTH_ROWS = 57_000
 SCHEMA = "bench"
 
@@ -48,7 +49,7 @@ class Workplace:
 
     def publish(self, month: date, rows: int = MONTH_ROWS, row_group_rows: int = 1_048_576) -> Path:
         """Make a month and put it on the host; its rows depend on the month alone."""
-        path = self.directory / "host" / "trip-data" / f"green_tripdata_{month:%Y-%m}.parquet"
+        path = self.directory / "host" / "trip-data" / DATASET.file_name(month)
         write_month(path, month, rows, seed=month.year * 12 + month.month, row_group_rows=row_group_rows)
         return path
 

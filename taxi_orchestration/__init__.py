@@ -1,1 +1,1 @@
-"""New York green-taxi trips, exact by month, as a Dagster project."""
+"""Trip records of the TLC, exact by month, as a Dagster project."""

@@ -24,6 +24,7 @@ from taxi_orchestration.settings import (
     make_home,
     read_dotenv,
 )
+from taxi_orchestration.tlc.dataset import DATASET
 
 Arguments = ParamSpec("Arguments")
 Reprocess = Literal["none", "failed", "completed"]
@@ -33,10 +34,13 @@ BAD_INPUT = 2
 INTERRUPTED = 130
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    help=f"New York {DATASET.label} trips, exact by month, in PostgreSQL.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="taxi-orchestration")
 def main() -> None:
-    """New York green-taxi trips, exact by month, in PostgreSQL."""
+    """Prepare the environment of every command."""
     try:
         read_dotenv()
     except SettingsError as error:

@@ -8,7 +8,7 @@ import dagster as dg
 from taxi_orchestration.assets.dbt import build_dbt_assets
 from taxi_orchestration.assets.raw_trips import raw_trips
 from taxi_orchestration.assets.raw_zones import raw_zones
-from taxi_orchestration.assets.tlc_source import tlc_green_tripdata
+from taxi_orchestration.assets.tlc_source import tlc_files
 from taxi_orchestration.automation.clock import Clock
 from taxi_orchestration.automation.conditions import automation_sensor, changed_months
 from taxi_orchestration.automation.jobs import TAXI_PIPELINE, taxi_pipeline, taxi_reference
@@ -33,7 +33,7 @@ def build_definitions(
     manifest = read_manifest(artifacts)
     definitions = dg.Definitions(
         assets=[
-            tlc_green_tripdata,
+            tlc_files,
             raw_trips,
             raw_zones,
             *build_dbt_assets(manifest, artifacts, changed_months(settings)),

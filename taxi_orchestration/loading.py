@@ -16,7 +16,7 @@ import pyarrow as pa
 from taxi_orchestration.scratch import scratch_directory
 from taxi_orchestration.settings import PostgresTarget, Settings, make_home
 from taxi_orchestration.tlc.client import Download, TlcClient
-from taxi_orchestration.tlc.contract import COLUMNS
+from taxi_orchestration.tlc.dataset import DATASET, DataSet
 from taxi_orchestration.tlc.errors import BadFileError, LocalFileError, TlcError
 from taxi_orchestration.tlc.parquet import MonthFile
 from taxi_orchestration.warehouse.connection import WarehouseError
@@ -25,7 +25,9 @@ from taxi_orchestration.warehouse.months import (
     NewerFileLoadedError,
     TableColumn,
     arrow_types,
+    check_dataset,
     create_tables,
+    mark_dataset,
     replace_month,
     replace_zones,
 )
@@ -36,7 +38,13 @@ PREVIEW_ROWS = 5
 STOP_SECONDS = 5
 ZONE_COLUMNS = ("LocationID", "Borough", "Zone", "service_zone")
 
-RAW_TRIPS_COLUMNS = tuple(TableColumn(column.name, column.postgres_type, column.description) for column in COLUMNS)
+
+def raw_trips_columns(dataset: DataSet) -> tuple[TableColumn, ...]:
+    """The columns of raw_trips beside its key."""
+    return tuple(TableColumn(column.name, column.postgres_type, column.comment) for column in dataset.columns)
+
+
+RAW_TRIPS_COLUMNS = raw_trips_columns(DATASET)
 
 
 class LoadStoppedError(Exception):
@@ -183,7 +191,7 @@ class Loader:
         started: float,
         go_on: Callable[[], None],
     ) -> MonthLoad:
-        with MonthFile.open(download.path, month, download.url) as file:
+        with MonthFile.open(download.path, month, download.url, self.tlc.dataset) as file:
             if file.new_columns:
                 file.follow(arrow_types(self.target, self.schema, "raw_trips"))
             progress.opened(month, file.rows)
@@ -249,13 +257,26 @@ def read_zones(download: Download) -> list[tuple[int, str, str, str]]:
     return zones
 
 
+def create_raw_tables(target: PostgresTarget, schema: str, dataset: DataSet = DATASET) -> None:
+    """Make the raw tables of a data set where missing. Raises WarehouseError where the schema holds another one."""
+    is_marked = check_dataset(target, schema, dataset.name, dataset.pickup)
+    create_tables(target, schema, raw_trips_columns(dataset))
+    if not is_marked:
+        mark_dataset(target, schema, dataset.name)
+
+
 @contextmanager
-def open_loader(settings: Settings, on_retry: Callable[[str], None] = lambda text: None) -> Iterator[Loader]:
+def open_loader(
+    settings: Settings, dataset: DataSet = DATASET, *, on_retry: Callable[[str], None] = lambda text: None
+) -> Iterator[Loader]:
     """A loader for the environment's warehouse, its tables made where they were missing. Starts the embedded server.
 
     `on_retry` is called with a sentence before a request to the TLC's host is made again.
     """
     target = warehouse_target(settings)
-    create_tables(target, settings.schema_name, RAW_TRIPS_COLUMNS)
-    with TlcClient(settings.tlc_base_url, on_retry=on_retry) as tlc, scratch_directory(make_home(settings)) as scratch:
+    create_raw_tables(target, settings.schema_name, dataset)
+    with (
+        TlcClient(settings.tlc_base_url, dataset, on_retry=on_retry) as tlc,
+        scratch_directory(make_home(settings)) as scratch,
+    ):
         yield Loader(tlc, target, settings.schema_name, scratch)

@@ -7,13 +7,13 @@ from datetime import UTC, date, datetime
 
 from dagster import TimeWindowPartitionsDefinition
 
-from taxi_orchestration.tlc.client import FIRST_MONTH
+from taxi_orchestration.tlc.dataset import DATASET
 
 KEY_FORMAT = "%Y-%m"
 
 # The month that is not over yet is no partition: its file cannot exist.
 monthly_partitions = TimeWindowPartitionsDefinition(
-    start=FIRST_MONTH.strftime(KEY_FORMAT), fmt=KEY_FORMAT, cron_schedule="0 0 1 * *"
+    start=DATASET.first_month.strftime(KEY_FORMAT), fmt=KEY_FORMAT, cron_schedule="0 0 1 * *"
 )
 
 
@@ -74,8 +74,9 @@ def parse_month(text: str, now: datetime | None = None) -> date:
         raise MonthError(f"{text!r} is not a month. Write it as YYYY-MM, for example 2024-01.")
     month = month_of(text)
     newest = last_complete_month(now)
-    if month < FIRST_MONTH:
-        raise MonthError(f"{text} is before {key_of(FIRST_MONTH)}, where green taxi begins. Choose a later month.")
+    if month < DATASET.first_month:
+        first = key_of(DATASET.first_month)
+        raise MonthError(f"{text} is before {first}, where {DATASET.label} begins. Choose a later month.")
     if month > newest:
         raise MonthError(
             f"{text} is not over yet: the newest month that can be asked for is {key_of(newest)}, "

@@ -22,6 +22,7 @@ from taxi_orchestration.loading import Progress
 from taxi_orchestration.partitions import Window, key_of
 from taxi_orchestration.status import MonthStatus, to_do
 from taxi_orchestration.tlc.client import Publication
+from taxi_orchestration.tlc.dataset import DATASET
 
 
 class Screen(Progress):
@@ -128,7 +129,7 @@ class Screen(Progress):
         table = Table(
             box=SIMPLE,
             padding=(0, 1, 0, 0),
-            title="New York green taxi, by the month of the file",
+            title=f"New York {DATASET.label}, by the month of the file",
             title_justify="left",
         )
         for name in ("month", "file rows", "raw_trips", "fct_trips", "rejected", "checks", "seconds"):

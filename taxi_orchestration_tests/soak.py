@@ -33,6 +33,7 @@ from taxi_orchestration.backfill import open_instance
 from taxi_orchestration.partitions import Window
 from taxi_orchestration.settings import PROJECT_DIRECTORY, Settings, load_settings
 from taxi_orchestration.status import month_statuses
+from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.warehouse.server import WAREHOUSE_DATABASE, ensure_running, find, remove
 from taxi_orchestration_tests.tlc_host import TlcHost, running_tlc_host
 
@@ -61,7 +62,7 @@ def publish(tlc: TlcHost, real_months: Path | None) -> dict[date, Expected]:
     expected = {}
     for month, rows in ROWS.items():
         if real_months:
-            file = real_months / "trip-data" / f"green_tripdata_{month:%Y-%m}.parquet"
+            file = real_months / "trip-data" / DATASET.file_name(month)
             tlc.publish_bytes(month, file.read_bytes())
         else:
             file = tlc.publish(month, rows=rows, seed=month.month).path

@@ -8,6 +8,7 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+from taxi_orchestration.tlc.dataset import DATASET, DataSet
 from taxi_orchestration.tlc.synthetic import SyntheticMonth, write_month, write_zones
 from taxi_orchestration_tests.http_host import Host, running_host, status
 
@@ -15,24 +16,29 @@ from taxi_orchestration_tests.http_host import Host, running_host, status
 ZONES = "/misc/taxi_zone_lookup.csv"
 
 
+def month_path(month: date, dataset: DataSet = DATASET) -> str:
+    """The path of a month's file."""
+    return f"/trip-data/{dataset.file_name(month)}"
+
+
 class TlcHost:
     """Publishes synthetic months under the TLC's paths, with ETag, Last-Modified and conditional GET."""
 
-    def __init__(self, http: Host, directory: Path) -> None:
+    def __init__(self, http: Host, directory: Path, dataset: DataSet = DATASET) -> None:
         self.http = http
         self.url = http.url
         self._directory = directory
+        self._dataset = dataset
         self._issued = 0.0
 
-    @staticmethod
-    def path_of(month: date) -> str:
+    def path_of(self, month: date) -> str:
         """The path of a month's file."""
-        return f"/trip-data/green_tripdata_{month:%Y-%m}.parquet"
+        return month_path(month, self._dataset)
 
     def publish(self, month: date, rows: int = 200, *, seed: int = 0, resaved: bool = False) -> SyntheticMonth:
         """Publish a month, or re-issue it: another seed gives other rows, `resaved` the same rows in other bytes."""
         file = self._directory / f"{month:%Y-%m}.parquet"
-        made = write_month(file, month, rows, seed=seed, resaved=resaved)
+        made = write_month(file, month, rows, self._dataset, seed=seed, resaved=resaved)
         self.publish_bytes(month, file.read_bytes())
         return made
 

@@ -31,14 +31,13 @@ from taxi_orchestration.assets.markdown import as_markdown
 from taxi_orchestration.assets.retries import translate_to_failure
 from taxi_orchestration.dbt_retry import invoke_with_retries
 from taxi_orchestration.dbt_runner import FAILED_STATUSES, DbtOutcome, invoke_dbt
-from taxi_orchestration.loading import RAW_TRIPS_COLUMNS, Progress
+from taxi_orchestration.loading import Progress, create_raw_tables
 from taxi_orchestration.partitions import Window, key_of, month_of, monthly_partitions, next_month
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.warehouse.connection import WarehouseError, advice_on_text
 from taxi_orchestration.warehouse.months import (
     LoadedFile,
     count_by_month,
-    create_tables,
     loaded_files,
     refuse_foreign_relations,
     rows_of,
@@ -128,7 +127,7 @@ def run_dbt(
     """`dbt build` of what this step selects, for the months of `window`, as Dagster's events."""
     target = warehouse_target(settings)
     schema = settings.schema_name
-    create_tables(target, schema, RAW_TRIPS_COLUMNS)
+    create_raw_tables(target, schema)
     names = _selected(context, manifest, translator)
     if window:
         # Models need the seeds, and need them as their files are now; dbt leaves alone one that is.

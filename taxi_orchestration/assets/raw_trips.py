@@ -31,14 +31,14 @@ from taxi_orchestration.assets.interruption import canceled_by_interrupt
 from taxi_orchestration.assets.markdown import as_markdown
 from taxi_orchestration.assets.raw_zones import load_missing_zones
 from taxi_orchestration.assets.retries import RETRIES, translate_to_failure
-from taxi_orchestration.assets.tlc_source import TLC_GREEN_TRIPDATA, source_tags
+from taxi_orchestration.assets.tlc_source import TLC_FILES, source_tags
 from taxi_orchestration.checks.coverage import COVERAGE, coverage_evaluation
 from taxi_orchestration.checks.months import FILE_IS_WHOLE, RAW_CHECKS, Findings, evaluations, raw_findings
 from taxi_orchestration.loading import MonthLoad, Progress, open_loader
 from taxi_orchestration.partitions import key_of, month_of, monthly_partitions
 from taxi_orchestration.settings import Settings
 from taxi_orchestration.tlc.client import Publication
-from taxi_orchestration.tlc.contract import COLUMNS
+from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.warehouse.connection import WarehouseError, WarehouseUnavailableError
 from taxi_orchestration.warehouse.months import LoadedFile, loaded_files
 from taxi_orchestration.warehouse.target import warehouse_target
@@ -68,18 +68,19 @@ def table_schema() -> TableSchema:
         TableColumn("source_month", "date", description="First day of the month of the file that the row came in."),
         TableColumn("source_row", "integer", description="Position of the row in its file, from 1."),
     ]
-    return TableSchema([*key, *(TableColumn(c.name, c.postgres_type, description=c.description) for c in COLUMNS)])
+    trip = [TableColumn(c.name, c.postgres_type, description=c.comment) for c in DATASET.columns]
+    return TableSchema([*key, *trip])
 
 
 raw_trips_spec = AssetSpec(
     key=RAW_TRIPS,
     description=(
-        "Every row of the TLC's green-taxi files, as published: one partition a file. A month is the month of its "
-        "file, never of a pickup, and holds exactly the rows of the newest file that was accepted. "
+        f"Every row of the TLC's files of {DATASET.label}, as published: one partition a file. A month is the month "
+        "of its file, never of a pickup, and holds exactly the rows of the newest file that was accepted. "
         "Key: source_month, source_row."
     ),
     partitions_def=monthly_partitions,
-    deps=[TLC_GREEN_TRIPDATA],
+    deps=[TLC_FILES],
     group_name="raw",
     owners=["team:data-engineering"],
     kinds={"postgres", "parquet", "python"},
@@ -128,7 +129,7 @@ def load_and_check(
     months = sorted((month_of(key) for key in context.partition_keys), reverse=config.newest_first)
     made: dict[date, AssetMaterialization] = {}
     failures: dict[date, Exception] = {}
-    with canceled_by_interrupt(context), open_loader(settings, warn) as loader:
+    with canceled_by_interrupt(context), open_loader(settings, on_retry=warn) as loader:
         load_missing_zones(context, loader, warn)
         if context.retry_number and not context.has_partition_key:
             made = made_before(context, loaded_files(loader.target, loader.schema))

@@ -41,7 +41,11 @@ COLUMNS = (
 )
 def raw_zones(context: AssetExecutionContext, settings: ResourceParam[Settings]) -> MaterializeResult:
     """The TLC's taxi zones, as published: one row a zone, with its borough, name and service zone."""
-    with canceled_by_interrupt(context), translate_to_failure(), open_loader(settings, context.log.warning) as loader:
+    with (
+        canceled_by_interrupt(context),
+        translate_to_failure(),
+        open_loader(settings, on_retry=context.log.warning) as loader,
+    ):
         zones = loader.load_zones()
     return MaterializeResult(metadata={"dagster/row_count": zones})
 

@@ -15,17 +15,18 @@ from dagster import (
 from taxi_orchestration.assets.dagster_names import data_version_tags
 from taxi_orchestration.partitions import key_of, monthly_partitions
 from taxi_orchestration.tlc.client import Publication
+from taxi_orchestration.tlc.dataset import DATASET
 
-TLC_GREEN_TRIPDATA = AssetKey("tlc_green_tripdata")
+TLC_FILES = AssetKey(f"tlc_{DATASET.name}")
 
 # The data version of a month that is not there; no ETag looks like it.
 NOT_PUBLISHED = "not published"
 
-tlc_green_tripdata = AssetSpec(
-    key=TLC_GREEN_TRIPDATA,
+tlc_files = AssetSpec(
+    key=TLC_FILES,
     description=(
-        "The TLC's files of green-taxi trips, one a month, as its download host announces them: asked for by HEAD, "
-        "never downloaded for this. The sensor tlc_publications records a month when it is new, re-issued or "
+        f"The TLC's files of {DATASET.label} trips, one a month, as its download host announces them: asked for by "
+        "HEAD, never downloaded for this. The sensor tlc_publications records a month when it is new, re-issued or "
         "withdrawn, and a load what it found; the data version is the file's ETag."
     ),
     partitions_def=monthly_partitions,
@@ -53,9 +54,9 @@ def source_tags(context: AssetExecutionContext, month: date, publication: Public
     at. So a load observes the file that it found, whether or not somebody has before.
     """
     context.log_event(_observation(month, publication.version, _metadata(publication)))
-    records = AssetRecordsFilter(TLC_GREEN_TRIPDATA, asset_partitions=[key_of(month)])
+    records = AssetRecordsFilter(TLC_FILES, asset_partitions=[key_of(month)])
     (seen,) = context.instance.fetch_observations(records, limit=1).records
-    name = TLC_GREEN_TRIPDATA.to_user_string()
+    name = TLC_FILES.to_user_string()
     return {
         f"dagster/input_data_version/{name}": publication.version,
         f"dagster/input_event_pointer/{name}": str(seen.storage_id),
@@ -75,7 +76,7 @@ def _metadata(publication: Publication) -> dict[str, MetadataValue]:
 
 def _observation(month: date, version: str, metadata: Mapping[str, MetadataValue]) -> AssetObservation:
     return AssetObservation(
-        asset_key=TLC_GREEN_TRIPDATA,
+        asset_key=TLC_FILES,
         partition=key_of(month),
         metadata=metadata,
         tags=data_version_tags(version),

@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 
 import dagster as dg
 
-from taxi_orchestration.assets.tlc_source import TLC_GREEN_TRIPDATA
+from taxi_orchestration.assets.tlc_source import TLC_FILES
 from taxi_orchestration.automation.clock import Clock
 from taxi_orchestration.automation.publications import MAX_REQUESTS, ask
 from taxi_orchestration.checks.coverage import COVERAGE, coverage_evaluation, observed_months
@@ -30,7 +30,7 @@ REPEAT_AFTER = timedelta(days=1)
 # Of the source, not of raw_trips: else every run that loads a month would ask the TLC for others.
 FRESHNESS = dg.AssetCheckSpec(
     "newest_published_month_is_loaded",
-    asset=TLC_GREEN_TRIPDATA,
+    asset=TLC_FILES,
     description=(
         "A published month is loaded within a day (else a warning) or three (else a failure), and the next one is out "
         "75 days after its end (else a warning) or 100 (else a failure). Asks the TLC's host for the months that are "

@@ -19,7 +19,7 @@ from taxi_orchestration.automation.requests import attempts_by, keys_in_progress
 from taxi_orchestration.partitions import Window, add_months, key_of, last_complete_month, month_of, next_month
 from taxi_orchestration.settings import Settings
 from taxi_orchestration.tlc.client import Publication
-from taxi_orchestration.tlc.contract import FIRST_MONTH
+from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.warehouse.months import loaded_files
 from taxi_orchestration.warehouse.target import warehouse_target
 
@@ -102,7 +102,7 @@ def months_to_ask(
     """The months worth a request: those after the newest loaded one, the last loaded ones, and those waited for."""
     newest = last_complete_month(now)
     if not files:
-        first = max(FIRST_MONTH, add_months(newest, 1 - MONTHS_BACK_AT_FIRST))
+        first = max(DATASET.first_month, add_months(newest, 1 - MONTHS_BACK_AT_FIRST))
         return Window(first, next_month(newest)).months
     after_loaded = next_month(max(files))
     after = Window(after_loaded, next_month(newest)).months if after_loaded <= newest else []

@@ -6,7 +6,7 @@ from datetime import date
 
 from dagster import AssetCheckEvaluation, AssetCheckSpec, AssetKey, AssetRecordsFilter, DagsterInstance
 
-from taxi_orchestration.assets.tlc_source import TLC_GREEN_TRIPDATA
+from taxi_orchestration.assets.tlc_source import TLC_FILES
 from taxi_orchestration.checks.finding import Finding, evaluation_of
 from taxi_orchestration.partitions import Window, key_of, month_of, next_month, windows_of
 from taxi_orchestration.settings import PostgresTarget
@@ -77,7 +77,7 @@ def observed_months(instance: DagsterInstance) -> set[date] | None:
     latest: dict[date, bool] = {}
     cursor = None
     while True:
-        page = instance.fetch_observations(AssetRecordsFilter(TLC_GREEN_TRIPDATA), _PAGE, cursor)
+        page = instance.fetch_observations(AssetRecordsFilter(TLC_FILES), _PAGE, cursor)
         for record in page.records:
             observation = record.asset_observation
             if record.partition_key and observation and "published" in observation.metadata:

@@ -15,8 +15,9 @@ from taxi_orchestration.checks.rows import check_rows
 from taxi_orchestration.checks.volume import check_volume
 from taxi_orchestration.partitions import key_of, monthly_partitions, next_month
 from taxi_orchestration.settings import PostgresTarget
+from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.warehouse.measures import MonthMeasure, Sums, measure_months, pickups_outside, sum_months
-from taxi_orchestration.warehouse.months import existing_tables, loaded_files
+from taxi_orchestration.warehouse.months import LoadedFile, existing_tables, loaded_files
 
 Findings = Mapping[date, Mapping[str, Finding]]
 
@@ -80,21 +81,29 @@ def raw_findings(
     Asks the server twice, however many months there are, and once more for each that has a sample to show.
     """
     files = loaded_files(target, schema)
-    measures = measure_months(target, schema, min(months), next_month(max(months)))
+    measures = measure_months(target, schema, min(months), next_month(max(months)), DATASET.pickup)
     rows = {month: file.rows for month, file in files.items()}
     findings: dict[date, dict[str, Finding]] = {}
     for month in sorted(months):
         key, file = key_of(month), files.get(month)
         measure = measures.get(month, MonthMeasure())
-        outside = pickups_outside(target, schema, month, SAMPLE_ROWS) if has_many_outside(measure) else []
+        outside = []
+        if has_many_outside(measure):
+            times = (DATASET.pickup, DATASET.dropoff)
+            outside = pickups_outside(target, schema, month, SAMPLE_ROWS, *times)
         findings[month] = {FILE_IS_WHOLE: check_rows(key, measure, (footer_rows or {}).get(month))}
         if file:
             findings[month] |= {
-                "columns_as_agreed": check_columns(month, file.columns, file.drift),
+                "columns_as_agreed": check_columns(month, file.columns, _left_out(file)),
                 "pickups_lie_in_the_month": check_pickups(key, measure, outside),
                 "volume_as_expected": check_volume(month, rows),
             }
     return findings
+
+
+def _left_out(file: LoadedFile) -> list[str]:
+    found = file.drift.get("left_out")
+    return list(found) if isinstance(found, Mapping) else []
 
 
 def fact_findings(target: PostgresTarget, schema: str, months: Collection[date]) -> Findings:

@@ -29,7 +29,7 @@ from tenacity import (
 )
 
 from taxi_orchestration.settings import check_base_url
-from taxi_orchestration.tlc.contract import FIRST_MONTH
+from taxi_orchestration.tlc.dataset import DATASET, DataSet
 from taxi_orchestration.tlc.errors import (
     BadFileError,
     NotPublishedError,
@@ -64,11 +64,11 @@ _NOT_THERE = {403, 404}
 _TRY_LATER = {408, 425, 429}
 
 
-def month_url(base_url: str, month: date) -> str:
-    """The URL of a month's file of green trips."""
-    if month.day != 1 or month < FIRST_MONTH:
-        raise ValueError(f"{month} is not the first day of a month from {FIRST_MONTH:%Y-%m} on.")
-    return f"{check_base_url(base_url)}/trip-data/green_tripdata_{month:%Y-%m}.parquet"
+def month_url(base_url: str, month: date, dataset: DataSet = DATASET) -> str:
+    """The URL of a month's file."""
+    if month.day != 1 or month < dataset.first_month:
+        raise ValueError(f"{month} is not the first day of a month from {dataset.first_month:%Y-%m} on.")
+    return f"{check_base_url(base_url)}/trip-data/{dataset.file_name(month)}"
 
 
 def zones_url(base_url: str) -> str:
@@ -154,6 +154,7 @@ class TlcClient:
     def __init__(
         self,
         base_url: str,
+        dataset: DataSet = DATASET,
         *,
         connect_timeout: float = 10,
         read_timeout: float = 60,
@@ -165,6 +166,7 @@ class TlcClient:
         on_retry: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.base_url = check_base_url(base_url)
+        self.dataset = dataset
         self.connect_timeout = connect_timeout
         self.read_timeout = read_timeout
         self.total_timeout = total_timeout
@@ -192,7 +194,7 @@ class TlcClient:
 
     def publication(self, month: date) -> Publication:
         """What the host says of a month: whether it is published, and as which version."""
-        task = self._task(f"Asking for green taxi {month:%Y-%m}", month_url(self.base_url, month))
+        task = self._month_task("Asking for", month)
 
         def ask() -> Publication:
             with self._open("HEAD", task) as response:
@@ -207,7 +209,7 @@ class TlcClient:
 
     def download(self, month: date, directory: Path, on_progress: OnProgress | None = None) -> Download:
         """Download a month's file into an existing directory, whole and with parquet's magic, or leave nothing."""
-        task = self._task(f"Downloading green taxi {month:%Y-%m}", month_url(self.base_url, month))
+        task = self._month_task("Downloading", month)
 
         def check_end(path: Path) -> None:
             with path.open("rb") as file:
@@ -218,7 +220,13 @@ class TlcClient:
                 raise BadFileError(task.says(f"{found}. {advise_new_copy(task.url)}"))
 
         return self._download(
-            task, directory, f"green_tripdata_{month:%Y-%m}.", self.max_bytes, PARQUET_MAGIC, check_end, on_progress
+            task,
+            directory,
+            f"{Path(self.dataset.file_name(month)).stem}.",
+            self.max_bytes,
+            PARQUET_MAGIC,
+            check_end,
+            on_progress,
         )
 
     def download_zones(self, directory: Path) -> Download:
@@ -226,6 +234,9 @@ class TlcClient:
         url = zones_url(self.base_url)
         task = self._task("Downloading the taxi zones", url, advise_address(url))
         return self._download(task, directory, "taxi_zone_lookup.", MAX_ZONES_BYTES, b'"LocationID"')
+
+    def _month_task(self, doing: str, month: date) -> _Task:
+        return self._task(f"{doing} {self.dataset.label} {month:%Y-%m}", month_url(self.base_url, month, self.dataset))
 
     def _task(self, doing: str, url: str, if_missing: str | None = None) -> _Task:
         late = _LATE if is_tlc_url(url) else _LATE_COPY

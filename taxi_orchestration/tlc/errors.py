@@ -41,7 +41,7 @@ class NotPublishedError(PermanentTlcError):
 
 
 class BadFileError(PermanentTlcError):
-    """There is a file, but it is not a month of green trips that can be loaded without loss."""
+    """There is a file, but it is not a month of trips that can be loaded without loss."""
 
 
 class UnsupportedFileError(BadFileError):

@@ -1,4 +1,4 @@
-"""A month's parquet file as record batches in the contract's schema, without loss, and a report of its drift.
+"""A month's parquet file as record batches in the data set's schema, without loss, and a report of its drift.
 
 What is refused, and why, is decided here. Where the file came from, and where its rows go, is not known here.
 """
@@ -6,7 +6,7 @@ What is refused, and why, is decided here. Where the file came from, and where i
 import json
 import mmap
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -17,18 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from taxi_orchestration.tlc.contract import (
-    ARROW_SCHEMA,
-    COLUMNS,
-    MAX_DECIMAL_DIGITS,
-    PICKUP,
-    Column,
-    Era,
-    columns_of,
-    era_of,
-    postgres_type_for,
-    target_type_for,
-)
+from taxi_orchestration.tlc.contract import MAX_DECIMAL_DIGITS, arrow_schema, postgres_type_for, target_type_for
+from taxi_orchestration.tlc.dataset import DATASET, AmbiguousColumnError, ColumnMatch, DataSet, Era, recognize_label
 from taxi_orchestration.tlc.errors import BadFileError, UnsupportedFileError, advise_new_copy, is_tlc_url
 
 MAX_ROWS = 50_000_000
@@ -87,8 +77,9 @@ class Drift:
 
 @dataclass(frozen=True)
 class _Origin:
-    """Which file it is, for messages: its month, its URL, who wrote it. Makes the error of every kind of refusal."""
+    """Which file it is, for messages: its data set, month, URL and writer. Makes the error of every kind of refusal."""
 
+    dataset: DataSet
     month: date
     url: str
     writer: str = "an unknown program"
@@ -102,9 +93,9 @@ class _Origin:
         return self._refused(BadFileError, found, advise_new_copy(self.url) if self._is_tlc else self._rewrite(fix))
 
     def differs(self, found: str, fix: str) -> BadFileError:
-        """Columns or values that the contract does not take. `fix` is what the writer of a copy has to do."""
-        contract = "If the TLC means it so, extend taxi_orchestration/tlc/contract.py."
-        return self._refused(BadFileError, found, contract if self._is_tlc else self._rewrite(fix))
+        """Columns or values that the data set does not take. `fix` is what the writer of a copy has to do."""
+        extend = "If the TLC means it so, extend taxi_orchestration/tlc/dataset.py."
+        return self._refused(BadFileError, found, extend if self._is_tlc else self._rewrite(fix))
 
     def too_large(self, found: str, limit: str) -> BadFileError:
         """More than a limit of this module's, named `limit`, allows."""
@@ -128,7 +119,8 @@ class _Origin:
         return f"It is a copy that {self.writer} wrote: {fix}, then load the month again, or unset TLC_BASE_URL."
 
     def _refused(self, kind: type[Error], found: str, advice: str) -> Error:
-        return kind(f"Reading green taxi {self.month:%Y-%m} ({self.url}): {found}. Nothing was loaded. {advice}")
+        reading = f"Reading {self.dataset.label} {self.month:%Y-%m} ({self.url})"
+        return kind(f"{reading}: {found}. Nothing was loaded. {advice}")
 
 
 @dataclass(frozen=True)
@@ -141,15 +133,15 @@ class _Step:
 
 
 class MonthFile:
-    """A month's file, its footer read and its columns matched to the contract. Close it, or use it in a `with`.
+    """A month's file, its footer read and its columns matched to the data set's. Close it, or use it in a `with`.
 
     `rows` is the footer's count, `columns` the file's own columns and types, `schema` that of the batches: the
-    contract's columns in order, then the new ones, whose Postgres types are in `new_columns`.
+    data set's columns in order, then the new ones, whose Postgres types are in `new_columns`.
     """
 
     def __init__(self, reader: pq.ParquetFile, mapped: mmap.mmap, schema: pa.Schema, origin: _Origin) -> None:
         self.month = origin.month
-        self.era: Era = era_of(origin.month)
+        self.era: Era = origin.dataset.era_of(origin.month)
         self.rows: int = reader.metadata.num_rows
         self._origin = origin
         self._reader = reader
@@ -157,27 +149,28 @@ class MonthFile:
         self._inside: int | None = None
         self._int96 = _int96_columns(reader.metadata)
         self.columns: dict[str, str] = {field.name: self._type_in_file(field) for field in schema}
-        left_out = _bookkeeping(schema, reader.metadata)
-        fields = self._fields_by_name(field for field in schema if field.name not in left_out)
-        new = self._new_fields(fields)
+        left_out = _bookkeeping(schema, reader.metadata, origin.dataset)
+        match = self._match([field for field in schema if field.name not in left_out])
+        fields = {name: schema.field(source_name) for name, source_name in match.names.items()}
+        new = self._new_fields(match, fields)
         self.new_columns: dict[str, str] = {
             name: postgres_type_for(field.type) for name, field in new.items() if not pa.types.is_null(field.type)
         }
-        self.drift = self._find_drift(fields, new, left_out)
+        self.drift = self._find_drift(match, new, left_out)
         self._fields = fields
         self._aim({name: target_type_for(new[name].type) for name in self.new_columns})
 
     @classmethod
-    def open(cls, path: Path, month: date, url: str, *, max_rows: int = MAX_ROWS) -> Self:
+    def open(cls, path: Path, month: date, url: str, dataset: DataSet = DATASET, *, max_rows: int = MAX_ROWS) -> Self:
         """Read the footer of a file and match its columns; BadFileError where it cannot be loaded without loss.
 
         `url` is where the file came from, for messages.
         """
-        origin = _Origin(month, url)
+        origin = _Origin(dataset, month, url)
         try:
             mapped = _mapped(path)
             footer = pq.read_metadata(pa.BufferReader(pa.py_buffer(mapped)))
-            origin = _Origin(month, url, _writer(footer))
+            origin = _Origin(dataset, month, url, _writer(footer))
             schema = _schema(footer)
             # As dictionaries, texts are checked by distinct value and not by row.
             reader = _reader(mapped, footer, read_dictionary=[field.name for field in schema if _is_text(field.type)])
@@ -213,8 +206,8 @@ class MonthFile:
         self.new_columns = {name: postgres_type_for(kind) for name, kind in known.items()}
 
     def _aim(self, new: Mapping[str, pa.DataType]) -> None:
-        """Settle the columns of the batches: the contract's, and the new ones in these types."""
-        targets = [*ARROW_SCHEMA, *(pa.field(name, kind) for name, kind in new.items())]
+        """Settle the columns of the batches: the data set's, and the new ones in these types."""
+        targets = [*arrow_schema(self._origin.dataset), *(pa.field(name, kind) for name, kind in new.items())]
         self.schema: pa.Schema = pa.schema(targets)
         self._steps = [self._step(target, self._fields.get(target.name)) for target in targets]
 
@@ -239,7 +232,7 @@ class MonthFile:
         read = inside = 0
         for batch in self._decoded(batch_rows):
             arrays = [self._converted(step, batch, read) for step in self._steps]
-            pickups = arrays[self.schema.get_field_index(PICKUP)]
+            pickups = arrays[self.schema.get_field_index(self._origin.dataset.pickup)]
             inside += pc.and_(pc.greater_equal(pickups, start), pc.less(pickups, end)).true_count
             read += batch.num_rows
             yield pa.RecordBatch.from_arrays(arrays, schema=self.schema)
@@ -360,24 +353,25 @@ class MonthFile:
             value, reason = _shown(array[index]), str(error)[:120]
             raise self._lost(step.source, read + index, value, step.target.type, reason) from error
 
-    def _fields_by_name(self, schema: Iterable[pa.Field]) -> dict[str, pa.Field]:
-        """The file's columns by their names in lower case."""
-        fields: dict[str, pa.Field] = {}
-        for field in schema:
+    def _match(self, fields: Sequence[pa.Field]) -> ColumnMatch:
+        """The file's columns beside those of its era; refused where a name cannot be one in the warehouse."""
+        for field in fields:
             name = field.name.lower() if field.name.isascii() else ""
             if not _NAME.fullmatch(name) or name in _OF_RAW_TRIPS | _OF_POSTGRES:
                 found = f"the column name {field.name[:80]!r} cannot be a column of raw_trips"
-                raise self._origin.misnamed(found, _renaming(field.name))
-            if name in fields:
-                found = f"the columns {fields[name].name} and {field.name} have the same name but for the case"
-                raise self._origin.misnamed(found, "write it with one of the two")
-            fields[name] = field
-        return fields
+                raise self._origin.misnamed(found, _renaming(field.name, self._origin.dataset))
+        try:
+            return self._origin.dataset.match([(field.name, self._type_in_file(field)) for field in fields], self.era)
+        except AmbiguousColumnError as error:
+            raise self._origin.misnamed(str(error), "write it with one of the two") from error
 
-    def _new_fields(self, fields: Mapping[str, pa.Field]) -> dict[str, pa.Field]:
-        """The columns that the contract does not know; refused without the required ones or with what has no type."""
-        new = {name: field for name, field in fields.items() if name not in ARROW_SCHEMA.names}
-        missing = [column.source_name for column in COLUMNS if column.required and column.name not in fields]
+    def _new_fields(self, match: ColumnMatch, fields: Mapping[str, pa.Field]) -> dict[str, pa.Field]:
+        """The columns that the data set does not know; refused without the required ones or with what has no type."""
+        new = {name: fields[name] for name in match.new}
+        missing = [column.source_name for column in match.missing_required]
+        label = recognize_label(fields)
+        if missing and label and label != self._origin.dataset.label:
+            raise self._origin.damaged(f"it is a file of {label}, as its columns show")
         if missing:
             instead = f" and unknown ones are there ({', '.join(new)}): renamed?" if new else ""
             found = f"required columns are missing ({', '.join(missing)}){instead}"
@@ -404,18 +398,8 @@ class MonthFile:
             raise self._origin.differs(found, f"write it as {target.type}")
         return _Step(target, field.name, convert)
 
-    def _find_drift(
-        self, fields: Mapping[str, pa.Field], new: Mapping[str, pa.Field], left_out: Mapping[str, str]
-    ) -> Drift:
+    def _find_drift(self, match: ColumnMatch, new: Mapping[str, pa.Field], left_out: Mapping[str, str]) -> Drift:
         """What is new, missing or of another type than in the files of the month's era, and what was left out."""
-        expected = columns_of(self.era)
-
-        def other_type(column: Column) -> str | None:
-            field = fields.get(column.name)
-            if field is None or (field.type == column.type_in_files(self.era) and field.name not in self._int96):
-                return None
-            return f"{self._type_in_file(field)}, not {column.type_in_files(self.era)}"
-
         return Drift(
             new_columns={
                 name: "only nulls and no type: left out"
@@ -423,8 +407,8 @@ class MonthFile:
                 else f"{self._type_in_file(field)}, added as {postgres_type_for(field.type)}"
                 for name, field in new.items()
             },
-            missing_columns={column.name: "null in all rows" for column in expected if column.name not in fields},
-            other_types={column.name: words for column in expected if (words := other_type(column))},
+            missing_columns={column.name: "null in all rows" for column in match.missing},
+            other_types=match.other_types,
             left_out=left_out,
         )
 
@@ -475,7 +459,7 @@ def _pandas_metadata(footer: pq.FileMetaData) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _bookkeeping(schema: pa.Schema, footer: pq.FileMetaData) -> dict[str, str]:
+def _bookkeeping(schema: pa.Schema, footer: pq.FileMetaData, dataset: DataSet) -> dict[str, str]:
     """The columns that a program added for itself, and why each is taken for one; none is the TLC's data.
 
     Programs begin such names with an underscore (__index_level_0__, __null_dask_index__, _hoodie_commit_time, _dlt_id);
@@ -483,18 +467,19 @@ def _bookkeeping(schema: pa.Schema, footer: pq.FileMetaData) -> dict[str, str]:
     """
     index = _pandas_metadata(footer).get("index_columns")
     labels = [name for name in index if isinstance(name, str)] if isinstance(index, list) else []
+    known = {name.lower() for column in dataset.columns for name in (column.name, *column.aliases)}
     found: dict[str, str] = {}
     for name in schema.names:
-        if name in labels and name.lower() not in ARROW_SCHEMA.names:
+        if name in labels and name.lower() not in known:
             found[name] = "the index of pandas"
         elif name.startswith("_"):
             found[name] = "a column of its writer's own"
     return {name: words for name, words in found.items() if name.isprintable()}
 
 
-def _renaming(name: str) -> str:
+def _renaming(name: str, dataset: DataSet) -> str:
     """What has to be done about a name that no column of raw_trips can have."""
-    known = {column.name: column.source_name for column in COLUMNS}.get(name.strip().lower())
+    known = {column.name: column.source_name for column in dataset.columns}.get(name.strip().lower())
     if known:
         return f"name the column {known}, without spaces"
     if name.startswith("Unnamed: "):

@@ -1,11 +1,11 @@
-"""Months of green trips made from a seed, of every era, with the oddities of real ones.
+"""Months of trips made from a seed, of every era, with the oddities of real ones.
 
 For tests and benchmarks: the same arguments give the same bytes (with the same pyarrow).
 Proportions follow months that the TLC published; no row of theirs is in here.
 """
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from taxi_orchestration.tlc.contract import ARROW_SCHEMA, COLUMNS, ERA_STARTS, Era, columns_of, era_of
+from taxi_orchestration.tlc.dataset import DATASET, Column, DataSet, Era
 
 CHUNK_ROWS = 250_000
 Ints = npt.NDArray[np.int64]
@@ -24,6 +24,7 @@ Mask = npt.NDArray[np.bool_]
 _DAY = 86_400
 _NULL_TOGETHER = ("store_and_fwd_flag", "ratecodeid", "passenger_count", "payment_type", "trip_type",
                   "congestion_surcharge", "cbd_congestion_fee")  # fmt: skip
+_EMPTY = ("ehail_fee",)
 _MONEY = ("fare_amount", "extra", "mta_tax", "tip_amount", "tolls_amount", "improvement_surcharge",
           "congestion_surcharge", "cbd_congestion_fee")  # fmt: skip
 
@@ -38,43 +39,59 @@ class SyntheticMonth:
     total_cents: int
 
 
-def file_schema(era: Era, *, resaved: bool = False) -> pa.Schema:
-    """The Arrow schema of an era's files; re-saved ones have their codes as doubles and their flag as string."""
-    fields = []
-    for column in columns_of(era):
-        kind = column.type_in_files(era)
-        if resaved and column.kind in ("code", "flag"):
-            kind = pa.float64() if column.kind == "code" else pa.string()
-        fields.append(pa.field(column.source_name, kind))
-    return pa.schema(fields)
+# What other tools make of the types of a file.
+_RESAVED = {"int64": "double", "large_string": "string"}
+
+
+def file_schema(era: Era, dataset: DataSet = DATASET, *, resaved: bool = False) -> pa.Schema:
+    """The Arrow schema of an era's files; re-saved ones have other types."""
+    types = {column.source_name: column.type_in_files(era) or "" for column in dataset.columns_of(era)}
+    if resaved:
+        types = {name: _RESAVED.get(kind, kind) for name, kind in types.items()}
+    return pa.schema([pa.field(name, pa.type_for_alias(kind)) for name, kind in types.items()])
 
 
 def month_batches(
-    month: date, rows: int, *, seed: int = 0, era: Era | None = None, resaved: bool = False
+    month: date,
+    rows: int,
+    dataset: DataSet = DATASET,
+    *,
+    seed: int = 0,
+    era: Era | None = None,
+    resaved: bool = False,
 ) -> Iterator[pa.RecordBatch]:
     """The trips of a made month in the columns and types of its era's files, in batches of bounded size."""
-    era = era or era_of(month)
-    schema = file_schema(era, resaved=resaved)
+    era = era or dataset.era_of(month)
+    schema = file_schema(era, dataset, resaved=resaved)
     for start in range(0, rows, CHUNK_ROWS):
         n = min(CHUNK_ROWS, rows - start)
-        chunk = _chunk(month, rows, start, n, seed, era)
+        chunk = _chunk(month, rows, start, n, seed, era, dataset)
         arrays = [
             pa.nulls(n) if kind == pa.null() else chunk[column.name].cast(kind)
-            for column, kind in zip(columns_of(era), schema.types, strict=True)
+            for column, kind in zip(dataset.columns_of(era), schema.types, strict=True)
         ]
         yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def month_table(month: date, rows: int, *, seed: int = 0, era: Era | None = None, resaved: bool = False) -> pa.Table:
+def month_table(
+    month: date,
+    rows: int,
+    dataset: DataSet = DATASET,
+    *,
+    seed: int = 0,
+    era: Era | None = None,
+    resaved: bool = False,
+) -> pa.Table:
     """A made month as a table, for tests that spoil it before they write it."""
-    schema = file_schema(era or era_of(month), resaved=resaved)
-    return pa.Table.from_batches(month_batches(month, rows, seed=seed, era=era, resaved=resaved), schema)
+    schema = file_schema(era or dataset.era_of(month), dataset, resaved=resaved)
+    return pa.Table.from_batches(month_batches(month, rows, dataset, seed=seed, era=era, resaved=resaved), schema)
 
 
 def write_month(
     path: Path,
     month: date,
     rows: int,
+    dataset: DataSet = DATASET,
     *,
     seed: int = 0,
     era: Era | None = None,
@@ -87,8 +104,10 @@ def write_month(
     """
     start, end = _bounds(month)
     outside = cents = 0
-    schema = file_schema(era or era_of(month), resaved=resaved)
-    compression = "gzip" if (era or era_of(month)) == "A" else "zstd"
+    era = era or dataset.era_of(month)
+    schema = file_schema(era, dataset, resaved=resaved)
+    pickup = [column.name for column in dataset.columns_of(era)].index(dataset.pickup)
+    compression = "gzip" if era == "A" else "zstd"
     with pq.ParquetWriter(
         path,
         schema,
@@ -97,8 +116,8 @@ def write_month(
         write_page_checksum=True,
     ) as writer:
         group = schema.empty_table()
-        for batch in month_batches(month, rows, seed=seed, era=era, resaved=resaved):
-            pickups = batch.column("lpep_pickup_datetime").cast(pa.int64()).to_numpy() // 1_000_000
+        for batch in month_batches(month, rows, dataset, seed=seed, era=era, resaved=resaved):
+            pickups = batch.column(pickup).cast(pa.int64()).to_numpy() // 1_000_000
             outside += int(((pickups < start) | (pickups >= end)).sum())
             cents += int(np.rint(batch.column("total_amount").to_numpy() * 100).sum())
             group = pa.concat_tables([group, pa.Table.from_batches([batch])])
@@ -129,16 +148,17 @@ def _some(random: np.random.Generator, rows: int, share: float, at_least: int = 
     return random.choice(rows, count, replace=False)
 
 
-def _chunk(month: date, rows: int, start: int, n: int, seed: int, era: Era) -> dict[str, pa.Array]:
-    """The rows from `start` on, `n` of them, by column name in the contract's types."""
-    random = np.random.default_rng([seed, month.toordinal(), start, sorted(ERA_STARTS).index(era)])
+def _chunk(month: date, rows: int, start: int, n: int, seed: int, era: Era, dataset: DataSet) -> dict[str, pa.Array]:
+    """The rows from `start` on, `n` of them, by column name in the types of the warehouse."""
+    random = np.random.default_rng([seed, month.toordinal(), start, sorted(dataset.eras).index(era)])
+    wanted = {column.name: column for column in dataset.columns_of(era)}
     pickup, dropoff = _times(random, month, rows, start, n, era)
     card = _pick(random, n, (1, 2, 3, 4, 5), (6700, 3190, 80, 29, 1))
     rate = _pick(random, n, (1, 5, 2, 4, 3, 6, 99), (9450, 480, 30, 15, 15, 2, 8))
     columns: dict[str, Ints] = {
         "vendorid": _pick(random, n, (2, 1, 6, 5), (8690, 1300, 6, 4)),
-        "lpep_pickup_datetime": pickup,
-        "lpep_dropoff_datetime": dropoff,
+        dataset.pickup: pickup,
+        dataset.dropoff: dropoff,
         "store_and_fwd_flag": _pick(random, n, (0, 1), (9960, 40)),
         "ratecodeid": rate,
         "pulocationid": _zones(random, n),
@@ -149,14 +169,15 @@ def _chunk(month: date, rows: int, start: int, n: int, seed: int, era: Era) -> d
     }
     distance = np.rint(np.exp(random.normal(0.75, 0.75, n)) * 100).astype(np.int64)
     distance[_some(random, n, 0.05)] = 0
-    columns.update(_money(random, n, distance, card, era))
+    columns.update(_money(random, n, distance, card, era, wanted))
     absurd = _some(random, n, 0.0001)
     distance[absurd] = random.integers(1_000_000, 36_006_815, len(absurd))
     columns["trip_distance"] = distance
     unknown = np.zeros(n, dtype=np.bool_)
     unknown[_some(random, n, 0.06)] = True
+    columns.update({name: _draw(random, column, n) for name, column in wanted.items() if name not in columns})
     _refund(random, n, columns, unknown)
-    return {name: _array(name, columns.get(name), unknown, n) for name in ARROW_SCHEMA.names}
+    return {name: _array(column, columns[name], unknown) for name, column in wanted.items()}
 
 
 def _times(random: np.random.Generator, month: date, rows: int, start: int, n: int, era: Era) -> tuple[Ints, Ints]:
@@ -182,8 +203,10 @@ def _zones(random: np.random.Generator, n: int) -> Ints:
     return np.repeat(busiest, weights)[random.integers(0, int(weights.sum()), n)]
 
 
-def _money(random: np.random.Generator, n: int, distance: Ints, card: Ints, era: Era) -> dict[str, Ints]:
-    """The amounts in cents, adding up to the total in nearly all rows."""
+def _money(
+    random: np.random.Generator, n: int, distance: Ints, card: Ints, era: Era, wanted: Container[str]
+) -> dict[str, Ints]:
+    """The amounts in cents, those that are wanted adding up to the total in nearly all rows."""
     flag_drop, per_step, improvement = (250, 50, 30) if era == "A" else (300, 70, 100)
     fare = flag_drop + per_step * (distance // 20 + random.integers(0, 6, n))
     tipped = (card == 1) & (random.integers(0, 100, n) < 80)
@@ -196,8 +219,9 @@ def _money(random: np.random.Generator, n: int, distance: Ints, card: Ints, era:
         "improvement_surcharge": _pick(random, n, (improvement, 0), (9970, 30)),
         "congestion_surcharge": _pick(random, n, (0, 275), (6900, 3100)),
     }
-    if era == "C":
+    if "cbd_congestion_fee" in wanted:
         money["cbd_congestion_fee"] = _pick(random, n, (0, 75), (9290, 710))
+    money = {name: cents for name, cents in money.items() if name in wanted}
     total = np.sum(list(money.values()), axis=0)
     unexplained = _some(random, n, 0.003)
     total[unexplained] += random.integers(1, 500, len(unexplained))
@@ -217,19 +241,32 @@ def _refund(random: np.random.Generator, n: int, columns: dict[str, Ints], unkno
     columns["payment_type"][refund] = 4
 
 
-def _array(name: str, values: Ints | None, unknown: Mask, n: int) -> pa.Array:
-    """A column in the contract's type; what is null is null in all columns of the cluster together."""
-    column = next(column for column in COLUMNS if column.name == name)
-    if values is None:
-        return pa.nulls(n, column.arrow_type)
-    mask = unknown if name in _NULL_TOGETHER else None
-    if column.kind == "timestamp":
-        return pa.array(values * 1_000_000, pa.int64()).cast(column.arrow_type)
-    if column.kind == "flag":
-        return pa.DictionaryArray.from_arrays(pa.array(values, pa.int32(), mask=mask), ["N", "Y"]).cast(pa.string())
-    if column.kind == "number":
-        return pa.array(values / 100, column.arrow_type, mask=mask)
-    return pa.array(values.astype(np.int32), column.arrow_type, mask=mask)
+def _draw(random: np.random.Generator, column: Column, n: int) -> Ints:
+    """Values for a column that no other depends on: its codes, or small amounts in cents."""
+    numbers = [code for code in column.codes if isinstance(code, int)] if column.type == "int32" else []
+    if numbers:
+        return np.asarray(numbers, dtype=np.int64)[random.integers(0, len(numbers), n)]
+    return random.integers(0, len(column.codes) or 500, n)
+
+
+def _array(column: Column, values: Ints, unknown: Mask) -> pa.Array:
+    """A column in the type of the warehouse; what is null is null in all columns of the cluster together."""
+    kind = pa.type_for_alias(column.type)
+    mask = unknown if column.name in _NULL_TOGETHER else None
+    if column.name in _EMPTY:
+        return pa.nulls(len(values), kind)
+    if column.type == "timestamp[us]":
+        return pa.array(values * 1_000_000, pa.int64()).cast(kind)
+    if column.type == "string":
+        return pa.DictionaryArray.from_arrays(pa.array(values, pa.int32(), mask=mask), list(column.codes)).cast(kind)
+    if column.type == "double":
+        return pa.array(values / 100, kind, mask=mask)
+    if column.type == "int32":
+        return pa.array(values.astype(np.int32), kind, mask=mask)
+    raise TypeError(
+        f"No synthetic values are settled for {column.source_name} of type {column.type}; settled are timestamp[us], "
+        "string with codes, double and int32. Add the type to _array in tlc/synthetic.py."
+    )
 
 
 def write_zones(path: Path) -> None:

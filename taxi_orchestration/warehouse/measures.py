@@ -33,18 +33,22 @@ class Sums:
     total_amount: Decimal = Decimal(0)
 
 
-def measure_months(target: PostgresTarget, schema: str, start: date, end: date) -> dict[date, MonthMeasure]:
-    """Every month from `start` to before `end` that raw_loads or raw_trips has, in one statement and one scan."""
+def measure_months(
+    target: PostgresTarget, schema: str, start: date, end: date, pickup: str
+) -> dict[date, MonthMeasure]:
+    """Every month from `start` to before `end` that raw_loads or raw_trips has, in one statement and one scan.
+
+    `pickup` is the column of the time at which a trip begins.
+    """
     statement = sql.SQL(
         """
         with trips as (
             select
                 source_month, count(*) as rows, max(source_row) as last_row,
                 count(*) filter (
-                    where lpep_pickup_datetime < source_month
-                        or lpep_pickup_datetime >= source_month + interval '1 month'
+                    where {pickup} < source_month or {pickup} >= source_month + interval '1 month'
                 ) as outside,
-                min(lpep_pickup_datetime) as first_pickup, max(lpep_pickup_datetime) as last_pickup
+                min({pickup}) as first_pickup, max({pickup}) as last_pickup
             from {trips} where source_month >= %(start)s and source_month < %(end)s group by source_month
         ),
         loads as (
@@ -55,22 +59,28 @@ def measure_months(target: PostgresTarget, schema: str, start: date, end: date) 
             first_pickup, last_pickup
         from trips full join loads using (source_month)
         """
-    ).format(trips=sql.Identifier(schema, "raw_trips"), loads=sql.Identifier(schema, "raw_loads"))
+    ).format(
+        trips=sql.Identifier(schema, "raw_trips"),
+        loads=sql.Identifier(schema, "raw_loads"),
+        pickup=sql.Identifier(pickup),
+    )
     with explained(f"Measuring {schema}.raw_trips", target), connect(target) as connection:
         rows = connection.execute(statement, {"start": start, "end": end})
         return {month: MonthMeasure(*measured) for month, *measured in rows}
 
 
-def pickups_outside(target: PostgresTarget, schema: str, month: date, limit: int) -> list[dict[str, Any]]:
+def pickups_outside(
+    target: PostgresTarget, schema: str, month: date, limit: int, pickup: str, dropoff: str
+) -> list[dict[str, Any]]:
     """The first rows of a month's file whose pickup lies outside the month."""
     statement = sql.SQL(
         """
-        select source_month, source_row, lpep_pickup_datetime, lpep_dropoff_datetime, total_amount from {}
+        select source_month, source_row, {pickup}, {dropoff}, total_amount from {trips}
         where source_month = %(month)s
-            and (lpep_pickup_datetime < %(month)s or lpep_pickup_datetime >= %(month)s + interval '1 month')
+            and ({pickup} < %(month)s or {pickup} >= %(month)s + interval '1 month')
         order by source_row limit %(limit)s
         """
-    ).format(sql.Identifier(schema, "raw_trips"))
+    ).format(trips=sql.Identifier(schema, "raw_trips"), pickup=sql.Identifier(pickup), dropoff=sql.Identifier(dropoff))
     with explained(f"Looking into {schema}.raw_trips", target), connect(target) as connection:
         return connection.cursor(row_factory=dict_row).execute(statement, {"month": month, "limit": limit}).fetchall()
 

@@ -30,6 +30,8 @@ POSTGRES_TYPES = {
     pa.date32(): "date",
     pa.timestamp("us"): "timestamp without time zone",
 }
+# How the comment on raw_trips begins; the name of the data set follows.
+_HOLDS = "Data set of the TLC: "
 # Encoded batches that wait for the server: with 65,536 rows of 21 columns a batch is 14 MB.
 BATCHES_AHEAD = 2
 
@@ -152,6 +154,44 @@ def create_tables(target: PostgresTarget, schema: str, columns: Sequence[TableCo
                     sql.Identifier(schema, "raw_trips", column.name), sql.Literal(column.description)
                 )
             )
+
+
+def check_dataset(target: PostgresTarget, schema: str, dataset: str, pickup: str) -> bool:
+    """Whether raw_trips is marked as `dataset`. Raises WarehouseError where it holds another one.
+
+    A table without a mark holds the data set that has its column of pickup times: earlier versions made no mark.
+    """
+    table = f"{schema}.raw_trips"
+    with explained(f"Looking into {table}", target), connect(target) as connection:
+        found = connection.execute(
+            """
+            select coalesce(obj_description(oid, 'pg_class'), ''),
+                exists (select from pg_attribute where attrelid = oid and attname = %s and not attisdropped)
+            from pg_class where oid = to_regclass(%s)
+            """,
+            [pickup, table],
+        ).fetchone()
+    if not found:
+        return False
+    comment, has_pickup = found
+    is_marked = comment.startswith(_HOLDS)
+    if comment != _HOLDS + dataset and (is_marked or not has_pickup):
+        other = comment.removeprefix(_HOLDS) if is_marked else f"another data set (it has no column {pickup})"
+        raise WarehouseError(
+            f"{table} at {target.place} holds {other}, not {dataset}. Nothing was changed. One schema holds one data "
+            "set: set PG_SCHEMA to a schema of its own, then run it again."
+        )
+    return is_marked
+
+
+def mark_dataset(target: PostgresTarget, schema: str, dataset: str) -> None:
+    """Say in the comment on raw_trips which data set it holds, unless somebody has written another comment."""
+    table = sql.Identifier(schema, "raw_trips")
+    with explained(f"Marking {schema}.raw_trips as {dataset}", target), connect(target) as connection:
+        _lock(connection, schema, "tables")
+        found = connection.execute("select obj_description(to_regclass(%s), 'pg_class')", [f"{schema}.raw_trips"])
+        if found.fetchone() == (None,):
+            connection.execute(sql.SQL("comment on table {} is {}").format(table, sql.Literal(_HOLDS + dataset)))
 
 
 def replace_month(

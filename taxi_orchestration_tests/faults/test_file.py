@@ -19,6 +19,7 @@ from taxi_orchestration.loading import Loader
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.tlc import parquet
 from taxi_orchestration.tlc.client import TlcClient
+from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.tlc.errors import BadFileError
 from taxi_orchestration.tlc.synthetic import month_table
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY
@@ -27,7 +28,7 @@ from taxi_orchestration_tests.faults.test_model import damaged
 from taxi_orchestration_tests.tlc_host import TlcHost
 
 TABLE = month_table(JANUARY, 200)
-PICKUP, DROPOFF = "lpep_pickup_datetime", "lpep_dropoff_datetime"
+PICKUP, DROPOFF = DATASET.pickup, DATASET.dropoff
 
 
 def file_of(table: pa.Table, **options: Any) -> bytes:

@@ -21,6 +21,7 @@ from taxi_orchestration.partitions import Window
 from taxi_orchestration.run_processes import PROCESS_TAG, fail_abandoned_runs, is_abandoned, process_tags
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings
 from taxi_orchestration.status import month_statuses
+from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.warehouse.connection import WarehouseUnavailableError
 from taxi_orchestration.warehouse.months import create_tables, loaded_files
 from taxi_orchestration.warehouse.postmaster import has_ended
@@ -366,4 +367,4 @@ def test_after_a_power_cut_one_command_brings_everything_back(
         shutil.rmtree(home, ignore_errors=True)
 
 
-DOWNLOADING = {"green_tripdata_2024-02.", "green_tripdata_2024-03."}
+DOWNLOADING = {f"{Path(DATASET.file_name(month)).stem}." for month in (FEBRUARY, MARCH)}

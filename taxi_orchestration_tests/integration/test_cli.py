@@ -19,6 +19,7 @@ from psycopg import sql
 
 from taxi_orchestration.cli import main
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings
+from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.warehouse.server import find, remove
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.tlc_host import TlcHost
@@ -151,7 +152,7 @@ def test_a_backfill_from_any_directory_loads_builds_checks_and_tells_and_the_nex
     [
         (("2024-3", "2024-04"), "'2024-3' is not a month. Write it as YYYY-MM"),
         (("2024-01", "last"), "'last' is not a month"),
-        (("2013-07", "2013-09"), "2013-07 is before 2013-08, where green taxi begins"),
+        (("2013-07", "2013-09"), f"2013-07 is before 2013-08, where {DATASET.label} begins"),
         (("2024-01", "2999-01"), "2999-01 is not over yet"),
         (("2024-02", "2024-01"), "The range 2024-02 to 2024-01 runs backwards: put the older month first"),
         (("2024-01",), "Say which months: FROM and TO"),

@@ -107,7 +107,7 @@ class Ui:
             return False
 
     def months(self, asset: str, status: str) -> list[str]:
-        """The months of an asset that are green (MATERIALIZED) or red (FAILED)."""
+        """The months of an asset that are MATERIALIZED or FAILED."""
         node = self.ask(PARTITIONS, key={"path": [asset]})["assetNodeOrError"]
         ranges = [r for r in node["assetPartitionStatuses"]["ranges"] if r["status"] == status]
         return [key for key in KEYS if any(r["startKey"] <= key <= r["endKey"] for r in ranges)]

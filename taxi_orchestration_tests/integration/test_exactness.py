@@ -12,6 +12,7 @@ from taxi_orchestration.backfill import Backfill
 from taxi_orchestration.partitions import Window
 from taxi_orchestration.settings import PostgresTarget, Settings, load_settings
 from taxi_orchestration.status import month_statuses
+from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.tlc.synthetic import SyntheticMonth
 from taxi_orchestration.warehouse.target import warehouse_target
 from taxi_orchestration_tests.tlc_host import TlcHost
@@ -72,9 +73,7 @@ def test_every_order_and_repetition_of_loads_ends_with_exactly_the_newest_files(
     in_order = marts()
 
     # Pickups lie in each other's months, so that deleting by the month of the pickup would lose or double some.
-    (neighbours,) = rows(
-        "select count(*) from raw_trips where date_trunc('month', lpep_pickup_datetime) <> source_month"
-    )
+    (neighbours,) = rows(f"select count(*) from raw_trips where date_trunc('month', {DATASET.pickup}) <> source_month")
     assert neighbours[0] > 10
 
     assert Backfill(**{**vars(backfill), "newest_first": True}).run(WINTER).succeeded

@@ -29,7 +29,7 @@ from taxi_orchestration.warehouse.connection import WarehouseError
 from taxi_orchestration.warehouse.months import loaded_files, rows_of
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.http_host import Answer, drip, ok, redirect, reset_after, silent, stalled, status
-from taxi_orchestration_tests.tlc_host import ZONES, TlcHost
+from taxi_orchestration_tests.tlc_host import ZONES, TlcHost, month_path
 
 ERA_A, ERA_C = date(2022, 1, 1), date(2025, 1, 1)
 
@@ -132,7 +132,7 @@ FAILURES: dict[str, tuple[Callable[[bytes, Path], Answer], type[TlcError], str]]
     "xml": (lambda data, _: ok(b"<?xml version='1.0'?><Error/>"), BadFileError, "xml"),
     "nothing": (lambda data, _: ok(b""), BadFileError, "2024-01"),
     "truncated": (lambda data, _: ok(data[:5000]), BadFileError, "cut off"),
-    "redirects": (lambda data, _: redirect(TlcHost.path_of(JANUARY)), PermanentTlcError, "redirects in a row"),
+    "redirects": (lambda data, _: redirect(month_path(JANUARY)), PermanentTlcError, "redirects in a row"),
     "not parquet": (lambda data, _: ok(b"PAR1" + b"x" * 100 + b"PAR1"), BadFileError, "footer is damaged"),
     "no rows": (lambda data, p: ok(parquet(month_table(JANUARY, 5).slice(0, 0), p)), BadFileError, "no rows"),
     "another month": (lambda data, p: ok(parquet(month_table(MARCH, 90), p)), BadFileError, "another month's file"),
@@ -167,7 +167,7 @@ def test_a_file_that_cannot_be_loaded_changes_nothing_leaves_no_file_and_says_wh
     loader.load_month(JANUARY)
     before = everything(loader)
     data = tlc.publish(JANUARY, rows=2000, seed=1).path.read_bytes()
-    tlc.http.on(TlcHost.path_of(JANUARY), answer(data, tmp_path / "spoilt.parquet"))
+    tlc.http.on(month_path(JANUARY), answer(data, tmp_path / "spoilt.parquet"))
     with pytest.raises(error, match=f"(?s)2024-01.*{words}" if words != "2024-01" else words) as caught:
         impatient(loader).load_month(JANUARY)
     assert tlc.url in str(caught.value)
@@ -220,7 +220,7 @@ def test_leaving_a_range_early_waits_for_no_silent_host(
 ) -> None:
     monkeypatch.setattr(loading, "STOP_SECONDS", 0.2)
     tlc.publish(JANUARY)
-    tlc.http.on(TlcHost.path_of(FEBRUARY), silent(3))
+    tlc.http.on(month_path(FEBRUARY), silent(3))
     loads = loader.load_months([JANUARY, FEBRUARY, MARCH], 2)
     assert next(loads)[0] == JANUARY
     started = time.monotonic()

@@ -21,6 +21,7 @@ from taxi_orchestration.backfill import Backfill
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.loading import open_loader
 from taxi_orchestration.settings import PostgresTarget, Settings, load_settings
+from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.tlc.errors import BadFileError
 
 pytestmark = pytest.mark.real_data
@@ -110,7 +111,7 @@ def test_real_months_arrive_whole_and_to_the_cent_however_they_are_loaded(
 
     overlay = tmp_path / "overlay"
     overlay.mkdir()
-    shutil.copy(real_months / "reissued" / "green_tripdata_2024-03.parquet", overlay)
+    shutil.copy(real_months / "reissued" / DATASET.file_name(date(2024, 3, 1)), overlay)
     with mirror(real_months, overlay) as url:
         load(url, date(2024, 3, 1))
         assert_exact(WINTER)
@@ -124,7 +125,7 @@ def test_real_months_arrive_whole_and_to_the_cent_however_they_are_loaded(
     ]
     outside = rows(
         "select source_month, count(*) from raw_trips "
-        "where date_trunc('month', lpep_pickup_datetime) <> source_month group by 1"
+        f"where date_trunc('month', {DATASET.pickup}) <> source_month group by 1"
     )
     assert {(month.year, month.month): count for month, count in outside} == OUTSIDE
 

@@ -9,6 +9,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from taxi_orchestration.assets.raw_trips import RAW_TRIPS
+from taxi_orchestration.assets.tlc_source import TLC_FILES
 from taxi_orchestration.automation.alerts import ALERTS
 from taxi_orchestration.automation.jobs import TAXI_PIPELINE
 from taxi_orchestration.automation.month_watch import FRESHNESS, MONTH_WATCH
@@ -219,18 +220,18 @@ def test_an_overdue_month_is_told_once_and_again_when_it_is_well(alerts: Alerts)
     alerts.found("warn", "2024-03: not published 80 days after its end.", "2024-03")
     alerts.found("error", "2024-03: not published 101 days after its end.", "2024-03")
     (message,) = alerts.tick()
-    assert message["title"] == f"taxi: check {FRESHNESS.name} of tlc_green_tripdata failed for 2024-03"
+    assert message["title"] == f"taxi: check {FRESHNESS.name} of {TLC_FILES.to_user_string()} failed for 2024-03"
     assert "Months: 2024-03" in message["message"]
     assert "Why: 2024-03: not published 101 days" in message["message"]
     assert "To do: Ask the TLC." in message["message"]
-    assert f"See: {UI}/assets/tlc_green_tripdata?view=checks" in message["message"]
+    assert f"See: {UI}/assets/{TLC_FILES.to_user_string()}?view=checks" in message["message"]
     alerts.found("error", "2024-03: not published 102 days after its end.", "2024-03")
     alerts.found("error", "2024-03, 2024-04: published, but not loaded.", "2024-03, 2024-04")
     alerts.found("warn", "The TLC's host does not answer.")
     assert alerts.tick() == []
     alerts.found("good", "2024-03 is loaded.")
     (message,) = alerts.tick()
-    assert message["title"] == f"taxi: well again: check {FRESHNESS.name} of tlc_green_tripdata"
+    assert message["title"] == f"taxi: well again: check {FRESHNESS.name} of {TLC_FILES.to_user_string()}"
     assert "Now: 2024-03 is loaded." in message["message"]
 
 

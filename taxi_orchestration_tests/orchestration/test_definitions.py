@@ -17,6 +17,7 @@ from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.instance_storage import TaxiStepLogs
 from taxi_orchestration.partitions import monthly_partitions
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings, load_settings
+from taxi_orchestration.tlc.dataset import DATASET
 
 MONTHLY = {
     *("raw_trips", "stg_trips", "fct_trips", "rejected_trips", "undocumented_codes", "dim_zones", "dim_vendors"),
@@ -24,7 +25,7 @@ MONTHLY = {
     *("daily_zone_activity", "daily_zone_activity_by_file", "monthly_revenue", "monthly_revenue_by_file"),
 }
 MONTHLESS = {"raw_zones", "tlc_vendors", "tlc_rate_codes", "tlc_payment_types", "tlc_trip_types"}
-SOURCE = "tlc_green_tripdata"
+SOURCE = f"tlc_{DATASET.name}"
 
 
 @pytest.fixture

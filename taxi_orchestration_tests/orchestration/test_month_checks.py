@@ -21,6 +21,7 @@ from taxi_orchestration.partitions import Window, key_of
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.status import month_statuses
 from taxi_orchestration.tlc.client import Publication
+from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.warehouse import measures
 from taxi_orchestration.warehouse.connection import connect
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
@@ -185,14 +186,14 @@ def test_many_pickups_outside_the_month_come_with_a_sample_of_them(
     loader.load_month(JANUARY)
     with connect(target) as connection:
         connection.execute(
-            sql.SQL("update {} set lpep_pickup_datetime = '2009-01-01' where source_row > 50").format(
-                sql.Identifier(loader.schema, "raw_trips")
+            sql.SQL("update {} set {} = '2009-01-01' where source_row > 50").format(
+                sql.Identifier(loader.schema, "raw_trips"), sql.Identifier(DATASET.pickup)
             )
         )
     finding = raw_findings(target, loader.schema, [JANUARY])[JANUARY]["pickups_lie_in_the_month"]
     assert finding.level == "warn"
     assert finding.counts["pickups outside"] == pytest.approx(150, abs=5)
-    assert {row["lpep_pickup_datetime"].year for row in finding.sample[2:]} == {2009}
+    assert {row[DATASET.pickup].year for row in finding.sample[2:]} == {2009}
     assert len(finding.sample) == 5
 
 

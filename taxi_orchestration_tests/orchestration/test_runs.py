@@ -27,7 +27,7 @@ from taxi_orchestration.warehouse.connection import WarehouseError, WarehouseUna
 from taxi_orchestration.warehouse.months import LoadedFile
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.http_host import silent, status
-from taxi_orchestration_tests.tlc_host import ZONES, TlcHost
+from taxi_orchestration_tests.tlc_host import ZONES, TlcHost, month_path
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 FCT_TRIPS = dg.AssetKey("fct_trips")
@@ -366,7 +366,7 @@ def test_a_run_that_somebody_terminates_ends_as_canceled_and_is_not_tried_again(
         silent(2)(handler)
 
     assert threading.current_thread() is threading.main_thread(), "signals reach only the main thread"
-    tlc.http.on(TlcHost.path_of(JANUARY), terminate)
+    tlc.http.on(month_path(JANUARY), terminate)
     began = time.monotonic()
     result = run("2024-01", "2024-02")
     assert time.monotonic() - began < 15

@@ -8,7 +8,7 @@ import pytest
 from psycopg import sql
 
 from taxi_orchestration.assets.raw_trips import RAW_TRIPS
-from taxi_orchestration.assets.tlc_source import TLC_GREEN_TRIPDATA
+from taxi_orchestration.assets.tlc_source import TLC_FILES
 from taxi_orchestration.automation.jobs import TAXI_PIPELINE
 from taxi_orchestration.automation.requests import request_of
 from taxi_orchestration.automation.sensors import TLC_PUBLICATIONS
@@ -16,7 +16,7 @@ from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.partitions import Window, key_of
 from taxi_orchestration.settings import Settings
-from taxi_orchestration.tlc.contract import FIRST_MONTH
+from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.warehouse.connection import connect
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.daemon import Daemon, clock_at
@@ -151,7 +151,7 @@ def test_the_source_is_observed_once_for_each_change(
     tlc.publish(JANUARY, seed=1)
     (event,) = daemon.tick().observed
     assert event.data_version != observed["2024-01"].data_version
-    assert len(instance.fetch_observations(TLC_GREEN_TRIPDATA, limit=100).records) == 5
+    assert len(instance.fetch_observations(TLC_FILES, limit=100).records) == 5
 
 
 def test_with_nothing_loaded_it_begins_with_the_newest_published_month(tlc: TlcHost, daemon: Daemon) -> None:
@@ -247,7 +247,7 @@ def test_a_tick_over_a_full_history_takes_under_five_seconds_and_thirty_requests
     monkeypatch.setenv("TAXI_REISSUE_MONTHS", "200")
     clock = clock_at(2026, 4, 20)
     daemon = Daemon(build_definitions(Settings(), clock=clock), instance, clock)
-    record_loads(daemon, Window(FIRST_MONTH, date(2026, 3, 1)).months)
+    record_loads(daemon, Window(DATASET.first_month, date(2026, 3, 1)).months)
     before = sum(len(seen) for seen in tlc.http.requests.values())
     for _ in range(6):
         began = time.monotonic()

@@ -8,6 +8,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from taxi_orchestration.assets.raw_trips import RAW_TRIPS
+from taxi_orchestration.assets.tlc_source import TLC_FILES
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.partitions import Window, key_of, next_month
 from taxi_orchestration.settings import PostgresTarget, load_settings
@@ -16,7 +17,7 @@ from taxi_orchestration_tests.daemon import Daemon, Tick, clock_at
 from taxi_orchestration_tests.tlc_host import TlcHost
 from taxi_orchestration_tests.year import BAD_DAY, BROKEN, LOADED_BEFORE, MONTHS, RESAVED, WITHDRAWN, Year
 
-OVERDUE = "check newest_published_month_is_loaded of tlc_green_tripdata"
+OVERDUE = f"check newest_published_month_is_loaded of {TLC_FILES.to_user_string()}"
 
 
 @pytest.mark.timeout(600)

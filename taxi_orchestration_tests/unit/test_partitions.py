@@ -17,6 +17,7 @@ from taxi_orchestration.partitions import (
     parse_range,
     windows_of,
 )
+from taxi_orchestration.tlc.dataset import DATASET
 
 NOW = datetime(2024, 5, 15, 12, tzinfo=UTC)
 
@@ -25,7 +26,7 @@ def keys(now: datetime) -> list[str]:
     return list(monthly_partitions.get_partition_keys(now))
 
 
-def test_the_partitions_begin_with_green_taxi_and_end_with_the_newest_month_that_is_over() -> None:
+def test_the_partitions_begin_with_the_data_set_and_end_with_the_newest_month_that_is_over() -> None:
     assert keys(NOW)[0] == "2013-08"
     assert keys(NOW)[-1] == "2024-04"
     assert len(keys(NOW)) == 5 + 10 * 12 + 4
@@ -67,8 +68,8 @@ def test_what_is_not_written_as_a_month_is_refused_with_an_example(text: str) ->
 
 
 @pytest.mark.parametrize("text", ["2013-07", "1999-12", "0001-01"])
-def test_a_month_before_green_taxi_is_refused_and_told_where_it_begins(text: str) -> None:
-    with pytest.raises(MonthError, match=rf"{text} is before 2013-08, where green taxi begins"):
+def test_a_month_before_the_first_is_refused_with_where_the_data_set_begins(text: str) -> None:
+    with pytest.raises(MonthError, match=rf"{text} is before 2013-08, where {DATASET.label} begins"):
         parse_month(text, NOW)
 
 

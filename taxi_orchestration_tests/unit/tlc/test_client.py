@@ -38,9 +38,10 @@ from taxi_orchestration_tests.http_host import (
     stalled,
     status,
 )
+from taxi_orchestration_tests.tlc_host import month_path
 
 MONTH = date(2024, 1, 1)
-PATH = "/trip-data/green_tripdata_2024-01.parquet"
+PATH = month_path(MONTH)
 ZONES_PATH = "/misc/taxi_zone_lookup.csv"
 BODY = b"PAR1" + bytes(range(256)) * 4000 + b"PAR1"
 DENIED = b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>'
@@ -129,7 +130,7 @@ def test_a_redirect_is_followed_and_the_month_keeps_its_own_url(host: Host, tmp_
 def test_several_months_can_be_downloaded_at_once_by_one_client(host: Host, tmp_path: Path) -> None:
     months = [date(2024, month, 1) for month in range(1, 9)]
     for month in months:
-        host.on(f"/trip-data/green_tripdata_{month:%Y-%m}.parquet", ok(BODY + f"{month}".encode() + b"PAR1"))
+        host.on(month_path(month), ok(BODY + f"{month}".encode() + b"PAR1"))
     with client_of(host) as client, ThreadPoolExecutor(8) as pool:
         for month, download in zip(months, pool.map(lambda m: client.download(m, tmp_path), months), strict=True):
             assert f"{month}".encode() in download.path.read_bytes()
@@ -459,7 +460,7 @@ def test_a_base_url_may_have_a_path_and_a_trailing_slash() -> None:
 
 
 @pytest.mark.parametrize("month", [date(2013, 7, 1), date(2024, 1, 2)])
-def test_what_is_not_a_month_of_green_taxi_has_no_url(month: date) -> None:
+def test_what_is_not_a_month_of_the_data_set_has_no_url(month: date) -> None:
     with pytest.raises(ValueError, match="not the first day of a month from 2013-08"):
         month_url("http://example.com", month)
 

@@ -1,55 +1,16 @@
-"""The contract of a green trip: names, types and eras."""
-
-from datetime import date
+"""The types that columns are carried in."""
 
 import pyarrow as pa
 import pytest
 
-from taxi_orchestration.tlc.contract import ARROW_SCHEMA, COLUMNS, Era, columns_of, era_of, postgres_type_for
-
-ERAS: tuple[Era, ...] = ("A", "B", "C")
-
-
-def test_a_green_trip_has_21_columns_whose_names_need_no_quotes() -> None:
-    names = [column.name for column in COLUMNS]
-    assert len(names) == len(set(names)) == 21
-    assert all(name.isidentifier() and name == name.lower() for name in names)
-    assert ARROW_SCHEMA.names == names
+from taxi_orchestration.tlc.contract import arrow_schema, postgres_type_for
+from taxi_orchestration.tlc.dataset import DATASET
 
 
-def test_every_column_says_what_it_means() -> None:
-    assert all(len(column.description) > 20 and column.description.endswith(".") for column in COLUMNS)
-
-
-@pytest.mark.parametrize(
-    ("month", "era"),
-    [
-        (date(2013, 8, 1), "A"),
-        (date(2023, 1, 1), "A"),
-        (date(2023, 2, 1), "B"),
-        (date(2024, 12, 1), "B"),
-        (date(2025, 1, 1), "C"),
-        (date(2030, 1, 1), "C"),
-    ],
-)
-def test_an_era_lasts_until_the_next_one_begins(month: date, era: Era) -> None:
-    assert era_of(month) == era
-
-
-def test_there_is_no_era_before_green_taxi_begins() -> None:
-    with pytest.raises(ValueError, match="2013-07: the first month is 2013-08"):
-        era_of(date(2013, 7, 1))
-
-
-def test_the_congestion_relief_fee_came_with_era_c() -> None:
-    assert [len(columns_of(era)) for era in ERAS] == [20, 20, 21]
-    assert columns_of("C")[-1].name == "cbd_congestion_fee"
-
-
-def test_the_types_of_the_eras_are_those_of_the_files_they_were_measured_on() -> None:
-    rate = next(column for column in COLUMNS if column.name == "ratecodeid")
-    assert [rate.type_in_files(era) for era in ERAS] == [pa.float64(), pa.int64(), pa.int64()]
-    assert (rate.arrow_type, rate.postgres_type) == (pa.int32(), "integer")
+def test_every_column_of_the_data_set_has_a_type_of_arrow_under_its_own_name() -> None:
+    assert [(field.name, str(field.type)) for field in arrow_schema(DATASET)] == [
+        (column.name, column.type) for column in DATASET.columns
+    ]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -16,14 +17,16 @@ import pytest
 
 from taxi_orchestration.settings import TLC_BASE_URL
 from taxi_orchestration.tlc import parquet
-from taxi_orchestration.tlc.contract import ARROW_SCHEMA, Era
+from taxi_orchestration.tlc.contract import arrow_schema
+from taxi_orchestration.tlc.dataset import DATASET, Column, Era
 from taxi_orchestration.tlc.errors import BadFileError, UnsupportedFileError
 from taxi_orchestration.tlc.parquet import MAX_COLUMNS, MAX_TEXT_BYTES, MonthFile
 from taxi_orchestration.tlc.synthetic import file_schema, month_table, write_month
 
 MONTHS: dict[Era, date] = {"A": date(2022, 1, 1), "B": date(2024, 1, 1), "C": date(2025, 1, 1)}
 MONTH = MONTHS["B"]
-URL = "https://host.example/trip-data/green_tripdata_2024-01.parquet"
+URL = f"https://host.example/trip-data/{DATASET.file_name(MONTH)}"
+ARROW_SCHEMA = arrow_schema(DATASET)
 ROWS = 300
 
 
@@ -120,6 +123,24 @@ def test_a_file_says_which_columns_and_types_it_has(path: Path) -> None:
     assert (file.columns["VendorID"], file.columns["store_and_fwd_flag"]) == ("int32", "large_string")
 
 
+def test_a_column_is_read_under_an_alias(path: Path, table: pa.Table) -> None:
+    pq.write_table(table, path)
+    expected = read(path)[1]
+    pq.write_table(replaced(table, "fare_amount", table["fare_amount"], "Metered_Fare"), path)
+    columns = [replace(c, aliases=("metered_fare",)) if c.name == "fare_amount" else c for c in DATASET.columns]
+    file, rows = read(path, dataset=replace(DATASET, columns=tuple(columns)))
+    assert rows.equals(expected)
+    assert not file.drift
+
+
+def test_a_required_column_of_a_later_era_does_not_refuse_older_files(path: Path, table: pa.Table) -> None:
+    pq.write_table(table, path)
+    toll = Column("toll_road", "double", {"C": "double"}, "Toll of a road that was built in 2025.")
+    file, rows = read(path, dataset=replace(DATASET, columns=(*DATASET.columns, toll)))
+    assert rows["toll_road"].null_count == ROWS
+    assert not file.drift
+
+
 def test_columns_are_matched_by_name_whatever_their_order_and_case(path: Path, table: pa.Table) -> None:
     pq.write_table(table, path)
     expected = read(path)[1]
@@ -187,8 +208,8 @@ def test_an_added_column_of_nothing_but_nulls_is_reported_and_left_out(path: Pat
         ("trip_distance", pa.float32()),
         ("store_and_fwd_flag", pa.binary()),
         ("store_and_fwd_flag", pa.dictionary(pa.int32(), pa.string())),
-        ("lpep_pickup_datetime", pa.timestamp("ms")),
-        ("lpep_pickup_datetime", pa.timestamp("ns")),
+        (DATASET.pickup, pa.timestamp("ms")),
+        (DATASET.pickup, pa.timestamp("ns")),
     ],
 )
 def test_another_type_without_loss_is_taken_and_reported(
@@ -215,7 +236,7 @@ def test_decimals_arrive_as_the_nearest_doubles(path: Path, table: pa.Table) -> 
 
 def test_nulls_everywhere_but_in_the_pickups_are_kept(path: Path, table: pa.Table) -> None:
     for name in table.column_names:
-        if name != "lpep_pickup_datetime":
+        if name != DATASET.pickup:
             table = replaced(table, name, pa.nulls(ROWS, table[name].type))
     pq.write_table(table, path)
     _, rows = read(path)
@@ -285,7 +306,7 @@ def test_text_whose_encoding_changes_within_a_file_arrives_once(path: Path, tabl
     pq.write_table(table, path, use_dictionary=False, column_encoding=encoding, row_group_size=100)
     rows = read(path, batch_rows=70)[1]
     assert rows["store_and_fwd_flag"].to_pylist() == flags
-    assert rows["lpep_pickup_datetime"].equals(table["lpep_pickup_datetime"])
+    assert rows[DATASET.pickup].equals(table[DATASET.pickup])
 
 
 def test_a_long_text_that_prefixes_repeat_is_refused_before_it_is_repeated(
@@ -325,12 +346,12 @@ INT96_TIMES = [datetime(2500, 1, 1), datetime(1677, 9, 1), datetime.min, datetim
 
 def test_the_times_of_spark_are_read_without_a_wrap_and_their_type_is_reported(path: Path, table: pa.Table) -> None:
     times = pa.array(INT96_TIMES * (ROWS // 6), pa.timestamp("us"))
-    table = replaced(table, "lpep_dropoff_datetime", times).append_column("seen", times)
+    table = replaced(table, DATASET.dropoff, times).append_column("seen", times)
     pq.write_table(table, path, use_deprecated_int96_timestamps=True)
     file, rows = read(path)
-    assert rows["lpep_dropoff_datetime"].to_pylist() == rows["seen"].to_pylist() == times.to_pylist()
-    assert file.columns["lpep_dropoff_datetime"] == "int96"
-    assert file.drift.other_types["lpep_dropoff_datetime"] == "int96, not timestamp[us]"
+    assert rows[DATASET.dropoff].to_pylist() == rows["seen"].to_pylist() == times.to_pylist()
+    assert file.columns[DATASET.dropoff] == "int96"
+    assert file.drift.other_types[DATASET.dropoff] == "int96, not timestamp[us]"
     assert file.drift.new_columns == {"seen": "int96, added as timestamp"}
 
 
@@ -346,11 +367,11 @@ def test_the_times_of_spark_are_read_without_a_wrap_and_their_type_is_reported(p
 def test_a_time_of_spark_that_would_be_lost_is_shown_as_it_is_in_the_file(
     path: Path, table: pa.Table, unit: str, value: int, shown: str
 ) -> None:
-    times = table["lpep_dropoff_datetime"].cast(pa.timestamp(unit), safe=False).cast(pa.int64()).to_pylist()
+    times = table[DATASET.dropoff].cast(pa.timestamp(unit), safe=False).cast(pa.int64()).to_pylist()
     times[202] = value
-    spoiled = replaced(table, "lpep_dropoff_datetime", pa.array(times, pa.timestamp(unit)))
+    spoiled = replaced(table, DATASET.dropoff, pa.array(times, pa.timestamp(unit)))
     pq.write_table(spoiled, path, use_deprecated_int96_timestamps=True)
-    assert f"column lpep_dropoff_datetime, row 203: {shown}" in refused(path)
+    assert f"column {DATASET.dropoff}, row 203: {shown}" in refused(path)
 
 
 @pytest.mark.parametrize("name", ["__index_level_0__", "__null_dask_index__", "_hoodie_commit_time", "_Dlt-Id"])
@@ -403,7 +424,7 @@ SPOILED: dict[str, tuple[Any, str]] = {
         "write it as double",
     ),
     "a zone": (
-        lambda t: replaced(t, "lpep_pickup_datetime", t["lpep_pickup_datetime"].cast(pa.timestamp("us", "UTC"))),
+        lambda t: replaced(t, DATASET.pickup, t[DATASET.pickup].cast(pa.timestamp("us", "UTC"))),
         "without a zone (in Spark timestamp_ntz",
     ),
     "a fraction": (lambda t: replaced(t, "VendorID", pa.array([1.5] * ROWS)), "write the TLC's own value there"),
@@ -422,7 +443,7 @@ def test_the_writer_of_a_mirrors_file_is_named_and_what_it_has_to_do(path: Path,
     assert "unset TLC_BASE_URL" in message
     assert fault == "no rows" or "a copy that pandas 2.2.3, parquet-cpp-arrow version" in message
     assert "published it anew" not in message
-    assert "contract.py" not in message
+    assert "dataset.py" not in message
 
 
 @pytest.mark.parametrize("fault", SPOILED)
@@ -431,7 +452,7 @@ def test_of_the_tlcs_own_file_nobody_is_told_to_rewrite_it(path: Path, table: pa
     with pytest.raises(BadFileError) as raised, MonthFile.open(path, MONTH, f"{TLC_BASE_URL}/x.parquet") as file:
         list(file.batches())
     message = str(raised.value)
-    assert ("once the TLC has published it anew" in message) != ("extend taxi_orchestration/tlc/contract" in message)
+    assert ("once the TLC has published it anew" in message) != ("extend taxi_orchestration/tlc/dataset" in message)
     assert "TLC_BASE_URL" not in message
     assert "copy" not in message.lower()
 
@@ -599,7 +620,24 @@ def test_a_long_text_that_a_dictionary_repeats_is_refused_before_it_is_repeated(
 # Columns
 
 
-@pytest.mark.parametrize("name", ["VendorID", "lpep_pickup_datetime", "PULocationID", "total_amount"])
+@pytest.mark.parametrize(
+    ("columns", "label"),
+    [
+        (["VendorID", "tpep_pickup_datetime", "tpep_dropoff_datetime", "total_amount"], "yellow taxi"),
+        (["dispatching_base_num", "pickup_datetime", "dropOff_datetime"], "for-hire vehicles"),
+        (["hvfhs_license_num", "dispatching_base_num", "pickup_datetime"], "high-volume for-hire vehicles"),
+    ],
+    ids=["yellow", "for-hire", "high-volume"],
+)
+def test_a_file_of_another_data_set_is_refused_as_what_it_is(path: Path, columns: list[str], label: str) -> None:
+    pq.write_table(pa.table({name: [1] for name in columns}), path)
+    assert (
+        f"it is a file of {label}, as its columns show. Nothing was loaded. Copy the TLC's file to host.example anew"
+        in refused(path)
+    )
+
+
+@pytest.mark.parametrize("name", ["VendorID", DATASET.pickup, "PULocationID", "total_amount"])
 def test_a_required_column_that_is_missing_is_refused(path: Path, table: pa.Table, name: str) -> None:
     pq.write_table(table.drop_columns([name]), path)
     assert f"required columns are missing ({name})" in refused(path)
@@ -620,7 +658,7 @@ def test_an_optional_column_that_was_renamed_is_reported_as_missing_and_new(path
 
 def test_columns_whose_names_differ_only_in_case_are_refused(path: Path, table: pa.Table) -> None:
     pq.write_table(table.append_column("vendorid", table["VendorID"]), path)
-    assert "VendorID and vendorid have the same name but for the case" in refused(path)
+    assert "the columns VendorID and vendorid are both vendorid" in refused(path)
 
 
 @pytest.mark.parametrize(
@@ -655,9 +693,9 @@ def test_an_added_column_without_a_settled_type_is_refused(path: Path, table: pa
         ("VendorID", pa.array([True] * ROWS)),
         ("fare_amount", pa.array(["7.50"] * ROWS)),
         ("fare_amount", pa.array([Decimal("7.5")] * ROWS, pa.decimal128(38, 2))),
-        ("lpep_pickup_datetime", pa.array([date(2024, 1, 5)] * ROWS)),
-        ("lpep_pickup_datetime", pa.array(["2024-01-05 10:00:00"] * ROWS)),
-        ("lpep_pickup_datetime", pa.array([1_704_500_000] * ROWS)),
+        (DATASET.pickup, pa.array([date(2024, 1, 5)] * ROWS)),
+        (DATASET.pickup, pa.array(["2024-01-05 10:00:00"] * ROWS)),
+        (DATASET.pickup, pa.array([1_704_500_000] * ROWS)),
         ("store_and_fwd_flag", pa.array([1] * ROWS)),
     ],
 )
@@ -698,31 +736,31 @@ def test_the_first_of_several_lost_values_is_the_one_that_is_named(path: Path, t
 
 
 def test_whole_microseconds_in_nanoseconds_are_taken_and_others_refused(path: Path, table: pa.Table) -> None:
-    nanoseconds = table["lpep_dropoff_datetime"].cast(pa.timestamp("ns")).cast(pa.int64()).to_pylist()
+    nanoseconds = table[DATASET.dropoff].cast(pa.timestamp("ns")).cast(pa.int64()).to_pylist()
     nanoseconds[6] += 1
     spoiled = pa.array(nanoseconds, pa.timestamp("ns"))
-    pq.write_table(replaced(table, "lpep_dropoff_datetime", spoiled), path)
+    pq.write_table(replaced(table, DATASET.dropoff, spoiled), path)
     message = refused(path)
-    assert "column lpep_dropoff_datetime, row 7: 2024-01-" in message
+    assert f"column {DATASET.dropoff}, row 7: 2024-01-" in message
     assert "would be lost as timestamp[us]" in message
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "+00:00"])
 def test_timestamps_with_a_zone_are_refused(path: Path, table: pa.Table, zone: str) -> None:
-    zoned = table["lpep_pickup_datetime"].cast(pa.timestamp("us", tz=zone))
-    pq.write_table(replaced(table, "lpep_pickup_datetime", zoned), path)
+    zoned = table[DATASET.pickup].cast(pa.timestamp("us", tz=zone))
+    pq.write_table(replaced(table, DATASET.pickup, zoned), path)
     message = refused(path)
-    assert f"column lpep_pickup_datetime has the time zone {zone}" in message
+    assert f"column {DATASET.pickup} has the time zone {zone}" in message
     assert "New York wall-clock time" in message
 
 
 @pytest.mark.parametrize("microseconds", [-(2**63) + 1, 2**63 - 1])
 def test_a_time_that_no_calendar_holds_is_refused(path: Path, table: pa.Table, microseconds: int) -> None:
-    times = table["lpep_dropoff_datetime"].cast(pa.int64()).to_pylist()
+    times = table[DATASET.dropoff].cast(pa.int64()).to_pylist()
     times[9] = microseconds
-    pq.write_table(replaced(table, "lpep_dropoff_datetime", pa.array(times, pa.timestamp("us"))), path)
+    pq.write_table(replaced(table, DATASET.dropoff, pa.array(times, pa.timestamp("us"))), path)
     message = refused(path)
-    assert "column lpep_dropoff_datetime, row 10:" in message
+    assert f"column {DATASET.dropoff}, row 10:" in message
     assert "not in the years 1 to 9999" in message
 
 
@@ -752,8 +790,8 @@ def test_a_pickup_in_the_repeated_hour_of_november_is_kept_as_it_is(path: Path) 
     month = date(2024, 11, 1)
     table = month_table(month, ROWS)
     times = [datetime(2024, 11, 3, 1, 30)] * ROWS
-    pq.write_table(replaced(table, "lpep_pickup_datetime", pa.array(times, pa.timestamp("us"))), path)
-    assert read(path, month)[1]["lpep_pickup_datetime"].to_pylist() == times
+    pq.write_table(replaced(table, DATASET.pickup, pa.array(times, pa.timestamp("us"))), path)
+    assert read(path, month)[1][DATASET.pickup].to_pylist() == times
 
 
 @pytest.mark.parametrize(
@@ -768,7 +806,7 @@ def test_a_month_begins_and_ends_to_the_microsecond(
     path: Path, month: date, inside: datetime, outside: datetime
 ) -> None:
     times = [inside] * (ROWS - 3) + [outside, None, outside]
-    table = replaced(month_table(month, ROWS), "lpep_pickup_datetime", pa.array(times, pa.timestamp("us")))
+    table = replaced(month_table(month, ROWS), DATASET.pickup, pa.array(times, pa.timestamp("us")))
     pq.write_table(table, path)
     assert read(path, month)[0].pickups_outside == 3
 
@@ -796,15 +834,15 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit // 2*
 # The TLC's own files
 
 REAL_MONTHS = [
-    ("trip-data/green_tripdata_2022-01.parquet", 62_495, 4, "1093070.80", "A"),
-    ("trip-data/green_tripdata_2022-02.parquet", 69_399, 23, "1234537.15", "A"),
-    ("trip-data/green_tripdata_2023-12.parquet", 64_215, 4, "1557922.15", "B"),
-    ("trip-data/green_tripdata_2024-01.parquet", 56_551, 2, "1266922.59", "B"),
-    ("trip-data/green_tripdata_2024-02.parquet", 53_577, 6, "1212653.08", "B"),
-    ("trip-data/green_tripdata_2024-03.parquet", 57_457, 10, "1316042.93", "B"),
-    ("trip-data/green_tripdata_2024-04.parquet", 56_471, 4, "1319373.05", "B"),
-    ("trip-data/green_tripdata_2025-01.parquet", 48_326, 43, "1093822.36", "C"),
-    ("reissued/green_tripdata_2024-03.parquet", 57_457, 10, "1316042.93", "B"),
+    (f"trip-data/{DATASET.file_name(date(2022, 1, 1))}", 62_495, 4, "1093070.80", "A"),
+    (f"trip-data/{DATASET.file_name(date(2022, 2, 1))}", 69_399, 23, "1234537.15", "A"),
+    (f"trip-data/{DATASET.file_name(date(2023, 12, 1))}", 64_215, 4, "1557922.15", "B"),
+    (f"trip-data/{DATASET.file_name(date(2024, 1, 1))}", 56_551, 2, "1266922.59", "B"),
+    (f"trip-data/{DATASET.file_name(date(2024, 2, 1))}", 53_577, 6, "1212653.08", "B"),
+    (f"trip-data/{DATASET.file_name(date(2024, 3, 1))}", 57_457, 10, "1316042.93", "B"),
+    (f"trip-data/{DATASET.file_name(date(2024, 4, 1))}", 56_471, 4, "1319373.05", "B"),
+    (f"trip-data/{DATASET.file_name(date(2025, 1, 1))}", 48_326, 43, "1093822.36", "C"),
+    (f"reissued/{DATASET.file_name(date(2024, 3, 1))}", 57_457, 10, "1316042.93", "B"),
 ]
 
 
@@ -834,19 +872,19 @@ def test_a_published_month_arrives_with_its_rows_and_its_total_to_the_cent(
 
 @pytest.mark.real_data
 def test_the_reissued_month_has_the_rows_of_the_first_issue(pytestconfig: pytest.Config) -> None:
-    name = "green_tripdata_2024-03.parquet"
+    name = DATASET.file_name(date(2024, 3, 1))
     first, again = (read(real_file(pytestconfig, f"{at}/{name}"), month_in(name)) for at in ("trip-data", "reissued"))
     assert first[1].equals(again[1])
 
 
 @pytest.mark.real_data
 def test_the_congestion_relief_fee_of_2025_arrives(pytestconfig: pytest.Config) -> None:
-    name = "trip-data/green_tripdata_2025-01.parquet"
+    name = f"trip-data/{DATASET.file_name(date(2025, 1, 1))}"
     fee = read(real_file(pytestconfig, name), month_in(name))[1]["cbd_congestion_fee"]
     assert len(fee) - fee.null_count == 46_490
 
 
 @pytest.mark.real_data
 def test_a_published_month_that_was_cut_off_is_refused(pytestconfig: pytest.Config) -> None:
-    name = "broken/green_tripdata_2025-02.parquet"
+    name = f"broken/{DATASET.file_name(date(2025, 2, 1))}"
     assert "footer is damaged" in refused(real_file(pytestconfig, name), month_in(name))

@@ -1,5 +1,6 @@
 """Made months: of the right shape, with the oddities of real ones, the same every time."""
 
+from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from taxi_orchestration.tlc.contract import Era, columns_of
+from taxi_orchestration.tlc.dataset import DATASET, Column, Era
 from taxi_orchestration.tlc.synthetic import month_table, write_month, write_zones
 
 MONTHS: dict[Era, date] = {"A": date(2022, 1, 1), "B": date(2024, 1, 1), "C": date(2025, 1, 1)}
@@ -17,8 +18,8 @@ MONTHS: dict[Era, date] = {"A": date(2022, 1, 1), "B": date(2024, 1, 1), "C": da
 def test_a_made_month_has_the_columns_and_types_of_its_era(tmp_path: Path, era: Era) -> None:
     write_month(tmp_path / "month.parquet", MONTHS[era], 1000)
     schema = pq.read_schema(tmp_path / "month.parquet")
-    assert schema.names == [column.source_name for column in columns_of(era)]
-    assert schema.types == [column.type_in_files(era) for column in columns_of(era)]
+    assert schema.names == [column.source_name for column in DATASET.columns_of(era)]
+    assert [str(kind) for kind in schema.types] == [column.type_in_files(era) for column in DATASET.columns_of(era)]
 
 
 def test_the_same_arguments_give_the_same_bytes_and_another_seed_gives_others(tmp_path: Path) -> None:
@@ -39,7 +40,7 @@ def test_a_resaved_month_has_the_same_rows_in_other_bytes_and_types(tmp_path: Pa
 def test_what_write_month_says_of_a_month_is_true_of_it(tmp_path: Path) -> None:
     made = write_month(tmp_path / "month.parquet", MONTHS["C"], 300_000)
     table = pq.read_table(made.path)
-    pickups = table["lpep_pickup_datetime"]
+    pickups = table[DATASET.pickup]
     inside = pc.and_(pc.greater_equal(pickups, datetime(2025, 1, 1)), pc.less(pickups, datetime(2025, 2, 1)))
     assert made.rows == table.num_rows == 300_000
     assert made.pickups_outside == table.num_rows - pc.sum(inside).as_py() > 0
@@ -49,10 +50,10 @@ def test_what_write_month_says_of_a_month_is_true_of_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("era", ["A", "B", "C"])
 def test_a_made_month_has_the_oddities_of_real_ones(era: Era) -> None:
     table = month_table(MONTHS[era], 60_000)
-    pickups = table["lpep_pickup_datetime"]
+    pickups = table[DATASET.pickup]
     assert {2008, 2009} < set(pc.year(pickups).to_pylist())
     assert not pickups.equals(pickups.take(pc.sort_indices(pickups)))
-    assert pc.sum(pc.less(table["lpep_dropoff_datetime"], pickups)).as_py() > (100 if era == "C" else 0)
+    assert pc.sum(pc.less(table[DATASET.dropoff], pickups)).as_py() > (100 if era == "C" else 0)
     assert 100 < pc.sum(pc.less(table["fare_amount"], 0)).as_py() < 300
     assert pc.max(table["trip_distance"]).as_py() > 10_000
     assert 99 in table["RatecodeID"].to_pylist()
@@ -81,11 +82,17 @@ def test_the_amounts_have_two_decimals_and_add_up_in_nearly_all_rows() -> None:
 def test_a_refund_repeats_the_trip_before_it_with_negative_amounts() -> None:
     rows = month_table(MONTHS["B"], 20_000).to_pylist()
     refunds = [i for i, row in enumerate(rows) if row["fare_amount"] < 0]
-    same = ("VendorID", "lpep_pickup_datetime", "lpep_dropoff_datetime", "PULocationID", "DOLocationID")
+    same = ("VendorID", DATASET.pickup, DATASET.dropoff, "PULocationID", "DOLocationID")
     assert refunds
     for i in refunds:
         assert all(rows[i][name] == rows[i - 1][name] for name in same)
         assert rows[i]["total_amount"] == -rows[i - 1]["total_amount"]
+
+
+def test_a_column_of_a_type_without_synthetic_values_is_an_error() -> None:
+    column = Column("is_shared", "bool", {"A": "bool"}, "Whether the ride was shared.")
+    with pytest.raises(TypeError, match="No synthetic values are settled for is_shared of type bool; settled are"):
+        month_table(MONTHS["B"], 10, replace(DATASET, columns=(*DATASET.columns, column)))
 
 
 def test_a_month_of_a_few_rows_can_be_made() -> None:
