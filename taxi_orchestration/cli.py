@@ -63,6 +63,11 @@ def _explained(command: Callable[Arguments, int | None]) -> Callable[Arguments, 
         except (SettingsError, ServerError, WarehouseError) as error:
             click.echo(f"taxi: {error}", err=True)
             code = BAD_INPUT
+        except OSError as error:
+            place = f" ({error.filename})" if error.filename else ""
+            advice = "Make room or make it writable there, or set TAXI_HOME to another directory."
+            click.echo(f"taxi: writing a file failed{place}: {error.strerror or error}. {advice}", err=True)
+            code = BAD_INPUT
         except KeyboardInterrupt:
             click.echo("taxi: interrupted. What was loaded is kept; the same command goes on from there.", err=True)
             code = INTERRUPTED

@@ -76,7 +76,8 @@ def _storage_error(error: Exception, url: URL) -> StorageError:
     while not isinstance(cause, psycopg2.Error) and cause.__cause__:
         cause = cause.__cause__
     said = cause.diag.message_primary if isinstance(cause, psycopg2.Error) else None
-    reason = said or " ".join(str(cause).split())
+    # libpq's own errors go on with questions.
+    reason = said or str(cause).strip().partition("\n")[0]
     if isinstance(cause, psycopg2.errors.InsufficientPrivilege):
         return StorageError(
             f"{place} cannot be used: {reason}. Its role has to make tables there: give it a database of its own "
