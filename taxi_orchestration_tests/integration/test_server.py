@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -167,7 +168,10 @@ def call_as(uid: int, action: Callable[[], str]) -> str:
 
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("fork").Process(target=child, args=(theirs,))
-    process.start()
+    with warnings.catch_warnings():
+        # From 3.12 on Python warns of threads at a fork: pytest-xdist's, of which the child needs none.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        process.start()
     theirs.close()
     try:
         return str(ours.recv())
