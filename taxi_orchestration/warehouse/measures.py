@@ -1,9 +1,7 @@
-"""Months measured where they are: rows, pickups and money. What is right and what is not is decided elsewhere."""
+"""Months measured where they are: rows and pickups. What is right and what is not is decided elsewhere."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from decimal import Decimal
 from typing import Any
 
 from psycopg import sql
@@ -11,6 +9,11 @@ from psycopg.rows import dict_row
 
 from taxi_orchestration.settings import PostgresTarget
 from taxi_orchestration.warehouse.connection import connect, explained
+
+# As is_outside_month in stg_trips has it, which may not be there yet when a month is measured.
+_OUTSIDE_MONTH = sql.SQL(
+    "(lpep_pickup_datetime < source_month or lpep_pickup_datetime >= source_month + interval '1 month')"
+)
 
 
 @dataclass(frozen=True)
@@ -25,14 +28,6 @@ class MonthMeasure:
     last_pickup: datetime | None = None
 
 
-@dataclass(frozen=True)
-class Sums:
-    """Rows and total_amount of one month of one table."""
-
-    rows: int = 0
-    total_amount: Decimal = Decimal(0)
-
-
 def measure_months(target: PostgresTarget, schema: str, start: date, end: date) -> dict[date, MonthMeasure]:
     """Every month from `start` to before `end` that raw_loads or raw_trips has, in one statement and one scan."""
     statement = sql.SQL(
@@ -40,10 +35,7 @@ def measure_months(target: PostgresTarget, schema: str, start: date, end: date) 
         with trips as (
             select
                 source_month, count(*) as rows, max(source_row) as last_row,
-                count(*) filter (
-                    where lpep_pickup_datetime < source_month
-                        or lpep_pickup_datetime >= source_month + interval '1 month'
-                ) as outside,
+                count(*) filter (where {outside}) as outside,
                 min(lpep_pickup_datetime) as first_pickup, max(lpep_pickup_datetime) as last_pickup
             from {trips} where source_month >= %(start)s and source_month < %(end)s group by source_month
         ),
@@ -55,7 +47,9 @@ def measure_months(target: PostgresTarget, schema: str, start: date, end: date) 
             first_pickup, last_pickup
         from trips full join loads using (source_month)
         """
-    ).format(trips=sql.Identifier(schema, "raw_trips"), loads=sql.Identifier(schema, "raw_loads"))
+    ).format(
+        trips=sql.Identifier(schema, "raw_trips"), loads=sql.Identifier(schema, "raw_loads"), outside=_OUTSIDE_MONTH
+    )
     with explained(f"Measuring {schema}.raw_trips", target), connect(target) as connection:
         rows = connection.execute(statement, {"start": start, "end": end})
         return {month: MonthMeasure(*measured) for month, *measured in rows}
@@ -65,41 +59,12 @@ def pickups_outside(target: PostgresTarget, schema: str, month: date, limit: int
     """The first rows of a month's file whose pickup lies outside the month."""
     statement = sql.SQL(
         """
-        select source_month, source_row, lpep_pickup_datetime, lpep_dropoff_datetime, total_amount from {}
-        where source_month = %(month)s
-            and (lpep_pickup_datetime < %(month)s or lpep_pickup_datetime >= %(month)s + interval '1 month')
-        order by source_row limit %(limit)s
+        select source_month, source_row, lpep_pickup_datetime, lpep_dropoff_datetime, total_amount from {trips}
+        where source_month = %(month)s and {outside} order by source_row limit %(limit)s
         """
-    ).format(sql.Identifier(schema, "raw_trips"))
+    ).format(trips=sql.Identifier(schema, "raw_trips"), outside=_OUTSIDE_MONTH)
     with explained(f"Looking into {schema}.raw_trips", target), connect(target) as connection:
         return connection.cursor(row_factory=dict_row).execute(statement, {"month": month, "limit": limit}).fetchall()
-
-
-def sum_months(
-    target: PostgresTarget, schema: str, tables: Sequence[str], start: date, end: date
-) -> Mapping[str, Mapping[date, Sums]]:
-    """Rows and total_amount by month of raw_trips and of tables with exact amounts, as of one moment."""
-    # By way of whole cents, as the models take them; amounts that the models cannot hold are in none of them.
-    published = sql.SQL("sum(case when abs(total_amount) < 99999999 then round(total_amount * 100)::bigint end) * 0.01")
-    exact = sql.SQL("sum(total_amount)")
-    parts = [
-        sql.SQL(
-            "select {name}, source_month, count(*), coalesce({total}, 0) from {table} "
-            "where source_month >= %(start)s and source_month < %(end)s group by source_month"
-        ).format(
-            name=sql.Literal(table),
-            total=published if table == "raw_trips" else exact,
-            table=sql.Identifier(schema, table),
-        )
-        for table in tables
-    ]
-    sums: dict[str, dict[date, Sums]] = {table: {} for table in tables}
-    with explained(f"Summing {', '.join(tables)} in schema {schema}", target), connect(target) as connection:
-        for table, month, rows, total in connection.execute(
-            sql.SQL(" union all ").join(parts), {"start": start, "end": end}
-        ):
-            sums[table][month] = Sums(rows, total)
-    return sums
 
 
 def months_in_raw_trips(target: PostgresTarget, schema: str) -> set[date]:
