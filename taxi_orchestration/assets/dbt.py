@@ -26,9 +26,7 @@ from dagster import (
     Failure,
     MetadataValue,
     Output,
-    PartitionMapping,
     ResourceParam,
-    SpecificPartitionsPartitionMapping,
 )
 from dagster_dbt import DagsterDbtTranslator, dbt_assets
 from dagster_dbt.asset_utils import get_asset_check_key_for_test
@@ -85,22 +83,20 @@ class TaxiDbtTranslator(DagsterDbtTranslator):
         return AssetKey(dbt_resource_props["name"])
 
     def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: Any) -> AssetSpec:
-        """dbt's own, where a table that reads raw_trips through a view depends on its months beside the view."""
+        """dbt's own, but that tables which read raw_trips through a view depend on its months, and the view does not.
+
+        A view is there whatever months are. Downstream of them it would keep all from the tables, in a backfill from
+        the UI, where one cannot be loaded: Dagster ignores partition mappings to an asset without partitions there.
+        """
         spec = super().get_asset_spec(manifest, unique_id, project)
+        deps = [dep for dep in spec.deps if dep.asset_key != RAW_TRIPS]
         parents = manifest["parent_map"].get(unique_id, ())
         behind = {grandparent for parent in parents for grandparent in manifest["parent_map"].get(parent, ())}
-        if unique_id in manifest["nodes"] and is_monthly(manifest["nodes"][unique_id]):
-            names = {manifest["sources"][source]["name"] for source in behind if source in manifest["sources"]}
-            if RAW_TRIPS.path[-1] in names:
-                return spec.replace_attributes(deps=[*spec.deps, AssetDep(RAW_TRIPS)])
-        return spec
-
-    def get_partition_mapping(
-        self, dbt_resource_props: Mapping[str, Any], dbt_parent_resource_props: Mapping[str, Any]
-    ) -> PartitionMapping | None:
-        """A view of raw_trips is made whatever months there are: one that cannot be loaded keeps nobody from it."""
-        is_of_raw_trips = self.get_asset_key(dbt_parent_resource_props) == RAW_TRIPS
-        return SpecificPartitionsPartitionMapping([]) if is_of_raw_trips else None
+        sources = [manifest["sources"][source] for source in behind if source in manifest["sources"]]
+        is_table = unique_id in manifest["nodes"] and is_monthly(manifest["nodes"][unique_id])
+        if is_table and any(self.get_asset_key(source) == RAW_TRIPS for source in sources):
+            deps.append(AssetDep(RAW_TRIPS))
+        return spec.replace_attributes(deps=deps)
 
     def get_automation_condition(self, dbt_resource_props: Mapping[str, Any]) -> AutomationCondition | None:
         """Tables are built when their month changed; views and seeds when their code did."""
