@@ -244,15 +244,26 @@ def psql(arguments: Sequence[str]) -> None:
 @_explained
 def dbt(arguments: Sequence[str]) -> None:
     """Run dbt with ARGUMENTS on the project and the warehouse, for example: taxi dbt test --select fct_trips."""
-    from taxi_orchestration.dbt_runner import dbt_environment
+    from contextlib import ExitStack
+
+    from taxi_orchestration.dbt_runner import BUILDING, dbt_environment
+    from taxi_orchestration.loading import RAW_TRIPS_COLUMNS
+    from taxi_orchestration.warehouse.dbt_tables import one_build
+    from taxi_orchestration.warehouse.months import create_tables
     from taxi_orchestration.warehouse.target import warehouse_target
 
     settings = load_settings()
-    artifacts = make_home(settings) / "dbt" / "by_hand"
-    environment = dbt_environment(warehouse_target(settings), settings.schema_name, artifacts)
+    target, schema = warehouse_target(settings), settings.schema_name
+    environment = dbt_environment(target, schema, make_home(settings) / "dbt" / "by_hand")
     program = str(Path(sys.executable).with_name("dbt"))
     os.chdir(PROJECT_DIRECTORY)
-    os.execve(program, [program, *arguments], {**os.environ, **environment})  # noqa: S606 - the user's own
+    with ExitStack() as stack:
+        if BUILDING.intersection(arguments):
+            create_tables(target, schema, RAW_TRIPS_COLUMNS)
+            connection = stack.enter_context(one_build(target, schema, click.echo))
+            # The connection goes on in dbt's process, and with it the lock, until that ends.
+            os.set_inheritable(connection.fileno(), True)
+        os.execve(program, [program, *arguments], {**os.environ, **environment})  # noqa: S606 - the user's own
 
 
 @main.command()

@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,10 +21,14 @@ from filelock import FileLock
 
 from taxi_orchestration.settings import DBT_PROJECT_DIRECTORY, PostgresTarget, Settings, make_home
 from taxi_orchestration.warehouse import connection
+from taxi_orchestration.warehouse.connection import WarehouseError
+from taxi_orchestration.warehouse.dbt_tables import one_build
 from taxi_orchestration.warehouse.target import warehouse_dbname
 
 MAX_THREADS = 4
 KEPT_SECONDS = 7 * 24 * 3600
+# What changes the schema, of dbt's commands.
+BUILDING = frozenset({"build", "clone", "retry", "run", "run-operation", "seed", "snapshot"})
 FAILED_STATUSES = ("error", "fail", "runtime error")
 
 _NO_SERVER = PostgresTarget("127.0.0.1", 1, "parse", "", "parse")
@@ -116,8 +120,11 @@ def invoke_dbt(
     schema: str,
     artifacts: Path,
     on_node: Callable[[str], None] = lambda unique_id: None,
+    log: Callable[[str], None] = lambda message: None,
 ) -> DbtOutcome:
-    """Run dbt with `args` on the parsed project. `on_node` is told of every node that ended, from dbt's threads.
+    """Run dbt with `args` on the parsed project; no other build goes on in the schema meanwhile.
+
+    `on_node` is called with every node that ended, from dbt's threads; `log` with what was done before dbt began.
 
     What interrupts dbt (Ctrl-C, a terminated run) is raised again once dbt has cancelled its statements.
     """
@@ -140,7 +147,14 @@ def invoke_dbt(
 
     # Its artifacts are read by nobody, and two runs would write the same files.
     flags = ["--log-level-file", "none", "--no-write-json"]
-    with _environment(dbt_environment(target, schema, artifacts)), _signals_as_keyboard_interrupt():
+    with ExitStack() as stack:
+        stack.enter_context(_signals_as_keyboard_interrupt())
+        if BUILDING.intersection(args):
+            try:
+                stack.enter_context(one_build(target, schema, log))
+            except WarehouseError as error:
+                return DbtOutcome([], [], DbtError(str(error)))
+        stack.enter_context(_environment(dbt_environment(target, schema, artifacts)))
         outcome = dbtRunner(manifest=manifest, callbacks=[callback]).invoke([*args, *flags])
     if outcome.exception is not None and not isinstance(outcome.exception, Exception):
         raise outcome.exception

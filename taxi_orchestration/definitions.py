@@ -10,12 +10,11 @@ from taxi_orchestration.assets.raw_trips import raw_trips
 from taxi_orchestration.assets.raw_zones import raw_zones
 from taxi_orchestration.assets.tlc_source import tlc_files
 from taxi_orchestration.automation.clock import Clock
-from taxi_orchestration.automation.conditions import automation_sensor, changed_months
+from taxi_orchestration.automation.conditions import automation_sensor, changed_code, changed_months
 from taxi_orchestration.automation.jobs import TAXI_PIPELINE, taxi_pipeline, taxi_reference
 from taxi_orchestration.automation.month_watch import build_month_watch, newest_published_month_is_loaded
 from taxi_orchestration.automation.schedules import build_monthly_schedule
 from taxi_orchestration.automation.sensors import tlc_publications
-from taxi_orchestration.checks.fct_trips import fct_trips_checks
 from taxi_orchestration.dbt_runner import prepared_project, read_manifest
 from taxi_orchestration.loading import Progress
 from taxi_orchestration.run_processes import process_tags
@@ -36,9 +35,9 @@ def build_definitions(
             tlc_files,
             raw_trips,
             raw_zones,
-            *build_dbt_assets(manifest, artifacts, changed_months(settings)),
+            *build_dbt_assets(manifest, artifacts, changed_months(settings), changed_code()),
         ],
-        asset_checks=[fct_trips_checks, newest_published_month_is_loaded],
+        asset_checks=[newest_published_month_is_loaded],
         jobs=[taxi_pipeline, taxi_reference],
         schedules=[build_monthly_schedule(settings.taxi_schedule_cron)],
         sensors=[

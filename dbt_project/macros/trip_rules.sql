@@ -1,6 +1,7 @@
 {#
     Why a row of raw_trips does not count as a trip: reason -> condition. fct_trips, rejected_trips and trip_quality
-    follow this list.
+    follow this list. Amounts: not a number, infinite, or a hundred million dollars and more. No trip of a New York taxi
+    is longer than 500 miles.
 #}
 {% macro rejection_rules() -%}
     {%- set amounts -%}
@@ -13,7 +14,7 @@
             "lpep_pickup_datetime < source_month - 31"
             ~ " or lpep_pickup_datetime >= source_month + interval '1 month 31 days'",
         'dropoff_before_pickup': "lpep_dropoff_datetime < lpep_pickup_datetime",
-        'implausible_distance': "trip_distance < 0 or trip_distance > " ~ var('max_plausible_miles'),
+        'implausible_distance': "trip_distance < 0 or trip_distance > 500",
         'impossible_amount': "greatest(" ~ amounts ~ ") >= 99999999 or least(" ~ amounts ~ ") <= -99999999",
     }) }}
 {%- endmacro %}

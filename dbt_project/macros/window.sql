@@ -56,15 +56,13 @@
 {%- endmacro %}
 
 {#
-    dbt's hook for the `where` of generic tests. `where: __window__` stands for the window over source_month, and
-    `where: __window__(pickup_date)` over another column; a `where` rendered from variables in the yml would be
-    fixed when the manifest is parsed.
+    dbt's hook for the `where` of generic tests. `where: __window__` stands for the window; a `where` rendered from
+    variables in the yml would be fixed when the manifest is parsed.
 #}
 {% macro get_where_subquery(relation) -%}
     {%- set where = config.get('where') or '' -%}
-    {%- set marker = modules.re.match('^__window__(?:\\((\\w+)\\))?$', where) -%}
-    {%- if marker -%}
-        {%- set where = in_window(marker.group(1) or 'source_month') -%}
+    {%- if where == '__window__' -%}
+        {%- set where = in_window('source_month') -%}
     {%- endif -%}
     {%- if where -%}
         {{ return('(select * from ' ~ relation ~ ' where ' ~ where ~ ') dbt_subquery') }}

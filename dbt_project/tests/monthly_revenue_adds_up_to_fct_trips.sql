@@ -1,10 +1,11 @@
 {{ config(
     severity='error',
+    group='reporting',
     meta={
         'description':
             'In every month of the window monthly_revenue holds the trips and the money of fct_trips, to the '
             ~ 'cent, and the same fares, tips and tolls as daily_zone_activity.',
-        'dagster': {'ref': {'name': 'monthly_revenue_by_file'}},
+        'dagster': {'ref': {'name': 'int_monthly_revenue_by_file'}},
     },
 ) }}
 with mart as (
@@ -15,7 +16,7 @@ with mart as (
         sum(fare_amount) as fare_amount,
         sum(tip_amount) as tip_amount,
         sum(tolls_amount) as tolls_amount
-    from {{ ref('monthly_revenue_by_file') }}
+    from {{ ref('int_monthly_revenue_by_file') }}
     where {{ in_window('source_month') }}
     group by source_month
 ),
@@ -26,7 +27,7 @@ daily as (
         sum(fare_amount) as fare_amount,
         sum(tip_amount) as tip_amount,
         sum(tolls_amount) as tolls_amount
-    from {{ ref('daily_zone_activity_by_file') }}
+    from {{ ref('int_daily_zone_activity_by_file') }}
     where {{ in_window('source_month') }}
     group by source_month
 ),

@@ -4,11 +4,8 @@
         'description':
             'In every month of the window total_amount of raw_trips is that of fct_trips and of rejected_trips '
             ~ 'together, to the cent.',
-        'dagster': {'ref': {'name': 'fct_trips'}},
     },
 ) }}
-{# trip_quality sums each of the three tables for itself. #}
--- depends_on: {{ ref('fct_trips') }}
 select source_month, raw_total_amount, fact_total_amount, rejected_total_amount
 from {{ ref('trip_quality') }}
 where {{ in_window('source_month') }} and raw_total_amount <> fact_total_amount + rejected_total_amount

@@ -4,11 +4,8 @@
         'description':
             'In every month of the window the rows of raw_trips are those of fct_trips and of rejected_trips '
             ~ 'together.',
-        'dagster': {'ref': {'name': 'fct_trips'}},
     },
 ) }}
-{# trip_quality counts each of the three tables for itself. #}
--- depends_on: {{ ref('fct_trips') }}
 select source_month, raw_trips, fact_trips, rejected_trips
 from {{ ref('trip_quality') }}
 where {{ in_window('source_month') }} and raw_trips <> fact_trips + rejected_trips

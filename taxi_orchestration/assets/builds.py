@@ -6,6 +6,7 @@ from datetime import date
 from dagster import AssetKey, AssetRecordsFilter, DagsterInstance, EventLogRecord
 
 from taxi_orchestration.partitions import key_of
+from taxi_orchestration.warehouse.dbt_tables import RENAMED
 
 # What the models say of a month: the data version of raw_trips that they were built from.
 BUILT_FROM = "built from rows with sha256"
@@ -17,9 +18,9 @@ MONTHLY_TABLES = tuple(
     for name in (
         "fct_trips",
         "rejected_trips",
-        "undocumented_codes",
-        "daily_zone_activity_by_file",
-        "monthly_revenue_by_file",
+        "int_undocumented_codes",
+        "int_daily_zone_activity_by_file",
+        "int_monthly_revenue_by_file",
         "trip_quality",
     )
 )
@@ -49,13 +50,22 @@ def latest_materializations(
 def rows_built_from(instance: DagsterInstance, months: Collection[date]) -> dict[date, str]:
     """The sha256 of the rows that all models were last built from, of those of these months that have one."""
     keys = [key_of(month) for month in months]
-    by_table = [latest_materializations(instance, table, keys) for table in MONTHLY_TABLES]
+    by_table = [_latest_builds(instance, table, keys) for table in MONTHLY_TABLES]
     built: dict[date, str] = {}
     for month in months:
         first, *others = (_built_from(latest.get(key_of(month))) for latest in by_table)
         if first and all(other == first for other in others):
             built[month] = first
     return built
+
+
+def _latest_builds(instance: DagsterInstance, table: AssetKey, keys: Collection[str]) -> dict[str, EventLogRecord]:
+    """As latest_materializations, and of months that were built before a table had its name, by its name then."""
+    latest = latest_materializations(instance, table, keys)
+    before = [AssetKey(old) for old, new in RENAMED.items() if AssetKey(new) == table and len(latest) < len(keys)]
+    for former in before:
+        latest = latest_materializations(instance, former, set(keys) - latest.keys()) | latest
+    return latest
 
 
 def _built_from(record: EventLogRecord | None) -> str | None:

@@ -96,6 +96,20 @@ def changed_months(settings: Settings) -> dg.AutomationCondition:
     ).with_label("the month's rows in raw_trips changed")
 
 
+def changed_code() -> dg.AutomationCondition:
+    """The condition of every view and seed: it was made, and its SQL or its file is another since.
+
+    One that is missing is none of its business: the tables that it reads may be missing too, and the first run of a
+    month makes both.
+    """
+    handled = dg.AutomationCondition.newly_requested() | dg.AutomationCondition.newly_updated()
+    return (
+        ~dg.AutomationCondition.missing()
+        & ~dg.AutomationCondition.in_progress()
+        & dg.AutomationCondition.code_version_changed().since(handled)
+    ).with_label("its code changed")
+
+
 def automation_sensor() -> dg.AutomationConditionSensorDefinition:
     """The sensor that evaluates the conditions of all assets, in place of the one that Dagster would make."""
     with warnings.catch_warnings():
@@ -106,7 +120,7 @@ def automation_sensor() -> dg.AutomationConditionSensorDefinition:
             target=dg.AssetSelection.all(),
             description=(
                 "Builds the models of every month whose rows in raw_trips changed, whoever loaded it and however old "
-                "it is. A re-issued file with the same rows changes nothing."
+                "it is. A re-issued file with the same rows changes nothing. Makes views and seeds whose code changed."
             ),
             default_status=dg.DefaultSensorStatus.STOPPED,
             use_user_code_server=True,

@@ -11,10 +11,11 @@ TAXI_REFERENCE = "taxi_reference"
 
 taxi_pipeline = dg.define_asset_job(
     TAXI_PIPELINE,
-    selection=dg.AssetSelection.assets(RAW_TRIPS).downstream(),
+    selection=dg.AssetSelection.assets(RAW_TRIPS) | dg.AssetSelection.tag("materialized", "month_window"),
     description=(
-        "One month: raw_trips and all that is downstream of it. For a range materialize the assets instead, where a "
-        "month that cannot be loaded keeps no other from the models."
+        "One month: raw_trips and all tables that are filled from it; views and seeds that are missing, or whose code "
+        "changed, are made with them. For a range materialize the assets instead, where a month that cannot be loaded "
+        "keeps no other from the models."
     ),
 )
 

@@ -8,7 +8,6 @@ from dagster import AssetCheckEvaluation, AssetCheckSpec, AssetKey, DagsterInsta
 
 from taxi_orchestration.assets.builds import latest_materializations
 from taxi_orchestration.checks.columns import check_columns
-from taxi_orchestration.checks.facts import check_fact_rows, check_money
 from taxi_orchestration.checks.finding import SAMPLE_ROWS, Finding, evaluation_of
 from taxi_orchestration.checks.pickups import check_pickups, has_many_outside
 from taxi_orchestration.checks.rows import check_rows
@@ -16,8 +15,8 @@ from taxi_orchestration.checks.volume import check_volume
 from taxi_orchestration.partitions import key_of, monthly_partitions, next_month
 from taxi_orchestration.settings import PostgresTarget
 from taxi_orchestration.tlc.dataset import DATASET
-from taxi_orchestration.warehouse.measures import MonthMeasure, Sums, measure_months, pickups_outside, sum_months
-from taxi_orchestration.warehouse.months import LoadedFile, existing_tables, loaded_files
+from taxi_orchestration.warehouse.measures import MonthMeasure, measure_months, pickups_outside
+from taxi_orchestration.warehouse.months import LoadedFile, loaded_files
 
 Findings = Mapping[date, Mapping[str, Finding]]
 
@@ -58,20 +57,6 @@ RAW_CHECKS = [
 ]
 """The checks of raw_trips, made by the step that loads it."""
 
-FACT_CHECKS = [
-    _monthly_spec(
-        AssetKey("fct_trips"),
-        "every_raw_row_is_a_fact_or_rejected",
-        "The rows of raw_trips are those of fct_trips and rejected_trips together, each counted in its own table.",
-    ),
-    _monthly_spec(
-        AssetKey("fct_trips"),
-        "money_is_all_there",
-        "total_amount of raw_trips is that of fct_trips and rejected_trips together, to the cent.",
-    ),
-]
-"""The checks of fct_trips, made after dbt."""
-
 
 def raw_findings(
     target: PostgresTarget, schema: str, months: Collection[date], footer_rows: Mapping[date, int] | None = None
@@ -104,21 +89,6 @@ def raw_findings(
 def _left_out(file: LoadedFile) -> list[str]:
     found = file.drift.get("left_out")
     return list(found) if isinstance(found, Mapping) else []
-
-
-def fact_findings(target: PostgresTarget, schema: str, months: Collection[date]) -> Findings:
-    """What became of these months' rows and money. Asks the server twice, however many months there are."""
-    tables = ["raw_trips", "fct_trips", "rejected_trips"]
-    there = existing_tables(target, schema, tables)
-    sums = sum_months(target, schema, [t for t in tables if t in there], min(months), next_month(max(months)))
-    findings = {}
-    for month in sorted(months):
-        of_month = [sums.get(table, {}).get(month, Sums()) for table in tables]
-        findings[month] = {
-            "every_raw_row_is_a_fact_or_rejected": check_fact_rows(key_of(month), *of_month),
-            "money_is_all_there": check_money(key_of(month), *of_month),
-        }
-    return findings
 
 
 def evaluations(

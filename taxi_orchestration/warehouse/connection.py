@@ -187,6 +187,7 @@ def _lock_holders(target: PostgresTarget) -> str:
             from pg_locks l join pg_stat_activity a using (pid)
             where l.granted and l.locktype in ('relation', 'advisory') and a.pid <> pg_backend_pid()
               and a.datname = current_database() and l.mode not in ('AccessShareLock', 'RowShareLock')
+              and a.xact_start is not null
                or a.state like 'idle in transaction%' and a.datname = current_database()
             order by a.xact_start
             limit 5

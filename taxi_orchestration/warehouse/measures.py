@@ -1,9 +1,7 @@
-"""Months measured where they are: rows, pickups and money. What is right and what is not is decided elsewhere."""
+"""Months measured where they are: rows and pickups. What is right and what is not is decided elsewhere."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from decimal import Decimal
 from typing import Any
 
 from psycopg import sql
@@ -25,14 +23,6 @@ class MonthMeasure:
     last_pickup: datetime | None = None
 
 
-@dataclass(frozen=True)
-class Sums:
-    """Rows and total_amount of one month of one table."""
-
-    rows: int = 0
-    total_amount: Decimal = Decimal(0)
-
-
 def measure_months(
     target: PostgresTarget, schema: str, start: date, end: date, pickup: str
 ) -> dict[date, MonthMeasure]:
@@ -45,9 +35,7 @@ def measure_months(
         with trips as (
             select
                 source_month, count(*) as rows, max(source_row) as last_row,
-                count(*) filter (
-                    where {pickup} < source_month or {pickup} >= source_month + interval '1 month'
-                ) as outside,
+                count(*) filter (where {outside}) as outside,
                 min({pickup}) as first_pickup, max({pickup}) as last_pickup
             from {trips} where source_month >= %(start)s and source_month < %(end)s group by source_month
         ),
@@ -63,6 +51,7 @@ def measure_months(
         trips=sql.Identifier(schema, "raw_trips"),
         loads=sql.Identifier(schema, "raw_loads"),
         pickup=sql.Identifier(pickup),
+        outside=_outside_month(pickup),
     )
     with explained(f"Measuring {schema}.raw_trips", target), connect(target) as connection:
         rows = connection.execute(statement, {"start": start, "end": end})
@@ -76,40 +65,16 @@ def pickups_outside(
     statement = sql.SQL(
         """
         select source_month, source_row, {pickup}, {dropoff}, total_amount from {trips}
-        where source_month = %(month)s
-            and ({pickup} < %(month)s or {pickup} >= %(month)s + interval '1 month')
-        order by source_row limit %(limit)s
+        where source_month = %(month)s and {outside} order by source_row limit %(limit)s
         """
-    ).format(trips=sql.Identifier(schema, "raw_trips"), pickup=sql.Identifier(pickup), dropoff=sql.Identifier(dropoff))
+    ).format(
+        trips=sql.Identifier(schema, "raw_trips"),
+        pickup=sql.Identifier(pickup),
+        dropoff=sql.Identifier(dropoff),
+        outside=_outside_month(pickup),
+    )
     with explained(f"Looking into {schema}.raw_trips", target), connect(target) as connection:
         return connection.cursor(row_factory=dict_row).execute(statement, {"month": month, "limit": limit}).fetchall()
-
-
-def sum_months(
-    target: PostgresTarget, schema: str, tables: Sequence[str], start: date, end: date
-) -> Mapping[str, Mapping[date, Sums]]:
-    """Rows and total_amount by month of raw_trips and of tables with exact amounts, as of one moment."""
-    # By way of whole cents, as the models take them; amounts that the models cannot hold are in none of them.
-    published = sql.SQL("sum(case when abs(total_amount) < 99999999 then round(total_amount * 100)::bigint end) * 0.01")
-    exact = sql.SQL("sum(total_amount)")
-    parts = [
-        sql.SQL(
-            "select {name}, source_month, count(*), coalesce({total}, 0) from {table} "
-            "where source_month >= %(start)s and source_month < %(end)s group by source_month"
-        ).format(
-            name=sql.Literal(table),
-            total=published if table == "raw_trips" else exact,
-            table=sql.Identifier(schema, table),
-        )
-        for table in tables
-    ]
-    sums: dict[str, dict[date, Sums]] = {table: {} for table in tables}
-    with explained(f"Summing {', '.join(tables)} in schema {schema}", target), connect(target) as connection:
-        for table, month, rows, total in connection.execute(
-            sql.SQL(" union all ").join(parts), {"start": start, "end": end}
-        ):
-            sums[table][month] = Sums(rows, total)
-    return sums
 
 
 def months_in_raw_trips(target: PostgresTarget, schema: str) -> set[date]:
@@ -131,3 +96,8 @@ def months_in_raw_trips(target: PostgresTarget, schema: str) -> set[date]:
             {"parent": f"{schema}.raw_trips"},
         )
         return {month for (month,) in rows}
+
+
+def _outside_month(pickup: str) -> sql.Composed:
+    """Whether a pickup lies outside the month of its file: as is_outside_month in stg_trips, which may not be there."""
+    return sql.SQL("({0} < source_month or {0} >= source_month + interval '1 month')").format(sql.Identifier(pickup))

@@ -382,16 +382,16 @@ def status_of(month: date, target: PostgresTarget, settings: Settings, instance:
     return month_statuses(target, settings.schema_name, instance, Window(month, next_month(month)))[month]
 
 
-def test_builds_by_hand_at_the_same_time_wait_for_each_other_table_by_table(
+def test_builds_by_hand_at_the_same_time_wait_for_each_other(
     tlc: TlcHost, loader: Loader, programs: Programs, target: PostgresTarget, settings: Settings
 ) -> None:
-    def waiting() -> int:
+    def waiting() -> bool:
         with psycopg.connect(target.url()) as connection:
             row = connection.execute(
-                "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like %s",
-                [f'%"{settings.schema_name}"."fct_trips"%'],
+                "select exists (select from pg_stat_activity where wait_event = 'advisory' and datname = %s)",
+                [target.dbname],
             ).fetchone()
-        return row[0] if row else 0
+        return bool(row and row[0])
 
     build = ("dbt", "build", "--exclude-resource-type", "unit_test")
     tlc.publish(JANUARY)
@@ -399,11 +399,14 @@ def test_builds_by_hand_at_the_same_time_wait_for_each_other_table_by_table(
     loader.load_zones()
     assert programs.taxi(*build).wait() == 0
     with holding(target, settings.schema_name, "fct_trips"):
-        both = [programs.taxi(*build) for _ in range(2)]
-        until(lambda: waiting() == 2)
-    for program in both:
+        first = programs.taxi(*build)
+        until(lambda: waiting_for(target, settings.schema_name, "fct_trips"))
+        second = programs.taxi(*build)
+        until(waiting)
+    for program in (first, second):
         said, _ = program.communicate()
         assert program.returncode == 0, said
+    assert f"Another dbt builds in schema {settings.schema_name}" in said
 
 
 def test_the_slot_of_dbt_that_another_run_has_just_made_is_taken_as_it_is(instance: DagsterInstance) -> None:

@@ -1,6 +1,7 @@
 """Who gets in, what leaks out: rights, TLS, passwords, names and addresses."""
 
 import json
+import shutil
 import stat
 import subprocess
 import sys
@@ -23,7 +24,14 @@ from taxi_orchestration.backfill import open_instance
 from taxi_orchestration.dbt_runner import invoke_dbt, prepared_project
 from taxi_orchestration.instance_storage import storage_url
 from taxi_orchestration.loading import open_loader
-from taxi_orchestration.settings import IDENTIFIER, PostgresTarget, Settings, SettingsError, load_settings
+from taxi_orchestration.settings import (
+    DBT_PROJECT_DIRECTORY,
+    IDENTIFIER,
+    PostgresTarget,
+    Settings,
+    SettingsError,
+    load_settings,
+)
 from taxi_orchestration.warehouse import postmaster
 from taxi_orchestration.warehouse.connection import WarehouseUnavailableError, connect
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY
@@ -117,7 +125,12 @@ def as_owner(
 
 
 def test_a_role_that_owns_just_its_schema_is_enough_over_verified_tls_and_grants_survive_rebuilds(
-    as_owner: PostgresTarget, tls_server: PostgresTarget, tlc: TlcHost, backfill: Callable[..., int], programs: Programs
+    as_owner: PostgresTarget,
+    tls_server: PostgresTarget,
+    tlc: TlcHost,
+    backfill: Callable[..., int],
+    programs: Programs,
+    tmp_path: Path,
 ) -> None:
     tlc.publish(JANUARY)
     assert backfill("2024-01", "2024-01") == 0
@@ -144,8 +157,13 @@ def test_a_role_that_owns_just_its_schema_is_enough_over_verified_tls_and_grants
 
     counts = analyst_reads()
     assert counts["raw_trips"] == 500 == counts["fct_trips"] + counts["rejected_trips"]
-    full = programs.taxi("dbt", "build", "--full-refresh", "--exclude-resource-type", "unit_test")
-    assert full.wait() == 0, full.communicate()[0]
+    # What is made anew has the grants of dbt's configuration.
+    project = shutil.copytree(DBT_PROJECT_DIRECTORY, tmp_path / "dbt_project") / "dbt_project.yml"
+    project.write_text(project.read_text().replace("    +meta:", "    +grants: {select: [analyst]}\n    +meta:"))
+    build = ("dbt", "build", "--full-refresh", "--exclude-resource-type", "unit_test")
+    full = programs.taxi(*build, "--project-dir", str(project.parent))
+    said, _ = full.communicate()
+    assert full.returncode == 0, said
     assert analyst_reads() == counts
     with psycopg.connect(as_owner.url()) as connection:
         row = connection.execute("select ssl from pg_stat_ssl where pid = pg_backend_pid()").fetchone()

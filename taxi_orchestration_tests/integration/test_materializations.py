@@ -15,7 +15,6 @@ COLUMNS = """
     select attname, format_type(atttypid, atttypmod), attnotnull, col_description(attrelid, attnum)
     from pg_attribute where attrelid = 'fct_trips'::regclass and attnum > 0 and not attisdropped order by 1
 """
-# Of a constraint on a column that was made anew PostgreSQL has another number of the column, and the same text.
 CONSTRAINTS = "select conname, pg_get_constraintdef(oid) from pg_constraint where conrelid = 'fct_trips'::regclass"
 # The rest of it: their names are dbt's.
 INDEXES = """
@@ -51,7 +50,7 @@ def test_a_table_that_is_not_its_models_any_more_is_refused_and_a_full_refresh_m
     error = str(build().error)
     for difference in ("source_row is bigint, not integer", "pickup_at is missing", "surprise is not in the model"):
         assert difference in error
-    assert "dbt build --full-refresh --select fct_trips+" in error
+    assert "taxi dbt build --full-refresh --select fct_trips+" in error
     for _ in range(2):
         assert build("--full-refresh").error is None
         assert table() == good

@@ -61,7 +61,7 @@ NOT_THERE = Publication("http://x", published=False)
         (MonthStatus(JANUARY, "failed"), NOT_THERE, ""),
         (whole(JANUARY, state="failed"), REISSUED, "taxi backfill 2024-01 2024-01"),
         (whole(JANUARY, state="unfinished"), SAME, "taxi backfill 2024-01 2024-01"),
-        (whole(JANUARY, checks=Checks(3, ["money_is_all_there"], ["x"])), SAME, "fails: money_is_all_there"),
+        (whole(JANUARY, checks=Checks(3, ["money_adds_up"], ["x"])), SAME, "fails: money_adds_up"),
         (whole(JANUARY, checks=Checks(3, [], ["volume_as_expected"])), SAME, ""),
         (whole(JANUARY, fact_rows=8), SAME, "--reprocess completed"),
     ],

@@ -100,7 +100,7 @@ def test_a_month_that_is_built_in_part_is_unfinished_and_asked_for_once_until_al
 
     # Models that fail downstream of fct_trips.
     tlc.publish(JANUARY, rows=200, seed=1)
-    with refusing("monthly_revenue_by_file"):
+    with refusing("int_monthly_revenue_by_file"):
         assert not daemon.execute("2024-01").success
     assert state() == "unfinished"
     assert [daemon.evaluate() for _ in range(3)] == [{"2024-01"}, set(), set()]

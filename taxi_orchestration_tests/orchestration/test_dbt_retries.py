@@ -76,7 +76,7 @@ def test_a_connection_cut_in_mid_dbt_is_made_again_for_what_it_stopped_and_nothi
     (said,) = [e.message for e in instance.all_logs(result.run_id) if "Attempt 2 of" in (e.message or e.user_message)]
     again = said.split("of what that stopped: ")[1].rstrip(".").split(", ")
     assert "fct_trips" in again
-    assert "monthly_revenue" in again
+    assert "int_monthly_revenue_by_file" in again
     assert "stg_trips" not in again
     assert "rejected_trips" not in again
 
@@ -90,4 +90,4 @@ def test_a_model_that_fails_by_itself_is_not_tried_again(
     assert not result.success
     assert not any("Attempt" in e.user_message for e in instance.all_logs(result.run_id))
     assert "fct_trips" not in built(result)
-    assert "monthly_revenue" not in built(result)
+    assert "int_monthly_revenue_by_file" not in built(result)

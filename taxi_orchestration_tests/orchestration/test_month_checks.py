@@ -15,7 +15,7 @@ from taxi_orchestration.automation.jobs import TAXI_PIPELINE
 from taxi_orchestration.backfill import Backfill
 from taxi_orchestration.checks import months as month_checks
 from taxi_orchestration.checks.coverage import COVERAGE, coverage_evaluation
-from taxi_orchestration.checks.months import FACT_CHECKS, RAW_CHECKS, raw_findings
+from taxi_orchestration.checks.months import RAW_CHECKS, raw_findings
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.partitions import Window, key_of
 from taxi_orchestration.settings import PostgresTarget, Settings
@@ -47,7 +47,7 @@ def evaluations(instance: dg.DagsterInstance, run_id: str) -> list[dg.AssetCheck
 
 def python_checks(instance: dg.DagsterInstance) -> list[dg.AssetCheckEvaluation]:
     """The evaluations of our own checks in the latest runs, newest run first."""
-    ours = {spec.key for spec in [*RAW_CHECKS, *FACT_CHECKS, COVERAGE]}
+    ours = {spec.key for spec in [*RAW_CHECKS, COVERAGE]}
     return [e for run in instance.get_runs() for e in evaluations(instance, run.run_id) if e.asset_check_key in ours]
 
 
@@ -83,12 +83,12 @@ def test_a_backfill_makes_every_check_of_every_month_and_a_later_run_of_the_chec
     assert backfill.run(QUARTER.months).succeeded
     made = python_checks(instance)
     assert {(e.check_name, e.partition) for e in made if e.passed} == {
-        *((spec.name, key) for spec in [*RAW_CHECKS, *FACT_CHECKS] for key in KEYS),
+        *((spec.name, key) for spec in RAW_CHECKS for key in KEYS),
         (COVERAGE.name, None),
     }
-    assert len(made) == 6 * 3 + 1
+    assert len(made) == 4 * 3 + 1
     statuses = month_statuses(target, settings.schema_name, instance, QUARTER)
-    ours_by_name = {spec.name for spec in [*RAW_CHECKS, *FACT_CHECKS]}
+    ours_by_name = {spec.name for spec in RAW_CHECKS}
     assert all(status.checks.total > len(ours_by_name) + 10 for status in statuses.values())
 
     with connect(target) as connection:
@@ -98,18 +98,12 @@ def test_a_backfill_makes_every_check_of_every_month_and_a_later_run_of_the_chec
             ),
             [FEBRUARY],
         )
-    check_job = dg.define_asset_job(
-        "only_checks", dg.AssetSelection.checks(*(s.key for s in [*RAW_CHECKS, *FACT_CHECKS]))
-    )
+    check_job = dg.define_asset_job("only_checks", dg.AssetSelection.checks(*(spec.key for spec in RAW_CHECKS)))
     job = dg.Definitions.merge(definitions, dg.Definitions(jobs=[check_job])).resolve_job_def("only_checks")
     gets = tlc.requests_for(FEBRUARY)
     result = job.execute_in_process(instance=instance, tags=RANGE, run_config=QUIET, raise_on_error=False)
     failed = [e for e in evaluations(instance, result.run_id) if not e.passed]
-    assert {(e.check_name, e.partition) for e in failed} == {
-        ("file_is_whole", "2024-02"),
-        ("every_raw_row_is_a_fact_or_rejected", "2024-02"),
-        ("money_is_all_there", "2024-02"),
-    }
+    assert {(e.check_name, e.partition) for e in failed} == {("file_is_whole", "2024-02")}
     assert all(e.severity is dg.AssetCheckSeverity.ERROR for e in failed)
     assert tlc.requests_for(FEBRUARY) == gets, "checks load nothing"
 

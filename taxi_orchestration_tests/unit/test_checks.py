@@ -2,7 +2,6 @@
 
 from base64 import b64decode
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
 from xml.etree import ElementTree
 
 import pytest
@@ -10,7 +9,6 @@ from dagster import AssetCheckSeverity
 
 from taxi_orchestration.checks.columns import check_columns
 from taxi_orchestration.checks.coverage import check_coverage
-from taxi_orchestration.checks.facts import check_fact_rows, check_money
 from taxi_orchestration.checks.finding import Finding, evaluation_of
 from taxi_orchestration.checks.freshness import check_freshness
 from taxi_orchestration.checks.months import RAW_CHECKS
@@ -19,7 +17,7 @@ from taxi_orchestration.checks.rows import check_rows
 from taxi_orchestration.checks.volume import check_volume
 from taxi_orchestration.partitions import add_months
 from taxi_orchestration.tlc.dataset import DATASET
-from taxi_orchestration.warehouse.measures import MonthMeasure, Sums
+from taxi_orchestration.warehouse.measures import MonthMeasure
 
 JANUARY, FEBRUARY, MARCH, APRIL = (date(2024, month, 1) for month in (1, 2, 3, 4))
 ERA_B = {column.source_name: "int64" for column in DATASET.columns_of("B")}
@@ -102,18 +100,6 @@ def test_the_plot_of_the_volume_is_an_image_with_a_bar_for_each_month() -> None:
     plot = check_volume(JANUARY, rows).plot
     svg = ElementTree.fromstring(b64decode(plot.split("base64,")[1].removesuffix(")")))
     assert len(svg.findall("{http://www.w3.org/2000/svg}rect")) == 25
-
-
-def test_rows_that_are_neither_facts_nor_rejected_are_an_error() -> None:
-    assert check_fact_rows("2024-01", Sums(10), Sums(9), Sums(1)).level == "good"
-    assert check_fact_rows("2024-01", Sums(10), Sums(9), Sums(0)).level == "error"
-
-
-def test_a_cent_that_is_missing_is_an_error_that_says_so() -> None:
-    raw, fact, rejected = Sums(2, Decimal("10.03")), Sums(1, Decimal("7.01")), Sums(1, Decimal("3.02"))
-    assert check_money("2024-01", raw, fact, rejected).level == "good"
-    finding = check_money("2024-01", raw, fact, Sums(1, Decimal("3.01")))
-    assert (finding.level, finding.counts["difference"]) == ("error", "0.01")
 
 
 def test_what_is_loaded_and_known_everywhere_is_covered() -> None:

@@ -1,1 +1,1 @@
-{{ code_dimension(ref('tlc_payment_types'), ref('undocumented_codes'), 'payment_type') }}
+{{ code_dimension(ref('tlc_payment_types'), ref('int_undocumented_codes'), 'payment_type') }}

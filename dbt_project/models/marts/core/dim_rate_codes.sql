@@ -1,1 +1,1 @@
-{{ code_dimension(ref('tlc_rate_codes'), ref('undocumented_codes'), 'rate_code') }}
+{{ code_dimension(ref('tlc_rate_codes'), ref('int_undocumented_codes'), 'rate_code') }}

@@ -1,1 +1,1 @@
-{{ code_dimension(ref('tlc_trip_types'), ref('undocumented_codes'), 'trip_type') }}
+{{ code_dimension(ref('tlc_trip_types'), ref('int_undocumented_codes'), 'trip_type') }}

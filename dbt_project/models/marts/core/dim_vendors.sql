@@ -1,1 +1,1 @@
-{{ code_dimension(ref('tlc_vendors'), ref('undocumented_codes'), 'vendor') }}
+{{ code_dimension(ref('tlc_vendors'), ref('int_undocumented_codes'), 'vendor') }}

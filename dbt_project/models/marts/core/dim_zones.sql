@@ -1,11 +1,11 @@
 with documented as (
     select
-        locationid as zone_id,
-        zone as zone_name,
+        zone_id,
+        zone_name,
         borough,
         service_zone,
         true as is_documented
-    from {{ source('raw', 'raw_zones') }}
+    from {{ ref('stg_zones') }}
 ),
 
 undocumented as (
@@ -15,7 +15,7 @@ undocumented as (
         'Unknown' as borough,
         'N/A' as service_zone,
         false as is_documented
-    from {{ ref('undocumented_codes') }}
+    from {{ ref('int_undocumented_codes') }}
     where
         code_kind = 'zone'
         and code <> -1

@@ -10,7 +10,7 @@ with activity as (
         sum(tip_amount)::numeric(14, 2) as tip_amount,
         sum(tolls_amount)::numeric(14, 2) as tolls_amount,
         sum(total_amount)::numeric(14, 2) as total_amount
-    from {{ ref('daily_zone_activity_by_file') }}
+    from {{ ref('int_daily_zone_activity_by_file') }}
     group by pickup_date, pickup_zone_id
 ),
 

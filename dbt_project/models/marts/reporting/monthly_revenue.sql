@@ -14,7 +14,7 @@ with revenue as (
         sum(congestion_surcharge)::numeric(14, 2) as congestion_surcharge,
         sum(cbd_congestion_fee)::numeric(14, 2) as cbd_congestion_fee,
         sum(total_amount)::numeric(14, 2) as total_amount
-    from {{ ref('monthly_revenue_by_file') }}
+    from {{ ref('int_monthly_revenue_by_file') }}
     group by pickup_month, payment_type_id
 ),
 

@@ -1,5 +1,3 @@
-{{ config(materialized='incremental', incremental_strategy='window', on_schema_change='fail') }}
-
 {%- set counts = {
     'outside_month_trips': 'is_outside_month',
     'refund_trips': 'is_refund',

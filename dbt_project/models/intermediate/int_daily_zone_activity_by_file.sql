@@ -1,9 +1,4 @@
-{{ config(
-    materialized='incremental',
-    incremental_strategy='window',
-    on_schema_change='fail',
-    indexes=[{'columns': ['pickup_date']}],
-) }}
+{{ config(group='reporting', indexes=[{'columns': ['pickup_date']}]) }}
 
 with trips as (
     select * from {{ ref('fct_trips') }}

@@ -1,4 +1,4 @@
-{{ config(materialized='incremental', incremental_strategy='window', on_schema_change='fail') }}
+{{ config(group='core') }}
 
 with documented as (
     select 'vendor' as code_kind, vendor_id as code from {{ ref('tlc_vendors') }}
@@ -9,7 +9,7 @@ with documented as (
     union all
     select 'trip_type' as code_kind, trip_type_id as code from {{ ref('tlc_trip_types') }}
     union all
-    select 'zone' as code_kind, locationid as code from {{ source('raw', 'raw_zones') }}
+    select 'zone' as code_kind, zone_id as code from {{ ref('stg_zones') }}
 ),
 
 -- Few trips have such a code: finding them first spares grouping all the others.

@@ -1,4 +1,4 @@
-{{ config(materialized='incremental', incremental_strategy='window', on_schema_change='fail') }}
+{{ config(group='reporting') }}
 
 with trips as (
     select * from {{ ref('fct_trips') }}

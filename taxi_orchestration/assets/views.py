@@ -1,0 +1,52 @@
+"""Views and seeds: which of them a step of dbt makes beside what it was asked for. No dbt runs here."""
+
+from collections.abc import Collection, Iterable, Mapping
+from graphlib import TopologicalSorter
+from typing import Any
+
+from dagster import AssetKey, DagsterInstance
+
+Node = Mapping[str, Any]
+
+# What the materialization of a view or a seed says of the SQL or the file that it was made from.
+CODE_VERSION = "code version"
+
+
+def is_monthly(node: Node) -> bool:
+    """Whether dbt fills the node by month; the others, views and seeds, know no months."""
+    return node["config"]["materialized"] == "month_window"
+
+
+def code_versions_made(instance: DagsterInstance, keys: Iterable[AssetKey]) -> dict[AssetKey, str]:
+    """The code version of the last materialization of each of these assets, of those that have one."""
+    made = {}
+    for record in instance.get_asset_records(list(keys)):
+        event = record.asset_entry.last_materialization
+        materialization = event.asset_materialization if event else None
+        if materialization and CODE_VERSION in materialization.metadata:
+            made[record.asset_entry.asset_key] = str(materialization.metadata[CODE_VERSION].value)
+    return made
+
+
+def views_to_make(
+    nodes: Mapping[str, Node], selected: Collection[str], there: Collection[str], current: Collection[str]
+) -> list[str]:
+    """The views and seeds that a step makes beside the nodes that are `selected`.
+
+    They are those that are not `there` or not `current`, as far as every table below them is there or selected; and
+    those upon a view that is made: dbt makes a view by renaming, and drops the one before with all that stands on it.
+    """
+    parents = {
+        unique_id: [parent for parent in node["depends_on"].get("nodes", ()) if parent in nodes]
+        for unique_id, node in nodes.items()
+        if node["resource_type"] in ("model", "seed")
+    }
+    made = set(selected)
+    for unique_id in TopologicalSorter(parents).static_order():
+        below = parents[unique_id]
+        can_be_made = all(parent in made or parent in there for parent in below)
+        falls = any(parent in made and nodes[parent]["config"]["materialized"] == "view" for parent in below)
+        is_good = unique_id in there and unique_id in current and not falls
+        if not is_monthly(nodes[unique_id]) and can_be_made and not is_good:
+            made.add(unique_id)
+    return sorted(made - set(selected))

@@ -1,0 +1,205 @@
+"""Views and seeds on a real instance: who makes them, when they are left alone, and what an earlier version left."""
+
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+import psycopg
+import pytest
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.loader import LoadingContextForTest
+from psycopg import sql
+
+from taxi_orchestration.assets.views import CODE_VERSION
+from taxi_orchestration.automation.jobs import TAXI_PIPELINE
+from taxi_orchestration.partitions import Window
+from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.status import month_statuses
+from taxi_orchestration.warehouse.dbt_tables import RENAMED
+from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY
+from taxi_orchestration_tests.tlc_host import TlcHost
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+FCT_TRIPS = dg.AssetKey("fct_trips")
+VIEWS = {
+    *("stg_trips", "stg_zones", "dim_zones", "dim_vendors", "dim_rate_codes", "dim_payment_types", "dim_trip_types"),
+    *("daily_zone_activity", "monthly_revenue"),
+}
+SEEDS = {"tlc_vendors", "tlc_rate_codes", "tlc_payment_types", "tlc_trip_types"}
+TABLES = {
+    *("fct_trips", "rejected_trips", "trip_quality", "int_undocumented_codes"),
+    *("int_daily_zone_activity_by_file", "int_monthly_revenue_by_file"),
+}
+
+Run = Callable[..., dg.ExecuteInProcessResult]
+
+
+@pytest.fixture
+def run(instance: dg.DagsterInstance, definitions: dg.Definitions) -> Run:
+    """Runs the pipeline, or any assets, for January or without a month."""
+
+    def execute(*assets: str, month: str | None = "2024-01", job: str | None = None) -> dg.ExecuteInProcessResult:
+        found = definitions.resolve_job_def(job) if job else definitions.resolve_implicit_global_asset_job_def()
+        return found.execute_in_process(
+            instance=instance,
+            partition_key=month,
+            asset_selection=[dg.AssetKey(name) for name in assets] or None,
+            run_config=QUIET,
+            raise_on_error=False,
+        )
+
+    return execute
+
+
+@pytest.fixture
+def relations(settings: Settings, target: PostgresTarget) -> Callable[[], dict[str, int]]:
+    """The tables and views of the schema, but for the months of raw_trips, with their numbers in PostgreSQL."""
+
+    def look() -> dict[str, int]:
+        with psycopg.connect(target.url()) as connection:
+            rows = connection.execute(
+                "select relname, oid::bigint from pg_class where relnamespace = to_regnamespace(%s) "
+                "and relkind in ('r', 'v') and not relispartition",
+                [settings.schema_name],
+            ).fetchall()
+        return dict(rows)
+
+    return look
+
+
+def made(result: dg.ExecuteInProcessResult) -> set[str]:
+    return {
+        event.asset_key.to_user_string()
+        for event in result.all_events
+        if event.is_step_materialization and event.asset_key
+    }
+
+
+def execute(settings: Settings, target: PostgresTarget, *statements: str) -> None:
+    with psycopg.connect(target.url(), options=f"-c search_path={settings.schema_name}") as connection:
+        for statement in statements:
+            connection.execute(statement)  # type: ignore[arg-type]
+
+
+def test_the_job_makes_everything_on_an_empty_database_and_later_months_no_view_again(
+    tlc: TlcHost, run: Run, instance: dg.DagsterInstance, definitions: dg.Definitions, relations: Any
+) -> None:
+    for month in (JANUARY, FEBRUARY):
+        tlc.publish(month, rows=100)
+    first = run(job=TAXI_PIPELINE)
+    assert first.success
+    assert made(first) == {"raw_trips", "raw_zones"} | TABLES | VIEWS | SEEDS
+    numbers = relations()
+    assert numbers.keys() >= TABLES | VIEWS | SEEDS
+    checked = {e.check_name for e in first.get_asset_check_evaluations()}
+    assert {"dim_zones_have_a_unique_key", "dim_zones_have_no_nulls"} <= checked
+
+    for month in ("2024-01", "2024-02"):
+        later = run(job=TAXI_PIPELINE, month=month)
+        assert later.success
+        assert made(later) == {"raw_trips"} | TABLES
+    assert relations() == numbers
+
+    # In the UI nothing is "unsynced" for it, however often months are built.
+    graph = definitions.resolve_asset_graph()
+    resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
+    for name in VIEWS | SEEDS:
+        assert resolver.get_status(dg.AssetKey(name)) is StaleStatus.FRESH, name
+    for name in TABLES:
+        assert resolver.get_status(dg.AssetKey(name), "2024-01") is StaleStatus.FRESH, name
+
+
+def test_the_asset_page_makes_everything_on_an_empty_database(tlc: TlcHost, run: Run, relations: Any) -> None:
+    tlc.publish(JANUARY, rows=100)
+    # With all that is downstream, in one run, which holds what has months and what has none.
+    assert run("raw_trips", *TABLES, *VIEWS).success
+    assert relations().keys() >= TABLES | VIEWS | SEEDS
+
+
+def test_a_table_alone_brings_what_it_reads_and_the_last_one_what_reads_them(
+    tlc: TlcHost, run: Run, relations: Any
+) -> None:
+    tlc.publish(JANUARY, rows=100)
+    assert run("raw_trips").success
+    # Its check of the codes has no dimensions to look into yet.
+    run("fct_trips")
+    there = relations().keys()
+    assert {"fct_trips", "stg_trips"} <= there
+    assert not there & {"dim_zones", "monthly_revenue"}
+    assert run(*TABLES - {"fct_trips"}).success
+    assert relations().keys() >= TABLES | VIEWS | SEEDS
+
+
+def test_a_view_that_is_missing_or_of_other_code_comes_with_the_next_month(
+    tlc: TlcHost,
+    run: Run,
+    instance: dg.DagsterInstance,
+    settings: Settings,
+    target: PostgresTarget,
+    relations: Any,
+) -> None:
+    tlc.publish(JANUARY, rows=100)
+    assert run(job=TAXI_PIPELINE).success
+    everything = relations().keys()
+    execute(settings, target, "drop view daily_zone_activity")
+    assert made(run(*TABLES)) == TABLES | {"daily_zone_activity"}
+    assert relations().keys() == everything
+
+    # As an earlier version of the project would have made it.
+    old = {CODE_VERSION: "of another day"}
+    instance.report_runless_asset_event(dg.AssetMaterialization(dg.AssetKey("dim_zones"), metadata=old))
+    assert made(run(*TABLES)) == TABLES | {"dim_zones", "daily_zone_activity"}
+    assert relations().keys() == everything
+
+    # dbt drops what stands on a view that it makes anew: so that is made with it.
+    assert made(run("stg_zones", month=None)) == {"stg_zones", "dim_zones", "daily_zone_activity"}
+    assert relations().keys() == everything
+    assert made(run(*TABLES)) == TABLES
+
+
+def test_what_an_earlier_version_made_is_taken_over_with_what_is_known_of_its_months(
+    tlc: TlcHost,
+    run: Run,
+    instance: dg.DagsterInstance,
+    settings: Settings,
+    target: PostgresTarget,
+    relations: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The schema and the record as version 0.1 left them: other names of tables, views with months, no code version."""
+    for month in (JANUARY, FEBRUARY):
+        tlc.publish(month, rows=100)
+        assert run(job=TAXI_PIPELINE, month=f"{month:%Y-%m}").success
+    everything = relations().keys()
+    for old, new in RENAMED.items():
+        execute(settings, target, f"alter table {new} rename to {old}")
+        for key in ("2024-01", "2024-02"):
+            records = instance.fetch_materializations(
+                dg.AssetRecordsFilter(dg.AssetKey(new), asset_partitions=[key]), 1
+            )
+            metadata = records.records[0].asset_materialization.metadata  # type: ignore[union-attr]
+            instance.report_runless_asset_event(
+                dg.AssetMaterialization(dg.AssetKey(old), partition=key, metadata=metadata)
+            )
+        instance.wipe_assets([dg.AssetKey(new)])
+    for view in VIEWS:
+        instance.wipe_assets([dg.AssetKey(view)])
+        instance.report_runless_asset_event(dg.AssetMaterialization(dg.AssetKey(view), partition="2024-01"))
+
+    def states() -> list[str]:
+        window = Window(JANUARY, FEBRUARY.replace(month=3))
+        return [s.state for s in month_statuses(target, settings.schema_name, instance, window).values()]
+
+    assert states() == ["completed", "completed"]
+    result = run(job=TAXI_PIPELINE)
+    assert result.success
+    said = [entry.user_message for entry in instance.all_logs(result.run_id)]
+    for old, new in RENAMED.items():
+        assert any(f".{old}, a table of an earlier version, is renamed: {new}" in line for line in said)
+    assert relations().keys() == everything
+    assert made(result) >= VIEWS
+    assert states() == ["completed", "completed"]
+    with psycopg.connect(target.url()) as connection:
+        count = sql.SQL("select sum(trips) from {}").format(sql.Identifier(settings.schema_name, "monthly_revenue"))
+        facts = sql.SQL("select count(*) from {}").format(sql.Identifier(settings.schema_name, "fct_trips"))
+        assert connection.execute(count).fetchone() == connection.execute(facts).fetchone()

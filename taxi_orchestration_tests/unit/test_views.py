@@ -1,0 +1,43 @@
+"""Which views and seeds a step of dbt makes beside what it was asked for."""
+
+from typing import Any
+
+from taxi_orchestration.assets.views import views_to_make
+
+
+def node(materialized: str, *parents: str) -> dict[str, Any]:
+    kind = "seed" if materialized == "seed" else "model"
+    return {"resource_type": kind, "config": {"materialized": materialized}, "depends_on": {"nodes": list(parents)}}
+
+
+NODES = {
+    "codes": node("seed"),
+    "staged": node("view", "source.raw"),
+    "table": node("month_window", "staged"),
+    "dimension": node("view", "codes", "table"),
+    "mart": node("view", "dimension", "table"),
+}
+EVERYTHING = set(NODES)
+VIEWS = EVERYTHING - {"table"}
+
+
+def test_a_first_month_makes_every_view_and_seed() -> None:
+    assert set(views_to_make(NODES, ["table"], there=[], current=[])) == VIEWS
+
+
+def test_a_month_makes_no_view_that_is_there_and_of_todays_code() -> None:
+    assert views_to_make(NODES, ["table"], there=EVERYTHING, current=VIEWS) == []
+
+
+def test_a_view_whose_tables_are_not_there_yet_is_left_to_a_later_run() -> None:
+    assert views_to_make(NODES, ["staged"], there=[], current=[]) == ["codes"]
+
+
+def test_a_view_whose_code_changed_is_made_with_all_views_that_stand_on_it() -> None:
+    assert views_to_make(NODES, ["table"], there=EVERYTHING, current=VIEWS - {"dimension"}) == ["dimension", "mart"]
+    assert views_to_make(NODES, ["dimension"], there=EVERYTHING, current=VIEWS) == ["mart"]
+
+
+def test_a_changed_view_or_seed_below_a_table_makes_nothing_above_the_table_again() -> None:
+    assert views_to_make(NODES, ["table"], there=EVERYTHING, current=VIEWS - {"codes"}) == ["codes"]
+    assert views_to_make(NODES, ["table"], there=EVERYTHING, current=VIEWS - {"staged"}) == ["staged"]
