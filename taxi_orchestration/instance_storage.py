@@ -18,13 +18,14 @@ from dagster import DagsterEventType, EventLogEntry
 from dagster._core.storage.local_compute_log_manager import CapturedLogContext, LocalComputeLogManager
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
 from dagster_postgres.utils import DagsterPostgresException
-from sqlalchemy import event
-from sqlalchemy.engine import make_url
+from sqlalchemy import event, text
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DisconnectionError, InternalError, SQLAlchemyError
 from sqlalchemy.pool import Pool
 
 from taxi_orchestration.settings import Settings, SettingsError, is_local, load_settings, make_home
 from taxi_orchestration.warehouse.server import STORAGE_DATABASE, ensure_running
+from taxi_orchestration.warehouse.session import startup_options
 
 # SQLAlchemy 2.1 takes a plain postgresql:// for psycopg 3, which dagster-postgres cannot use.
 DRIVER = "postgresql+psycopg2"
@@ -33,6 +34,8 @@ EVENTS_AT_ONCE = "500"
 STATEMENT_TIMEOUT_MS = 300_000
 POOL_RECYCLE_SECONDS = 600
 MAX_OVERFLOW = 20
+# A setting of no meaning, by which a session shows that it was started as it was asked to.
+MARK = "taxi.session"
 
 _PLANNED = DagsterEventType.ASSET_MATERIALIZATION_PLANNED
 
@@ -43,7 +46,8 @@ def storage_url(settings: Settings) -> str:
     Never the warehouse unless somebody says so. Raises SettingsError for a URL that is none of PostgreSQL's.
     """
     if settings.dagster_postgres_url is None:
-        return ensure_running(make_home(settings)).target(STORAGE_DATABASE).url(DRIVER)
+        target = ensure_running(make_home(settings)).target(STORAGE_DATABASE)
+        return _with_session(make_url(target.url(DRIVER)).update_query_dict(target.parameters))
     try:
         url = make_url(settings.dagster_postgres_url.get_secret_value())
     except ArgumentError:
@@ -56,7 +60,15 @@ def storage_url(settings: Settings) -> str:
         if settings.pg_sslrootcert and "sslrootcert" not in url.query:
             tls["sslrootcert"] = str(settings.pg_sslrootcert)
         url = url.update_query_dict(tls)
-    return url.set(drivername=DRIVER).render_as_string(hide_password=False)
+    return _with_session(url.set(drivername=DRIVER))
+
+
+def _with_session(url: URL) -> str:
+    """The URL with what Dagster's sessions depend on: its times are UTC, and a single statement is no transaction."""
+    # What the URL itself says comes last, and wins.
+    options = f"{startup_options()} -c {MARK}=on {url.query.get('options', '')}".strip()
+    url = url.update_query_dict({"options": options, "client_encoding": "UTF8"})
+    return url.render_as_string(hide_password=False)
 
 
 class TaxiEventLog(PostgresEventLogStorage):
@@ -121,6 +133,8 @@ class TaxiStorage(DagsterPostgresStorage):
             storage = cls(postgres_url=url, inst_data=inst_data)
         except (DagsterPostgresException, SQLAlchemyError) as error:
             reason = str(getattr(error.__cause__ or error, "orig", error)).strip()
+            if "unsupported startup parameter" in reason:
+                raise _pooler_error(url) from None
             raise SettingsError(
                 f"Dagster's storage at {make_url(url).set(query={})!r} cannot be used: {reason}. "
                 "Check that it runs and that DAGSTER_POSTGRES_URL is right."
@@ -133,7 +147,19 @@ class TaxiStorage(DagsterPostgresStorage):
             part.optimize_for_webserver(
                 statement_timeout=STATEMENT_TIMEOUT_MS, pool_recycle=POOL_RECYCLE_SECONDS, max_overflow=MAX_OVERFLOW
             )
+        with storage.event_log_storage.index_connection() as connection:
+            # Some poolers are told to drop what they do not pass on.
+            if connection.execute(text(f"select current_setting('{MARK}', true)")).scalar() != "on":
+                raise _pooler_error(url)
         return storage
+
+
+def _pooler_error(url: str) -> SettingsError:
+    return SettingsError(
+        f"Dagster's storage at {make_url(url).set(query={})!r} is behind a pooler that drops what a session is started "
+        "with: Dagster needs sessions of its own. Set DAGSTER_POSTGRES_URL to the server itself (its own port, most "
+        "often 5432), or leave it out for the embedded PostgreSQL. The trips (PG_HOST) may go through the pooler."
+    )
 
 
 def _refuse_if_cut(connection: Any, record: object, proxy: object) -> None:

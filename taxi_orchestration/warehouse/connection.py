@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
-from psycopg import errors
+from psycopg import errors, sql
+from psycopg.conninfo import make_conninfo
 
 from taxi_orchestration.settings import PostgresTarget
+from taxi_orchestration.warehouse.session import transaction_settings
 
 CONNECT_TIMEOUT_SECONDS = 10
 # How long a load waits for a lock that somebody else holds before it gives up and names the holder.
@@ -29,6 +31,7 @@ def connect(target: PostgresTarget, *, autocommit: bool = False) -> Iterator[psy
     """
     try:
         connection = psycopg.connect(
+            make_conninfo(**target.parameters),
             host=target.host,
             port=target.port,
             user=target.user,
@@ -38,12 +41,15 @@ def connect(target: PostgresTarget, *, autocommit: bool = False) -> Iterator[psy
             sslrootcert=target.sslrootcert or "",
             connect_timeout=CONNECT_TIMEOUT_SECONDS,
             application_name="taxi",
-            options=f"-c lock_timeout={LOCK_TIMEOUT} -c timezone=UTC",
+            client_encoding="UTF8",
             # A server that vanished without a word is noticed in half a minute, not in two hours.
             keepalives_idle=10,
             keepalives_interval=5,
             keepalives_count=4,
-            autocommit=autocommit,
+            # The transaction is begun here, with its settings in the same round trip.
+            autocommit=True,
+            # Through a pooler the next transaction may have another server process, which has not prepared it.
+            prepare_threshold=None,
         )
     except psycopg.OperationalError as error:
         raise WarehouseUnavailableError(
@@ -51,7 +57,14 @@ def connect(target: PostgresTarget, *, autocommit: bool = False) -> Iterator[psy
             "Check that it runs and that PG_HOST, PG_PORT, PG_USER, PG_PASSWORD, PG_DBNAME and PG_SSLMODE are right."
         ) from error
     with connection:
+        if not autocommit:
+            connection.execute(sql.SQL("begin; {}").format(session_settings()))
         yield connection
+
+
+def session_settings() -> sql.Composed:
+    """What every transaction of ours begins with, dbt's too."""
+    return transaction_settings(LOCK_TIMEOUT)
 
 
 @contextmanager
@@ -84,7 +97,15 @@ def _way_out(error: psycopg.Error, target: PostgresTarget) -> str:
         case errors.DiskFull():
             return "The server's disk is full: make room, then run it again."
         case errors.ReadOnlySqlTransaction():
-            return "The server takes no writes (a standby, or read-only by default): point PG_HOST at one that does."
+            return (
+                "The server takes no writes (a standby), or only read-only transactions by default: point PG_HOST at "
+                f"another, or run: alter role {target.user} set default_transaction_read_only = off."
+            )
+        case errors.TransactionTimeout() | errors.IdleInTransactionSessionTimeout():
+            setting = "transaction_timeout"
+            if isinstance(error, errors.IdleInTransactionSessionTimeout):
+                setting = "idle_in_transaction_session_timeout"
+            return f"Allow more time, then run it again: alter role {target.user} set {setting} = '1h'."
         case errors.InsufficientPrivilege():
             return f"{target.user} may not do that: it has to own the schema, or may make it (CREATE on the database)."
         case errors.InvalidSchemaName() | errors.UndefinedTable():
