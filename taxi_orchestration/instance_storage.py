@@ -18,14 +18,15 @@ from dagster import DagsterEventType, EventLogEntry
 from dagster._core.storage.local_compute_log_manager import CapturedLogContext, LocalComputeLogManager
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
 from dagster_postgres.utils import DagsterPostgresException
-from sqlalchemy import event, text
+from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DisconnectionError, InternalError, SQLAlchemyError
-from sqlalchemy.pool import Pool
+from sqlalchemy.pool import NullPool, Pool
 
 from taxi_orchestration.settings import Settings, SettingsError, is_local, load_settings, make_home
+from taxi_orchestration.warehouse.connection import CONNECT_TIMEOUT_SECONDS
 from taxi_orchestration.warehouse.server import STORAGE_DATABASE, ensure_running
-from taxi_orchestration.warehouse.session import startup_options
+from taxi_orchestration.warehouse.session import MARKED, POOLER_REFUSES, startup_options
 
 # SQLAlchemy 2.1 takes a plain postgresql:// for psycopg 3, which dagster-postgres cannot use.
 DRIVER = "postgresql+psycopg2"
@@ -34,8 +35,6 @@ EVENTS_AT_ONCE = "500"
 STATEMENT_TIMEOUT_MS = 300_000
 POOL_RECYCLE_SECONDS = 600
 MAX_OVERFLOW = 20
-# A setting of no meaning, by which a session shows that it was started as it was asked to.
-MARK = "taxi.session"
 
 _PLANNED = DagsterEventType.ASSET_MATERIALIZATION_PLANNED
 
@@ -64,10 +63,12 @@ def storage_url(settings: Settings) -> str:
 
 
 def _with_session(url: URL) -> str:
-    """The URL with what Dagster's sessions depend on: its times are UTC, and a single statement is no transaction."""
+    """The URL with what Dagster's sessions depend on, whatever their database has for defaults."""
     # What the URL itself says comes last, and wins.
-    options = f"{startup_options()} -c {MARK}=on {url.query.get('options', '')}".strip()
+    options = f"{startup_options()} {url.query.get('options', '')}".strip()
     url = url.update_query_dict({"options": options, "client_encoding": "UTF8"})
+    if "connect_timeout" not in url.query:
+        url = url.update_query_dict({"connect_timeout": str(CONNECT_TIMEOUT_SECONDS)})
     return url.render_as_string(hide_password=False)
 
 
@@ -128,13 +129,14 @@ class TaxiStorage(DagsterPostgresStorage):
         # The months of a range are recorded together: otherwise 36 months of 14 models take 504 round trips of three
         # statements each.
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", EVENTS_AT_ONCE)
-        url = storage_url(load_settings())
+        settings = load_settings()
+        url = storage_url(settings)
+        if settings.dagster_postgres_url is not None:
+            _refuse_pooler(url)
         try:
             storage = cls(postgres_url=url, inst_data=inst_data)
         except (DagsterPostgresException, SQLAlchemyError) as error:
             reason = str(getattr(error.__cause__ or error, "orig", error)).strip()
-            if "unsupported startup parameter" in reason:
-                raise _pooler_error(url) from None
             raise SettingsError(
                 f"Dagster's storage at {make_url(url).set(query={})!r} cannot be used: {reason}. "
                 "Check that it runs and that DAGSTER_POSTGRES_URL is right."
@@ -147,19 +149,25 @@ class TaxiStorage(DagsterPostgresStorage):
             part.optimize_for_webserver(
                 statement_timeout=STATEMENT_TIMEOUT_MS, pool_recycle=POOL_RECYCLE_SECONDS, max_overflow=MAX_OVERFLOW
             )
-        with storage.event_log_storage.index_connection() as connection:
-            # Some poolers are told to drop what they do not pass on.
-            if connection.execute(text(f"select current_setting('{MARK}', true)")).scalar() != "on":
-                raise _pooler_error(url)
         return storage
 
 
-def _pooler_error(url: str) -> SettingsError:
-    return SettingsError(
-        f"Dagster's storage at {make_url(url).set(query={})!r} is behind a pooler that drops what a session is started "
-        "with: Dagster needs sessions of its own. Set DAGSTER_POSTGRES_URL to the server itself (its own port, most "
-        "often 5432), or leave it out for the embedded PostgreSQL. The trips (PG_HOST) may go through the pooler."
-    )
+def _refuse_pooler(url: str) -> None:
+    """Raise SettingsError where a pooler stands before the storage: Dagster sets what it needs for whole sessions."""
+    try:
+        with create_engine(url, poolclass=NullPool).connect() as connection:
+            # Some poolers are told to drop what they do not pass on.
+            is_refused = not connection.execute(text(MARKED)).scalar()
+    except SQLAlchemyError as error:
+        # Of anything else Dagster tells, once it has tried a few times; of this it would too, after 25 seconds.
+        is_refused = POOLER_REFUSES in str(error)
+    if is_refused:
+        raise SettingsError(
+            f"Dagster's storage at {make_url(url).set(query={})!r} is behind a pooler that does not pass on what a "
+            "session is started with: Dagster needs sessions of its own. Set DAGSTER_POSTGRES_URL to the server "
+            "itself (its own port, most often 5432), or leave it out for the embedded PostgreSQL. The trips (PG_HOST) "
+            "may go through the pooler."
+        )
 
 
 def _refuse_if_cut(connection: Any, record: object, proxy: object) -> None:

@@ -8,7 +8,7 @@ from psycopg import errors, sql
 from psycopg.conninfo import make_conninfo
 
 from taxi_orchestration.settings import PostgresTarget
-from taxi_orchestration.warehouse.session import transaction_settings
+from taxi_orchestration.warehouse.session import MARK, MARKED, POOLER_REFUSES, transaction_settings
 
 CONNECT_TIMEOUT_SECONDS = 10
 # How long a load waits for a lock that somebody else holds before it gives up and names the holder.
@@ -23,15 +23,22 @@ class WarehouseUnavailableError(WarehouseError):
     """PostgreSQL could not be reached or dropped the connection: trying again can help."""
 
 
+class PoolerError(WarehouseError):
+    """A pooler stands before PostgreSQL and refuses what a session was to be started with."""
+
+
 @contextmanager
-def connect(target: PostgresTarget, *, autocommit: bool = False) -> Iterator[psycopg.Connection]:
+def connect(
+    target: PostgresTarget, *, autocommit: bool = False, options: str | None = None
+) -> Iterator[psycopg.Connection]:
     """A connection that commits when the block ends well and rolls back when it does not.
 
+    `options` are libpq's, for the whole session; without them those of PGOPTIONS.
     Raises WarehouseUnavailableError where no connection can be made.
     """
     try:
         connection = psycopg.connect(
-            make_conninfo(**target.parameters),
+            make_conninfo(**{**target.parameters, **({} if options is None else {"options": options})}),
             host=target.host,
             port=target.port,
             user=target.user,
@@ -52,14 +59,26 @@ def connect(target: PostgresTarget, *, autocommit: bool = False) -> Iterator[psy
             prepare_threshold=None,
         )
     except psycopg.OperationalError as error:
+        failed = f"Connecting to PostgreSQL at {target.place} failed: {str(error).strip()}. "
+        if POOLER_REFUSES in failed:
+            raise PoolerError(f"{failed}A pooler is in between, which takes no settings: unset PGOPTIONS.") from error
         raise WarehouseUnavailableError(
-            f"Connecting to PostgreSQL at {target.place} failed: {str(error).strip()}. "
-            "Check that it runs and that PG_HOST, PG_PORT, PG_USER, PG_PASSWORD, PG_DBNAME and PG_SSLMODE are right."
+            f"{failed}Check that it runs and that PG_HOST, PG_PORT, PG_USER, PG_PASSWORD, PG_DBNAME and PG_SSLMODE are "
+            "right."
         ) from error
     with connection:
         if not autocommit:
             connection.execute(sql.SQL("begin; {}").format(session_settings()))
         yield connection
+
+
+def passes_options(target: PostgresTarget) -> bool:
+    """Whether what a session is started with reaches the server; poolers refuse it, or drop it where told to."""
+    try:
+        with connect(target, autocommit=True, options=f"-c {MARK}=on") as connection:
+            return connection.execute(MARKED).fetchone() == (True,)
+    except PoolerError:
+        return False
 
 
 def session_settings() -> sql.Composed:

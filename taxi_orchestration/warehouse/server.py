@@ -51,6 +51,8 @@ _PARAMETERS = {
     "load_balance_hosts": "disable",
     "options": "",
     "require_auth": "scram-sha-256",
+    "ssl_max_protocol_version": "TLSv1.3",
+    "ssl_min_protocol_version": "TLSv1.2",
     "sslcertmode": "disable",
     "sslnegotiation": "postgres",
     "target_session_attrs": "any",

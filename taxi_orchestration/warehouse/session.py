@@ -8,6 +8,11 @@ from collections.abc import Mapping
 
 from psycopg import sql
 
+# A setting of no meaning, by which a session shows that what it was started with has reached the server.
+MARK = "taxi.session"
+MARKED = f"select current_setting('{MARK}', true) = 'on'"
+POOLER_REFUSES = "unsupported startup parameter"
+
 # PostgreSQL's own defaults, but for the time zone and jit.
 SETTINGS: Mapping[str, str] = {
     # How a value is spelled.
@@ -47,4 +52,4 @@ def startup_options() -> str:
     # It says where the tables are, for those who do not name their schema.
     del settings["search_path"]
     words = (f"{name}={value}".replace(" ", "\\ ") for name, value in settings.items())
-    return " ".join(f"-c {word}" for word in words)
+    return " ".join(f"-c {word}" for word in (*words, f"{MARK}=on"))

@@ -1,22 +1,28 @@
 """Whatever somebody made a default of the database, the role or the shell: the pipeline ends with the same rows."""
 
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import psycopg
 import pytest
 from dagster import DagsterInstance
 from psycopg import sql
+from sqlalchemy import NullPool, create_engine, text
 
 from taxi_orchestration.backfill import Backfill, Outcome, open_instance
 from taxi_orchestration.definitions import build_definitions
+from taxi_orchestration.instance_storage import storage_url
 from taxi_orchestration.loading import open_loader
 from taxi_orchestration.partitions import Window
 from taxi_orchestration.settings import PostgresTarget, load_settings
 from taxi_orchestration.status import month_statuses
-from taxi_orchestration.warehouse.connection import WarehouseError
+from taxi_orchestration.warehouse.connection import WarehouseError, connect
+from taxi_orchestration.warehouse.server import ensure_running
+from taxi_orchestration_tests.faults.conftest import TAXI
 from taxi_orchestration_tests.tlc_host import TlcHost
 
 # Two eras, with a column that only the second has.
@@ -201,3 +207,102 @@ def test_a_default_of_the_database_changes_no_row_or_is_named_by_the_error(
         point_at(database, monkeypatch)
         with pytest.raises(WarehouseError, match=default.error), open_loader(load_settings()) as loader:
             loader.load_month(MONTHS[0])
+
+
+def test_a_database_in_sql_ascii_is_a_warehouse_like_any_other(
+    expected_contents: dict[str, Any],
+    pipeline: Pipeline,
+    server: PostgresTarget,
+    environment: dict[str, str],
+    worker_id: str,
+) -> None:
+    with own_database(server, f"ascii_{worker_id}", "SQL_ASCII") as database:
+        assert pipeline(database).succeeded
+        assert contents(database, environment["PG_SCHEMA"]) == expected_contents
+
+
+# What a shell that is set up for another server says to libpq.
+OTHER_SERVER = {
+    "PGAPPNAME": "other",
+    "PGCHANNELBINDING": "require",
+    "PGCLIENTENCODING": "nonsense",
+    "PGCONNECT_TIMEOUT": "nonsense",
+    "PGDATABASE": "other",
+    "PGDATESTYLE": "nonsense",
+    "PGGEQO": "nonsense",
+    "PGGSSDELEGATION": "1",
+    "PGGSSENCMODE": "require",
+    "PGGSSLIB": "nonsense",
+    "PGHOST": "192.0.2.1",
+    "PGHOSTADDR": "192.0.2.1",
+    "PGKRBSRVNAME": "other",
+    "PGLOADBALANCEHOSTS": "nonsense",
+    "PGMAXPROTOCOLVERSION": "3.0",
+    "PGMINPROTOCOLVERSION": "3.0",
+    "PGOPTIONS": "-c nonsense=1",
+    "PGPASSFILE": "/nowhere",
+    "PGPASSWORD": "other",
+    "PGPORT": "9",
+    "PGREQUIREAUTH": "none",
+    "PGREQUIREPEER": "other",
+    "PGSERVICE": "other",
+    "PGSERVICEFILE": "services",
+    "PGSSLCERT": "/nowhere",
+    "PGSSLCERTMODE": "require",
+    "PGSSLCOMPRESSION": "1",
+    "PGSSLCRL": "/nowhere",
+    "PGSSLCRLDIR": "/nowhere",
+    "PGSSLKEY": "/nowhere",
+    "PGSSLMAXPROTOCOLVERSION": "nonsense",
+    "PGSSLMINPROTOCOLVERSION": "nonsense",
+    "PGSSLMODE": "verify-full",
+    "PGSSLNEGOTIATION": "direct",
+    "PGSSLROOTCERT": "/nowhere",
+    "PGSSLSNI": "0",
+    "PGSYSCONFDIR": "/nowhere",
+    "PGTARGETSESSIONATTRS": "standby",
+    "PGTZ": "Nowhere/At_All",
+    "PGUSER": "other",
+}
+
+
+def test_every_variable_that_libpq_reads_is_tried() -> None:
+    read = {option.envvar.decode() for option in psycopg.pq.Conninfo.get_defaults() if option.envvar}
+    assert read <= OTHER_SERVER.keys()
+
+
+@pytest.mark.parametrize("is_own", [True, False], ids=["both embedded", "PG_HOST names a warehouse"])
+@pytest.mark.parametrize("name", OTHER_SERVER)
+def test_the_embedded_server_hears_no_variable_of_libpq(
+    name: str, is_own: bool, environment: dict[str, str], home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not is_own:
+        point_at(ensure_running(home).target("taxi"), monkeypatch)
+    services = tmp_path / "services"
+    services.write_text("[other]\nhost=192.0.2.1\nhostaddr=192.0.2.1\nchannel_binding=require\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(services))
+    if name != "PGSERVICEFILE":
+        monkeypatch.setenv(name, OTHER_SERVER[name])
+    settings = load_settings()
+    with connect(ensure_running(home).target("postgres")) as connection:
+        assert connection.execute("show timezone").fetchone() == ("UTC",)
+    with create_engine(storage_url(settings), poolclass=NullPool).connect() as connection:
+        assert connection.execute(text("show timezone")).scalar() == "UTC"
+
+
+def test_the_whole_pipeline_on_the_embedded_server_hears_no_variable_of_libpq(
+    tlc: TlcHost, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tlc.publish(MONTHS[0])
+    for name, value in OTHER_SERVER.items():
+        monkeypatch.setenv(name, value)
+    for arguments in (
+        ["backfill", "2024-12", "2024-12"],
+        ["status"],
+        ["dbt", "test", "--select", "dim_zones"],
+        ["psql", "--", "-Atc", "select count(*) || ' rows' from raw_trips"],
+    ):
+        done = subprocess.run([*TAXI, *arguments], capture_output=True, text=True, timeout=300)
+        # `taxi status` ends with 1 where the TLC is late.
+        assert done.returncode == 0 or (arguments == ["status"] and "completed" in done.stdout), done.stderr
+    assert "200 rows" in done.stdout
