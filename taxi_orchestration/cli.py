@@ -4,6 +4,7 @@ Imports are made inside the commands: Dagster takes seconds, and most commands d
 """
 
 import os
+import re
 import shutil
 import sys
 import threading
@@ -228,12 +229,23 @@ def url() -> None:
 def psql(arguments: Sequence[str]) -> None:
     """Open psql on the warehouse, in the right schema. What follows `--` goes to psql."""
     from taxi_orchestration.warehouse.binaries import program_directory
+    from taxi_orchestration.warehouse.connection import passes_options
     from taxi_orchestration.warehouse.target import warehouse_target
 
     settings = load_settings()
     target = warehouse_target(settings)
-    options = f"-c search_path={settings.schema_name},public"
-    environment = {**os.environ, **target.environment(), "PGOPTIONS": options}
+    environment = {**os.environ, **target.environment()}
+    search_path = f"{settings.schema_name},public"
+    if settings.warehouse is None or passes_options(target):
+        environment["PGOPTIONS"] = f"{os.environ.get('PGOPTIONS', '')} -c search_path={search_path}"
+    else:
+        # A search_path would stay with the pooler's session, for whoever gets that next.
+        environment.pop("PGOPTIONS", None)
+        set_path = f"set local search_path = {search_path}"
+        if any(re.match(r"-[aAbeEnqsStxX1]*[cf]|--(command|file)", argument) for argument in arguments):
+            arguments = ["--single-transaction", "--quiet", "--command", set_path, *arguments]
+        else:
+            click.echo(f"taxi: a pooler is in between: begin each transaction with: begin; {set_path};", err=True)
     program = shutil.which("psql") or str(program_directory(None) / "psql")
     # In place of this process, so that Ctrl-C is psql's alone: it cancels a query with it.
     os.execve(program, [program, *arguments], environment)  # noqa: S606 - the user's own

@@ -24,6 +24,9 @@ _CONNECTION_LOST = re.compile(
     re.IGNORECASE,
 )
 
+# Somebody's rule for how long a transaction may take: the next one would take as long.
+_CUT_BY_RULE = re.compile(r"due to (transaction|idle-in-transaction) timeout")
+
 
 def invoke_with_retries(
     invoke: Callable[[Sequence[str]], DbtOutcome],
@@ -67,14 +70,18 @@ def nodes_to_retry(outcome: DbtOutcome, manifest: Mapping[str, Any]) -> set[str]
     if outcome.error is None:
         return set()
     if not outcome.results:
-        return None if _CONNECTION_LOST.search(str(outcome.error)) else set()
+        return None if _is_lost(str(outcome.error)) else set()
     failed = {r.node.unique_id: str(r.message) for r in outcome.results if r.status in FAILED_STATUSES}
-    lost = {node for node, message in failed.items() if _CONNECTION_LOST.search(message)}
+    lost = {node for node, message in failed.items() if _is_lost(message)}
     wrong = failed.keys() - lost
     skipped = {r.node.unique_id for r in outcome.results if r.status == "skipped"}
     return lost | {
         node for node in skipped if _is_stopped_by(node, lost, manifest) and not _is_stopped_by(node, wrong, manifest)
     }
+
+
+def _is_lost(message: str) -> bool:
+    return bool(_CONNECTION_LOST.search(message)) and not _CUT_BY_RULE.search(message)
 
 
 def _is_stopped_by(node: str, failed: Collection[str], manifest: Mapping[str, Any]) -> bool:

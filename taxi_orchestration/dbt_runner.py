@@ -52,8 +52,10 @@ def dbt_environment(target: PostgresTarget, schema: str, artifacts: Path) -> dic
         "TAXI_DBT_THREADS": str(min(os.cpu_count() or 1, MAX_THREADS)),
         "TAXI_DBT_SSLMODE": target.sslmode,
         "TAXI_DBT_SSLROOTCERT": target.sslrootcert or "",
-        # dbt's adapter has no setting for it, and would wait for a stranger's lock for ever; what the user says wins.
-        "PGOPTIONS": f"-c lock_timeout={connection.LOCK_TIMEOUT} {os.environ.get('PGOPTIONS', '')}",
+        # What dbt's transactions begin with (macros/session_settings.sql).
+        "TAXI_DBT_SESSION": connection.session_settings().as_string(),
+        # psycopg2 gives a database in SQL_ASCII the codec of ASCII.
+        "PGCLIENTENCODING": "UTF8",
         "DBT_PROJECT_DIR": str(DBT_PROJECT_DIRECTORY),
         "DBT_PROFILES_DIR": str(DBT_PROJECT_DIRECTORY),
         "DBT_TARGET_PATH": str(artifacts),

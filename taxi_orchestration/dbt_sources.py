@@ -38,7 +38,7 @@ def raw_trips_yml() -> str:
         f"          - name: {column.name}\n"
         f"            data_type: {_FULL_NAMES.get(column.postgres_type, column.postgres_type)}\n"
         f"            description: >-\n"
-        f"              {column.description}\n"
+        f"              {column.comment}\n"
         for column in DATASET.columns
     ]
     return _HEAD + "".join(columns)

@@ -21,13 +21,15 @@ from dagster import DagsterEventType, EventLogEntry
 from dagster._core.storage.local_compute_log_manager import CapturedLogContext, LocalComputeLogManager
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
 from dagster_postgres.utils import DagsterPostgresException
-from sqlalchemy import event
+from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import URL, Dialect, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DisconnectionError, InternalError, SQLAlchemyError
-from sqlalchemy.pool import Pool
+from sqlalchemy.pool import NullPool, Pool
 
 from taxi_orchestration.settings import Settings, SettingsError, is_local, load_settings, make_home
+from taxi_orchestration.warehouse.connection import CONNECT_TIMEOUT_SECONDS
 from taxi_orchestration.warehouse.server import STORAGE_DATABASE, ServerError, ensure_running
+from taxi_orchestration.warehouse.session import MARKED, POOLER_REFUSES, startup_options
 
 # SQLAlchemy 2.1 takes a plain postgresql:// for psycopg 3, which dagster-postgres cannot use.
 DRIVER = "postgresql+psycopg2"
@@ -49,7 +51,8 @@ def storage_url(settings: Settings) -> str:
     Never the warehouse unless somebody says so. Raises SettingsError for a URL that is none of PostgreSQL's.
     """
     if settings.dagster_postgres_url is None:
-        return ensure_running(make_home(settings)).target(STORAGE_DATABASE).url(DRIVER)
+        target = ensure_running(make_home(settings)).target(STORAGE_DATABASE)
+        return _with_session(make_url(target.url(DRIVER)).update_query_dict(target.parameters))
     try:
         url = make_url(settings.dagster_postgres_url.get_secret_value())
     except ArgumentError:
@@ -62,7 +65,17 @@ def storage_url(settings: Settings) -> str:
         if settings.pg_sslrootcert and "sslrootcert" not in url.query:
             tls["sslrootcert"] = str(settings.pg_sslrootcert)
         url = url.update_query_dict(tls)
-    return url.set(drivername=DRIVER).render_as_string(hide_password=False)
+    return _with_session(url.set(drivername=DRIVER))
+
+
+def _with_session(url: URL) -> str:
+    """The URL with what Dagster's sessions depend on, whatever their database has for defaults."""
+    # What the URL itself says comes last, and wins.
+    options = f"{startup_options()} {url.query.get('options', '')}".strip()
+    url = url.update_query_dict({"options": options, "client_encoding": "UTF8"})
+    if "connect_timeout" not in url.query:
+        url = url.update_query_dict({"connect_timeout": str(CONNECT_TIMEOUT_SECONDS)})
+    return url.render_as_string(hide_password=False)
 
 
 class StorageError(SettingsError, ClickException):
@@ -145,7 +158,10 @@ class TaxiStorage(DagsterPostgresStorage):
         # statements each.
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", EVENTS_AT_ONCE)
         try:
-            url = storage_url(load_settings())
+            settings = load_settings()
+            url = storage_url(settings)
+            if settings.dagster_postgres_url is not None:
+                _refuse_pooler(url)
         except (SettingsError, ServerError) as error:
             raise StorageError(str(error)) from error
         try:
@@ -180,6 +196,24 @@ def _connect(dialect: Dialect, record: object, args: Sequence[Any], parameters: 
         raise DagsterPostgresException(f"Dagster's storage does not answer: {str(error).strip()}") from error
     _gone_since.pop(server, None)
     return connection
+
+
+def _refuse_pooler(url: str) -> None:
+    """Raise SettingsError where a pooler stands before the storage: Dagster sets what it needs for whole sessions."""
+    try:
+        with create_engine(url, poolclass=NullPool).connect() as connection:
+            # Some poolers are told to drop what they do not pass on.
+            is_refused = not connection.execute(text(MARKED)).scalar()
+    except SQLAlchemyError as error:
+        # Of anything else Dagster tells, once it has tried a few times; of this it would too, after 25 seconds.
+        is_refused = POOLER_REFUSES in str(error)
+    if is_refused:
+        raise SettingsError(
+            f"Dagster's storage at {make_url(url).set(query={})!r} is behind a pooler that does not pass on what a "
+            "session is started with: Dagster needs sessions of its own. Set DAGSTER_POSTGRES_URL to the server "
+            "itself (its own port, most often 5432), or leave it out for the embedded PostgreSQL. The trips (PG_HOST) "
+            "may go through the pooler."
+        )
 
 
 def _refuse_if_cut(connection: Any, record: object, proxy: object) -> None:

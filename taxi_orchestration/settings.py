@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import StringIO
@@ -21,6 +22,9 @@ IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 TLC_BASE_URL = "https://d37ci6vzurychx.cloudfront.net"
 """The TLC's own download host."""
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+
+# How libpq is told to spell values: our sessions say it themselves, and PgBouncer refuses PGGEQO.
+SESSION_VARIABLES = ("PGCLIENTENCODING", "PGDATESTYLE", "PGGEQO", "PGTZ")
 
 
 class SettingsError(Exception):
@@ -52,6 +56,8 @@ class PostgresTarget:
     dbname: str
     sslmode: str = "prefer"
     sslrootcert: str | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """Further parameters of libpq, which win over those of the environment."""
 
     def with_dbname(self, dbname: str) -> "PostgresTarget":
         """The same server, another database."""
@@ -217,9 +223,12 @@ def is_local(host: str) -> bool:
 
 
 def load_settings() -> Settings:
-    """The settings of this process's environment. Raises SettingsError, one line for each variable that is wrong."""
+    """The settings of this process's environment. Raises SettingsError, one line for each variable that is wrong.
+
+    What the environment says to libpq is dropped as far as it is meant for no server of these settings.
+    """
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         # The value is left out: it may be a password.
         problems = (
@@ -227,6 +236,16 @@ def load_settings() -> Settings:
             for item in error.errors(include_input=False, include_url=False)
         )
         raise SettingsError("The environment cannot be used:\n" + "\n".join(f"  {p}" for p in problems)) from None
+    _drop_libpq_variables(settings)
+    return settings
+
+
+def _drop_libpq_variables(settings: Settings) -> None:
+    # Here, before anything connects: psycopg, psycopg2 in dbt and in Dagster's storage, and psql all read them. A
+    # server's own variables are dropped with them; those of this project begin with PG_.
+    for name in [name for name in os.environ if name.startswith("PG") and not name.startswith("PG_")]:
+        if settings.warehouse is None or name in SESSION_VARIABLES:
+            del os.environ[name]
 
 
 def read_dotenv() -> None:

@@ -4,6 +4,7 @@
 #}
 {% macro postgres__list_relations_without_caching(schema_relation) -%}
     {%- call statement('list_relations_without_caching', fetch_result=True) -%}
+        {{ session_settings() }};
         select
             '{{ schema_relation.database }}' as database,
             pg_class.relname as name,
@@ -21,6 +22,7 @@
 {# Which views stand on what. dbt's own query looks at every dependency of every table in the database. #}
 {% macro postgres_get_relations() -%}
     {%- call statement('relations', fetch_result=True) -%}
+        {{ session_settings() }};
         select distinct
             '{{ target.schema }}' as dependent_schema,
             view.relname as dependent_name,

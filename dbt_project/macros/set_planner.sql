@@ -21,6 +21,7 @@
 
 {# dbt's hook for the query of a test. #}
 {% macro postgres__get_test_sql(main_sql, fail_calc, warn_if, error_if, limit) -%}
+    {{ session_settings() }};
     {{ planner_settings() }}
     {{ default__get_test_sql(main_sql, fail_calc, warn_if, error_if, limit) }}
 {%- endmacro %}

@@ -6,9 +6,11 @@ from contextlib import contextmanager
 
 import psycopg
 from psycopg import errors, sql
+from psycopg.conninfo import make_conninfo
 
 from taxi_orchestration.settings import PostgresTarget
 from taxi_orchestration.warehouse.postmaster import SHARED_MEMORY_ADVICE, names_shared_memory
+from taxi_orchestration.warehouse.session import MARK, MARKED, POOLER_REFUSES, transaction_settings
 
 CONNECT_TIMEOUT_SECONDS = 10
 # How long a load waits for a lock that somebody else holds before it gives up and names the holder.
@@ -23,14 +25,22 @@ class WarehouseUnavailableError(WarehouseError):
     """PostgreSQL could not be reached or dropped the connection: trying again can help."""
 
 
+class PoolerError(WarehouseError):
+    """A pooler stands before PostgreSQL and refuses what a session was to be started with."""
+
+
 @contextmanager
-def connect(target: PostgresTarget, *, autocommit: bool = False) -> Iterator[psycopg.Connection]:
+def connect(
+    target: PostgresTarget, *, autocommit: bool = False, options: str | None = None
+) -> Iterator[psycopg.Connection]:
     """A connection that commits when the block ends well and rolls back when it does not.
 
+    `options` are libpq's, for the whole session; without them those of PGOPTIONS.
     Raises WarehouseUnavailableError where no connection can be made.
     """
     try:
         connection = psycopg.connect(
+            make_conninfo(**{**target.parameters, **({} if options is None else {"options": options})}),
             host=target.host,
             port=target.port,
             user=target.user,
@@ -40,20 +50,42 @@ def connect(target: PostgresTarget, *, autocommit: bool = False) -> Iterator[psy
             sslrootcert=target.sslrootcert or "",
             connect_timeout=CONNECT_TIMEOUT_SECONDS,
             application_name="taxi",
-            options=f"-c lock_timeout={LOCK_TIMEOUT} -c timezone=UTC",
+            client_encoding="UTF8",
             # A server that vanished without a word is noticed in half a minute, not in two hours.
             keepalives_idle=10,
             keepalives_interval=5,
             keepalives_count=4,
-            autocommit=autocommit,
+            # The transaction is begun here, with its settings in the same round trip.
+            autocommit=True,
+            # Through a pooler the next transaction may have another server process, which has not prepared it.
+            prepare_threshold=None,
         )
     except psycopg.OperationalError as error:
+        failed = f"Connecting to PostgreSQL at {target.place} failed: {str(error).strip()}. "
+        if POOLER_REFUSES in failed:
+            raise PoolerError(f"{failed}A pooler is in between, which takes no settings: unset PGOPTIONS.") from error
         raise WarehouseUnavailableError(
-            f"Connecting to PostgreSQL at {target.place} failed: {str(error).strip()}. "
-            "Check that it runs and that PG_HOST, PG_PORT, PG_USER, PG_PASSWORD, PG_DBNAME and PG_SSLMODE are right."
+            f"{failed}Check that it runs and that PG_HOST, PG_PORT, PG_USER, PG_PASSWORD, PG_DBNAME and PG_SSLMODE are "
+            "right."
         ) from error
     with connection:
+        if not autocommit:
+            connection.execute(sql.SQL("begin; {}").format(session_settings()))
         yield connection
+
+
+def passes_options(target: PostgresTarget) -> bool:
+    """Whether what a session is started with reaches the server; poolers refuse it, or drop it where told to."""
+    try:
+        with connect(target, autocommit=True, options=f"-c {MARK}=on") as connection:
+            return connection.execute(MARKED).fetchone() == (True,)
+    except PoolerError:
+        return False
+
+
+def session_settings() -> sql.Composed:
+    """What every transaction of ours begins with, dbt's too."""
+    return transaction_settings(LOCK_TIMEOUT)
 
 
 @contextmanager
@@ -93,7 +125,15 @@ def _way_out(error: psycopg.Error, target: PostgresTarget) -> str:
         case errors.DiskFull():
             return "The server's disk is full: make room, then run it again."
         case errors.ReadOnlySqlTransaction():
-            return "The server takes no writes (a standby, or read-only by default): point PG_HOST at one that does."
+            return (
+                "The server takes no writes (a standby), or only read-only transactions by default: point PG_HOST at "
+                f"another, or run: alter role {target.user} set default_transaction_read_only = off."
+            )
+        case errors.TransactionTimeout() | errors.IdleInTransactionSessionTimeout():
+            setting = "transaction_timeout"
+            if isinstance(error, errors.IdleInTransactionSessionTimeout):
+                setting = "idle_in_transaction_session_timeout"
+            return f"Allow more time, then run it again: alter role {target.user} set {setting} = '1h'."
         case errors.InsufficientPrivilege():
             return f"{target.user} may not do that: it has to own the schema, or may make it (CREATE on the database)."
         case errors.InvalidSchemaName() | errors.UndefinedTable():

@@ -113,6 +113,8 @@ def create_tables(target: PostgresTarget, schema: str, columns: Sequence[TableCo
         _lock(connection, schema, "tables")
         if not connection.execute("select 1 from pg_namespace where nspname = %s", [schema]).fetchone():
             connection.execute(sql.SQL("create schema {}").format(sql.Identifier(schema)))
+        # PostgreSQL refuses a partitioned table where the database's own tablespace is named as the default.
+        connection.execute("set local default_tablespace = ''")
         connection.execute(
             sql.SQL(
                 """

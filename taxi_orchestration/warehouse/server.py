@@ -43,6 +43,21 @@ __all__ = [
 WAREHOUSE_DATABASE = "taxi"
 STORAGE_DATABASE = "dagster"
 
+# Beside what a target says by itself: else libpq takes each from an environment that is set up for another server.
+_PARAMETERS = {
+    "channel_binding": "prefer",
+    "gssencmode": "disable",
+    "hostaddr": postmaster.HOST,
+    "load_balance_hosts": "disable",
+    "options": "",
+    "require_auth": "scram-sha-256",
+    "ssl_max_protocol_version": "TLSv1.3",
+    "ssl_min_protocol_version": "TLSv1.2",
+    "sslcertmode": "disable",
+    "sslnegotiation": "postgres",
+    "target_session_attrs": "any",
+}
+
 _USER = "taxi"
 _PORT_ATTEMPTS = 5
 _LOCK_SECONDS = 300
@@ -63,7 +78,13 @@ class EmbeddedServer:
     def target(self, dbname: str) -> PostgresTarget:
         """Where to connect to for one of its databases. Without TLS, which would protect nothing on loopback."""
         return PostgresTarget(
-            host=self.host, port=self.port, user=self.user, password=self.password, dbname=dbname, sslmode="disable"
+            host=self.host,
+            port=self.port,
+            user=self.user,
+            password=self.password,
+            dbname=dbname,
+            sslmode="disable",
+            parameters=_PARAMETERS,
         )
 
 

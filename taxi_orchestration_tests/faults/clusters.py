@@ -4,9 +4,13 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from taxi_orchestration.settings import PostgresTarget
 from taxi_orchestration.warehouse import binaries, postmaster
@@ -66,6 +70,48 @@ def running_cluster(
     finally:
         binaries.run([programs / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop"], who)
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def running_pooler(server: PostgresTarget, settings: Mapping[str, str]) -> Iterator[PostgresTarget]:
+    """PgBouncer before every database of a server, with its own defaults but for `settings`."""
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        pytest.skip("PgBouncer is not there: apt-get install pgbouncer")
+    who = account()
+    directory, port = Path(tempfile.mkdtemp(prefix="taxi-pooler-")), postmaster.free_port()
+    values = {"listen_addr": "127.0.0.1", "listen_port": str(port), "unix_socket_dir": "", "logfile": directory / "log"}
+    values |= {"auth_type": "scram-sha-256", "auth_file": directory / "users", **settings}
+    lines = [f"{name} = {value}\n" for name, value in values.items()]
+    lines = ["[databases]\n", f"* = host={server.host} port={server.port}\n", "[pgbouncer]\n", *lines]
+    (directory / "pgbouncer.ini").write_text("".join(lines))
+    (directory / "users").write_text(f'"{server.user}" "{server.password}"\n')
+    for path in (directory, *directory.iterdir()):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+        if who:
+            os.chown(path, who.uid, who.gid)
+    pooler = subprocess.Popen(
+        [program, directory / "pgbouncer.ini"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        user=who.uid if who else None,
+        group=who.gid if who else None,
+        extra_groups=[] if who else None,
+    )
+    try:
+        deadline = time.monotonic() + 30
+        while postmaster.is_free(port):
+            assert pooler.poll() is None, (directory / "log").read_text()
+            assert time.monotonic() < deadline, (directory / "log").read_text()
+            time.sleep(0.02)
+        # As somebody's own server, which says nothing to libpq beside its address.
+        yield replace(server, port=port, parameters={})
+    finally:
+        pooler.kill()
+        pooler.wait()
+        shutil.rmtree(directory)
 
 
 @contextmanager

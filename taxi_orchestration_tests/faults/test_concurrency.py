@@ -169,7 +169,7 @@ def test_a_reader_with_an_open_transaction_delays_no_first_load_no_reload_and_no
     definitions: Definitions,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("PGOPTIONS", "-c lock_timeout=2s")  # for dbt: a wait would be an error
+    monkeypatch.setattr("taxi_orchestration.warehouse.connection.LOCK_TIMEOUT", "2s")  # a wait would be an error
     backfill = Backfill(definitions, instance, months_at_once=2)
     tlc.publish(JANUARY)
     assert backfill.run([JANUARY]).succeeded

@@ -1,0 +1,113 @@
+"""PgBouncer in transaction mode before the warehouse: each transaction may have another session."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import date
+
+import psycopg
+import pytest
+from dagster import DagsterInstance
+
+from taxi_orchestration.backfill import Backfill, open_instance
+from taxi_orchestration.definitions import build_definitions
+from taxi_orchestration.partitions import Window
+from taxi_orchestration.settings import PostgresTarget, SettingsError, load_settings
+from taxi_orchestration.status import month_statuses
+from taxi_orchestration.warehouse import session
+from taxi_orchestration_tests.faults.clusters import running_pooler
+from taxi_orchestration_tests.faults.conftest import TAXI
+from taxi_orchestration_tests.faults.months import held, held_by_file
+from taxi_orchestration_tests.integration.test_sessions import point_at
+from taxi_orchestration_tests.tlc_host import TlcHost
+
+WINTER = Window(date(2023, 12, 1), date(2024, 5, 1))
+
+
+@pytest.fixture(scope="module")
+def pooler(server: PostgresTarget) -> Iterator[PostgresTarget]:
+    """The embedded server's databases through PgBouncer. It has few sessions, so that each is lent to many."""
+    with running_pooler(server, {"pool_mode": "transaction", "default_pool_size": "3"}) as target:
+        yield target
+
+
+@pytest.fixture
+def files(
+    tlc: TlcHost, pooler: PostgresTarget, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> dict[date, bytes]:
+    """Five published months, and the pooler as the warehouse."""
+    point_at(pooler, monkeypatch)
+    return {month: tlc.publish(month, seed=month.month).path.read_bytes() for month in WINTER.months}
+
+
+def assert_exact(target: PostgresTarget, schema: str, instance: DagsterInstance, files: dict[date, bytes]) -> None:
+    assert held(target, schema) == {month: held_by_file(data) for month, data in files.items()}
+    statuses = month_statuses(target, schema, instance, WINTER)
+    assert {status.state for status in statuses.values()} == {"completed"}
+    assert all(status.is_exact for status in statuses.values())
+
+
+def taxi(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([*TAXI, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_five_months_through_a_transaction_pooler_are_exact_and_leave_no_setting_behind(
+    files: dict[date, bytes], pooler: PostgresTarget, server: PostgresTarget, instance: DagsterInstance
+) -> None:
+    settings = load_settings()
+    backfill = Backfill(build_definitions(settings), instance, months_at_once=3)
+    assert backfill.run(WINTER.months).succeeded
+    assert_exact(pooler, settings.schema_name, instance, files)
+    for arguments in (
+        ["dbt", "test", "--select", "trip_quality"],
+        ["psql", "--", "-Atc", "select count(*) from fct_trips"],
+    ):
+        program = taxi(*arguments)
+        output, _ = program.communicate(timeout=300)
+        assert program.returncode == 0, output
+    assert 900 < int(output) <= 1000
+
+    query = "select lower(name), setting from pg_settings where lower(name) = any(%s) order by 1"
+    names = [[*session.SETTINGS, "lock_timeout", "default_transaction_isolation", "statement_timeout"]]
+    with psycopg.connect(server.url()) as direct:
+        untouched = direct.execute(query, names).fetchall()
+    with ExitStack() as stack:
+        # All three at once, so that each has another of the pooler's.
+        sessions = [stack.enter_context(psycopg.connect(pooler.url())) for _ in range(3)]
+        assert [lent.execute(query, names).fetchall() for lent in sessions] == [untouched] * 3
+
+
+def test_two_backfills_at_once_through_a_transaction_pooler_are_exact(
+    files: dict[date, bytes], pooler: PostgresTarget, environment: dict[str, str], instance: DagsterInstance
+) -> None:
+    both = [taxi("backfill", "2023-12", "2024-03"), taxi("backfill", "2024-02", "2024-04")]
+    outputs = [program.communicate(timeout=600)[0] for program in both]
+    assert [program.returncode for program in both] == [0, 0], outputs
+    assert_exact(pooler, environment["PG_SCHEMA"], instance, files)
+
+
+def test_psql_through_a_transaction_pooler_says_how_to_find_the_tables(files: dict[date, bytes]) -> None:
+    program = subprocess.run([*TAXI, "psql"], input="select 1;", capture_output=True, text=True, timeout=60)
+    assert "begin; set local search_path = test_" in program.stderr
+
+
+def test_a_pooler_that_takes_no_options_says_so(files: dict[date, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGOPTIONS", "-c work_mem=64MB")
+    program = subprocess.run([*TAXI, "status"], capture_output=True, text=True, timeout=60)
+    assert program.returncode == 2
+    assert "unset PGOPTIONS" in program.stderr
+
+
+@pytest.mark.parametrize("settings", [{}, {"ignore_startup_parameters": "options"}], ids=["refuses them", "drops them"])
+def test_dagsters_storage_behind_a_pooler_is_refused_in_words(
+    settings: dict[str, str],
+    server: PostgresTarget,
+    instance: DagsterInstance,
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = environment["DAGSTER_POSTGRES_URL"].rpartition("/")[2].partition("?")[0]
+    with running_pooler(server, {"pool_mode": "transaction", **settings}) as pooler:
+        monkeypatch.setenv("DAGSTER_POSTGRES_URL", pooler.with_dbname(name).url())
+        with pytest.raises(SettingsError, match=r"behind a pooler .* Set DAGSTER_POSTGRES_URL to the server itself"):
+            open_instance()

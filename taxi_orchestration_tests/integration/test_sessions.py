@@ -1,0 +1,308 @@
+"""Whatever somebody made a default of the database, the role or the shell: the pipeline ends with the same rows."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psycopg
+import pytest
+from dagster import DagsterInstance
+from psycopg import sql
+from sqlalchemy import NullPool, create_engine, text
+
+from taxi_orchestration.backfill import Backfill, Outcome, open_instance
+from taxi_orchestration.definitions import build_definitions
+from taxi_orchestration.instance_storage import storage_url
+from taxi_orchestration.loading import open_loader
+from taxi_orchestration.partitions import Window
+from taxi_orchestration.settings import PostgresTarget, load_settings
+from taxi_orchestration.status import month_statuses
+from taxi_orchestration.warehouse.connection import WarehouseError, connect
+from taxi_orchestration.warehouse.server import ensure_running
+from taxi_orchestration_tests.faults.conftest import TAXI
+from taxi_orchestration_tests.tlc_host import TlcHost
+
+# Two eras, with a column that only the second has.
+MONTHS = [date(2024, 12, 1), date(2025, 1, 1)]
+TABLES = ("raw_trips", "fct_trips", "rejected_trips", "daily_zone_activity", "monthly_revenue", "trip_quality")
+
+
+# Of Dagster's storage these say where its tables are, and whose.
+WHERE_TABLES_ARE = ("search_path", "role")
+
+
+class Default(NamedTuple):
+    """A setting, the value that somebody made its default, and what an error says where the pipeline cannot run."""
+
+    name: str
+    value: str
+    error: str | None = None
+
+
+DEFAULTS = [
+    # How a value is spelled.
+    Default("datestyle", "SQL, DMY"),
+    Default("datestyle", "German"),
+    Default("intervalstyle", "sql_standard"),
+    Default("timezone", "Pacific/Chatham"),
+    Default("extra_float_digits", "-15"),
+    Default("bytea_output", "escape"),
+    Default("client_encoding", "LATIN1"),
+    Default("client_encoding", "SQL_ASCII"),
+    Default("xmlbinary", "hex"),
+    # How a statement, or a name in it, is read.
+    Default("search_path", "impostor, pg_catalog"),
+    Default("search_path", "nowhere"),
+    Default("standard_conforming_strings", "off"),
+    Default("backslash_quote", "off"),
+    Default("quote_all_identifiers", "on"),
+    Default("transform_null_equals", "on"),
+    Default("array_nulls", "off"),
+    Default("row_security", "off"),
+    Default("check_function_bodies", "off"),
+    Default("session_replication_role", "replica"),
+    Default("default_tablespace", "pg_default"),
+    Default("role", "pg_database_owner"),
+    Default("client_min_messages", "debug5"),
+    # What a transaction is.
+    Default("default_transaction_isolation", "serializable"),
+    Default("default_transaction_isolation", "repeatable read"),
+    Default("default_transaction_deferrable", "on"),
+    Default("default_transaction_read_only", "on", "default_transaction_read_only"),
+    Default("synchronous_commit", "off"),
+    # How long it takes.
+    Default("lock_timeout", "1ms"),
+    Default("statement_timeout", "1ms", "statement.timeout"),
+    Default("transaction_timeout", "1ms", "set transaction_timeout"),
+    Default("idle_in_transaction_session_timeout", "1ms", "idle_in_transaction_session_timeout"),
+    Default("idle_session_timeout", "1s"),
+    Default("jit_above_cost", "0"),
+    Default("plan_cache_mode", "force_generic_plan"),
+    Default("constraint_exclusion", "on"),
+    Default("enable_partition_pruning", "off"),
+    Default("debug_parallel_query", "regress"),
+    Default("work_mem", "64kB"),
+]
+
+
+@pytest.fixture
+def database(server: PostgresTarget, worker_id: str) -> Iterator[PostgresTarget]:
+    """A database by the same name in each test of a worker, so that the dbt project is parsed once."""
+    with own_database(server, f"sessions_{worker_id}") as made:
+        yield made
+
+
+@contextmanager
+def own_database(server: PostgresTarget, name: str, encoding: str = "UTF8") -> Iterator[PostgresTarget]:
+    identifier = sql.Identifier(name)
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        connection.execute(sql.SQL("drop database if exists {} with (force)").format(identifier))
+        connection.execute(
+            sql.SQL("create database {} encoding {} template template0 locale_provider libc locale 'C'").format(
+                identifier, sql.Literal(encoding)
+            )
+        )
+    yield server.with_dbname(name)
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        connection.execute(sql.SQL("drop database if exists {} with (force)").format(identifier))
+
+
+Pipeline = Callable[[PostgresTarget], Outcome]
+
+
+@pytest.fixture
+def pipeline(
+    environment: dict[str, str], tlc: TlcHost, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> Pipeline:
+    """Load two months at once into a database, build them, and see that `taxi status` calls them completed."""
+    for month in MONTHS:
+        tlc.publish(month, rows=150, seed=month.month)
+
+    def run(target: PostgresTarget) -> Outcome:
+        point_at(target, monkeypatch)
+        settings = load_settings()
+        # Opened here: its sessions begin once the defaults are what the test made them.
+        with open_instance() as opened:
+            outcome = Backfill(build_definitions(settings), opened, months_at_once=2).run(MONTHS)
+            if outcome.succeeded:
+                window = Window(MONTHS[0], date(2025, 2, 1))
+                statuses = month_statuses(target, settings.schema_name, opened, window)
+                assert {status.state for status in statuses.values()} == {"completed"}
+                assert all(status.is_exact for status in statuses.values())
+        return outcome
+
+    return run
+
+
+def point_at(target: PostgresTarget, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a database the warehouse, as one's own PostgreSQL."""
+    variables = {"HOST": target.host, "PORT": str(target.port), "USER": target.user, "PASSWORD": target.password}
+    for name, value in {**variables, "DBNAME": target.dbname}.items():
+        monkeypatch.setenv(f"PG_{name}", value)
+
+
+def contents(target: PostgresTarget, schema: str) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of every table as text, in a session that nobody's defaults reach."""
+    options = f"-c search_path={schema} -c datestyle=ISO -c timezone=UTC -c extra_float_digits=1"
+    options += " -c client_encoding=UTF8 -c statement_timeout=0 -c default_transaction_read_only=off"
+    with psycopg.connect(target.url(), options=options) as connection:
+        return {
+            table: connection.execute(
+                sql.SQL("select t::text from {} as t order by 1").format(sql.Identifier(table))
+            ).fetchall()
+            for table in TABLES
+        }
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict[str, dict[str, list[tuple[Any, ...]]]]:
+    """What the first test of a worker found, without anybody's defaults."""
+    return {}
+
+
+@pytest.fixture
+def expected_contents(
+    expected: dict[str, Any], database: PostgresTarget, environment: dict[str, str], pipeline: Pipeline
+) -> dict[str, Any]:
+    """What the tables hold where every default is PostgreSQL's."""
+    if not expected:
+        assert pipeline(database).succeeded
+        expected.update(contents(database, environment["PG_SCHEMA"]))
+        assert len(expected["raw_trips"]) == 300
+        with psycopg.connect(database.url(), autocommit=True) as connection:
+            connection.execute(sql.SQL("drop schema {} cascade").format(sql.Identifier(environment["PG_SCHEMA"])))
+    return expected
+
+
+@pytest.mark.parametrize("default", DEFAULTS, ids=lambda default: f"{default.name} = {default.value}")
+def test_a_default_of_the_database_changes_no_row_or_is_named_by_the_error(
+    default: Default,
+    expected_contents: dict[str, Any],
+    pipeline: Pipeline,
+    database: PostgresTarget,
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = [database.dbname]
+    if default.error is None and default.name not in WHERE_TABLES_ARE:
+        names.append(environment["DAGSTER_POSTGRES_URL"].rpartition("/")[2].partition("?")[0])
+    with psycopg.connect(database.url(), autocommit=True) as connection:
+        connection.execute("create schema impostor")
+        # Where pg_catalog is not looked into first, these are what count() and pg_class are.
+        connection.execute("create function impostor.count(bigint) returns bigint language sql return 7")
+        connection.execute("create table impostor.pg_class (oid oid, relname name)")
+        for name in names:
+            value = sql.SQL(", ").join(map(sql.Literal, default.value.split(", ")))
+            connection.execute(
+                sql.SQL("alter database {} set {} = {}").format(sql.Identifier(name), sql.SQL(default.name), value)
+            )
+    if default.error is None:
+        outcome = pipeline(database)
+        assert outcome.succeeded, outcome
+        assert contents(database, environment["PG_SCHEMA"]) == expected_contents
+    else:
+        point_at(database, monkeypatch)
+        with pytest.raises(WarehouseError, match=default.error), open_loader(load_settings()) as loader:
+            loader.load_month(MONTHS[0])
+
+
+def test_a_database_in_sql_ascii_is_a_warehouse_like_any_other(
+    expected_contents: dict[str, Any],
+    pipeline: Pipeline,
+    server: PostgresTarget,
+    environment: dict[str, str],
+    worker_id: str,
+) -> None:
+    with own_database(server, f"ascii_{worker_id}", "SQL_ASCII") as database:
+        assert pipeline(database).succeeded
+        assert contents(database, environment["PG_SCHEMA"]) == expected_contents
+
+
+# What a shell that is set up for another server says to libpq.
+OTHER_SERVER = {
+    "PGAPPNAME": "other",
+    "PGCHANNELBINDING": "require",
+    "PGCLIENTENCODING": "nonsense",
+    "PGCONNECT_TIMEOUT": "nonsense",
+    "PGDATABASE": "other",
+    "PGDATESTYLE": "nonsense",
+    "PGGEQO": "nonsense",
+    "PGGSSDELEGATION": "1",
+    "PGGSSENCMODE": "require",
+    "PGGSSLIB": "nonsense",
+    "PGHOST": "192.0.2.1",
+    "PGHOSTADDR": "192.0.2.1",
+    "PGKRBSRVNAME": "other",
+    "PGLOADBALANCEHOSTS": "nonsense",
+    "PGMAXPROTOCOLVERSION": "3.0",
+    "PGMINPROTOCOLVERSION": "3.0",
+    "PGOPTIONS": "-c nonsense=1",
+    "PGPASSFILE": "/nowhere",
+    "PGPASSWORD": "other",
+    "PGPORT": "9",
+    "PGREQUIREAUTH": "none",
+    "PGREQUIREPEER": "other",
+    "PGSERVICE": "other",
+    "PGSERVICEFILE": "services",
+    "PGSSLCERT": "/nowhere",
+    "PGSSLCERTMODE": "require",
+    "PGSSLCOMPRESSION": "1",
+    "PGSSLCRL": "/nowhere",
+    "PGSSLCRLDIR": "/nowhere",
+    "PGSSLKEY": "/nowhere",
+    "PGSSLMAXPROTOCOLVERSION": "nonsense",
+    "PGSSLMINPROTOCOLVERSION": "nonsense",
+    "PGSSLMODE": "verify-full",
+    "PGSSLNEGOTIATION": "direct",
+    "PGSSLROOTCERT": "/nowhere",
+    "PGSSLSNI": "0",
+    "PGSYSCONFDIR": "/nowhere",
+    "PGTARGETSESSIONATTRS": "standby",
+    "PGTZ": "Nowhere/At_All",
+    "PGUSER": "other",
+}
+
+
+def test_every_variable_that_libpq_reads_is_tried() -> None:
+    read = {option.envvar.decode() for option in psycopg.pq.Conninfo.get_defaults() if option.envvar}
+    assert read <= OTHER_SERVER.keys()
+
+
+@pytest.mark.parametrize("is_own", [True, False], ids=["both embedded", "PG_HOST names a warehouse"])
+@pytest.mark.parametrize("name", OTHER_SERVER)
+def test_the_embedded_server_hears_no_variable_of_libpq(
+    name: str, is_own: bool, environment: dict[str, str], home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not is_own:
+        point_at(ensure_running(home).target("taxi"), monkeypatch)
+    services = tmp_path / "services"
+    services.write_text("[other]\nhost=192.0.2.1\nhostaddr=192.0.2.1\nchannel_binding=require\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(services))
+    if name != "PGSERVICEFILE":
+        monkeypatch.setenv(name, OTHER_SERVER[name])
+    settings = load_settings()
+    with connect(ensure_running(home).target("postgres")) as connection:
+        assert connection.execute("show timezone").fetchone() == ("UTC",)
+    with create_engine(storage_url(settings), poolclass=NullPool).connect() as connection:
+        assert connection.execute(text("show timezone")).scalar() == "UTC"
+
+
+def test_the_whole_pipeline_on_the_embedded_server_hears_no_variable_of_libpq(
+    tlc: TlcHost, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tlc.publish(MONTHS[0])
+    for name, value in OTHER_SERVER.items():
+        monkeypatch.setenv(name, value)
+    for arguments in (
+        ["backfill", "2024-12", "2024-12"],
+        ["status"],
+        ["dbt", "test", "--select", "dim_zones"],
+        ["psql", "--", "-Atc", "select count(*) || ' rows' from raw_trips"],
+    ):
+        done = subprocess.run([*TAXI, *arguments], capture_output=True, text=True, timeout=300)
+        # `taxi status` ends with 1 where the TLC is late.
+        assert done.returncode == 0 or (arguments == ["status"] and "completed" in done.stdout), done.stderr
+    assert "200 rows" in done.stdout
