@@ -45,7 +45,7 @@ bench: $(DEVELOPMENT)
 	@$(BIN)/python -m bench $(ARGS)
 
 soak: $(DEVELOPMENT)
-	@$(BIN)/python -m taxi_orchestration_tests.soak $(ARGS)
+	@$(BIN)/python -m taxi_orchestration_tests.faults.soak $(ARGS)
 
 bare-machine:
 	@taxi_orchestration_tests/bare_machine.sh $(FROM) $(TO)
@@ -54,7 +54,7 @@ clean:
 	@test ! -x $(BIN)/taxi || $(BIN)/taxi stop
 	@# As root its data may lie elsewhere, where another account can reach it.
 	@test ! -e .taxi -o ! -x $(BIN)/taxi || $(BIN)/python -c \
-		'from pathlib import Path; from taxi_orchestration.warehouse.server import remove; remove(Path(".taxi"))'
+		'from pathlib import Path; from taxi_orchestration.postgres.server import remove; remove(Path(".taxi"))'
 	rm -rf .venv .taxi
 
 $(BIN)/python:

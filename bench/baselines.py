@@ -16,8 +16,8 @@ import sqlalchemy
 from psycopg import sql
 
 from bench.workplace import SCHEMA, Workplace
-from taxi_orchestration.instance_storage import DRIVER
-from taxi_orchestration.partitions import next_month
+from taxi_orchestration.instance.storage import DRIVER
+from taxi_orchestration.months import next_month
 from taxi_orchestration.tlc.client import month_url
 from taxi_orchestration.tlc.dataset import DATASET
 

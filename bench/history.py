@@ -11,8 +11,8 @@ import matplotlib.pyplot as plt
 
 from bench.results import PLOTS, Goal, Section
 from bench.workplace import FIRST_MONTH, Workplace, workplace
-from taxi_orchestration.dbt_runner import invoke_dbt, prepared_project
-from taxi_orchestration.partitions import next_month
+from taxi_orchestration.dbt.runner import invoke_dbt, prepared_project
+from taxi_orchestration.months import next_month
 
 PARTS = ("load", "models", "tests")
 

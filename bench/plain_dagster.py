@@ -10,11 +10,12 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DbtCliResource, DbtProject, dbt_assets
 
-from taxi_orchestration.dbt_runner import dbt_environment
+from taxi_orchestration.dbt.runner import dbt_environment
+from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.loading import open_loader
-from taxi_orchestration.partitions import month_of, monthly_partitions, next_month
+from taxi_orchestration.months import month_of, next_month
+from taxi_orchestration.postgres.target import warehouse_target
 from taxi_orchestration.settings import DBT_PROJECT_DIRECTORY, load_settings
-from taxi_orchestration.warehouse.target import warehouse_target
 
 settings = load_settings()
 os.environ.update(

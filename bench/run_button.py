@@ -17,7 +17,7 @@ import requests
 
 from bench.results import Goal, Section
 from bench.workplace import Workplace, workplace
-from taxi_orchestration.instance_storage import DRIVER
+from taxi_orchestration.instance.storage import DRIVER
 from taxi_orchestration.settings import PROJECT_DIRECTORY
 
 MONTH = date(2024, 1, 1)

@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 
 from bench.results import PLOTS, Goal, Section
 from bench.workplace import FIRST_MONTH, Workplace, workplace
-from taxi_orchestration.partitions import add_months
+from taxi_orchestration.months import add_months
 
 ROWS = 500_000
 

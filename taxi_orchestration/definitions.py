@@ -5,19 +5,19 @@ import warnings
 
 import dagster as dg
 
-from taxi_orchestration.assets.dbt import build_dbt_assets
-from taxi_orchestration.assets.raw_trips import raw_trips
-from taxi_orchestration.assets.raw_zones import raw_zones
-from taxi_orchestration.assets.tlc_source import tlc_files
-from taxi_orchestration.automation.clock import Clock
-from taxi_orchestration.automation.conditions import automation_sensor, changed_code, changed_months
-from taxi_orchestration.automation.jobs import TAXI_PIPELINE, taxi_pipeline, taxi_reference
-from taxi_orchestration.automation.month_watch import build_month_watch, newest_published_month_is_loaded
-from taxi_orchestration.automation.schedules import build_monthly_schedule
-from taxi_orchestration.automation.sensors import tlc_publications
-from taxi_orchestration.dbt_runner import prepared_project, read_manifest
+from taxi_orchestration.dbt.runner import prepared_project, read_manifest
+from taxi_orchestration.defs.clock import Clock
+from taxi_orchestration.defs.conditions import automation_sensor, changed_code, changed_months
+from taxi_orchestration.defs.dbt_models import build_dbt_assets
+from taxi_orchestration.defs.jobs import TAXI_PIPELINE, taxi_pipeline, taxi_reference
+from taxi_orchestration.defs.month_watch import build_month_watch, newest_published_month_is_loaded
+from taxi_orchestration.defs.raw_trips import raw_trips
+from taxi_orchestration.defs.raw_zones import raw_zones
+from taxi_orchestration.defs.schedules import build_monthly_schedule
+from taxi_orchestration.defs.sensors import tlc_publications
+from taxi_orchestration.defs.tlc_source import tlc_files
+from taxi_orchestration.instance.processes import process_tags
 from taxi_orchestration.loading import Progress
-from taxi_orchestration.run_processes import process_tags
 from taxi_orchestration.settings import Settings, dagster_home, load_settings
 
 
@@ -66,7 +66,7 @@ def _alerts(settings: Settings) -> list[dg.SensorDefinition]:
     if not settings.alert_urls:
         return []
     # Imported here: most processes alert nobody, and knowing a hundred services takes a while.
-    from taxi_orchestration.automation.alerts import build_alerts
+    from taxi_orchestration.defs.alerts import build_alerts
 
     return [build_alerts()]
 

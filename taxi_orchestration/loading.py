@@ -13,13 +13,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from taxi_orchestration.scratch import scratch_directory
+from taxi_orchestration.postgres.connection import WarehouseError
+from taxi_orchestration.postgres.target import warehouse_target
 from taxi_orchestration.settings import PostgresTarget, Settings, make_home
 from taxi_orchestration.tlc.client import Download, TlcClient
 from taxi_orchestration.tlc.dataset import DATASET, DataSet
 from taxi_orchestration.tlc.errors import BadFileError, LocalFileError, TlcError
 from taxi_orchestration.tlc.parquet import MonthFile
-from taxi_orchestration.warehouse.connection import WarehouseError
+from taxi_orchestration.tlc.scratch import scratch_directory
 from taxi_orchestration.warehouse.months import (
     LoadedFile,
     NewerFileLoadedError,
@@ -31,7 +32,6 @@ from taxi_orchestration.warehouse.months import (
     replace_month,
     replace_zones,
 )
-from taxi_orchestration.warehouse.target import warehouse_target
 
 PREVIEW_ROWS = 5
 # How long an interrupted run waits for its months to roll back.

@@ -45,6 +45,27 @@ def check_base_url(base_url: str) -> str:
     return base_url.rstrip("/")
 
 
+def parse_alert_urls(text: str) -> list[str]:
+    """The URLs in a text that has commas or spaces between them. Raises ValueError for any that no service has."""
+    # Imported here: most processes alert nobody, and knowing a hundred services takes a while.
+    import apprise
+    from apprise.utils.parse import parse_urls
+
+    # A log line of apprise may hold an address with its password.
+    apprise.logger.propagate = False
+    urls: list[str] = parse_urls(text)
+    with apprise.LogCapture(level=apprise.logging.CRITICAL):
+        unknown = [n for n, url in enumerate(urls, 1) if apprise.Apprise.instantiate(url) is None]
+    if unknown or not urls:
+        # The URL itself holds tokens and passwords.
+        which = f"number {', '.join(map(str, unknown))} of {len(urls)}" if urls else "none of it"
+        raise ValueError(
+            "must be addresses of services as apprise writes them, for example json://host/path or mailtos://user:"
+            f"password@host, separated by commas or spaces; {which if unknown else 'it'} is not one"
+        )
+    return urls
+
+
 @dataclass(frozen=True)
 class PostgresTarget:
     """One database of one PostgreSQL server, and who connects to it. `repr` hides the password."""
@@ -113,10 +134,7 @@ class Settings(BaseSettings):
     @classmethod
     def _known_services(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
-            # Imported here: most processes alert nobody.
-            from taxi_orchestration.notify import check_urls
-
-            check_urls(value.get_secret_value())
+            parse_alert_urls(value.get_secret_value())
         return value
 
     @field_validator("taxi_ui_url")
@@ -191,9 +209,7 @@ class Settings(BaseSettings):
         """The services to alert, in apprise's way of writing them; none, and nobody is alerted."""
         if self.taxi_alert_urls is None:
             return ()
-        from taxi_orchestration.notify import check_urls
-
-        return tuple(map(SecretStr, check_urls(self.taxi_alert_urls.get_secret_value())))
+        return tuple(map(SecretStr, parse_alert_urls(self.taxi_alert_urls.get_secret_value())))
 
     @cached_property
     def warehouse(self) -> PostgresTarget | None:

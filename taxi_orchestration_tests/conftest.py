@@ -14,13 +14,13 @@ import pytest
 from dagster import DagsterInstance, Definitions
 from psycopg import sql
 
-from taxi_orchestration.backfill import open_instance
 from taxi_orchestration.definitions import build_definitions
-from taxi_orchestration.instance_storage import DRIVER
+from taxi_orchestration.instance.opening import open_instance
+from taxi_orchestration.instance.storage import DRIVER
 from taxi_orchestration.loading import Loader, open_loader
+from taxi_orchestration.postgres.server import WAREHOUSE_DATABASE, ensure_running, remove
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings, load_settings
-from taxi_orchestration.warehouse.server import WAREHOUSE_DATABASE, ensure_running, remove
-from taxi_orchestration_tests.tlc_host import TlcHost, running_tlc_host
+from taxi_orchestration_tests.support.tlc_host import TlcHost, running_tlc_host
 
 HOME = "TAXI_TEST_HOME"
 OUTER_VARIABLES = ("PG_", "TAXI_", "DAGSTER_", "TLC_", "DBT_")

@@ -1,1 +1,4 @@
-"""What knows PostgreSQL, and neither Dagster nor the TLC's host."""
+"""The tables: a month replaced, the load log, the zones, and what is measured of them.
+
+What belongs here: SQL over the raw tables and the models' tables. What does not: HTTP, Dagster, what a column means.
+"""

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 import psycopg
 from psycopg import sql
 
+from taxi_orchestration.postgres.connection import connect, explained
 from taxi_orchestration.settings import PostgresTarget
-from taxi_orchestration.warehouse.connection import connect, explained
 
 # The names of tables up to version 0.1, and those of today.
 RENAMED = {

@@ -7,8 +7,8 @@ from typing import Any
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from taxi_orchestration.postgres.connection import connect, explained
 from taxi_orchestration.settings import PostgresTarget
-from taxi_orchestration.warehouse.connection import connect, explained
 
 
 @dataclass(frozen=True)

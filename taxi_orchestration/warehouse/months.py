@@ -14,8 +14,8 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from taxi_orchestration.postgres.connection import WarehouseError, connect, explained
 from taxi_orchestration.settings import PostgresTarget
-from taxi_orchestration.warehouse.connection import WarehouseError, connect, explained
 from taxi_orchestration.warehouse.read_ahead import read_ahead
 from taxi_orchestration.warehouse.relations import TABLE, Relation, find_relations
 

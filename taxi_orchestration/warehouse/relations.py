@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
+from taxi_orchestration.postgres.connection import WarehouseError
 from taxi_orchestration.settings import PostgresTarget
-from taxi_orchestration.warehouse.connection import WarehouseError
 
 TABLE = frozenset({"table", "partitioned table"})
 VIEW = frozenset({"view"})

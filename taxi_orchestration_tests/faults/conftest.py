@@ -18,7 +18,7 @@ from taxi_orchestration_tests.integration.test_server import wait_for
 
 __all__ = ["Programs", "backfill", "holding", "kill_9", "wait_for", "waiting_for"]
 
-TAXI = [sys.executable, "-c", "from taxi_orchestration.cli import main; main()"]
+TAXI = [sys.executable, "-c", "from taxi_orchestration.cli.commands import main; main()"]
 
 
 class Programs:
@@ -87,7 +87,7 @@ def programs() -> Iterator[Programs]:
 @pytest.fixture
 def backfill() -> Callable[..., int]:
     """`taxi backfill` in this process, which has all imports behind it; returns the exit code."""
-    from taxi_orchestration.cli import main
+    from taxi_orchestration.cli.commands import main
 
     def run(*arguments: str) -> int:
         try:

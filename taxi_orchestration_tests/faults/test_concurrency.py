@@ -16,28 +16,29 @@ import pytest
 from dagster import DagsterInstance, Definitions
 from psycopg import sql
 
-from taxi_orchestration.assets import dbt as dbt_assets
-from taxi_orchestration.assets.interruption import STARTED_BY_TAG
-from taxi_orchestration.automation.jobs import TAXI_PIPELINE
-from taxi_orchestration.automation.requests import ASKED_BY
-from taxi_orchestration.automation.schedules import MONTHLY_SCHEDULE
-from taxi_orchestration.automation.sensors import TLC_PUBLICATIONS
-from taxi_orchestration.backfill import Backfill, open_instance
+from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.definitions import build_definitions
-from taxi_orchestration.instance_storage import DRIVER
+from taxi_orchestration.defs import dbt_models as dbt_assets
+from taxi_orchestration.defs.interruption import STARTED_BY_TAG
+from taxi_orchestration.defs.jobs import TAXI_PIPELINE
+from taxi_orchestration.defs.run_requests import ASKED_BY
+from taxi_orchestration.defs.schedules import MONTHLY_SCHEDULE
+from taxi_orchestration.defs.sensors import TLC_PUBLICATIONS
+from taxi_orchestration.instance.opening import open_instance
+from taxi_orchestration.instance.status import MonthStatus, month_statuses
+from taxi_orchestration.instance.storage import DRIVER
 from taxi_orchestration.loading import RAW_TRIPS_COLUMNS, Loader
-from taxi_orchestration.partitions import Window, next_month
+from taxi_orchestration.months import Window, next_month
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings, load_settings
-from taxi_orchestration.status import MonthStatus, month_statuses
 from taxi_orchestration.tlc.client import TlcClient
 from taxi_orchestration.warehouse.months import create_tables, loaded_files
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY
-from taxi_orchestration_tests.daemon import Daemon, clock_at, schedule_tick
 from taxi_orchestration_tests.faults.conftest import Programs, holding, until, waiting_for
-from taxi_orchestration_tests.faults.months import held, held_by_file
 from taxi_orchestration_tests.faults.test_model import At
-from taxi_orchestration_tests.http_host import ok
-from taxi_orchestration_tests.tlc_host import TlcHost
+from taxi_orchestration_tests.support.daemon import Daemon, clock_at, schedule_tick
+from taxi_orchestration_tests.support.http_host import ok
+from taxi_orchestration_tests.support.months import held, held_by_file
+from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 YEAR = Window(JANUARY, date(2025, 1, 1)).months
 
@@ -169,7 +170,7 @@ def test_a_reader_with_an_open_transaction_delays_no_first_load_no_reload_and_no
     definitions: Definitions,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("taxi_orchestration.warehouse.connection.LOCK_TIMEOUT", "2s")  # a wait would be an error
+    monkeypatch.setattr("taxi_orchestration.postgres.connection.LOCK_TIMEOUT", "2s")  # a wait would be an error
     backfill = Backfill(definitions, instance, months_at_once=2)
     tlc.publish(JANUARY)
     assert backfill.run([JANUARY]).succeeded

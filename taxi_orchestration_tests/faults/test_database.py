@@ -9,20 +9,20 @@ import pytest
 from dagster import DagsterInstance, Definitions
 from psycopg import sql
 
-from taxi_orchestration.backfill import Backfill
+from taxi_orchestration.cli.backfill import Backfill
+from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.loading import RAW_TRIPS_COLUMNS, Loader
-from taxi_orchestration.partitions import Window
+from taxi_orchestration.months import Window
+from taxi_orchestration.postgres import connection
+from taxi_orchestration.postgres.connection import WarehouseError, WarehouseUnavailableError
 from taxi_orchestration.settings import PostgresTarget, Settings
-from taxi_orchestration.status import month_statuses
-from taxi_orchestration.warehouse import connection
-from taxi_orchestration.warehouse.connection import WarehouseError, WarehouseUnavailableError
 from taxi_orchestration.warehouse.months import create_tables
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY
-from taxi_orchestration_tests.faults.clusters import can_mount, running_cluster, small_disk
 from taxi_orchestration_tests.faults.conftest import holding, until, waiting_for
-from taxi_orchestration_tests.faults.months import Held, held, held_by_file
 from taxi_orchestration_tests.faults.test_model import At
-from taxi_orchestration_tests.tlc_host import TlcHost
+from taxi_orchestration_tests.support.clusters import can_mount, running_cluster, small_disk
+from taxi_orchestration_tests.support.months import Held, held, held_by_file
+from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 
 @pytest.fixture

@@ -20,10 +20,12 @@ import trustme
 from dagster import DagsterInstance
 from psycopg import sql
 
-from taxi_orchestration.backfill import open_instance
-from taxi_orchestration.dbt_runner import invoke_dbt, prepared_project
-from taxi_orchestration.instance_storage import storage_url
+from taxi_orchestration.dbt.runner import invoke_dbt, prepared_project
+from taxi_orchestration.instance.opening import open_instance
+from taxi_orchestration.instance.storage import storage_url
 from taxi_orchestration.loading import open_loader
+from taxi_orchestration.postgres import postmaster
+from taxi_orchestration.postgres.connection import WarehouseUnavailableError, connect
 from taxi_orchestration.settings import (
     DBT_PROJECT_DIRECTORY,
     IDENTIFIER,
@@ -32,16 +34,14 @@ from taxi_orchestration.settings import (
     SettingsError,
     load_settings,
 )
-from taxi_orchestration.warehouse import postmaster
-from taxi_orchestration.warehouse.connection import WarehouseUnavailableError, connect
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY
-from taxi_orchestration_tests.faults.clusters import DEBIAN, running_cluster
 from taxi_orchestration_tests.faults.conftest import Programs, family, until
-from taxi_orchestration_tests.faults.months import held, held_by_file
 from taxi_orchestration_tests.faults.test_process import nothing
-from taxi_orchestration_tests.http_host import ok
 from taxi_orchestration_tests.integration.test_server import STRANGER, as_root, call_as
-from taxi_orchestration_tests.tlc_host import TlcHost
+from taxi_orchestration_tests.support.clusters import DEBIAN, running_cluster
+from taxi_orchestration_tests.support.http_host import ok
+from taxi_orchestration_tests.support.months import held, held_by_file
+from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 OWNER, OWNER_PASSWORD = "taxi_owner", "correct-horse/battery:staple@%"
 

@@ -21,11 +21,11 @@ from taxi_orchestration.tlc import parquet
 from taxi_orchestration.tlc.client import TlcClient
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.tlc.errors import BadFileError
-from taxi_orchestration.tlc.synthetic import month_table
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY
-from taxi_orchestration_tests.faults.months import held, held_by_file
 from taxi_orchestration_tests.faults.test_model import damaged
-from taxi_orchestration_tests.tlc_host import TlcHost
+from taxi_orchestration_tests.support.months import held, held_by_file
+from taxi_orchestration_tests.support.synthetic import month_table
+from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 TABLE = month_table(JANUARY, 200)
 PICKUP, DROPOFF = DATASET.pickup, DATASET.dropoff

@@ -35,16 +35,16 @@ from hypothesis.stateful import (
 from psycopg import sql
 
 from taxi_orchestration.loading import RAW_TRIPS_COLUMNS, Loader, LoadStoppedError, Progress
+from taxi_orchestration.postgres.connection import WarehouseError, WarehouseUnavailableError
+from taxi_orchestration.postgres.server import WAREHOUSE_DATABASE, ensure_running, remove, stop
 from taxi_orchestration.settings import PostgresTarget
 from taxi_orchestration.tlc.client import TlcClient
 from taxi_orchestration.tlc.errors import TlcError
-from taxi_orchestration.tlc.synthetic import month_table
-from taxi_orchestration.warehouse.connection import WarehouseError, WarehouseUnavailableError
 from taxi_orchestration.warehouse.months import create_tables
-from taxi_orchestration.warehouse.server import WAREHOUSE_DATABASE, ensure_running, remove, stop
-from taxi_orchestration_tests.faults.months import Held, held_by_database, held_by_file
-from taxi_orchestration_tests.http_host import Answer, ok, reset_after, status
-from taxi_orchestration_tests.tlc_host import TlcHost, running_tlc_host
+from taxi_orchestration_tests.support.http_host import Answer, ok, reset_after, status
+from taxi_orchestration_tests.support.months import Held, held_by_database, held_by_file
+from taxi_orchestration_tests.support.synthetic import month_table
+from taxi_orchestration_tests.support.tlc_host import TlcHost, running_tlc_host
 
 SCHEMA = "model"
 # One of each era.

@@ -15,9 +15,9 @@ from taxi_orchestration.tlc.client import TlcClient
 from taxi_orchestration.tlc.errors import PermanentTlcError, TlcError, TransientTlcError
 from taxi_orchestration.warehouse.months import loaded_files
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY
-from taxi_orchestration_tests.faults.months import Held, held, held_by_file
-from taxi_orchestration_tests.http_host import Answer, drip, ok, redirect, reset_after, silent, stalled, status
-from taxi_orchestration_tests.tlc_host import ZONES, TlcHost, month_path
+from taxi_orchestration_tests.support.http_host import Answer, drip, ok, redirect, reset_after, silent, stalled, status
+from taxi_orchestration_tests.support.months import Held, held, held_by_file
+from taxi_orchestration_tests.support.tlc_host import ZONES, TlcHost, month_path
 
 PATH = month_path(JANUARY)
 XML = b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>'

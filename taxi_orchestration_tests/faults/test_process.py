@@ -15,23 +15,23 @@ import psutil
 import pytest
 from dagster import AssetKey, DagsterInstance, DagsterRun, DagsterRunStatus, job
 
-from taxi_orchestration.backfill import open_instance
+from taxi_orchestration.instance.opening import open_instance
+from taxi_orchestration.instance.processes import PROCESS_TAG, fail_abandoned_runs, is_abandoned, process_tags
+from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.loading import RAW_TRIPS_COLUMNS, Loader
-from taxi_orchestration.partitions import Window
-from taxi_orchestration.run_processes import PROCESS_TAG, fail_abandoned_runs, is_abandoned, process_tags
+from taxi_orchestration.months import Window
+from taxi_orchestration.postgres.connection import WarehouseUnavailableError
+from taxi_orchestration.postgres.postmaster import has_ended
+from taxi_orchestration.postgres.server import WAREHOUSE_DATABASE, ensure_running, remove, stop
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings
-from taxi_orchestration.status import month_statuses
 from taxi_orchestration.tlc.dataset import DATASET
-from taxi_orchestration.warehouse.connection import WarehouseUnavailableError
 from taxi_orchestration.warehouse.months import create_tables, loaded_files
-from taxi_orchestration.warehouse.postmaster import has_ended
-from taxi_orchestration.warehouse.server import WAREHOUSE_DATABASE, ensure_running, remove, stop
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.faults.conftest import Programs, copying, family, holding, kill_9, until, waiting_for
-from taxi_orchestration_tests.faults.months import held, held_by_file
 from taxi_orchestration_tests.faults.test_model import At
-from taxi_orchestration_tests.http_host import stalled
-from taxi_orchestration_tests.tlc_host import TlcHost
+from taxi_orchestration_tests.support.http_host import stalled
+from taxi_orchestration_tests.support.months import held, held_by_file
+from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 BIG = 400_000
 

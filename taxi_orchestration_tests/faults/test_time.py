@@ -9,23 +9,17 @@ import pytest
 from dagster import DagsterInstance, Definitions
 from psycopg import sql
 
-from taxi_orchestration.automation.schedules import MONTHLY_SCHEDULE
 from taxi_orchestration.definitions import build_definitions
+from taxi_orchestration.defs.schedules import MONTHLY_SCHEDULE
+from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.loading import Loader
-from taxi_orchestration.partitions import (
-    MonthError,
-    Window,
-    key_of,
-    last_complete_month,
-    monthly_partitions,
-    parse_month,
-)
+from taxi_orchestration.months import MonthError, Window, key_of, last_complete_month, parse_month
 from taxi_orchestration.settings import PostgresTarget, Settings
-from taxi_orchestration.tlc.synthetic import month_table
-from taxi_orchestration_tests.daemon import Daemon, FakeClock, schedule_tick
-from taxi_orchestration_tests.faults.months import held, held_by_file
 from taxi_orchestration_tests.faults.test_file import DROPOFF, PICKUP, file_of
-from taxi_orchestration_tests.tlc_host import TlcHost
+from taxi_orchestration_tests.support.daemon import Daemon, FakeClock, schedule_tick
+from taxi_orchestration_tests.support.months import held, held_by_file
+from taxi_orchestration_tests.support.synthetic import month_table
+from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 NOVEMBER = date(2024, 11, 1)
 

@@ -20,26 +20,26 @@ from dagster import DagsterInstance
 from psycopg import sql
 
 from taxi_orchestration import settings as settings_module
-from taxi_orchestration.cli import main
+from taxi_orchestration.cli.commands import main
 from taxi_orchestration.loading import RAW_TRIPS_COLUMNS, Loader
-from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings, SettingsError, read_dotenv
-from taxi_orchestration.tlc.client import TlcClient
-from taxi_orchestration.warehouse import postmaster
-from taxi_orchestration.warehouse.connection import (
+from taxi_orchestration.postgres import postmaster
+from taxi_orchestration.postgres.connection import (
     WarehouseError,
     WarehouseUnavailableError,
     advice_on_text,
     connect,
     explained,
 )
+from taxi_orchestration.postgres.server import remove, stop
+from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings, SettingsError, read_dotenv
+from taxi_orchestration.tlc.client import TlcClient
 from taxi_orchestration.warehouse.months import create_tables, loaded_files
-from taxi_orchestration.warehouse.server import remove, stop
 from taxi_orchestration_tests.conftest import JANUARY
 from taxi_orchestration_tests.faults.conftest import holding
 from taxi_orchestration_tests.faults.test_model import At
 from taxi_orchestration_tests.integration.test_cli import TAXI, taxi
 from taxi_orchestration_tests.integration.test_dagster_dev import wait_until
-from taxi_orchestration_tests.tlc_host import TlcHost
+from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 DAGSTER = str(Path(sys.executable).with_name("dagster"))
 

@@ -4,12 +4,12 @@ from datetime import date
 
 from dagster import DagsterInstance, Definitions
 
-from taxi_orchestration.backfill import Backfill, months_to_do
-from taxi_orchestration.partitions import Window
+from taxi_orchestration.cli.backfill import Backfill, months_to_do
+from taxi_orchestration.instance.status import month_statuses
+from taxi_orchestration.months import Window
 from taxi_orchestration.settings import PostgresTarget, Settings
-from taxi_orchestration.status import month_statuses
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
-from taxi_orchestration_tests.tlc_host import TlcHost
+from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 APRIL = date(2024, 4, 1)
 QUARTER = Window(JANUARY, APRIL)

@@ -17,12 +17,12 @@ from click.testing import CliRunner
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 from psycopg import sql
 
-from taxi_orchestration.cli import main
+from taxi_orchestration.cli.commands import main
+from taxi_orchestration.postgres.server import find, remove
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings
 from taxi_orchestration.tlc.dataset import DATASET
-from taxi_orchestration.warehouse.server import find, remove
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
-from taxi_orchestration_tests.tlc_host import TlcHost
+from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 TAXI = str(Path(sys.executable).with_name("taxi"))
 Done = subprocess.CompletedProcess[str]
@@ -196,7 +196,7 @@ def test_a_dotenv_of_the_checkout_is_read_from_anywhere_and_wins_over_the_shell(
     shutil.copytree(PROJECT_DIRECTORY / "taxi_orchestration", checkout / "taxi_orchestration")
     (checkout / ".env").write_text("PG_HOST=dotenv.example\nPG_USER=ada\nPG_PASSWORD='p w'\nPG_DBNAME=taxi\n")
     done = subprocess.run(
-        [sys.executable, "-c", "from taxi_orchestration.cli import main; main()", "url"],
+        [sys.executable, "-c", "from taxi_orchestration.cli.commands import main; main()", "url"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(checkout), "PG_HOST": "shell.example"},
         capture_output=True,

@@ -17,13 +17,13 @@ import pytest
 import requests
 from pytest_httpserver import HTTPServer
 
-from taxi_orchestration.automation.alerts import ALERTS
-from taxi_orchestration.automation.conditions import BUILD_CHANGED_MONTHS
-from taxi_orchestration.automation.sensors import TLC_PUBLICATIONS
+from taxi_orchestration.defs.alerts import ALERTS
+from taxi_orchestration.defs.conditions import BUILD_CHANGED_MONTHS
+from taxi_orchestration.defs.sensors import TLC_PUBLICATIONS
 from taxi_orchestration.loading import open_loader
+from taxi_orchestration.postgres.server import WAREHOUSE_DATABASE, find, remove
 from taxi_orchestration.settings import PROJECT_DIRECTORY, load_settings
-from taxi_orchestration.warehouse.server import WAREHOUSE_DATABASE, find, remove
-from taxi_orchestration_tests.tlc_host import TlcHost
+from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 MONTHS = [date(2024, month, 1) for month in range(1, 7)]
 UNPUBLISHED = date(2024, 4, 1)

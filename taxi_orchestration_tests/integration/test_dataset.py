@@ -10,16 +10,16 @@ import pyarrow.parquet as pq
 import pytest
 from psycopg import sql
 
-from taxi_orchestration.checks.columns import check_columns
 from taxi_orchestration.loading import RAW_TRIPS_COLUMNS, create_raw_tables, open_loader
+from taxi_orchestration.postgres.connection import WarehouseError
+from taxi_orchestration.quality.columns import check_columns
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.tlc.dataset import DATASET, Column, DataSet
 from taxi_orchestration.tlc.errors import BadFileError, NotPublishedError
-from taxi_orchestration.warehouse.connection import WarehouseError
 from taxi_orchestration.warehouse.measures import measure_months
 from taxi_orchestration.warehouse.months import create_tables, loaded_files
 from taxi_orchestration_tests.conftest import JANUARY
-from taxi_orchestration_tests.tlc_host import TlcHost
+from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 Rows = list[tuple[Any, ...]]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from taxi_orchestration.loading import Loader
 from taxi_orchestration_tests.conftest import JANUARY
-from taxi_orchestration_tests.tlc_host import TlcHost
+from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 
 def test_every_unit_test_of_dbts_passes_in_any_window(

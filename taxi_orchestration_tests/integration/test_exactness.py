@@ -8,14 +8,14 @@ import psycopg
 import pytest
 from dagster import DagsterInstance, Definitions
 
-from taxi_orchestration.backfill import Backfill
-from taxi_orchestration.partitions import Window
+from taxi_orchestration.cli.backfill import Backfill
+from taxi_orchestration.instance.status import month_statuses
+from taxi_orchestration.months import Window
+from taxi_orchestration.postgres.target import warehouse_target
 from taxi_orchestration.settings import PostgresTarget, Settings, load_settings
-from taxi_orchestration.status import month_statuses
 from taxi_orchestration.tlc.dataset import DATASET
-from taxi_orchestration.tlc.synthetic import SyntheticMonth
-from taxi_orchestration.warehouse.target import warehouse_target
-from taxi_orchestration_tests.tlc_host import TlcHost
+from taxi_orchestration_tests.support.synthetic import SyntheticMonth
+from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 WINTER = Window(date(2023, 12, 1), date(2024, 5, 1)).months
 OLD = [date(2022, 1, 1), date(2022, 2, 1)]

@@ -15,6 +15,7 @@ import pytest
 
 from taxi_orchestration import loading
 from taxi_orchestration.loading import Loader, LoadStoppedError, Progress
+from taxi_orchestration.postgres.connection import WarehouseError
 from taxi_orchestration.tlc.client import TlcClient
 from taxi_orchestration.tlc.errors import (
     BadFileError,
@@ -24,12 +25,11 @@ from taxi_orchestration.tlc.errors import (
     TlcError,
     TransientTlcError,
 )
-from taxi_orchestration.tlc.synthetic import month_table
-from taxi_orchestration.warehouse.connection import WarehouseError
 from taxi_orchestration.warehouse.months import loaded_files, rows_of
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
-from taxi_orchestration_tests.http_host import Answer, drip, ok, redirect, reset_after, silent, stalled, status
-from taxi_orchestration_tests.tlc_host import ZONES, TlcHost, month_path
+from taxi_orchestration_tests.support.http_host import Answer, drip, ok, redirect, reset_after, silent, stalled, status
+from taxi_orchestration_tests.support.synthetic import month_table
+from taxi_orchestration_tests.support.tlc_host import ZONES, TlcHost, month_path
 
 ERA_A, ERA_C = date(2022, 1, 1), date(2025, 1, 1)
 

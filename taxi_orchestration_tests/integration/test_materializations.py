@@ -5,11 +5,11 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from taxi_orchestration.dbt_runner import DbtOutcome, invoke_dbt, prepared_project
+from taxi_orchestration.dbt.runner import DbtOutcome, invoke_dbt, prepared_project
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.settings import Settings
 from taxi_orchestration_tests.conftest import JANUARY
-from taxi_orchestration_tests.tlc_host import TlcHost
+from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 COLUMNS = """
     select attname, format_type(atttypid, atttypmod), attnotnull, col_description(attrelid, attnum)

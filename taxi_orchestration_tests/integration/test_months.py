@@ -17,12 +17,11 @@ import pytest
 from psycopg import sql
 
 from taxi_orchestration.loading import RAW_TRIPS_COLUMNS
+from taxi_orchestration.postgres import connection as connection_module
+from taxi_orchestration.postgres.connection import WarehouseError, WarehouseUnavailableError
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.tlc.contract import arrow_schema
 from taxi_orchestration.tlc.dataset import DATASET
-from taxi_orchestration.tlc.synthetic import month_table
-from taxi_orchestration.warehouse import connection as connection_module
-from taxi_orchestration.warehouse.connection import WarehouseError, WarehouseUnavailableError
 from taxi_orchestration.warehouse.months import (
     LoadedFile,
     ReplacedMonth,
@@ -32,6 +31,7 @@ from taxi_orchestration.warehouse.months import (
     replace_month,
 )
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
+from taxi_orchestration_tests.support.synthetic import month_table
 
 ARROW_SCHEMA = arrow_schema(DATASET)
 YEAR = [date(2023, month, 1) for month in range(1, 13)]

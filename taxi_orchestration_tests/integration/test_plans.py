@@ -7,11 +7,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from taxi_orchestration.dbt_runner import invoke_dbt, prepared_project
+from taxi_orchestration.dbt.runner import invoke_dbt, prepared_project
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.settings import Settings
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
-from taxi_orchestration_tests.tlc_host import TlcHost
+from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 FEBRUARY_ALONE = json.dumps({"window_start": str(FEBRUARY), "window_end": str(MARCH)})
 # Seeds, the dimensions made of them, and codes that few trips have: none grows with the trips of a month.

@@ -9,17 +9,18 @@ import psycopg
 import pytest
 from dagster import DagsterInstance
 
-from taxi_orchestration.backfill import Backfill, open_instance
+from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.definitions import build_definitions
-from taxi_orchestration.partitions import Window
+from taxi_orchestration.instance.opening import open_instance
+from taxi_orchestration.instance.status import month_statuses
+from taxi_orchestration.months import Window
+from taxi_orchestration.postgres import session
 from taxi_orchestration.settings import PostgresTarget, SettingsError, load_settings
-from taxi_orchestration.status import month_statuses
-from taxi_orchestration.warehouse import session
-from taxi_orchestration_tests.faults.clusters import running_pooler
 from taxi_orchestration_tests.faults.conftest import TAXI
-from taxi_orchestration_tests.faults.months import held, held_by_file
 from taxi_orchestration_tests.integration.test_sessions import point_at
-from taxi_orchestration_tests.tlc_host import TlcHost
+from taxi_orchestration_tests.support.clusters import running_pooler
+from taxi_orchestration_tests.support.months import held, held_by_file
+from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 WINTER = Window(date(2023, 12, 1), date(2024, 5, 1))
 

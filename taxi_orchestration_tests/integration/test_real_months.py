@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from dagster import DagsterInstance
 
-from taxi_orchestration.backfill import Backfill
+from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.loading import open_loader
 from taxi_orchestration.settings import PostgresTarget, Settings, load_settings

@@ -27,9 +27,9 @@ import psutil
 import psycopg
 import pytest
 
-from taxi_orchestration.warehouse import binaries, connection, postmaster, server, server_config
-from taxi_orchestration.warehouse.postmaster import has_ended
-from taxi_orchestration.warehouse.server import EmbeddedServer, ServerError
+from taxi_orchestration.postgres import binaries, connection, postmaster, server, server_config
+from taxi_orchestration.postgres.postmaster import has_ended
+from taxi_orchestration.postgres.server import EmbeddedServer, ServerError
 
 STRANGER = 54321  # an account that nothing here belongs to
 

@@ -13,17 +13,18 @@ from dagster import DagsterInstance
 from psycopg import sql
 from sqlalchemy import NullPool, create_engine, text
 
-from taxi_orchestration.backfill import Backfill, Outcome, open_instance
+from taxi_orchestration.cli.backfill import Backfill, Outcome
 from taxi_orchestration.definitions import build_definitions
-from taxi_orchestration.instance_storage import storage_url
+from taxi_orchestration.instance.opening import open_instance
+from taxi_orchestration.instance.status import month_statuses
+from taxi_orchestration.instance.storage import storage_url
 from taxi_orchestration.loading import open_loader
-from taxi_orchestration.partitions import Window
+from taxi_orchestration.months import Window
+from taxi_orchestration.postgres.connection import WarehouseError, connect
+from taxi_orchestration.postgres.server import ensure_running
 from taxi_orchestration.settings import PostgresTarget, load_settings
-from taxi_orchestration.status import month_statuses
-from taxi_orchestration.warehouse.connection import WarehouseError, connect
-from taxi_orchestration.warehouse.server import ensure_running
 from taxi_orchestration_tests.faults.conftest import TAXI
-from taxi_orchestration_tests.tlc_host import TlcHost
+from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 # Two eras, with a column that only the second has.
 MONTHS = [date(2024, 12, 1), date(2025, 1, 1)]

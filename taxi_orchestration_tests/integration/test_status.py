@@ -11,17 +11,20 @@ import pytest
 from click.testing import CliRunner
 from dagster import DagsterInstance, Definitions
 
-from taxi_orchestration.backfill import Backfill, months_at_source
-from taxi_orchestration.cli import main
+from taxi_orchestration.cli.backfill import Backfill, months_at_source
+from taxi_orchestration.cli.commands import main
+from taxi_orchestration.defs.clock import Clock
+from taxi_orchestration.instance.status import Checks, MonthStatus, known_window, month_statuses, to_do
 from taxi_orchestration.loading import Loader
-from taxi_orchestration.partitions import Window
+from taxi_orchestration.months import Window
 from taxi_orchestration.settings import PostgresTarget, Settings
-from taxi_orchestration.status import Checks, MonthStatus, known_window, month_statuses, publications, to_do
 from taxi_orchestration.tlc.client import Publication
+from taxi_orchestration.tlc.errors import TlcError
+from taxi_orchestration.tlc.publications import fetch_publications
 from taxi_orchestration.warehouse.months import LoadedFile
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
-from taxi_orchestration_tests.http_host import status
-from taxi_orchestration_tests.tlc_host import TlcHost
+from taxi_orchestration_tests.support.http_host import status
+from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 APRIL, MAY = date(2024, 4, 1), date(2024, 5, 1)
 
@@ -45,6 +48,7 @@ def whole(month: date, **other: object) -> MonthStatus:
 
 SAME, REISSUED = Publication("http://x", True, '"a"'), Publication("http://x", True, '"b"')
 NOT_THERE = Publication("http://x", published=False)
+UNKNOWN = TlcError("no answer")
 
 
 @pytest.mark.parametrize(
@@ -52,11 +56,11 @@ NOT_THERE = Publication("http://x", published=False)
     [
         (whole(JANUARY), SAME, ""),
         (whole(JANUARY), NOT_THERE, ""),
-        (whole(JANUARY), None, ""),
+        (whole(JANUARY), UNKNOWN, ""),
         (whole(JANUARY), REISSUED, "taxi backfill --changed"),
         (MonthStatus(JANUARY, "missing"), SAME, "taxi backfill --missing"),
         (MonthStatus(JANUARY, "missing"), NOT_THERE, ""),
-        (MonthStatus(JANUARY, "missing"), None, ""),
+        (MonthStatus(JANUARY, "missing"), UNKNOWN, ""),
         (MonthStatus(JANUARY, "failed"), SAME, "taxi backfill 2024-01 2024-01"),
         (MonthStatus(JANUARY, "failed"), NOT_THERE, ""),
         (whole(JANUARY, state="failed"), REISSUED, "taxi backfill 2024-01 2024-01"),
@@ -67,7 +71,7 @@ NOT_THERE = Publication("http://x", published=False)
     ],
 )
 def test_a_month_has_something_to_do_only_where_a_person_can_do_it(
-    month: MonthStatus, publication: Publication | None, expected: str
+    month: MonthStatus, publication: Publication | TlcError, expected: str
 ) -> None:
     found = to_do(month, publication)
     assert (expected in found) if expected else (found == "")
@@ -81,7 +85,7 @@ def test_missing_are_the_published_months_that_nobody_loaded_and_changed_those_w
         APRIL: MonthStatus(APRIL, "failed"),
         MAY: MonthStatus(MAY, "missing"),
     }
-    published: dict[date, Publication | None] = {
+    published: dict[date, Publication | TlcError] = {
         JANUARY: SAME,
         FEBRUARY: REISSUED,
         MARCH: SAME,
@@ -102,9 +106,20 @@ def test_a_host_that_does_not_answer_is_not_asked_for_every_month(tlc: TlcHost) 
     months = Window(date(2014, 1, 1), date(2024, 1, 1)).months
     for month in months:
         tlc.http.on(tlc.path_of(month), status(503))
-    answers = publications(tlc.url, months)
-    assert None in answers.values()
+    answers = fetch_publications(tlc.url, months)
+    assert list(answers) == months
+    assert all(isinstance(answer, TlcError) for answer in answers.values())
     assert sum(tlc.requests_for(month, "HEAD") for month in months) < 30
+
+
+def test_months_that_the_host_cannot_tell_of_keep_none_of_the_others_back(tlc: TlcHost) -> None:
+    months = Window(date(2014, 1, 1), date(2016, 1, 1)).months
+    tlc.publish(months[-1])
+    for month in months[:7]:
+        tlc.http.on(tlc.path_of(month), status(503))
+    answers = fetch_publications(tlc.url, months)
+    assert [month for month, answer in answers.items() if isinstance(answer, TlcError)] == months[:7]
+    assert [m for m, a in answers.items() if isinstance(a, Publication) and a.published] == [months[-1]]
 
 
 def test_status_says_what_to_do_and_backfill_does_it(
@@ -137,9 +152,9 @@ def test_status_says_what_to_do_and_backfill_does_it(
 
     done = taxi(environment, "backfill", "--missing", "--changed")
     assert done.returncode == 0, done.stderr
-    window = known_window(target, settings.schema_name)
+    window = known_window(target, settings.schema_name, Clock().now())
     statuses = month_statuses(target, settings.schema_name, instance, window)
-    published = publications(tlc.url, window.months)
+    published = fetch_publications(tlc.url, window.months)
     assert [to_do(statuses[m], published[m]) for m in (JANUARY, FEBRUARY, MARCH)] == ["", "", ""]
     assert tlc.requests_for(JANUARY) == 1
     assert tlc.requests_for(FEBRUARY) == 2

@@ -1,30 +1,34 @@
-"""Who is told what: the sensor `alerts` on a real instance, with a real webhook that gets the messages."""
+"""Who is alerted of what: the sensor `alerts` on a real instance, with a real webhook that gets the messages."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import dagster as dg
+import psycopg
 import pytest
+from psycopg import sql
 from pytest_httpserver import HTTPServer
 
-from taxi_orchestration.assets.raw_trips import RAW_TRIPS
-from taxi_orchestration.assets.tlc_source import TLC_FILES
-from taxi_orchestration.automation.alerts import ALERTS
-from taxi_orchestration.automation.jobs import TAXI_PIPELINE
-from taxi_orchestration.automation.month_watch import FRESHNESS, MONTH_WATCH
-from taxi_orchestration.automation.requests import MAX_ATTEMPTS, request_of
-from taxi_orchestration.automation.sensors import TLC_PUBLICATIONS
-from taxi_orchestration.checks.finding import Finding, Level, evaluation_of
+from taxi_orchestration.asset_keys import RAW_TRIPS, TLC_FILES
 from taxi_orchestration.definitions import build_definitions
+from taxi_orchestration.defs.evaluations import evaluation_of
+from taxi_orchestration.defs.incidents import ALERTS
+from taxi_orchestration.defs.jobs import TAXI_PIPELINE, TAXI_REFERENCE
+from taxi_orchestration.defs.month_watch import FRESHNESS, MONTH_WATCH
+from taxi_orchestration.defs.notify import NotifyError
+from taxi_orchestration.defs.run_requests import MAX_ATTEMPTS, request_of
+from taxi_orchestration.defs.sensors import TLC_PUBLICATIONS
+from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.loading import Loader
-from taxi_orchestration.notify import NotifyError
+from taxi_orchestration.postgres.binaries import ServerError
+from taxi_orchestration.quality.finding import Finding, Level
 from taxi_orchestration.settings import PostgresTarget, Settings, load_settings
-from taxi_orchestration.warehouse.binaries import ServerError
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH, Refusing
-from taxi_orchestration_tests.daemon import sensor_tick
 from taxi_orchestration_tests.orchestration.test_month_checks import losing_a_row
-from taxi_orchestration_tests.tlc_host import TlcHost
+from taxi_orchestration_tests.support.daemon import sensor_tick
+from taxi_orchestration_tests.support.http_host import status
+from taxi_orchestration_tests.support.tlc_host import ZONES, TlcHost
 
 QUARTER = {"dagster/asset_partition_range_start": "2024-01", "dagster/asset_partition_range_end": "2024-03"}
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -66,10 +70,10 @@ class Alerts:
         return self.load({**request.tags, "dagster/partition": "2024-02"})
 
     def load(
-        self, tags: Mapping[str, str], selection: Sequence[dg.AssetKey] | None = (RAW_TRIPS,)
+        self, tags: Mapping[str, str], selection: Sequence[dg.AssetKey] | None = (RAW_TRIPS,), job: str = TAXI_PIPELINE
     ) -> dg.ExecuteInProcessResult:
         """A run of raw_trips alone, of other assets, or of all."""
-        return self.definitions.resolve_job_def(TAXI_PIPELINE).execute_in_process(
+        return self.definitions.resolve_job_def(job).execute_in_process(
             instance=self.instance,
             partition_key=tags.get("dagster/partition"),
             asset_selection=selection and list(selection),
@@ -83,10 +87,25 @@ class Alerts:
         finding = Finding(level, says, "Ask the TLC.", months=months)
         self.instance.report_runless_asset_event(evaluation_of(FRESHNESS, finding))
 
+    def check(self, key: dg.AssetCheckKey, tags: Mapping[str, str]) -> dg.ExecuteInProcessResult:
+        """A run of one check alone."""
+        job = dg.define_asset_job("one_check", dg.AssetSelection.checks(key), partitions_def=monthly_partitions)
+        definitions = dg.Definitions.merge(self.definitions, dg.Definitions(jobs=[job]))
+        return definitions.resolve_job_def("one_check").execute_in_process(
+            instance=self.instance,
+            partition_key=tags.get("dagster/partition"),
+            run_config=QUIET,
+            tags={**tags, **NO_RETRY},
+            raise_on_error=False,
+        )
+
+    def planned_run(self, tags: Mapping[str, str]) -> dg.DagsterRun:
+        """A run that has announced what it makes, and waits."""
+        return self.instance.create_run_for_job(self.definitions.resolve_job_def(TAXI_PIPELINE), tags=tags)
+
     def killed_run(self, tags: Mapping[str, str], why: str = "The process was killed.") -> dg.DagsterRun:
         """A run that fails without a step that failed."""
-        job = self.definitions.resolve_job_def(TAXI_PIPELINE)
-        run = self.instance.create_run_for_job(job, tags={"dagster/partition": "2024-02", **tags})
+        run = self.planned_run({"dagster/partition": "2024-02", **tags})
         self.instance.report_run_failed(run, why)
         return run
 
@@ -108,7 +127,7 @@ def alerts(
     return opened
 
 
-def test_a_failed_run_is_told_once_with_its_month_its_reason_its_page_and_what_to_do_and_again_when_it_is_well(
+def test_a_failed_month_is_reported_once_with_reason_page_and_command_then_resolved(
     alerts: Alerts, tlc: TlcHost
 ) -> None:
     tlc.publish(JANUARY)
@@ -124,23 +143,21 @@ def test_a_failed_run_is_told_once_with_its_month_its_reason_its_page_and_what_t
 
     assert alerts.tick() == []
     alerts.load({"dagster/partition": "2024-02"})
-    assert alerts.tick() == [], "the same trouble is told once"
+    assert alerts.tick() == [], "the same incident is reported once"
 
     tlc.publish(FEBRUARY)
     alerts.load({"dagster/partition": "2024-02"})
     (message,) = alerts.tick()
-    assert message["title"] == "taxi: well again: raw_trips for 2024-02"
+    assert message["title"] == "taxi: resolved: raw_trips for 2024-02"
     assert message["type"] == "success"
     assert alerts.tick() == []
 
     tlc.withdraw(FEBRUARY)
     alerts.load({"dagster/partition": "2024-02"})
-    assert alerts.titles() == ["taxi: raw_trips failed for 2024-02"], "a trouble that is new again is told again"
+    assert alerts.titles() == ["taxi: raw_trips failed for 2024-02"], "an incident that is new again is reported again"
 
 
-def test_of_a_file_that_is_asked_for_again_by_itself_the_last_attempt_is_told_and_no_other(
-    alerts: Alerts, tlc: TlcHost
-) -> None:
+def test_of_a_file_that_is_requested_again_by_itself_the_last_attempt_is_reported(alerts: Alerts, tlc: TlcHost) -> None:
     tlc.publish_bytes(FEBRUARY, b"PAR1 damaged PAR1")
     for number in range(1, MAX_ATTEMPTS):
         assert not alerts.attempt(number).success
@@ -151,7 +168,7 @@ def test_of_a_file_that_is_asked_for_again_by_itself_the_last_attempt_is_told_an
     assert last.run_id in message["message"]
 
 
-def test_an_attempt_that_fails_after_the_month_was_loaded_is_told_at_once_for_it_is_the_last(
+def test_an_attempt_that_fails_after_the_month_was_loaded_is_reported_at_once(
     alerts: Alerts, tlc: TlcHost, target: PostgresTarget
 ) -> None:
     tlc.publish(FEBRUARY)
@@ -161,13 +178,13 @@ def test_an_attempt_that_fails_after_the_month_was_loaded_is_told_at_once_for_it
     assert "check file_is_whole of raw_trips" in title
 
 
-def test_another_month_that_fails_is_another_trouble(alerts: Alerts, tlc: TlcHost) -> None:
+def test_months_that_fail_between_two_ticks_are_reported_in_one_message(alerts: Alerts, tlc: TlcHost) -> None:
     alerts.load({"dagster/partition": "2024-01"})
     alerts.load({"dagster/partition": "2024-02"})
-    assert alerts.titles() == ["taxi: raw_trips failed for 2024-01", "taxi: raw_trips failed for 2024-02"]
+    assert alerts.titles() == ["taxi: raw_trips failed for 2024-01, 2024-02"]
 
 
-def test_a_failed_check_of_error_level_is_told_with_the_run_that_it_failed_in(
+def test_a_failed_check_of_error_level_is_reported_with_its_month_then_resolved(
     alerts: Alerts, tlc: TlcHost, target: PostgresTarget
 ) -> None:
     tlc.publish(FEBRUARY)
@@ -180,15 +197,15 @@ def test_a_failed_check_of_error_level_is_told_with_the_run_that_it_failed_in(
     assert "--reprocess completed" in message["message"]
     alerts.load({"dagster/partition": "2024-02"})
     (message,) = alerts.tick()
-    assert message["title"].startswith("taxi: well again: check file_is_whole of raw_trips for 2024-02")
+    assert message["title"].startswith("taxi: resolved: check file_is_whole of raw_trips for 2024-02")
 
 
-def test_a_check_that_only_warns_is_not_told(alerts: Alerts, tlc: TlcHost) -> None:
+def test_a_check_that_only_warns_is_no_incident(alerts: Alerts, tlc: TlcHost) -> None:
     alerts.found("warn", "2024-03: published for 2 days, but not loaded.")
     assert alerts.tick() == []
 
 
-def test_a_part_that_succeeds_is_no_end_of_a_trouble_of_the_whole(
+def test_a_mart_that_failed_is_resolved_by_itself_alone_and_by_nothing_else(
     alerts: Alerts, tlc: TlcHost, refusing: Refusing
 ) -> None:
     january = {"dagster/partition": "2024-01"}
@@ -197,11 +214,89 @@ def test_a_part_that_succeeds_is_no_end_of_a_trouble_of_the_whole(
     assert alerts.titles() == []
     with refusing("trip_quality"):
         assert not alerts.load(january, None).success
-    assert alerts.titles() == ["taxi: dbt_models failed for 2024-01"]
-    assert alerts.load(january, [dg.AssetKey("rejected_trips")]).success
+    (message,) = alerts.tick()
+    assert message["title"] == "taxi: dbt_models failed for 2024-01"
+    assert "taxi backfill 2024-01 2024-01 --reprocess completed" in message["message"]
+    assert alerts.load(january, [dg.AssetKey("dim_zones")]).success
     assert alerts.titles() == []
+    assert alerts.load(january, [dg.AssetKey("trip_quality")]).success
+    assert alerts.titles() == ["taxi: resolved: dbt_models for 2024-01"]
+
+
+def test_what_never_came_to_its_turn_is_no_incident_and_resolves_none(
+    alerts: Alerts, tlc: TlcHost, refusing: Refusing
+) -> None:
+    january = {"dagster/partition": "2024-01"}
+    tlc.publish(JANUARY)
+    with refusing("trip_quality"):
+        alerts.load(january)
+        alerts.load(january, None)
+    assert alerts.titles() == ["taxi: dbt_models failed for 2024-01"]
+    tlc.withdraw(JANUARY)
+    assert not alerts.load(january, None).success
+    assert alerts.titles() == ["taxi: raw_trips failed for 2024-01"], "its models were not tried again"
+    canceled = alerts.planned_run(january)
+    assert alerts.titles() == [], "a run is under way"
+    alerts.instance.report_run_canceled(canceled, "Somebody pressed Terminate.")
+    assert alerts.titles() == [], "nothing was made, and nothing failed anew"
+    tlc.publish(JANUARY)
     assert alerts.load(january, None).success
-    assert alerts.titles() == ["taxi: well again: dbt_models for 2024-01"]
+    assert alerts.titles() == ["taxi: resolved: dbt_models for 2024-01", "taxi: resolved: raw_trips for 2024-01"]
+
+
+def test_a_month_that_a_run_is_at_work_on_or_nobody_has_built_is_no_incident(alerts: Alerts, tlc: TlcHost) -> None:
+    tlc.publish(JANUARY)
+    assert alerts.load({"dagster/partition": "2024-01"}).success
+    alerts.planned_run({"dagster/partition": "2024-02"})
+    assert alerts.tick() == []
+
+
+def test_a_month_that_fails_a_dbt_test_is_resolved_by_that_month_and_no_other(
+    alerts: Alerts, tlc: TlcHost, target: PostgresTarget
+) -> None:
+    check = dg.AssetCheckKey(dg.AssetKey("fct_trips"), "raw_trips_equal_fact_plus_rejected")
+    for month in (JANUARY, FEBRUARY):
+        tlc.publish(month)
+        assert alerts.load({"dagster/partition": f"{month:%Y-%m}"}, None).success
+    with psycopg.connect(target.url()) as connection:
+        fact = sql.Identifier(alerts.settings.schema_name, "fct_trips")
+        connection.execute(sql.SQL("delete from {} where source_month = %s").format(fact), [JANUARY])
+    ends = {"dagster/asset_partition_range_start": "2024-01", "dagster/asset_partition_range_end": "2024-02"}
+    alerts.check(check, ends)
+    titles = alerts.titles()
+    assert titles == [f"taxi: check {check.name} of fct_trips failed for 2024-01"]
+    alerts.check(check, {"dagster/partition": "2024-02"})
+    assert alerts.titles() == []
+    assert alerts.load({"dagster/partition": "2024-01"}, None).success
+    assert alerts.titles() == [f"taxi: resolved: check {check.name} of fct_trips for 2024-01"]
+
+
+def test_a_failed_step_that_only_checks_is_reported(alerts: Alerts, tlc: TlcHost, target: PostgresTarget) -> None:
+    tlc.publish(JANUARY)
+    january = {"dagster/partition": "2024-01"}
+    assert alerts.load(january, None).success
+    facts = sql.Identifier(alerts.settings.schema_name, "fct_trips")
+    rename = sql.SQL("alter table {} rename column {} to {}")
+    names = [sql.Identifier("total_amount"), sql.Identifier("elsewhere")]
+    check = dg.AssetCheckKey(dg.AssetKey("fct_trips"), "money_is_all_there")
+    with psycopg.connect(target.url(), autocommit=True) as connection:
+        connection.execute(rename.format(facts, *names))
+        assert not alerts.check(check, january).success
+        assert alerts.titles() == ["taxi: fct_trips_checks failed for 2024-01"]
+        connection.execute(rename.format(facts, *reversed(names)))
+    assert alerts.check(check, january).success
+    assert alerts.titles() == ["taxi: resolved: fct_trips_checks for 2024-01"]
+
+
+def test_an_asset_without_months_that_failed_last_is_an_incident(alerts: Alerts, tlc: TlcHost) -> None:
+    tlc.http.on(ZONES, status(400))
+    assert not alerts.load({}, None, TAXI_REFERENCE).success
+    (message,) = alerts.tick()
+    assert message["title"] == "taxi: raw_zones failed"
+    assert "materialize it again" in message["message"]
+    tlc.publish_zones()
+    assert alerts.load({}, None, TAXI_REFERENCE).success
+    assert alerts.titles() == ["taxi: resolved: raw_zones"]
 
 
 def test_a_warehouse_that_cannot_be_started_keeps_no_message_back(
@@ -212,11 +307,11 @@ def test_a_warehouse_that_cannot_be_started_keeps_no_message_back(
 
     tlc.publish_bytes(JANUARY, b"<html>Sign in</html>")
     assert not alerts.load({"dagster/partition": "2024-01"}).success
-    monkeypatch.setattr("taxi_orchestration.automation.alerts.warehouse_target", no_room)
+    monkeypatch.setattr("taxi_orchestration.defs.alerts.warehouse_target", no_room)
     assert alerts.titles() == ["taxi: raw_trips failed for 2024-01"]
 
 
-def test_an_overdue_month_is_told_once_and_again_when_it_is_well(alerts: Alerts) -> None:
+def test_an_overdue_month_is_reported_once_then_resolved(alerts: Alerts) -> None:
     alerts.found("warn", "2024-03: not published 80 days after its end.", "2024-03")
     alerts.found("error", "2024-03: not published 101 days after its end.", "2024-03")
     (message,) = alerts.tick()
@@ -231,11 +326,11 @@ def test_an_overdue_month_is_told_once_and_again_when_it_is_well(alerts: Alerts)
     assert alerts.tick() == []
     alerts.found("good", "2024-03 is loaded.")
     (message,) = alerts.tick()
-    assert message["title"] == f"taxi: well again: check {FRESHNESS.name} of {TLC_FILES.to_user_string()}"
-    assert "Now: 2024-03 is loaded." in message["message"]
+    assert message["title"] == f"taxi: resolved: check {FRESHNESS.name} of {TLC_FILES.to_user_string()}"
+    assert f"See: {UI}" in message["message"]
 
 
-def test_an_attempt_that_is_retried_is_not_told_and_the_last_one_is(alerts: Alerts) -> None:
+def test_a_run_that_dagster_retries_is_reported_when_the_last_one_failed(alerts: Alerts) -> None:
     retried = alerts.killed_run({"dagster/max_retries": "1"})
     given_up = alerts.killed_run({"dagster/max_retries": "1"})
     assert alerts.instance.get_run_by_id(retried.run_id).tags["dagster/will_retry"] == "true"  # type: ignore[union-attr]
@@ -245,7 +340,7 @@ def test_an_attempt_that_is_retried_is_not_told_and_the_last_one_is(alerts: Aler
     alerts.instance.add_run_tags(given_up.run_id, {"dagster/will_retry": "false"})
     (message,) = alerts.tick()
     assert given_up.run_id in message["message"]
-    assert message["title"] == "taxi: a run failed for 2024-02"
+    assert message["title"] == "taxi: raw_trips failed for 2024-02"
     assert "taxi_pipeline: The process was killed." in message["message"]
     assert alerts.tick() == []
 
@@ -257,7 +352,7 @@ def test_no_password_is_in_a_message(alerts: Alerts, target: PostgresTarget) -> 
     assert target.host in message["message"]
 
 
-def test_a_sensor_that_fails_is_told_once_and_again_when_it_is_well(alerts: Alerts) -> None:
+def test_a_sensor_that_fails_is_reported_once_then_resolved(alerts: Alerts) -> None:
     # What the daemon does at a tick; Dagster exports none of it.
     from dagster._core.definitions.sensor_definition import SensorType
     from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
@@ -302,7 +397,7 @@ def test_a_sensor_that_fails_is_told_once_and_again_when_it_is_well(alerts: Aler
     ticks(TickStatus.FAILURE, 3.0)
     assert alerts.tick() == []
     ticks(TickStatus.SUCCESS, 4.0)
-    assert alerts.titles() == [f"taxi: well again: sensor {TLC_PUBLICATIONS}"]
+    assert alerts.titles() == [f"taxi: resolved: sensor {TLC_PUBLICATIONS}"]
 
 
 def test_a_message_that_could_not_be_sent_is_sent_by_a_later_tick(alerts: Alerts, httpserver: HTTPServer) -> None:
@@ -314,16 +409,25 @@ def test_a_message_that_could_not_be_sent_is_sent_by_a_later_tick(alerts: Alerts
     alerts.new()
     httpserver.clear_all_handlers()
     httpserver.expect_request("/alerts").respond_with_data("")
-    assert alerts.titles() == ["taxi: a run failed for 2024-02"]
+    assert alerts.titles() == ["taxi: raw_trips failed for 2024-02"]
 
 
-def test_what_failed_before_the_alerts_were_turned_on_is_not_told(alerts: Alerts) -> None:
-    alerts.killed_run(NO_RETRY)
+def test_what_is_wrong_when_the_alerts_are_turned_on_is_reported_what_was_is_not(alerts: Alerts, tlc: TlcHost) -> None:
+    alerts.load({"dagster/partition": "2024-01"})
+    alerts.load({"dagster/partition": "2024-02"})
+    tlc.publish(JANUARY)
+    alerts.load({"dagster/partition": "2024-01"})
     alerts.cursor = None
-    assert alerts.tick() == []
+    assert alerts.titles() == ["taxi: raw_trips failed for 2024-02"]
 
 
-def test_there_is_a_sensor_only_where_somebody_is_to_be_told_and_it_is_on(
+def test_what_the_version_before_reported_is_not_reported_again(alerts: Alerts, tlc: TlcHost) -> None:
+    alerts.load({"dagster/partition": "2024-01"})
+    alerts.cursor = '{"after": 5, "told": ["raw_trips|2024-01", "raw_trips|2024-02"], "undecided": []}'
+    assert alerts.titles() == ["taxi: resolved: raw_trips for 2024-02"]
+
+
+def test_the_sensor_is_there_and_on_only_where_somebody_is_to_be_alerted(
     alerts: Alerts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert alerts.repository.get_sensor_def(ALERTS).default_status is dg.DefaultSensorStatus.RUNNING

@@ -6,15 +6,18 @@ from datetime import date
 import dagster as dg
 import pytest
 
-from taxi_orchestration.assets.raw_trips import ONLY_IF_CHANGED, RAW_TRIPS
+from taxi_orchestration.asset_keys import RAW_TRIPS
 from taxi_orchestration.definitions import build_definitions
+from taxi_orchestration.defs.clock import Clock
+from taxi_orchestration.defs.raw_trips import ONLY_IF_CHANGED
+from taxi_orchestration.instance.partitions import monthly_partitions
+from taxi_orchestration.instance.status import MonthStatus, month_statuses
 from taxi_orchestration.loading import Loader
-from taxi_orchestration.partitions import Window, key_of, last_complete_month, month_of, monthly_partitions
+from taxi_orchestration.months import Window, key_of, last_complete_month, month_of
 from taxi_orchestration.settings import PostgresTarget, Settings
-from taxi_orchestration.status import MonthStatus, month_statuses
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH, Refusing
-from taxi_orchestration_tests.daemon import Daemon, clock_at
-from taxi_orchestration_tests.tlc_host import TlcHost
+from taxi_orchestration_tests.support.daemon import Daemon, clock_at
+from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 # The definitions are merged with a check of a month, which Dagster says is new, and so their job is made once more.
 pytestmark = [
@@ -64,7 +67,7 @@ def test_every_month_that_anyone_loads_is_built_once_whatever_its_age_and_whatev
     assert daemon.evaluate() == set()
 
     # By a process that Dagster knows nothing of; the latest month, two before it and one of 2013.
-    latest = key_of(last_complete_month())
+    latest = key_of(last_complete_month(Clock().now()))
     for month in (OLD, JANUARY, FEBRUARY, month_of(latest)):
         publish_and_load(tlc, loader, month)
     assert daemon.evaluate() == {"2013-09", "2024-01", "2024-02", latest}

@@ -10,12 +10,12 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from taxi_orchestration import dbt_retry
+from taxi_orchestration.dbt import retry
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration_tests.conftest import JANUARY, Refusing
-from taxi_orchestration_tests.daemon import Daemon, clock_at
-from taxi_orchestration_tests.tlc_host import TlcHost
+from taxi_orchestration_tests.support.daemon import Daemon, clock_at
+from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def daemon(
     instance: dg.DagsterInstance,
 ) -> Daemon:
     """With one month loaded."""
-    monkeypatch.setattr(dbt_retry, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.05)
     tlc.publish(JANUARY, rows=100)
     loader.load_month(JANUARY)
     return Daemon(definitions, instance, clock_at(2024, 6, 1))

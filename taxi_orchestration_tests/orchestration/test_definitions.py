@@ -11,11 +11,11 @@ import pytest
 import yaml
 from sqlalchemy.engine import make_url
 
-from taxi_orchestration.automation.jobs import TAXI_PIPELINE, TAXI_REFERENCE
-from taxi_orchestration.backfill import open_instance
 from taxi_orchestration.definitions import build_definitions
-from taxi_orchestration.instance_storage import TaxiStepLogs
-from taxi_orchestration.partitions import monthly_partitions
+from taxi_orchestration.defs.jobs import TAXI_PIPELINE, TAXI_REFERENCE
+from taxi_orchestration.instance.opening import open_instance
+from taxi_orchestration.instance.partitions import monthly_partitions
+from taxi_orchestration.instance.storage import TaxiStepLogs
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings, load_settings
 from taxi_orchestration.tlc.dataset import DATASET
 

@@ -9,23 +9,23 @@ import dagster as dg
 import pytest
 from psycopg import sql
 
-from taxi_orchestration.assets.raw_trips import RAW_TRIPS
-from taxi_orchestration.assets.tlc_source import observation
-from taxi_orchestration.automation.jobs import TAXI_PIPELINE
-from taxi_orchestration.backfill import Backfill
-from taxi_orchestration.checks import months as month_checks
-from taxi_orchestration.checks.coverage import COVERAGE, coverage_evaluation
-from taxi_orchestration.checks.months import RAW_CHECKS, raw_findings
+from taxi_orchestration.asset_keys import RAW_TRIPS
+from taxi_orchestration.cli.backfill import Backfill
+from taxi_orchestration.defs import month_checks as month_checks
+from taxi_orchestration.defs.coverage import COVERAGE, coverage_evaluation
+from taxi_orchestration.defs.jobs import TAXI_PIPELINE
+from taxi_orchestration.defs.month_checks import RAW_CHECKS, raw_findings
+from taxi_orchestration.defs.tlc_source import observation
+from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.loading import Loader
-from taxi_orchestration.partitions import Window, key_of
+from taxi_orchestration.months import Window, key_of
+from taxi_orchestration.postgres.connection import connect
 from taxi_orchestration.settings import PostgresTarget, Settings
-from taxi_orchestration.status import month_statuses
 from taxi_orchestration.tlc.client import Publication
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.warehouse import measures
-from taxi_orchestration.warehouse.connection import connect
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
-from taxi_orchestration_tests.tlc_host import TlcHost
+from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 QUARTER = Window(JANUARY, date(2024, 4, 1))
 KEYS = [key_of(month) for month in QUARTER.months]

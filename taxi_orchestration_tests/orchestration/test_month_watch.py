@@ -5,17 +5,17 @@ from dataclasses import dataclass
 import dagster as dg
 import pytest
 
-from taxi_orchestration.assets.tlc_source import observation
-from taxi_orchestration.automation.month_watch import FRESHNESS, MONTH_WATCH, build_month_watch
-from taxi_orchestration.checks.coverage import COVERAGE
 from taxi_orchestration.definitions import build_definitions
+from taxi_orchestration.defs.coverage import COVERAGE
+from taxi_orchestration.defs.month_watch import FRESHNESS, MONTH_WATCH, build_month_watch
+from taxi_orchestration.defs.tlc_source import observation
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.settings import Settings
 from taxi_orchestration.tlc.client import Publication
 from taxi_orchestration_tests.conftest import FEBRUARY, MARCH
-from taxi_orchestration_tests.daemon import FakeClock, clock_at, sensor_tick
-from taxi_orchestration_tests.http_host import status
-from taxi_orchestration_tests.tlc_host import TlcHost
+from taxi_orchestration_tests.support.daemon import FakeClock, clock_at, sensor_tick
+from taxi_orchestration_tests.support.http_host import status
+from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 
 @dataclass

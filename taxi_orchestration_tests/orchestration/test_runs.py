@@ -17,18 +17,20 @@ from sqlalchemy import event
 from sqlalchemy.pool import Pool
 
 from taxi_orchestration import loading
-from taxi_orchestration.assets.raw_trips import RAW_TRIPS, failure_of
-from taxi_orchestration.automation.jobs import TAXI_PIPELINE
-from taxi_orchestration.partitions import Window, monthly_partitions
+from taxi_orchestration.asset_keys import RAW_TRIPS
+from taxi_orchestration.defs.jobs import TAXI_PIPELINE
+from taxi_orchestration.defs.raw_trips import failure_of
+from taxi_orchestration.instance.partitions import monthly_partitions
+from taxi_orchestration.instance.status import month_statuses
+from taxi_orchestration.months import Window
+from taxi_orchestration.postgres.connection import WarehouseError, WarehouseUnavailableError
 from taxi_orchestration.settings import PostgresTarget, Settings
-from taxi_orchestration.status import month_statuses
 from taxi_orchestration.tlc.errors import PermanentTlcError, TransientTlcError
-from taxi_orchestration.warehouse.connection import WarehouseError, WarehouseUnavailableError
 from taxi_orchestration.warehouse.measures import measure_months
 from taxi_orchestration.warehouse.months import LoadedFile
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
-from taxi_orchestration_tests.http_host import silent, status
-from taxi_orchestration_tests.tlc_host import ZONES, TlcHost, month_path
+from taxi_orchestration_tests.support.http_host import silent, status
+from taxi_orchestration_tests.support.tlc_host import ZONES, TlcHost, month_path
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 FCT_TRIPS = dg.AssetKey("fct_trips")

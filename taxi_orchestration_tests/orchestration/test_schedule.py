@@ -5,14 +5,14 @@ from datetime import UTC, date, datetime
 import dagster as dg
 import pytest
 
-from taxi_orchestration.automation.jobs import TAXI_PIPELINE
-from taxi_orchestration.automation.schedules import MONTHLY_SCHEDULE, build_monthly_schedule
+from taxi_orchestration.defs.jobs import TAXI_PIPELINE
+from taxi_orchestration.defs.schedules import MONTHLY_SCHEDULE, build_monthly_schedule
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.settings import SettingsError
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
-from taxi_orchestration_tests.daemon import schedule_tick
-from taxi_orchestration_tests.http_host import status
-from taxi_orchestration_tests.tlc_host import TlcHost
+from taxi_orchestration_tests.support.daemon import schedule_tick
+from taxi_orchestration_tests.support.http_host import status
+from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 
 def tick(definitions: dg.Definitions, instance: dg.DagsterInstance, month: int = 4) -> tuple[list[str | None], str]:

@@ -7,21 +7,20 @@ import dagster as dg
 import pytest
 from psycopg import sql
 
-from taxi_orchestration.assets.raw_trips import RAW_TRIPS
-from taxi_orchestration.assets.tlc_source import TLC_FILES
-from taxi_orchestration.automation.jobs import TAXI_PIPELINE
-from taxi_orchestration.automation.requests import request_of
-from taxi_orchestration.automation.sensors import TLC_PUBLICATIONS
+from taxi_orchestration.asset_keys import RAW_TRIPS, TLC_FILES
 from taxi_orchestration.definitions import build_definitions
+from taxi_orchestration.defs.jobs import TAXI_PIPELINE
+from taxi_orchestration.defs.run_requests import request_of
+from taxi_orchestration.defs.sensors import TLC_PUBLICATIONS
 from taxi_orchestration.loading import Loader
-from taxi_orchestration.partitions import Window, key_of
+from taxi_orchestration.months import Window, key_of
+from taxi_orchestration.postgres.connection import connect
 from taxi_orchestration.settings import Settings
 from taxi_orchestration.tlc.dataset import DATASET
-from taxi_orchestration.warehouse.connection import connect
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
-from taxi_orchestration_tests.daemon import Daemon, clock_at
-from taxi_orchestration_tests.http_host import silent, status
-from taxi_orchestration_tests.tlc_host import TlcHost
+from taxi_orchestration_tests.support.daemon import Daemon, clock_at
+from taxi_orchestration_tests.support.http_host import silent, status
+from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 
 @pytest.fixture

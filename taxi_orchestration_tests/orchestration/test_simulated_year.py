@@ -7,15 +7,14 @@ import dagster as dg
 import pytest
 from pytest_httpserver import HTTPServer
 
-from taxi_orchestration.assets.raw_trips import RAW_TRIPS
-from taxi_orchestration.assets.tlc_source import TLC_FILES
+from taxi_orchestration.asset_keys import RAW_TRIPS, TLC_FILES
 from taxi_orchestration.definitions import build_definitions
-from taxi_orchestration.partitions import Window, key_of, next_month
+from taxi_orchestration.instance.status import month_statuses
+from taxi_orchestration.months import Window, key_of, next_month
 from taxi_orchestration.settings import PostgresTarget, load_settings
-from taxi_orchestration.status import month_statuses
-from taxi_orchestration_tests.daemon import Daemon, Tick, clock_at
-from taxi_orchestration_tests.tlc_host import TlcHost
-from taxi_orchestration_tests.year import BAD_DAY, BROKEN, LOADED_BEFORE, MONTHS, RESAVED, WITHDRAWN, Year
+from taxi_orchestration_tests.support.daemon import Daemon, Tick, clock_at
+from taxi_orchestration_tests.support.tlc_host import TlcHost
+from taxi_orchestration_tests.support.year import BAD_DAY, BROKEN, LOADED_BEFORE, MONTHS, RESAVED, WITHDRAWN, Year
 
 OVERDUE = f"check newest_published_month_is_loaded of {TLC_FILES.to_user_string()}"
 
@@ -37,10 +36,10 @@ def test_after_a_year_every_month_is_exact_was_loaded_as_often_as_it_changed_and
     clock = clock_at(2024, 3, 1)
     daemon = Daemon(build_definitions(settings, clock=clock), instance, clock)
     assert daemon.evaluate() == set()
-    told: list[tuple[date, str]] = []
+    reported: list[tuple[date, str]] = []
 
     def after_day(day: date, tick: Tick) -> None:
-        told.extend((day, request.get_json()["title"]) for request, _ in httpserver.log[len(told) :])
+        reported.extend((day, request.get_json()["title"]) for request, _ in httpserver.log[len(reported) :])
 
     year = Year(daemon, tlc, after_day)
     year.play()
@@ -56,15 +55,15 @@ def test_after_a_year_every_month_is_exact_was_loaded_as_often_as_it_changed_and
     assert downloads == {month: n + 5 * (month == BROKEN) for month, n in year.issues.items()}
     assert [key for _, key in year.failed_runs] == [key_of(BROKEN)] * 5
 
-    # Of a broken file its being overdue and the last attempt are told, of a host that fails for a day nothing: only
+    # Of a broken file its being overdue and the last attempt are reported, of a host that fails for a day nothing: only
     # these need a person.
     came, *_, gave_up = (day for day, _ in year.failed_runs)
-    mended = came + timedelta(days=7)
-    assert told == [
+    repaired = came + timedelta(days=7)
+    assert reported == [
         (came + timedelta(days=4), f"taxi: {OVERDUE} failed for 2024-05"),
         (gave_up, "taxi: raw_trips failed for 2024-05"),
-        (mended, "taxi: well again: raw_trips for 2024-05"),
-        (mended, f"taxi: well again: {OVERDUE}"),
+        (repaired, "taxi: resolved: raw_trips for 2024-05"),
+        (repaired, f"taxi: resolved: {OVERDUE}"),
     ]
     assert gave_up == came + timedelta(days=6)
 

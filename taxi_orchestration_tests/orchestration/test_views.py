@@ -10,14 +10,14 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver, S
 from dagster._core.loader import LoadingContextForTest
 from psycopg import sql
 
-from taxi_orchestration.assets.views import CODE_VERSION
-from taxi_orchestration.automation.jobs import TAXI_PIPELINE
-from taxi_orchestration.partitions import Window
+from taxi_orchestration.defs.jobs import TAXI_PIPELINE
+from taxi_orchestration.defs.views import CODE_VERSION
+from taxi_orchestration.instance.status import month_statuses
+from taxi_orchestration.months import Window
 from taxi_orchestration.settings import PostgresTarget, Settings
-from taxi_orchestration.status import month_statuses
 from taxi_orchestration.warehouse.dbt_tables import RENAMED
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY
-from taxi_orchestration_tests.tlc_host import TlcHost
+from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 FCT_TRIPS = dg.AssetKey("fct_trips")

@@ -7,15 +7,16 @@ from xml.etree import ElementTree
 import pytest
 from dagster import AssetCheckSeverity
 
-from taxi_orchestration.checks.columns import check_columns
-from taxi_orchestration.checks.coverage import check_coverage
-from taxi_orchestration.checks.finding import Finding, evaluation_of
-from taxi_orchestration.checks.freshness import check_freshness
-from taxi_orchestration.checks.months import RAW_CHECKS
-from taxi_orchestration.checks.pickups import check_pickups
-from taxi_orchestration.checks.rows import check_rows
-from taxi_orchestration.checks.volume import check_volume
-from taxi_orchestration.partitions import add_months
+from taxi_orchestration.defs.evaluations import evaluation_of
+from taxi_orchestration.defs.month_checks import RAW_CHECKS
+from taxi_orchestration.months import add_months
+from taxi_orchestration.quality.columns import check_columns
+from taxi_orchestration.quality.coverage import check_coverage
+from taxi_orchestration.quality.finding import Finding
+from taxi_orchestration.quality.freshness import check_freshness
+from taxi_orchestration.quality.pickups import check_pickups
+from taxi_orchestration.quality.rows import check_rows
+from taxi_orchestration.quality.volume import check_volume
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.warehouse.measures import MonthMeasure
 

@@ -8,9 +8,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from taxi_orchestration.assets.builds import MONTHLY_TABLES
-from taxi_orchestration.dbt_runner import prepared_project, read_manifest
-from taxi_orchestration.dbt_sources import RAW_TRIPS_YML, raw_trips_yml
+from taxi_orchestration.dbt.runner import prepared_project, read_manifest
+from taxi_orchestration.dbt.sources import RAW_TRIPS_YML, raw_trips_yml
+from taxi_orchestration.instance.builds import MONTHLY_TABLES
 from taxi_orchestration.loading import RAW_TRIPS_COLUMNS
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.tlc.dataset import DATASET
@@ -29,7 +29,7 @@ def models(manifest: Manifest, kind: str = "model") -> list[Mapping[str, Any]]:
 
 
 def test_dbts_description_of_raw_trips_is_made_from_the_contract_as_it_is() -> None:
-    assert RAW_TRIPS_YML.read_text() == raw_trips_yml(), "run python -m taxi_orchestration.dbt_sources"
+    assert RAW_TRIPS_YML.read_text() == raw_trips_yml(), "run python -m taxi_orchestration.dbt.sources"
 
 
 def test_the_tables_that_say_what_a_month_was_built_from_are_all_that_dbt_fills_by_month(manifest: Manifest) -> None:

@@ -3,8 +3,8 @@
 from types import SimpleNamespace
 from typing import Any
 
-from taxi_orchestration.dbt_retry import nodes_to_retry
-from taxi_orchestration.dbt_runner import DbtError, DbtOutcome
+from taxi_orchestration.dbt.retry import nodes_to_retry
+from taxi_orchestration.dbt.runner import DbtError, DbtOutcome
 
 LOST = "Database Error in model\n  terminating connection due to administrator command"
 WRONG = "Database Error in model\n  division by zero"

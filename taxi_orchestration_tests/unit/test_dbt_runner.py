@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from taxi_orchestration import dbt_runner
+from taxi_orchestration.dbt import runner
 from taxi_orchestration.settings import Settings
 
 
@@ -17,16 +17,16 @@ def test_the_project_is_parsed_once_for_each_version_of_dbt(tmp_path: Path, monk
         (artifacts / "manifest.json").write_text("{}")
         parsed.append(artifacts)
 
-    monkeypatch.setattr(dbt_runner, "_parse", parse)
+    monkeypatch.setattr(runner, "_parse", parse)
     settings = Settings(taxi_home=tmp_path)
-    assert dbt_runner.prepared_project(settings) == dbt_runner.prepared_project(settings)
+    assert runner.prepared_project(settings) == runner.prepared_project(settings)
     assert len(parsed) == 1
-    monkeypatch.setattr(dbt_runner, "version", lambda package: "99.0")
-    newer = dbt_runner.prepared_project(settings)
+    monkeypatch.setattr(runner, "version", lambda package: "99.0")
+    newer = runner.prepared_project(settings)
     assert parsed[1:] == [newer]
     # A run that goes on may still read the old one; a week later none does.
     assert parsed[0].exists()
     os.utime(parsed[0], (0, 0))
-    monkeypatch.setattr(dbt_runner, "version", lambda package: "99.1")
-    dbt_runner.prepared_project(settings)
+    monkeypatch.setattr(runner, "version", lambda package: "99.1")
+    runner.prepared_project(settings)
     assert [path.exists() for path in parsed] == [False, True, True]

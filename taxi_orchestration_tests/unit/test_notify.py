@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from pydantic import SecretStr
 from pytest_httpserver import HTTPServer
 
-from taxi_orchestration.cli import main
-from taxi_orchestration.notify import Message, NotifyError, check_urls, scrubbed, send
-from taxi_orchestration.settings import PROJECT_DIRECTORY, SettingsError, load_settings
+from taxi_orchestration.cli.commands import main
+from taxi_orchestration.defs.notify import Message, NotifyError, scrubbed, send
+from taxi_orchestration.settings import PROJECT_DIRECTORY, SettingsError, load_settings, parse_alert_urls
 
 MESSAGE = Message("taxi: raw_trips failed for 2024-02", "Why: the host said 500.\nTo do: wait.")
 
@@ -110,14 +110,14 @@ def test_several_urls_are_separated_by_commas_or_spaces(monkeypatch: pytest.Monk
     ],
 )
 def test_slack_teams_mail_and_webhooks_are_addresses_that_are_understood(url: str, service: str) -> None:
-    assert check_urls(url) == [url]
+    assert parse_alert_urls(url) == [url]
     assert service in str(apprise.Apprise.instantiate(url).service_name)
 
 
 def test_the_example_of_an_address_in_env_example_is_one() -> None:
     lines = (PROJECT_DIRECTORY / ".env.example").read_text().splitlines()
     (example,) = [line.partition("=")[2] for line in lines if line.startswith("#TAXI_ALERT_URLS=")]
-    assert len(check_urls(example)) == 2
+    assert len(parse_alert_urls(example)) == 2
 
 
 @pytest.mark.parametrize(

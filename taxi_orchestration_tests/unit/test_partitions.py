@@ -4,14 +4,14 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from taxi_orchestration.partitions import (
+from taxi_orchestration.instance.partitions import monthly_partitions
+from taxi_orchestration.months import (
     MonthError,
     Window,
     add_months,
     key_of,
     last_complete_month,
     month_of,
-    monthly_partitions,
     next_month,
     parse_month,
     parse_range,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from taxi_orchestration.assets.views import views_to_make
+from taxi_orchestration.defs.views import views_to_make
 
 
 def node(materialized: str, *parents: str) -> dict[str, Any]:

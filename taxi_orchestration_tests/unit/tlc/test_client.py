@@ -26,7 +26,7 @@ from taxi_orchestration.tlc.errors import (
     TransientTlcError,
     UnreachableTlcError,
 )
-from taxi_orchestration_tests.http_host import (
+from taxi_orchestration_tests.support.http_host import (
     Answer,
     Host,
     drip,
@@ -38,7 +38,7 @@ from taxi_orchestration_tests.http_host import (
     stalled,
     status,
 )
-from taxi_orchestration_tests.tlc_host import month_path
+from taxi_orchestration_tests.support.tlc_host import month_path
 
 MONTH = date(2024, 1, 1)
 PATH = month_path(MONTH)

@@ -21,7 +21,7 @@ from taxi_orchestration.tlc.contract import arrow_schema
 from taxi_orchestration.tlc.dataset import DATASET, Column, Era
 from taxi_orchestration.tlc.errors import BadFileError, UnsupportedFileError
 from taxi_orchestration.tlc.parquet import MAX_COLUMNS, MAX_TEXT_BYTES, MonthFile
-from taxi_orchestration.tlc.synthetic import file_schema, month_table, write_month
+from taxi_orchestration_tests.support.synthetic import file_schema, month_table, write_month
 
 MONTHS: dict[Era, date] = {"A": date(2022, 1, 1), "B": date(2024, 1, 1), "C": date(2025, 1, 1)}
 MONTH = MONTHS["B"]

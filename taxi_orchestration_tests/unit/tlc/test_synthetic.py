@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from taxi_orchestration.tlc.dataset import DATASET, Column, Era
-from taxi_orchestration.tlc.synthetic import month_table, write_month, write_zones
+from taxi_orchestration_tests.support.synthetic import month_table, write_month, write_zones
 
 MONTHS: dict[Era, date] = {"A": date(2022, 1, 1), "B": date(2024, 1, 1), "C": date(2025, 1, 1)}
 

@@ -1,0 +1,13 @@
+"""Every asset's key. What an asset is and how it is made belongs to defs/ and dbt_project/."""
+
+from dagster import AssetCheckKey, AssetKey
+
+from taxi_orchestration.tlc.dataset import DATASET
+
+TLC_FILES = AssetKey(f"tlc_{DATASET.name}")
+RAW_TRIPS = AssetKey("raw_trips")
+RAW_ZONES = AssetKey("raw_zones")
+FCT_TRIPS = AssetKey("fct_trips")
+
+COVERAGE_CHECK = AssetCheckKey(RAW_TRIPS, "every_published_month_is_loaded")
+"""The one check of raw_trips that is of all months at once."""

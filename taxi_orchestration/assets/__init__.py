@@ -1,1 +1,0 @@
-"""The assets: thin, over functions that know no Dagster."""

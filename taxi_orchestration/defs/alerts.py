@@ -1,0 +1,136 @@
+"""Who is told of incidents: a sensor that compares what is wrong now with what it reported, and reports the difference.
+
+An incident is reported once, and once more when it is resolved. What counts as one is in incidents.py, how a message
+reaches anybody in notify.py.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+
+import dagster as dg
+
+from taxi_orchestration.asset_keys import RAW_TRIPS
+from taxi_orchestration.defs.incidents import ALERTS, Incident, current_incidents, difference
+from taxi_orchestration.defs.notify import Message, NotifyError, send
+from taxi_orchestration.months import key_of, month_of, windows_of
+from taxi_orchestration.postgres.binaries import ServerError
+from taxi_orchestration.postgres.target import warehouse_target
+from taxi_orchestration.settings import Settings
+
+INTERVAL_SECONDS = 30
+TEXTS_SHOWN = 5
+REASON_LENGTH = 600
+
+
+def build_alerts() -> dg.SensorDefinition:
+    """The sensor, on from the start. Without TAXI_ALERT_URLS there is nobody to alert, and it is not built."""
+
+    @dg.sensor(
+        name=ALERTS,
+        minimum_interval_seconds=INTERVAL_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=(
+            "Reports to the services of TAXI_ALERT_URLS, once, a run that has finally failed, a check of error level "
+            "that failed, an overdue month and a sensor that fails; and once more when it is resolved."
+        ),
+    )
+    def alerts(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.SensorResult:
+        reported = _reported(context.cursor)
+        new, resolved = difference(reported, current_incidents(context.instance, context.repository_def))
+        link = settings.taxi_ui_url
+        messages = [(incident_message(some, link), {i.key for i in some}) for some in group(new)]
+        messages += [(resolved_message(some, link), {i.key for i in some}) for some in group(resolved)]
+        sent: list[str] = []
+        try:
+            for message, keys in messages:
+                for refusal in send(settings.alert_urls, message, _secrets(settings)):
+                    context.log.warning(refusal)
+                sent.append(message.title)
+                # What is new comes in, what is resolved goes.
+                reported ^= keys
+        except NotifyError as error:
+            # What was sent stays sent; a tick that sent nothing is one that failed.
+            if not sent:
+                raise
+            context.log.error(str(error))
+        return dg.SensorResult(
+            skip_reason=f"Sent: {'; '.join(sent)}." if sent else "Nothing new.",
+            cursor=json.dumps({"reported": sorted(reported)}),
+        )
+
+    return alerts
+
+
+def group(incidents: Iterable[Incident]) -> list[list[Incident]]:
+    """Group incidents into few messages: one for all months of a step or check, and for those of one cause together."""
+    by_what: dict[str, list[Incident]] = {}
+    for incident in incidents:
+        by_what.setdefault(incident.what, []).append(incident)
+    groups: dict[tuple[tuple[str, str], ...], list[Incident]] = {}
+    for some in by_what.values():
+        groups.setdefault(tuple((i.month, i.page) for i in some), []).extend(some)
+    return list(groups.values())
+
+
+def incident_message(incidents: Sequence[Incident], ui_url: str) -> Message:
+    """One message for the new incidents of a group."""
+    what, months = _whats(incidents), _months(incidents)
+    reasons = [r if len(r) <= REASON_LENGTH else f"{r[:REASON_LENGTH]} ..." for r in (i.reason for i in incidents)]
+    lines = [
+        f"What: {what}",
+        f"Months: {months}" if months else "",
+        f"Why: {_some(reasons, chr(10))}",
+        f"To do: {_some([i.to_do for i in incidents if i.to_do] or [_again(incidents)], ' ')}",
+        f"See: {_some([f'{ui_url}/{i.page}' for i in incidents], ' ')}",
+    ]
+    return Message(f"taxi: {what} failed" + (f" for {months}" if months else ""), "\n".join(filter(None, lines)))
+
+
+def resolved_message(incidents: Sequence[Incident], ui_url: str) -> Message:
+    """One message for the resolved incidents of a group."""
+    what, months = _whats(incidents), _months(incidents)
+    subject = f"{what} for {months}" if months else what
+    return Message(f"taxi: resolved: {subject}", f"What: {subject}\nTo do: nothing.\nSee: {ui_url}", is_bad=False)
+
+
+def _whats(incidents: Sequence[Incident]) -> str:
+    return ", ".join(dict.fromkeys(incident.what for incident in incidents))
+
+
+def _months(incidents: Sequence[Incident]) -> str:
+    months = sorted({incident.month or incident.about for incident in incidents} - {""})
+    return ", ".join(months) if len(months) <= 6 else f"{months[0]} to {months[-1]} ({len(months)} months)"
+
+
+def _some(texts: Sequence[str], between: str) -> str:
+    """The first few that differ, and how many more there are."""
+    different = list(dict.fromkeys(texts))
+    more = len(different) - TEXTS_SHOWN
+    return between.join(different[:TEXTS_SHOWN] + ([f"and {more} more."] if more > 0 else []))
+
+
+def _again(incidents: Sequence[Incident]) -> str:
+    """How to run a failed step again once the reason is gone."""
+    windows = windows_of(month_of(incident.month) for incident in incidents if incident.month)
+    if not windows:
+        return "Repair what is said above, then materialize it again in the UI."
+    # A month that was complete before is left alone otherwise, but for one whose file could not be loaded.
+    option = "" if incidents[0].what == RAW_TRIPS.to_user_string() else " --reprocess completed"
+    commands = [f"taxi backfill {key_of(w.start)} {key_of(w.months[-1])}{option}" for w in windows]
+    return f"Repair what is said above, then: {'; '.join(commands)}"
+
+
+def _reported(cursor: str | None) -> set[str]:
+    """The keys of the incidents that were reported and not resolved; `told` is what the version before called them."""
+    known = json.loads(cursor or "{}")
+    return set(known.get("reported", known.get("told", [])))
+
+
+def _secrets(settings: Settings) -> list[str]:
+    """The passwords that an error text could quote; logins in URLs are found by their form."""
+    try:
+        passwords = [warehouse_target(settings).password]
+    except ServerError:
+        # An embedded server that cannot be started is no reason to keep silent about it.
+        passwords = []
+    return [*passwords, *(url.get_secret_value() for url in settings.alert_urls)]

@@ -1,0 +1,45 @@
+"""The check of raw_trips that is of all months: which there are, by PostgreSQL, Dagster and the TLC."""
+
+from datetime import date
+
+from dagster import AssetCheckEvaluation, AssetCheckSpec, AssetRecordsFilter, DagsterInstance
+
+from taxi_orchestration.asset_keys import COVERAGE_CHECK, TLC_FILES
+from taxi_orchestration.defs.evaluations import evaluation_of
+from taxi_orchestration.months import month_of
+from taxi_orchestration.quality.coverage import check_coverage
+from taxi_orchestration.settings import PostgresTarget
+from taxi_orchestration.warehouse.measures import months_in_raw_trips
+
+COVERAGE = AssetCheckSpec(
+    COVERAGE_CHECK.name,
+    asset=COVERAGE_CHECK.asset_key,
+    description=(
+        "Of all months: what the TLC has published is loaded, without gaps, and Dagster's record and PostgreSQL agree "
+        "on what is. What is published is known from the sensor tlc_publications."
+    ),
+)
+
+_PAGE = 500
+
+
+def coverage_evaluation(instance: DagsterInstance, target: PostgresTarget, schema: str) -> AssetCheckEvaluation:
+    """The check of all months, from what is in PostgreSQL and in Dagster's record now. Asks the TLC nothing."""
+    in_dagster = {month_of(key) for key in instance.get_materialized_partitions(COVERAGE.asset_key)}
+    finding = check_coverage(months_in_raw_trips(target, schema), in_dagster, observed_months(instance))
+    return evaluation_of(COVERAGE, finding)
+
+
+def observed_months(instance: DagsterInstance) -> set[date] | None:
+    """The months that were published when last seen to change; None where nobody has looked yet."""
+    latest: dict[date, bool] = {}
+    cursor = None
+    while True:
+        page = instance.fetch_observations(AssetRecordsFilter(TLC_FILES), _PAGE, cursor)
+        for record in page.records:
+            observation = record.asset_observation
+            if record.partition_key and observation and "published" in observation.metadata:
+                latest.setdefault(month_of(record.partition_key), bool(observation.metadata["published"].value))
+        if not page.has_more:
+            return {month for month, is_published in latest.items() if is_published} if latest else None
+        cursor = page.cursor

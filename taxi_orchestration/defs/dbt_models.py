@@ -1,0 +1,395 @@
+"""The dbt models and seeds as assets, their tests as asset checks. dbt itself is run by dbt_runner.py."""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckResult,
+    AssetDep,
+    AssetExecutionContext,
+    AssetKey,
+    AssetMaterialization,
+    AssetObservation,
+    AssetsDefinition,
+    AssetSpec,
+    AutomationCondition,
+    BackfillPolicy,
+    BetaWarning,
+    DagsterInstance,
+    DataVersion,
+    Failure,
+    MetadataValue,
+    Output,
+    ResourceParam,
+)
+from dagster_dbt import DagsterDbtTranslator, dbt_assets
+
+from taxi_orchestration.asset_keys import RAW_TRIPS
+from taxi_orchestration.dbt.column_lineage import ColumnLineage
+from taxi_orchestration.dbt.dagster_dbt_internals import DbtCoreCliEventMessage, get_asset_check_key_for_test
+from taxi_orchestration.dbt.retry import invoke_with_retries
+from taxi_orchestration.dbt.runner import FAILED_STATUSES, DbtOutcome, invoke_dbt
+from taxi_orchestration.defs.interruption import canceled_by_interrupt
+from taxi_orchestration.defs.markdown import as_markdown
+from taxi_orchestration.defs.retries import translate_to_failure
+from taxi_orchestration.defs.views import CODE_VERSION, code_versions_made, is_monthly, views_to_make
+from taxi_orchestration.instance.builds import BUILT_FROM, MONTHLY_TABLES
+from taxi_orchestration.instance.dagster_names import ROWS, data_version_tags
+from taxi_orchestration.instance.partitions import monthly_partitions
+from taxi_orchestration.loading import Progress, create_raw_tables
+from taxi_orchestration.months import Window, key_of, month_of, next_month
+from taxi_orchestration.postgres.connection import WarehouseError, advice_on_text
+from taxi_orchestration.postgres.target import warehouse_target
+from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.warehouse.months import (
+    LoadedFile,
+    count_by_month,
+    existing_tables,
+    loaded_files,
+    refuse_foreign_relations,
+    rows_of,
+)
+from taxi_orchestration.warehouse.relations import TABLE, VIEW, Relation
+
+# Two dbt runs in one schema at the same time break each other; dagster.yaml gives the pool one slot.
+DBT_POOL = "dbt"
+
+DBT_MODELS = "dbt_models"
+DBT_VIEWS = "dbt_views"
+BUILD_ATTEMPTS = 3
+MAX_FAILING_ROWS = 1000
+SAMPLE_ROWS = 5
+
+
+class TaxiDbtTranslator(DagsterDbtTranslator):
+    """dbt's nodes under their own plain names, so that the tables of the warehouse and the assets are called alike."""
+
+    def __init__(
+        self, manifest: Mapping[str, Any], monthly: AutomationCondition | None, monthless: AutomationCondition | None
+    ) -> None:
+        super().__init__()
+        self.macros = manifest["macros"]
+        self.monthly = monthly
+        self.monthless = monthless
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> AssetKey:
+        """The name of the model, seed or source table."""
+        return AssetKey(dbt_resource_props["name"])
+
+    def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: Any) -> AssetSpec:
+        """dbt's own, but that tables which read raw_trips through a view depend on its months, and the view does not.
+
+        A view is there whatever months are. Downstream of them it would keep all from the tables, in a backfill from
+        the UI, where one cannot be loaded: Dagster ignores partition mappings to an asset without partitions there.
+        """
+        spec = super().get_asset_spec(manifest, unique_id, project)
+        deps = [dep for dep in spec.deps if dep.asset_key != RAW_TRIPS]
+        parents = manifest["parent_map"].get(unique_id, ())
+        behind = {grandparent for parent in parents for grandparent in manifest["parent_map"].get(parent, ())}
+        sources = [manifest["sources"][source] for source in behind if source in manifest["sources"]]
+        is_table = unique_id in manifest["nodes"] and is_monthly(manifest["nodes"][unique_id])
+        if is_table and any(self.get_asset_key(source) == RAW_TRIPS for source in sources):
+            deps.append(AssetDep(RAW_TRIPS))
+        return spec.replace_attributes(deps=deps)
+
+    def get_automation_condition(self, dbt_resource_props: Mapping[str, Any]) -> AutomationCondition | None:
+        """Tables are built when their month changed; views and seeds when their code did."""
+        if dbt_resource_props["resource_type"] == "source":
+            return None
+        return self.monthly if is_monthly(dbt_resource_props) else self.monthless
+
+    def get_code_version(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
+        """A digest of all that the node is made from: its file, its columns and what they mean, and its macros."""
+        if dbt_resource_props["resource_type"] == "source":
+            return None
+        macros, to_see = set(), list(dbt_resource_props["depends_on"]["macros"])
+        while to_see:
+            macro = self.macros[to_see.pop()]
+            if macro["unique_id"] not in macros and macro["package_name"] == dbt_resource_props["package_name"]:
+                macros.add(macro["unique_id"])
+                to_see += macro["depends_on"]["macros"]
+        code = [
+            dbt_resource_props["checksum"],
+            dbt_resource_props["description"],
+            dbt_resource_props["columns"],
+            dbt_resource_props["config"],
+            [self.macros[unique_id]["macro_sql"] for unique_id in sorted(macros)],
+        ]
+        return hashlib.sha256(json.dumps(code, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+    def get_tags(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, str]:
+        """dbt's own tags and how the node is materialized, so that the UI can filter by it."""
+        materialized = str(dbt_resource_props.get("config", {}).get("materialized") or "source")
+        return {**super().get_tags(dbt_resource_props), "materialized": materialized}
+
+
+def build_dbt_assets(
+    manifest: Mapping[str, Any],
+    artifacts: Path,
+    monthly: AutomationCondition | None = None,
+    monthless: AutomationCondition | None = None,
+) -> list[AssetsDefinition]:
+    """The assets of a parsed dbt project: the tables that are filled by month, and views and seeds, which know none.
+
+    `artifacts` is the directory that `dbt_runner.prepared_project` returned for the manifest; `monthly` and `monthless`
+    say when either of them is built without anybody asking.
+    """
+    translator = TaxiDbtTranslator(manifest, monthly, monthless)
+
+    @dbt_assets(
+        manifest=manifest,
+        select="config.materialized:month_window",
+        exclude="resource_type:unit_test",
+        name=DBT_MODELS,
+        partitions_def=monthly_partitions,
+        backfill_policy=BackfillPolicy.single_run(),
+        dagster_dbt_translator=translator,
+        pool=DBT_POOL,
+    )
+    def dbt_models(
+        context: AssetExecutionContext, settings: ResourceParam[Settings], progress: ResourceParam[Progress]
+    ) -> Iterator[Any]:
+        keys = context.partition_key_range
+        window = Window(month_of(keys.start), next_month(month_of(keys.end)))
+        with translate_to_failure():
+            yield from run_dbt(context, settings, progress, manifest, translator, artifacts, window)
+
+    @dbt_assets(
+        manifest=manifest,
+        select="config.materialized:view config.materialized:seed",
+        exclude="resource_type:unit_test",
+        name=DBT_VIEWS,
+        dagster_dbt_translator=translator,
+        pool=DBT_POOL,
+    )
+    def dbt_views(
+        context: AssetExecutionContext, settings: ResourceParam[Settings], progress: ResourceParam[Progress]
+    ) -> Iterator[Any]:
+        with translate_to_failure():
+            yield from run_dbt(context, settings, progress, manifest, translator, artifacts, None)
+
+    return [dbt_views, dbt_models]
+
+
+def run_dbt(
+    context: AssetExecutionContext,
+    settings: Settings,
+    progress: Progress,
+    manifest: Mapping[str, Any],
+    translator: DagsterDbtTranslator,
+    artifacts: Path,
+    window: Window | None,
+) -> Iterator[Output[None] | AssetCheckResult]:
+    """`dbt build` of what this step selects, for the months of `window`, as Dagster's events.
+
+    Views and seeds that are missing, or of other code than the project's, are built with it, and recorded.
+    """
+    target = warehouse_target(settings)
+    schema = settings.schema_name
+    create_raw_tables(target, schema)
+    nodes = manifest["nodes"]
+    selected = _selected(context, manifest, translator)
+    views = _views_beside(context.instance, target, schema, nodes, translator, selected)
+    # Nobody else runs the tests of a view that nobody asked for.
+    tests = [unique_id for unique_id, node in nodes.items() if node.get("attached_node") in views]
+    names = [nodes[unique_id]["name"] for unique_id in [*selected, *views, *tests]]
+    refuse_foreign_relations(target, schema, _relations(manifest, names))
+    options = ["--indirect-selection", "empty"]
+    if window:
+        options += ["--vars", json.dumps({"window_start": str(window.start), "window_end": str(window.end)})]
+
+    def invoke(some: Sequence[str]) -> DbtOutcome:
+        # Asked for anew each time: an embedded server that went down is started again.
+        args = ["build", "--select", *some, *options]
+        return invoke_dbt(
+            args, warehouse_target(settings), schema, artifacts, lambda _: progress.built(), context.log.info
+        )
+
+    # dbt builds the models in several transactions: a month that is replaced between two of them is built once more.
+    for _ in range(BUILD_ATTEMPTS):
+        files = _files_of(target, schema, window)
+        progress.building(len(names))
+        with canceled_by_interrupt(context):
+            outcome = invoke_with_retries(invoke, names, manifest, context.log.warning)
+        if files == _files_of(target, schema, window):
+            break
+    else:
+        raise Failure(
+            f"dbt for {window} in schema {schema}: each of the {BUILD_ATTEMPTS} times that it ran, months of raw_trips "
+            "were replaced meanwhile, so its tables may hold parts of two files. Run it again once nobody loads them.",
+            allow_retries=False,
+        )
+    if window:
+        _add_month_metadata(context, target, schema, window, files)
+    lineage = ColumnLineage(artifacts, manifest, translator)
+    for raw_event in outcome.events:
+        unique_id = raw_event["data"].get("node_info", {}).get("unique_id")
+        for event in DbtCoreCliEventMessage(dict(raw_event), {}).to_default_asset_events(manifest, translator, context):
+            match event:
+                case Output():
+                    metadata = {**event.metadata, **lineage.metadata_of(raw_event)}
+                    yield from _materialized(context, translator, nodes[unique_id], event, metadata)
+                case AssetCheckResult(passed=False):
+                    yield _with_failing_rows(event, raw_event, outcome, target)
+                case AssetCheckResult():
+                    yield event
+                case AssetObservation():
+                    context.log_event(
+                        AssetCheckEvaluation(
+                            asset_key=translator.get_asset_key(nodes[nodes[unique_id]["attached_node"]]),
+                            check_name=nodes[unique_id]["name"],
+                            passed=event.metadata["status"].value == "pass",
+                            metadata=event.metadata,
+                        )
+                    )
+    lineage.save()
+    if outcome.error:
+        what = f" for {window}" if window else ""
+        advice = _advice(outcome, target)
+        raise Failure(f"dbt{what} in schema {schema}: {outcome.error}{advice}", allow_retries=False)
+
+
+def _selected(
+    context: AssetExecutionContext, manifest: Mapping[str, Any], translator: DagsterDbtTranslator
+) -> list[str]:
+    """The dbt nodes, tests among them, that this step was asked for."""
+    selected = []
+    for unique_id, node in manifest["nodes"].items():
+        if node["resource_type"] == "test":
+            key = get_asset_check_key_for_test(manifest, translator, unique_id, project=None)
+            chosen = key in context.selected_asset_check_keys
+        else:
+            chosen = translator.get_asset_key(node) in context.selected_asset_keys
+        if chosen:
+            selected.append(unique_id)
+    return selected
+
+
+def _views_beside(
+    instance: DagsterInstance,
+    target: PostgresTarget,
+    schema: str,
+    nodes: Mapping[str, Any],
+    translator: DagsterDbtTranslator,
+    selected: Sequence[str],
+) -> list[str]:
+    """The views and seeds that have to be built with what is selected: by what is there, and by Dagster's record."""
+    made_of = {unique_id: node for unique_id, node in nodes.items() if node["resource_type"] in ("model", "seed")}
+    existing = existing_tables(target, schema, [node["name"] for node in made_of.values()])
+    versions = code_versions_made(instance, [translator.get_asset_key(node) for node in made_of.values()])
+    return views_to_make(
+        made_of,
+        [unique_id for unique_id in selected if unique_id in made_of],
+        there={unique_id for unique_id, node in made_of.items() if node["name"] in existing},
+        current={
+            unique_id
+            for unique_id, node in made_of.items()
+            if versions.get(translator.get_asset_key(node)) == translator.get_code_version(node)
+        },
+    )
+
+
+def _materialized(
+    context: AssetExecutionContext,
+    translator: DagsterDbtTranslator,
+    node: Mapping[str, Any],
+    output: Output[None],
+    metadata: Mapping[str, Any],
+) -> Iterator[Output[None]]:
+    """A node that dbt built, as the output of this step, or as an event of its own where nobody asked for it."""
+    key, version = translator.get_asset_key(node), str(translator.get_code_version(node))
+    if is_monthly(node):
+        yield output.with_metadata(dict(metadata))
+        return
+    # A view or a seed is what its code says: made again from the same code it changes nothing downstream.
+    metadata = {**metadata, CODE_VERSION: version}
+    if key in context.selected_asset_keys:
+        with warnings.catch_warnings():
+            # That an output says its data version is new in Dagster, which is nothing that a user could act on.
+            warnings.simplefilter("ignore", BetaWarning)
+            made = Output(None, output_name=output.output_name, metadata=metadata, data_version=DataVersion(version))
+        yield made
+    else:
+        context.log_event(AssetMaterialization(key, metadata=metadata, tags=data_version_tags(version)))
+
+
+def _relations(manifest: Mapping[str, Any], names: Collection[str]) -> list[Relation]:
+    """The tables and views that dbt makes of these nodes."""
+    return [
+        Relation(node["alias"], VIEW if node["config"]["materialized"] == "view" else TABLE, list(node["columns"]))
+        for node in manifest["nodes"].values()
+        if node["resource_type"] in ("model", "seed") and node["name"] in names
+    ]
+
+
+def _advice(outcome: DbtOutcome, target: PostgresTarget) -> str:
+    """What to do about the first failed node of which more is known than dbt passes on: PostgreSQL's text."""
+    for result in outcome.results:
+        if result.status in FAILED_STATUSES:
+            try:
+                advice = advice_on_text(str(result.message), result.execution_time, target)
+            except WarehouseError:
+                return ""
+            if advice:
+                return f" {advice}"
+    return ""
+
+
+def _files_of(target: PostgresTarget, schema: str, window: Window | None) -> dict[date, LoadedFile]:
+    """The files that raw_trips holds in the window; none where dbt builds what knows no months."""
+    if window is None:
+        return {}
+    return {m: file for m, file in loaded_files(target, schema).items() if window.start <= m < window.end}
+
+
+def _add_month_metadata(
+    context: AssetExecutionContext,
+    target: PostgresTarget,
+    schema: str,
+    window: Window,
+    files: Mapping[date, LoadedFile],
+) -> None:
+    """Rows of each month, for the tables among the selected models; a view would have to be computed for it.
+
+    And which rows of raw_trips they come from, so that anyone can tell whether these are still the rows that are there.
+    """
+    for table in MONTHLY_TABLES:
+        if table in context.selected_asset_keys:
+            counts = count_by_month(target, schema, table.path[-1], window.start, window.end)
+            for month in window.months:
+                metadata: dict[str, Any] = {ROWS: counts.get(month, 0)}
+                if month in files:
+                    metadata[BUILT_FROM] = files[month].rows_sha256
+                context.add_asset_metadata(metadata, asset_key=table, partition_key=key_of(month))
+
+
+def _with_failing_rows(
+    result: AssetCheckResult, raw_event: Mapping[str, Any], outcome: DbtOutcome, target: PostgresTarget
+) -> AssetCheckResult:
+    """The failed check with the months in which it fails and some of the rows: dbt itself tells only how many."""
+    unique_id = raw_event["data"]["node_info"]["unique_id"]
+    query = next((r.node.compiled_code for r in outcome.results if r.node.unique_id == unique_id), None)
+    if not query:
+        return result
+    shown: dict[str, MetadataValue] = {}
+    try:
+        rows = rows_of(target, query, limit=MAX_FAILING_ROWS)
+        months = sorted({str(row["source_month"])[:7] for row in rows if row.get("source_month")})
+        shown["months"] = MetadataValue.text(", ".join(months) or "not told by this test")
+        shown["sample"] = MetadataValue.md(as_markdown(rows[:SAMPLE_ROWS]))
+    except WarehouseError as error:
+        # That there are such rows is known, and the rest of what dbt did has still to be told.
+        shown["sample"] = MetadataValue.text(str(error))
+    return AssetCheckResult(
+        passed=False,
+        asset_key=result.asset_key,
+        check_name=result.check_name,
+        severity=result.severity,
+        metadata={**result.metadata, **shown},
+    )

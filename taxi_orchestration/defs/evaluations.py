@@ -1,0 +1,46 @@
+"""A Finding as Dagster records it."""
+
+from dagster import AssetCheckEvaluation, AssetCheckSeverity, AssetCheckSpec, EventLogRecord, MetadataValue
+
+from taxi_orchestration.defs.markdown import as_markdown
+from taxi_orchestration.instance.dagster_internals import AssetCheckEvaluationTargetMaterializationData
+from taxi_orchestration.quality.finding import SAMPLE_ROWS, Finding
+
+
+def evaluation_of(
+    spec: AssetCheckSpec, finding: Finding, month: str | None = None, of: EventLogRecord | None = None
+) -> AssetCheckEvaluation:
+    """The finding as Dagster records it: of the partition `month`, or of all months.
+
+    `of` is the materialization that was checked: without it no condition takes the check for one of what is there now.
+    """
+    metadata: dict[str, MetadataValue] = {"to do": MetadataValue.text(finding.to_do)}
+    if months := month or finding.months:
+        metadata["months"] = MetadataValue.text(months)
+    for name, value in finding.counts.items():
+        match value:
+            case int():
+                metadata[name] = MetadataValue.int(value)
+            case float():
+                metadata[name] = MetadataValue.float(value)
+            case _:
+                metadata[name] = MetadataValue.text(value)
+    if finding.sample:
+        metadata["sample"] = MetadataValue.md(as_markdown(finding.sample[:SAMPLE_ROWS]))
+    if finding.plot:
+        metadata["plot"] = MetadataValue.md(finding.plot)
+    return AssetCheckEvaluation(
+        asset_key=spec.asset_key,
+        check_name=spec.name,
+        passed=finding.level == "good",
+        severity=AssetCheckSeverity.ERROR if finding.level == "error" else AssetCheckSeverity.WARN,
+        description=finding.says,
+        metadata=metadata,
+        blocking=spec.blocking,
+        partition=month,
+        target_materialization_data=AssetCheckEvaluationTargetMaterializationData(
+            storage_id=of.storage_id, run_id=of.run_id, timestamp=of.timestamp
+        )
+        if of
+        else None,
+    )

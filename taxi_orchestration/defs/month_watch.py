@@ -1,0 +1,127 @@
+"""Freshness and coverage, looked at again and again without a run: a sensor that records the results of checks.
+
+What is fresh is in checks/freshness.py; when it is reported, in alerts.py.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
+
+import dagster as dg
+
+from taxi_orchestration.asset_keys import TLC_FILES
+from taxi_orchestration.defs.clock import Clock
+from taxi_orchestration.defs.coverage import COVERAGE, coverage_evaluation, observed_months
+from taxi_orchestration.defs.evaluations import evaluation_of
+from taxi_orchestration.months import Window, key_of, last_complete_month, month_of, next_month
+from taxi_orchestration.postgres.target import warehouse_target
+from taxi_orchestration.quality.finding import Finding
+from taxi_orchestration.quality.freshness import check_freshness
+from taxi_orchestration.settings import Settings
+from taxi_orchestration.tlc.client import Publication
+from taxi_orchestration.tlc.publications import MAX_MONTHS_A_TICK, fetch_publications
+from taxi_orchestration.warehouse.measures import months_in_raw_trips
+
+MONTH_WATCH = "month_watch"
+
+INTERVAL_SECONDS = 900
+# The same result is recorded again after so long, to show that somebody looked.
+REPEAT_AFTER = timedelta(days=1)
+
+# Of the source, not of raw_trips: else every run that loads a month would ask the TLC for others.
+FRESHNESS = dg.AssetCheckSpec(
+    "newest_published_month_is_loaded",
+    asset=TLC_FILES,
+    description=(
+        "A published month is loaded within a day (else a warning) or three (else a failure), and the next one is out "
+        "75 days after its end (else a warning) or 100 (else a failure). Asks the TLC's host for the months that are "
+        "not known to be out."
+    ),
+)
+
+
+def evaluate_freshness(
+    instance: dg.DagsterInstance, settings: Settings, now: datetime, seen: Mapping[date, datetime] | None
+) -> tuple[Finding, dict[date, datetime | None]]:
+    """Evaluate the freshness now, and since when the months that are out and not loaded are known to be.
+
+    `seen` is the latter as of the last evaluation; None where nobody remembers one.
+    """
+    loaded = months_in_raw_trips(warehouse_target(settings), settings.schema_name)
+    newest = last_complete_month(now)
+    if not loaded or max(loaded) >= newest:
+        return check_freshness(now, {}, loaded), {}
+    after = Window(next_month(max(loaded)), next_month(newest)).months
+    observed = observed_months(instance) or set()
+    # No more than one tick may ask for; the newest, where nothing was loaded for years.
+    answers = fetch_publications(
+        settings.tlc_base_url, [month for month in after if month not in observed][-MAX_MONTHS_A_TICK:]
+    )
+    out = {m for m, answer in answers.items() if isinstance(answer, Publication) and answer.published}
+    silent = {m for m, answer in answers.items() if not isinstance(answer, Publication)}
+    out |= observed | (silent & (seen or {}).keys())
+    known = {month: None if seen is None else seen.get(month, now) for month in after if month in out}
+    return check_freshness(now, known, loaded, answered=not silent), known
+
+
+@dg.asset_check(asset=FRESHNESS.asset_key, name=FRESHNESS.name, description=FRESHNESS.description)
+def newest_published_month_is_loaded(
+    context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings], clock: dg.ResourceParam[Clock]
+) -> dg.AssetCheckResult:
+    """The freshness, for somebody who presses the button; the sensor month_watch asks by itself."""
+    finding, _ = evaluate_freshness(context.instance, settings, clock.now(), None)
+    evaluation = evaluation_of(FRESHNESS, finding)
+    return dg.AssetCheckResult(
+        passed=evaluation.passed,
+        severity=evaluation.severity,
+        description=evaluation.description,
+        metadata=evaluation.metadata,
+    )
+
+
+def build_month_watch(*, runs_by_itself: bool) -> dg.SensorDefinition:
+    """The sensor; on from the start where somebody wants to be alerted of what it finds."""
+
+    @dg.sensor(
+        name=MONTH_WATCH,
+        minimum_interval_seconds=INTERVAL_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING if runs_by_itself else dg.DefaultSensorStatus.STOPPED,
+        description=(
+            "Records, without a run, whether the newest published month is loaded in time and whether PostgreSQL, "
+            "Dagster and the TLC agree on which months there are."
+        ),
+    )
+    def month_watch(
+        context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings], clock: dg.ResourceParam[Clock]
+    ) -> dg.SensorResult:
+        instance, now = context.instance, clock.now()
+        seen = {month_of(key): datetime.fromisoformat(at) for key, at in json.loads(context.cursor or "{}").items()}
+        finding, known = evaluate_freshness(instance, settings, now, seen)
+        evaluations = [
+            evaluation_of(FRESHNESS, finding),
+            coverage_evaluation(instance, warehouse_target(settings), settings.schema_name),
+        ]
+        return dg.SensorResult(
+            asset_events=[evaluation for evaluation in evaluations if _is_news(instance, evaluation, now)],
+            skip_reason=" ".join(str(evaluation.description) for evaluation in evaluations),
+            cursor=json.dumps({key_of(month): at.isoformat() for month, at in known.items() if at}),
+        )
+
+    return month_watch
+
+
+def _is_news(instance: dg.DagsterInstance, evaluation: dg.AssetCheckEvaluation, now: datetime) -> bool:
+    """Whether the last record of a check says something else, or was made long ago."""
+    last = instance.get_latest_asset_check_evaluation_record(evaluation.asset_check_key)
+    if last is None or not isinstance(last.evaluation, dg.AssetCheckEvaluation):
+        return True
+    is_same = (last.evaluation.passed, last.evaluation.severity, last.evaluation.description) == (
+        evaluation.passed,
+        evaluation.severity,
+        evaluation.description,
+    )
+    return not is_same or now.timestamp() - last.create_timestamp > REPEAT_AFTER.total_seconds()
+
+
+WATCHED = (FRESHNESS.key, COVERAGE.key)
+"""The checks of all months; of them the last record counts, whoever made it."""

@@ -1,0 +1,60 @@
+"""raw_zones: the TLC's taxi zones."""
+
+from collections.abc import Callable
+
+from dagster import (
+    AssetExecutionContext,
+    AssetMaterialization,
+    MaterializeResult,
+    ResourceParam,
+    TableColumn,
+    TableSchema,
+    asset,
+)
+
+from taxi_orchestration.asset_keys import RAW_ZONES
+from taxi_orchestration.defs.interruption import canceled_by_interrupt
+from taxi_orchestration.defs.retries import RETRIES, translate_to_failure
+from taxi_orchestration.loading import Loader, open_loader
+from taxi_orchestration.postgres.connection import WarehouseError
+from taxi_orchestration.settings import Settings
+from taxi_orchestration.tlc.errors import TlcError
+from taxi_orchestration.warehouse.months import empty_tables
+
+COLUMNS = (
+    TableColumn("locationid", "integer", description="Number of the taxi zone."),
+    TableColumn("borough", "text", description="Borough of the zone, or EWR, Unknown or N/A."),
+    TableColumn("zone", "text", description="Name of the zone; 'N/A' is a value, and two names occur more than once."),
+    TableColumn("service_zone", "text", description="The TLC's service zone."),
+)
+
+
+@asset(
+    key=RAW_ZONES,
+    group_name="raw",
+    owners=["team:data-engineering"],
+    kinds={"postgres", "csv", "python"},
+    retry_policy=RETRIES,
+    metadata={"dagster/column_schema": TableSchema(list(COLUMNS)), "dagster/table_name": "raw_zones"},
+)
+def raw_zones(context: AssetExecutionContext, settings: ResourceParam[Settings]) -> MaterializeResult:
+    """The TLC's taxi zones, as published: one row a zone, with its borough, name and service zone."""
+    with (
+        canceled_by_interrupt(context),
+        translate_to_failure(),
+        open_loader(settings, on_retry=context.log.warning) as loader,
+    ):
+        zones = loader.load_zones()
+    return MaterializeResult(metadata={"dagster/row_count": zones})
+
+
+def load_missing_zones(context: AssetExecutionContext, loader: Loader, warn: Callable[[str], None]) -> None:
+    """Load the zones where nobody has yet: the models name those that they find, whoever asked for the first month."""
+    if not empty_tables(loader.target, loader.schema, [RAW_ZONES.path[-1]]):
+        return
+    try:
+        zones = loader.load_zones()
+    except (TlcError, WarehouseError) as error:
+        warn(f"{error} Months are loaded without the names of their zones; the next run asks for them again.")
+        return
+    context.log_event(AssetMaterialization(RAW_ZONES, metadata={"dagster/row_count": zones}))

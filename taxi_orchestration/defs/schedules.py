@@ -1,0 +1,65 @@
+"""The schedule, for those who want a date rather than a sensor."""
+
+from datetime import date
+
+import dagster as dg
+
+from taxi_orchestration.defs.jobs import taxi_pipeline
+from taxi_orchestration.defs.run_requests import attempts_by, keys_in_progress, plan_requests
+from taxi_orchestration.months import Window, add_months, key_of, next_month
+from taxi_orchestration.postgres.target import warehouse_target
+from taxi_orchestration.settings import Settings, SettingsError
+from taxi_orchestration.tlc.publications import REQUESTS_AT_ONCE, fetch_publications
+from taxi_orchestration.warehouse.months import loaded_files
+
+MONTHLY_SCHEDULE = "monthly_schedule"
+
+# The TLC publishes a month about two months after its end: on 1 November, August has been over for two months.
+MONTHS_BACK = 3
+
+# A month that came out late, or whose run failed, is caught up with: as many as are asked for side by side.
+MONTHS_AT_MOST = REQUESTS_AT_ONCE
+
+# The next look is a month away: a request that is refused is made again, as long as the host does not take its time.
+ATTEMPTS = 3
+
+
+def months_due(
+    context: dg.ScheduleEvaluationContext, settings: dg.ResourceParam[Settings]
+) -> list[dg.RunRequest] | dg.SkipReason:
+    """One tick: the last months that should be out, of those that are and are not loaded."""
+    now = context.scheduled_execution_time
+    due = add_months(date(now.year, now.month, 1), -MONTHS_BACK)
+    files = loaded_files(warehouse_target(settings), settings.schema_name)
+    last = Window(add_months(due, 1 - MONTHS_AT_MOST), next_month(due)).months
+    # Those before the oldest loaded one nobody wanted; the newest may have been re-issued.
+    months = [m for m in last if m == due or not files or (m not in files and m > min(files))]
+    requests, said = plan_requests(
+        files,
+        fetch_publications(settings.tlc_base_url, months, ATTEMPTS),
+        attempts_by(context.instance, MONTHLY_SCHEDULE),
+        keys_in_progress(context.instance, [key_of(month) for month in months]),
+        MONTHLY_SCHEDULE,
+        now,
+    )
+    return requests or dg.SkipReason(" ".join(said))
+
+
+def build_monthly_schedule(cron: str) -> dg.ScheduleDefinition:
+    """The schedule at the times of a cron line, in UTC. Raises SettingsError for a line that is none."""
+    try:
+        return dg.schedule(
+            name=MONTHLY_SCHEDULE,
+            job=taxi_pipeline,
+            cron_schedule=cron,
+            execution_timezone="UTC",
+            default_status=dg.DefaultScheduleStatus.STOPPED,
+            description=(
+                "The newest month that should be out, if it is and is not loaded or was re-issued; and of the seven "
+                "before it those that came out late or could not be loaded. When: TAXI_SCHEDULE_CRON."
+            ),
+        )(months_due)
+    except dg.DagsterInvalidDefinitionError:
+        raise SettingsError(
+            f"TAXI_SCHEDULE_CRON {cron!r} is no cron line of five fields. Write one such as 0 6 1 * *, in UTC."
+        ) from None

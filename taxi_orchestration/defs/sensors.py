@@ -1,0 +1,113 @@
+"""The sensor that watches the TLC's host. What follows from a loaded month belongs to conditions.py.
+
+What it did before it knows from the warehouse (raw_loads) and from Dagster's runs, so that a month loaded by hand
+counts like one of its own. Its cursor only remembers what it has already said of the source.
+"""
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import date, datetime
+
+import dagster as dg
+
+from taxi_orchestration.defs.clock import Clock
+from taxi_orchestration.defs.jobs import taxi_pipeline
+from taxi_orchestration.defs.run_requests import attempts_by, keys_in_progress, plan_requests
+from taxi_orchestration.defs.tlc_source import NOT_PUBLISHED, observation, observed_version
+from taxi_orchestration.months import Window, add_months, key_of, last_complete_month, month_of, next_month
+from taxi_orchestration.postgres.target import warehouse_target
+from taxi_orchestration.settings import Settings
+from taxi_orchestration.tlc.client import Publication
+from taxi_orchestration.tlc.dataset import DATASET
+from taxi_orchestration.tlc.publications import MAX_MONTHS_A_TICK, fetch_publications
+from taxi_orchestration.warehouse.months import loaded_files
+
+TLC_PUBLICATIONS = "tlc_publications"
+
+INTERVAL_SECONDS = 300
+# Where no month is loaded yet, the newest published one is looked for this far back.
+MONTHS_BACK_AT_FIRST = 24
+
+
+@dataclass
+class _Memory:
+    """The cursor: the version of each month that was recorded last, and where among too many months a tick begins."""
+
+    recorded: dict[str, str] = field(default_factory=dict)
+    begin_at: int = 0
+
+    @classmethod
+    def of(cls, cursor: str | None) -> "_Memory":
+        return cls(**json.loads(cursor)) if cursor else cls()
+
+    def dump(self) -> str:
+        return json.dumps(vars(self))
+
+    def not_published(self) -> set[date]:
+        """The months that were not there when they were last asked for."""
+        return {month_of(key) for key, version in self.recorded.items() if version == NOT_PUBLISHED}
+
+
+@dg.sensor(
+    name=TLC_PUBLICATIONS,
+    job=taxi_pipeline,
+    minimum_interval_seconds=INTERVAL_SECONDS,
+    default_status=dg.DefaultSensorStatus.STOPPED,
+    description=(
+        "Loads every month that the TLC publishes or re-issues: asks its host for the months after the newest loaded "
+        "one and for the last loaded ones (TAXI_REISSUE_MONTHS, 24), by HEAD. Where no month is loaded yet it begins "
+        "with the newest published one. Older months: `taxi backfill`."
+    ),
+)
+def tlc_publications(
+    context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings], clock: dg.ResourceParam[Clock]
+) -> dg.SensorResult:
+    """One tick: ask, compare with what is loaded and on its way, request a run for each month that is another."""
+    now = clock.now()
+    memory = _Memory.of(context.cursor)
+    files = loaded_files(warehouse_target(settings), settings.schema_name)
+    attempts = attempts_by(context.instance, TLC_PUBLICATIONS)
+    waited_for = {month_of(key) for key, _ in attempts if key} | memory.not_published()
+    months = months_to_ask(files, waited_for, now, settings.taxi_reissue_months)
+    if len(months) > MAX_MONTHS_A_TICK:
+        begin = memory.begin_at % len(months)
+        months = (months[begin:] + months[:begin])[:MAX_MONTHS_A_TICK]
+        memory.begin_at = begin + MAX_MONTHS_A_TICK
+    answers = fetch_publications(settings.tlc_base_url, months)
+    publications = {m: answer for m, answer in answers.items() if isinstance(answer, Publication)}
+
+    events = []
+    for month, publication in publications.items():
+        version = observed_version(publication)
+        if memory.recorded.get(key_of(month)) != version:
+            events.append(observation(month, publication))
+            memory.recorded[key_of(month)] = version
+
+    busy = keys_in_progress(context.instance, [key_of(month) for month in months])
+    requests, said = plan_requests(files, answers, attempts, busy, TLC_PUBLICATIONS, now)
+    for sentence in said:
+        context.log.info(sentence)
+    return dg.SensorResult(
+        run_requests=requests,
+        skip_reason=None if requests else " ".join(said),
+        asset_events=events,
+        cursor=memory.dump(),
+    )
+
+
+def months_to_ask(
+    files: Collection[date], waited_for: Collection[date], now: datetime, reissue_months: int
+) -> list[date]:
+    """The months worth a request: those after the newest loaded one, the last loaded ones, and those waited for."""
+    newest = last_complete_month(now)
+    if not files:
+        first = max(DATASET.first_month, add_months(newest, 1 - MONTHS_BACK_AT_FIRST))
+        return Window(first, next_month(newest)).months
+    after_loaded = next_month(max(files))
+    after = Window(after_loaded, next_month(newest)).months if after_loaded <= newest else []
+    # A month that could not be loaded, or comes out after its successor, is soon older than the newest loaded one, and
+    # would be forgotten.
+    left_behind = sorted(set(waited_for) - set(files) - set(after))
+    last = sorted(files, reverse=True)[:reissue_months]
+    return after + left_behind + last

@@ -1,0 +1,82 @@
+"""The TLC's files as an asset that nobody here makes: what its host says of each, as the sensor or a load saw it."""
+
+from collections.abc import Mapping
+from datetime import date
+
+from dagster import (
+    AssetExecutionContext,
+    AssetObservation,
+    AssetRecordsFilter,
+    AssetSpec,
+    MetadataValue,
+)
+
+from taxi_orchestration.asset_keys import TLC_FILES
+from taxi_orchestration.instance.dagster_names import data_version_tags
+from taxi_orchestration.instance.partitions import monthly_partitions
+from taxi_orchestration.months import key_of
+from taxi_orchestration.tlc.client import Publication
+from taxi_orchestration.tlc.dataset import DATASET
+
+# The data version of a month that is not there; no ETag looks like it.
+NOT_PUBLISHED = "not published"
+
+tlc_files = AssetSpec(
+    key=TLC_FILES,
+    description=(
+        f"The TLC's files of {DATASET.label} trips, one a month, as its download host announces them: asked for by "
+        "HEAD, never downloaded for this. The sensor tlc_publications records a month when it is new, re-issued or "
+        "withdrawn, and a load what it found; the data version is the file's ETag."
+    ),
+    partitions_def=monthly_partitions,
+    group_name="tlc",
+    owners=["team:data-engineering"],
+    kinds={"parquet", "http"},
+)
+
+
+def observed_version(publication: Publication) -> str:
+    """Which file the host has, as a data version."""
+    return publication.version if publication.published else NOT_PUBLISHED
+
+
+def observation(month: date, publication: Publication) -> AssetObservation:
+    """What the host says of a month, as Dagster records it."""
+    metadata = {"published": MetadataValue.bool(publication.published)} | _metadata(publication)
+    return _observation(month, observed_version(publication), metadata)
+
+
+def source_tags(context: AssetExecutionContext, month: date, publication: Publication) -> dict[str, str]:
+    """The tags that tell Dagster which file a materialization of raw_trips was made from.
+
+    Dagster marks a month as stale once the source is observed with another version than the one that these tags point
+    at. So a load observes the file that it found, whether or not somebody has before.
+    """
+    context.log_event(_observation(month, publication.version, _metadata(publication)))
+    records = AssetRecordsFilter(TLC_FILES, asset_partitions=[key_of(month)])
+    (seen,) = context.instance.fetch_observations(records, limit=1).records
+    name = TLC_FILES.to_user_string()
+    return {
+        f"dagster/input_data_version/{name}": publication.version,
+        f"dagster/input_event_pointer/{name}": str(seen.storage_id),
+    }
+
+
+def _metadata(publication: Publication) -> dict[str, MetadataValue]:
+    metadata: dict[str, MetadataValue] = {"url": MetadataValue.url(publication.url)}
+    if publication.etag:
+        metadata["etag"] = MetadataValue.text(publication.etag)
+    if publication.bytes is not None:
+        metadata["bytes"] = MetadataValue.int(publication.bytes)
+    if publication.last_modified:
+        metadata["last modified"] = MetadataValue.timestamp(publication.last_modified)
+    return metadata
+
+
+def _observation(month: date, version: str, metadata: Mapping[str, MetadataValue]) -> AssetObservation:
+    return AssetObservation(
+        asset_key=TLC_FILES,
+        partition=key_of(month),
+        metadata=metadata,
+        tags=data_version_tags(version),
+    )

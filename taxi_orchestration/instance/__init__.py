@@ -1,0 +1,5 @@
+"""Dagster's own records: where they are stored, how a run is launched, and what they say of a month.
+
+What belongs here: storage, launcher, step logs, processes of runs. What does not: assets, checks, schedules and
+sensors, which are in defs/.
+"""

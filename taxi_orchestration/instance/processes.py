@@ -1,0 +1,60 @@
+"""Which process executes a run, and the end of runs whose process is gone. What a run does belongs elsewhere.
+
+A process that is killed, or a machine that is switched off, tells Dagster nothing: its run would stay "started" for
+ever and keep the slot that the next one waits for.
+"""
+
+import os
+import socket
+
+import psutil
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
+
+from taxi_orchestration.postgres.postmaster import has_ended
+
+PROCESS_TAG = "taxi/process"
+
+# The start of a process is told twice: by the wall clock, which may be set while it runs, and by the time since the
+# machine began, which begins anew with it. Another process has both otherwise.
+_CLOCK_SECONDS = 10
+_UPTIME_SECONDS = 1
+
+_EXECUTING = [
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
+
+
+def process_tags(run_id: str) -> dict[str, str]:
+    """The tag that says that this process executes the run."""
+    # The run's own id too: a retried run takes over the tags of the one before. The start: process ids are used again.
+    started = psutil.Process().create_time()
+    uptime = started - psutil.boot_time()
+    return {PROCESS_TAG: f"{run_id} {socket.gethostname()} {os.getpid()} {started} {uptime}"}
+
+
+def is_abandoned(run: DagsterRun) -> bool:
+    """Whether the process that executes the run is gone; False where that cannot be known from this machine."""
+    run_id, host, pid, started, uptime = (run.tags.get(PROCESS_TAG, "").split() + [""] * 5)[:5]
+    if run_id != run.run_id or host != socket.gethostname():
+        return False
+    try:
+        created = psutil.Process(int(pid)).create_time()
+    except psutil.NoSuchProcess:
+        return True
+    is_another = (
+        abs(created - float(started)) > _CLOCK_SECONDS
+        and abs(created - psutil.boot_time() - float(uptime or "inf")) > _UPTIME_SECONDS
+    )
+    return is_another or has_ended(int(pid))
+
+
+def fail_abandoned_runs(instance: DagsterInstance) -> list[str]:
+    """Mark runs whose process is gone as failed, so that they hold no slot and can be retried; returns their ids."""
+    abandoned = [run for run in instance.get_runs(RunsFilter(statuses=_EXECUTING)) if is_abandoned(run)]
+    for run in abandoned:
+        instance.report_run_failed(run, "The process of this run was killed, or its machine was switched off.")
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+    return [run.run_id for run in abandoned]

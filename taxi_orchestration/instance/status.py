@@ -1,0 +1,216 @@
+"""What is so, month by month: at the TLC, in the warehouse, in Dagster's record; and what is to do about it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Literal
+
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckSeverity,
+    AssetPartitionStatus,
+    DagsterEventType,
+    DagsterInstance,
+    EventLogRecord,
+)
+
+from taxi_orchestration.asset_keys import COVERAGE_CHECK, FCT_TRIPS, RAW_TRIPS
+from taxi_orchestration.instance.builds import latest_materializations, rows_built_from
+from taxi_orchestration.instance.dagster_names import DATA_VERSION
+from taxi_orchestration.instance.partitions import monthly_partitions
+from taxi_orchestration.months import Window, add_months, key_of, last_complete_month, month_of, next_month
+from taxi_orchestration.quality.coverage import check_coverage
+from taxi_orchestration.quality.finding import Finding
+from taxi_orchestration.quality.freshness import check_freshness
+from taxi_orchestration.settings import PostgresTarget
+from taxi_orchestration.tlc.client import Publication, version_of
+from taxi_orchestration.tlc.errors import TlcError
+from taxi_orchestration.warehouse.measures import months_in_raw_trips
+from taxi_orchestration.warehouse.months import LoadedFile, count_by_month, loaded_files
+
+State = Literal["missing", "failed", "unfinished", "completed"]
+
+_PAGE = 500
+
+
+@dataclass(frozen=True)
+class Checks:
+    """The checks of the runs that loaded and built a month: how many, and by name those that do not hold for it."""
+
+    total: int = 0
+    failed: Sequence[str] = ()
+    warned: Sequence[str] = ()
+
+    @property
+    def passed(self) -> int:
+        """How many hold."""
+        return self.total - len(self.failed) - len(self.warned)
+
+
+@dataclass(frozen=True)
+class MonthStatus:
+    """One month: its file, its rows in every table, its checks, and where it stands.
+
+    `missing`: nobody has loaded it. `failed`: the last attempt did. `unfinished`: loaded, but Dagster has not heard of
+    it, the models were not built from these rows, or a table does not hold what it should. `completed`: none of these.
+    """
+
+    month: date
+    state: State
+    file: LoadedFile | None = None
+    raw_rows: int = 0
+    fact_rows: int = 0
+    rejected_rows: int = 0
+    checks: Checks = field(default_factory=Checks)
+    run_id: str | None = None
+    built_at: datetime | None = None
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether raw_trips is the whole file, and facts and rejected trips are all of raw_trips."""
+        return (
+            self.file is not None
+            and self.file.rows == self.raw_rows
+            and self.raw_rows == self.fact_rows + self.rejected_rows
+        )
+
+
+def known_window(target: PostgresTarget, schema: str, now: datetime) -> Window:
+    """The months worth a look: from the oldest loaded one to the newest that is over; half a year if none is loaded."""
+    newest = last_complete_month(now)
+    oldest = min(loaded_files(target, schema), default=add_months(newest, -5))
+    return Window(oldest, next_month(newest))
+
+
+def is_published(answer: Publication | TlcError) -> bool:
+    """Whether a month is known to be published."""
+    return isinstance(answer, Publication) and answer.published
+
+
+def is_changed(file: LoadedFile | None, publication: Publication | TlcError) -> bool:
+    """Whether the TLC has another file of a month than the one that was loaded."""
+    return bool(
+        file
+        and isinstance(publication, Publication)
+        and publication.published
+        and publication.version != version_of(file.etag, file.last_modified, file.bytes)
+    )
+
+
+def to_do(status: MonthStatus, publication: Publication | TlcError) -> str:
+    """What a person has to do about a month now; nothing for most."""
+    month = key_of(status.month)
+    if status.file is None and isinstance(publication, Publication) and not publication.published:
+        return ""
+    if status.state in ("failed", "unfinished"):
+        fails = f" once this holds: {', '.join(status.checks.failed)}" if status.checks.failed else ""
+        return f"{status.state}: taxi backfill {month} {month}{fails}"
+    if status.state == "missing":
+        return "published: taxi backfill --missing" if is_published(publication) else ""
+    if status.checks.failed:
+        return f"fails: {', '.join(status.checks.failed)}"
+    if not status.is_exact:
+        return f"not exact: taxi backfill {month} {month} --reprocess completed"
+    return "re-issued: taxi backfill --changed" if is_changed(status.file, publication) else ""
+
+
+def overall(
+    target: PostgresTarget,
+    schema: str,
+    instance: DagsterInstance,
+    published: Mapping[date, Publication | TlcError],
+    now: datetime,
+) -> tuple[Finding, Finding]:
+    """What there is to say of all months together: coverage, and whether the TLC is late."""
+    loaded = months_in_raw_trips(target, schema)
+    in_dagster = {month_of(key) for key in instance.get_materialized_partitions(RAW_TRIPS)}
+    out = {month for month, publication in published.items() if is_published(publication)}
+    answered = not any(isinstance(answer, TlcError) for answer in published.values())
+    # Since when a month is out does not matter here: that it is not loaded stands beside it.
+    since: Mapping[date, datetime | None] = dict.fromkeys(out, now)
+    return check_coverage(loaded, in_dagster, out), check_freshness(now, since, loaded, answered=answered)
+
+
+def month_statuses(
+    target: PostgresTarget, schema: str, instance: DagsterInstance, window: Window
+) -> dict[date, MonthStatus]:
+    """Where every month of the window stands. Reads the warehouse and Dagster's storage, and nothing else."""
+    files = loaded_files(target, schema)
+    counts = {
+        table: count_by_month(target, schema, table, window.start, window.end)
+        for table in ("raw_trips", "fct_trips", "rejected_trips")
+    }
+    keys = [key_of(month) for month in window.months]
+    attempts = instance.get_status_by_partition(RAW_TRIPS, keys, monthly_partitions) or {}
+    loads = latest_materializations(instance, RAW_TRIPS, keys)
+    builds = latest_materializations(instance, FCT_TRIPS, keys)
+    built_from = rows_built_from(instance, window.months)
+    runs = {record.run_id for record in [*loads.values(), *builds.values()]}
+    checks_of_run = {run_id: _checks(instance, run_id) for run_id in runs}
+
+    statuses = {}
+    for month in window.months:
+        key = key_of(month)
+        load, build = loads.get(key), builds.get(key)
+        file = files.get(month)
+        failed = attempts.get(key) == AssetPartitionStatus.FAILED
+        raw, fact, rejected = (counts[table].get(month, 0) for table in counts)
+        # By what the rows are, not by when it was said: a load can be committed while dbt builds from the one before.
+        is_known = bool(file and load and _data_version(load) == file.rows_sha256)
+        is_built = bool(file and built_from.get(month) == file.rows_sha256)
+        is_whole = bool(file and raw == file.rows == fact + rejected)
+        state: State = "completed"
+        if failed:
+            state = "failed"
+        elif file is None:
+            state = "missing"
+        elif not (is_known and is_built and is_whole):
+            state = "unfinished"
+        statuses[month] = MonthStatus(
+            month=month,
+            state=state,
+            file=file,
+            raw_rows=raw,
+            fact_rows=fact,
+            rejected_rows=rejected,
+            checks=_of_month([c for run_id in _runs(load, build) for c in checks_of_run[run_id]], key),
+            run_id=file.dagster_run_id if file else None,
+            built_at=datetime.fromtimestamp(build.timestamp).astimezone() if build else None,
+        )
+    return statuses
+
+
+def _data_version(load: EventLogRecord) -> str | None:
+    """Which rows Dagster was told of."""
+    materialization = load.asset_materialization
+    return (materialization.tags or {}).get(DATA_VERSION) if materialization else None
+
+
+def _runs(*records: EventLogRecord | None) -> list[str]:
+    """The runs that these records are of: two, or one that did both."""
+    return list(dict.fromkeys(record.run_id for record in records if record))
+
+
+def _checks(instance: DagsterInstance, run_id: str) -> list[AssetCheckEvaluation]:
+    """What each check of a run found last, but for that of all months: a step that was tried again made its twice."""
+    entries = instance.all_logs(run_id, of_type=DagsterEventType.ASSET_CHECK_EVALUATION)
+    evaluations = [entry.get_dagster_event().asset_check_evaluation_data for entry in entries]
+    last = {(evaluation.asset_check_key, evaluation.partition): evaluation for evaluation in evaluations}
+    return [evaluation for evaluation in last.values() if evaluation.asset_check_key != COVERAGE_CHECK]
+
+
+def _of_month(evaluations: Sequence[AssetCheckEvaluation], key: str) -> Checks:
+    """Those that are of a month: by partition, or of a whole run, where those that failed name their months."""
+    of_month = [evaluation for evaluation in evaluations if evaluation.partition in (None, key)]
+    failing = [evaluation for evaluation in of_month if not evaluation.passed and _is_named(evaluation, key)]
+    return Checks(
+        total=len(of_month),
+        failed=[e.check_name for e in failing if e.severity is not AssetCheckSeverity.WARN],
+        warned=[e.check_name for e in failing if e.severity is AssetCheckSeverity.WARN],
+    )
+
+
+def _is_named(evaluation: AssetCheckEvaluation, key: str) -> bool:
+    months = evaluation.metadata.get("months")
+    named = str(months.value) if months else ""
+    return key in named or "-" not in named

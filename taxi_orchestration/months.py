@@ -1,0 +1,96 @@
+"""The months: text and date, and months in a row as one window. No Dagster."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from taxi_orchestration.tlc.dataset import DATASET
+
+KEY_FORMAT = "%Y-%m"
+
+
+class MonthError(ValueError):
+    """A month, or two, that cannot be loaded; the message says why and what a month looks like."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """Months in a row, half-open: from the first of `start` to before the first of `end`."""
+
+    start: date
+    end: date
+
+    @property
+    def months(self) -> list[date]:
+        """Every month of the window, oldest first."""
+        months = [self.start]
+        while (following := next_month(months[-1])) < self.end:
+            months.append(following)
+        return months
+
+    def __str__(self) -> str:
+        first, last = key_of(self.start), key_of(self.months[-1])
+        return first if first == last else f"{first} to {last}"
+
+
+def key_of(month: date) -> str:
+    """The partition key of a month: `2024-01`."""
+    return month.strftime(KEY_FORMAT)
+
+
+def month_of(key: str) -> date:
+    """The first day of the month of a partition key that Dagster made."""
+    return datetime.strptime(key, KEY_FORMAT).date()
+
+
+def next_month(month: date) -> date:
+    """The first day of the month after."""
+    return date(month.year + month.month // 12, month.month % 12 + 1, 1)
+
+
+def add_months(month: date, months: int) -> date:
+    """The first day of the month that lies `months` (also negative) after."""
+    years, zero_based = divmod(month.year * 12 + month.month - 1 + months, 12)
+    return date(years, zero_based + 1, 1)
+
+
+def last_complete_month(now: datetime) -> date:
+    """The newest month that is over, and so the newest partition."""
+    return add_months(date(now.year, now.month, 1), -1)
+
+
+def parse_month(text: str, now: datetime) -> date:
+    """The first day of the month that a person wrote as `2024-01`. Raises MonthError for anything that has no file."""
+    if not re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", text):
+        raise MonthError(f"{text!r} is not a month. Write it as YYYY-MM, for example 2024-01.")
+    month = month_of(text)
+    newest = last_complete_month(now)
+    if month < DATASET.first_month:
+        first = key_of(DATASET.first_month)
+        raise MonthError(f"{text} is before {first}, where {DATASET.label} begins. Choose a later month.")
+    if month > newest:
+        raise MonthError(
+            f"{text} is not over yet: the newest month that can be asked for is {key_of(newest)}, "
+            "and the TLC publishes a month about two months late."
+        )
+    return month
+
+
+def parse_range(first: str, last: str, now: datetime) -> Window:
+    """The window of two months that a person wrote, both included. Raises MonthError."""
+    start, final = parse_month(first, now), parse_month(last, now)
+    if start > final:
+        raise MonthError(f"The range {first} to {last} runs backwards: put the older month first.")
+    return Window(start, next_month(final))
+
+
+def windows_of(months: Iterable[date]) -> list[Window]:
+    """The fewest windows that hold exactly these months, oldest first."""
+    windows: list[Window] = []
+    for month in sorted(set(months)):
+        if windows and windows[-1].end == month:
+            windows[-1] = Window(windows[-1].start, next_month(month))
+        else:
+            windows.append(Window(month, next_month(month)))
+    return windows

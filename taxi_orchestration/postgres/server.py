@@ -1,0 +1,408 @@
+"""The embedded PostgreSQL: made and started when it is needed, found again, stopped on request.
+
+What belongs here: the server of a home, its data directory, password and databases. What does not: the programs
+(binaries.py), the process (postmaster.py), the settings (server_config.py), and what is done over a connection
+(connection.py).
+
+`home/postgres/` holds `server.json` (what is known of the server, with the password) and `data/`; where root's
+unprivileged account cannot reach that, the data lies below binaries.PRIVATE_ROOT and `server.json` says where.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from taxi_orchestration.postgres import binaries, postmaster, server_config
+from taxi_orchestration.postgres.binaries import Account, ServerError
+from taxi_orchestration.settings import PostgresTarget
+
+__all__ = [
+    "STORAGE_DATABASE",
+    "WAREHOUSE_DATABASE",
+    "EmbeddedServer",
+    "ServerError",
+    "ensure_running",
+    "find",
+    "remove",
+    "stop",
+]
+
+WAREHOUSE_DATABASE = "taxi"
+STORAGE_DATABASE = "dagster"
+
+# Beside what a target says by itself: else libpq takes each from an environment that is set up for another server.
+_PARAMETERS = {
+    "channel_binding": "prefer",
+    "gssencmode": "disable",
+    "hostaddr": postmaster.HOST,
+    "load_balance_hosts": "disable",
+    "options": "",
+    "require_auth": "scram-sha-256",
+    "ssl_max_protocol_version": "TLSv1.3",
+    "ssl_min_protocol_version": "TLSv1.2",
+    "sslcertmode": "disable",
+    "sslnegotiation": "postgres",
+    "target_session_attrs": "any",
+}
+
+_USER = "taxi"
+_PORT_ATTEMPTS = 5
+_LOCK_SECONDS = 300
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EmbeddedServer:
+    """A running server and the way in."""
+
+    host: str
+    port: int
+    user: str
+    password: str = field(repr=False)
+    data_directory: Path
+
+    def target(self, dbname: str) -> PostgresTarget:
+        """Where to connect to for one of its databases. Without TLS, which would protect nothing on loopback."""
+        return PostgresTarget(
+            host=self.host,
+            port=self.port,
+            user=self.user,
+            password=self.password,
+            dbname=dbname,
+            sslmode="disable",
+            parameters=_PARAMETERS,
+        )
+
+
+def ensure_running(home: Path) -> EmbeddedServer:
+    """The server of `home`, which is made and started where that has not happened yet.
+
+    Any number of processes may ask at the same time. The server outlives the process that started it.
+    """
+    home = Path(home).resolve()
+    with _explained("Starting", home):
+        server = find(home)
+        if server is None:
+            with _locked(home):
+                server = find(home) or _start(home)
+        return server
+
+
+def find(home: Path) -> EmbeddedServer | None:
+    """The server of `home` if it runs and is ready; nothing is started and nothing waits."""
+    home = Path(home).resolve()
+    with _explained("Finding", home):
+        record = _Record.read(home)
+        if record is None or not record.complete:
+            return None
+        running = postmaster.running(record.data_directory)
+        if running is None or running.status != "ready":
+            return None
+        return record.server(running.port)
+
+
+def stop(home: Path, mode: str = "fast") -> bool:
+    """Stop the server of `home`; False when none ran. Modes as in pg_ctl: smart, fast, immediate."""
+    home = Path(home).resolve()
+    with _explained("Stopping", home):
+        if _Record.read(home) is None:
+            return False
+        with _locked(home):
+            record = _Record.read(home)
+            return record is not None and postmaster.end(record.data_directory, mode)
+
+
+def remove(home: Path) -> None:
+    """Stop the server of `home` and delete its data, also where that does not lie in `home`."""
+    home = Path(home).resolve()
+    record = _Record.read(home)
+    if record is not None:
+        stop(home, "immediate")
+        data = record.data_directory
+        shutil.rmtree(data.parent if binaries.PRIVATE_ROOT in data.parents else data, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class _Record:
+    """`server.json`: written before the data directory is made, so that no data exists whose password is unknown."""
+
+    id: str
+    """Names this server's processes, so that those which outlive it can be told from any other server's."""
+    password: str = field(repr=False)
+    port: int
+    data: str
+    """The data directory; relative to `home/postgres` when it lies there, so that a home can be moved."""
+    complete: bool
+    """Whether the databases have been made."""
+    folder: Path
+
+    @property
+    def data_directory(self) -> Path:
+        return self.folder / self.data
+
+    @property
+    def cluster_name(self) -> str:
+        return f"taxi-{self.id}"
+
+    def server(self, port: int) -> EmbeddedServer:
+        return EmbeddedServer(postmaster.HOST, port, _USER, self.password, self.data_directory)
+
+    @staticmethod
+    def read(home: Path) -> _Record | None:
+        folder = home / "postgres"
+        path = folder / "server.json"
+        try:
+            return _Record(**json.loads(path.read_text()), folder=folder)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (ValueError, TypeError) as error:
+            raise ServerError(
+                f"{path}, which holds the password of the PostgreSQL in {folder}, is damaged: {error}. "
+                f"Restore it, or remove {folder} to start with an empty server."
+            ) from error
+
+    def write(self) -> None:
+        known = asdict(self)
+        del known["folder"]
+        owner = self.folder.stat()
+        _write(self.folder / "server.json", json.dumps(known), Account(owner.st_uid, owner.st_gid))
+
+
+def _start(home: Path) -> EmbeddedServer:
+    folder = home / "postgres"
+    record = _Record.read(home) or _new_record(home, folder)
+    data = record.data_directory
+    account = binaries.account_for(data if data.exists() else folder)
+    programs = binaries.program_directory(account)
+    if not data.exists():
+        # It may have been moved away, with the databases that the record knows.
+        record = replace(record, complete=False)
+        record.write()
+        _make_data_directory(record, account, programs)
+    _check(data, account)
+    running = postmaster.running(data)
+    if running is not None and running.status == "stopping":
+        postmaster.wait_until_gone(data, running.pid)
+        running = None
+    if running is None:
+        record = _launch(record, account, programs)
+    else:
+        postmaster.wait_until_ready(data, running.pid)
+    if not record.complete:
+        _create_databases(record)
+        record = replace(record, complete=True)
+        record.write()
+    server = find(home)
+    if server is None:
+        raise ServerError(f"The PostgreSQL in {data} ended as soon as it was ready. {postmaster.log_tail(data)}")
+    return server
+
+
+def _new_record(home: Path, folder: Path) -> _Record:
+    data = folder / "data"
+    if data.exists():
+        raise ServerError(
+            f"{data} holds a PostgreSQL whose password file {folder / 'server.json'} is gone. "
+            f"Restore that file, or remove {folder} to start with an empty server."
+        )
+    location = "data"
+    if not binaries.can_enter(binaries.account_for(folder), folder):
+        data = _private_directory(home) / "data"
+        location = os.fspath(data)
+        _remove_leftover(data)
+    record = _Record(
+        id=secrets.token_hex(8),
+        password=secrets.token_urlsafe(24),
+        port=postmaster.free_port(),
+        data=location,
+        complete=False,
+        folder=folder,
+    )
+    record.write()
+    return record
+
+
+def _private_directory(home: Path) -> Path:
+    binaries.make_private_root()
+    directory = binaries.PRIVATE_ROOT / hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
+    directory.mkdir(mode=0o711, exist_ok=True)
+    return directory
+
+
+def _remove_leftover(data: Path) -> None:
+    """Remove the data of an earlier home at the same path: with that home went the password, and so any use of it."""
+    if data.exists():
+        _logger.warning("Removing %s: it belonged to a home that has been deleted", data)
+        postmaster.end(data, "immediate")
+        shutil.rmtree(data)
+
+
+def _make_data_directory(record: _Record, account: Account | None, programs: Path) -> None:
+    """Run initdb in a directory beside the final one and rename the result, so that a data directory is whole."""
+    data = record.data_directory
+    for abandoned in data.parent.glob("initdb-*"):
+        # The initdb of a killed starter may still be writing there; what remains is swept the next time.
+        shutil.rmtree(abandoned, ignore_errors=True)
+    _logger.info("Making a PostgreSQL data directory in %s", data)
+    staging = Path(tempfile.mkdtemp(dir=data.parent, prefix="initdb-"))  # 0700
+    try:
+        if account:
+            os.chown(staging, account.uid, account.gid)
+        password_file = staging / "password"
+        _write(password_file, record.password, account)
+        made = staging / "data"
+        command: list[str | Path] = [programs / "initdb", "--pgdata", made, "--username", _USER]
+        command += ["--pwfile", password_file, "--auth", "scram-sha-256", "--encoding", "UTF8"]
+        # The same order and case rules on every machine, whatever locales it has.
+        command += ["--locale-provider", "builtin", "--builtin-locale", "C.UTF-8", "--locale", "C", "--no-instructions"]
+        result = binaries.run(command, account)
+        if result.returncode != 0:
+            said = postmaster.last_lines(result.stderr or result.stdout)
+            raise ServerError(
+                f"Making a PostgreSQL data directory in {data} failed:\n{said}\n{postmaster.advice(said, data)}"
+            )
+        with (made / "postgresql.conf").open("a") as file:
+            file.write("\ninclude = 'taxi.conf'\n")
+        made.rename(data)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _check(data: Path, account: Account | None) -> None:
+    if not binaries.can_enter(account, data):
+        raise ServerError(
+            f"{data} cannot be entered any more by uid {account.uid if account else os.getuid()}, which its PostgreSQL "
+            "runs as. Make every directory above it searchable again (chmod a+x)."
+        )
+    version_file = data / "PG_VERSION"
+    found = version_file.read_text().strip() if version_file.exists() else "of no known version"
+    if found != str(binaries.MAJOR):
+        raise ServerError(
+            f"{data} is a data directory of PostgreSQL {found}, and this is PostgreSQL {binaries.MAJOR}. Go back to "
+            "the version of taxi that made it, or move the directory away to start with an empty server."
+        )
+
+
+def _launch(record: _Record, account: Account | None, programs: Path) -> _Record:
+    """Start the server, on another port than the kept one where somebody else has taken that."""
+    data = record.data_directory
+    for pid in postmaster.end_orphans(record.cluster_name):
+        _logger.warning("Ended process %d, left behind by the PostgreSQL in %s when that was killed", pid, data)
+    for _ in range(_PORT_ATTEMPTS):
+        if not postmaster.is_free(record.port):
+            port = postmaster.free_port()
+            _logger.warning(
+                "Port %d is taken by another process: the PostgreSQL in %s moves to %d", record.port, data, port
+            )
+            record = replace(record, port=port)
+            record.write()
+        _write(data / "taxi.conf", server_config.render(record.port, record.cluster_name), account)
+        _write(data / "pg_hba.conf", server_config.HBA, account)
+        try:
+            postmaster.launch(data, record.port, programs, account)
+        except postmaster.PortTakenError:
+            continue  # taken between the look and the start
+        return record
+    raise ServerError(
+        f"Starting the PostgreSQL in {data} failed: {_PORT_ATTEMPTS} times its port was taken, the last one was "
+        f"{record.port}. {postmaster.log_tail(data)}"
+    )
+
+
+def _create_databases(record: _Record) -> None:
+    # Not at the top: importing psycopg takes longer than all that find() does.
+    import psycopg
+    from psycopg import sql
+
+    from taxi_orchestration.postgres.connection import WarehouseError, connect
+
+    # The port that it runs on: after a start that was cut short the recorded one can be another.
+    running = postmaster.running(record.data_directory)
+    server = record.server(running.port if running else record.port)
+    try:
+        with connect(server.target("postgres"), autocommit=True) as connection:
+            present = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
+            for name in (WAREHOUSE_DATABASE, STORAGE_DATABASE):
+                if name not in present:
+                    connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    except (psycopg.Error, WarehouseError) as error:
+        raise ServerError(
+            f"Making the databases of the PostgreSQL in {server.data_directory} (port {server.port}) failed: {error}. "
+            f"{postmaster.log_tail(server.data_directory)}"
+        ) from error
+
+
+def _write(path: Path, text: str, owner: Account | None) -> None:
+    """Replace a file by one that only its owner can read, whole or not at all."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # 0600
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            if owner and os.geteuid() == 0:
+                os.fchown(descriptor, owner.uid, owner.gid)
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+@contextmanager
+def _locked(home: Path) -> Iterator[None]:
+    """Let one process at a time start or stop the server of `home`.
+
+    By flock, because the kernel gives it back when its process ends, however it ends.
+    """
+    folder = home / "postgres"
+    # The server's account has to pass through a home of root's. What is made in there is closed by itself.
+    mode = 0o711 if os.geteuid() == 0 else 0o700
+    home.mkdir(mode=mode, parents=True, exist_ok=True)
+    folder.mkdir(mode=mode, exist_ok=True)
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise ServerError(
+                        f"Another process has held {folder / 'lock'} for {_LOCK_SECONDS} s: it is starting or stopping "
+                        f"the PostgreSQL of {home}. Wait for it, or find it with: fuser {folder / 'lock'}"
+                    ) from None
+                time.sleep(0.01)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _explained(doing: str, home: Path) -> Iterator[None]:
+    """Say of an error of the file system what was being done, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        match error.errno:
+            case errno.EACCES | errno.EPERM | errno.EROFS:
+                way_out = f"Make it usable for you, or set TAXI_HOME (now {home}) to a directory that is."
+            case errno.ENOSPC | errno.EDQUOT:
+                way_out = "Free some space on that disk and try again."
+            case _:
+                way_out = f"Put that right, or set TAXI_HOME (now {home}) to another directory."
+        raise ServerError(f"{doing} the PostgreSQL of {home} failed: {error}. {way_out}") from error

@@ -1,0 +1,48 @@
+"""The columns of a month's file against those of its era."""
+
+from collections.abc import Collection, Mapping
+from datetime import date
+
+from taxi_orchestration.quality.finding import Finding
+from taxi_orchestration.tlc.dataset import DATASET, DataSet
+
+
+def check_columns(
+    month: date, file_columns: Mapping[str, str], left_out: Collection[str] = (), dataset: DataSet = DATASET
+) -> Finding:
+    """Whether the file brought what its era promises: new columns warn, a required one that is missing is an error.
+
+    A column that was left out, being its writer's own, is named and is no reason to warn: there is nothing to do.
+    `file_columns` are the file's own names and types, `left_out` the names of those that were left out.
+    """
+    era = dataset.era_of(month)
+    match = dataset.match([(name, kind) for name, kind in file_columns.items() if name not in left_out], era)
+    required = [column.name for column in match.missing_required]
+    optional = [column.name for column in match.missing if not column.required]
+    new = [match.names[name] for name in match.new]
+    counts: dict[str, int | float | str] = {
+        "columns": len(file_columns),
+        "new columns": ", ".join(new) or "none",
+        "missing columns": ", ".join(required + optional) or "none",
+        "other types": ", ".join(sorted(match.other_types)) or "none",
+        "left out": ", ".join(left_out) or "none",
+    }
+    if required:
+        return Finding(
+            "error",
+            f"{month:%Y-%m}: the file lacks {', '.join(required)}, without which a trip is no trip.",
+            "Look at the file: the TLC renamed a column (then add an alias in tlc/dataset.py), or published another.",
+            counts,
+        )
+    if new or optional:
+        found = [f"new: {', '.join(new)}"] if new else []
+        found += [f"missing: {', '.join(optional)}"] if optional else []
+        return Finding(
+            "warn",
+            f"{month:%Y-%m}: the file's columns are not those of its era ({'; '.join(found)}). Every row was taken.",
+            "If it stays so, say it in tlc/dataset.py, and use or leave out the column in stg_trips.",
+            counts,
+        )
+    beside = f", and beside them {', '.join(left_out)}, left out" if left_out else ""
+    of_era = len(file_columns) - len(left_out)
+    return Finding("good", f"{month:%Y-%m}: the {of_era} columns of its era{beside}.", counts=counts)

@@ -1,0 +1,61 @@
+"""Which months there are: at the TLC, in PostgreSQL, in Dagster's record, and where these disagree."""
+
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import date
+
+from taxi_orchestration.months import Window, key_of, next_month, windows_of
+from taxi_orchestration.quality.finding import Finding
+
+
+def check_coverage(
+    in_postgres: AbstractSet[date], in_dagster: AbstractSet[date], published: AbstractSet[date] | None
+) -> Finding:
+    """Whether every published month from the oldest loaded one on is loaded, and Dagster and PostgreSQL agree on it.
+
+    `published` is None where nobody has asked the TLC yet.
+    """
+    known = in_postgres | in_dagster
+    if not known:
+        return Finding("good", "No month has been loaded yet.", "taxi backfill 2024-01 2024-03")
+    everything = Window(min(known), next_month(max(known))).months
+    not_loaded = sorted(m for m in (published or ()) if m > min(known) and m not in in_postgres | in_dagster)
+    lost = sorted(in_dagster - in_postgres)
+    unknown = sorted(in_postgres - in_dagster)
+    gaps = [m for m in everything if m not in known and m not in not_loaded]
+    counts: dict[str, int | float | str] = {
+        "months in PostgreSQL": len(in_postgres),
+        "months in Dagster": len(in_dagster),
+        "published, not loaded": _listed(not_loaded) if published is not None else "nobody has asked the TLC yet",
+        "in Dagster, not in PostgreSQL": _listed(lost),
+        "in PostgreSQL, unknown to Dagster": _listed(unknown),
+        "gaps": _listed(gaps),
+    }
+    problems: list[tuple[Sequence[date], str, str]] = [
+        (lost, "loaded says Dagster, but not in PostgreSQL", "Load them again: " + _commands(lost)),
+        (unknown, "in PostgreSQL, but Dagster does not know of it", "Load them again: " + _commands(unknown)),
+        (not_loaded, "published, but not loaded", "taxi backfill --missing"),
+        (gaps, "a gap between loaded months", "If they should be there: taxi backfill --missing"),
+    ]
+    found = [(f"{_listed(months)}: {what}.", to_do) for months, what, to_do in problems if months]
+    if not found:
+        return Finding("good", f"{_listed(in_postgres)}: in PostgreSQL, and Dagster agrees.", counts=counts)
+    return Finding(
+        "error" if lost else "warn",
+        " ".join(says for says, _ in found),
+        " ".join(dict.fromkeys(to_do for _, to_do in found)),
+        counts,
+        months=_listed({month for months, *_ in problems for month in months}),
+    )
+
+
+def _listed(months: Iterable[date]) -> str:
+    """Months in a row as one range, so that a long list stays short."""
+    return ", ".join(map(str, windows_of(months))) or "none"
+
+
+def _commands(months: Iterable[date]) -> str:
+    return "; ".join(
+        f"taxi backfill {key_of(window.start)} {key_of(window.months[-1])} --reprocess completed"
+        for window in windows_of(months)
+    )

@@ -1,0 +1,26 @@
+"""What a check found: said once, shown by Dagster, told by an alert."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Level = Literal["good", "warn", "error"]
+
+SAMPLE_ROWS = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence on what is so, what to do now, the numbers behind it, a few rows and a picture.
+
+    `warn` is worth a look, `error` means that somebody who reads the data would be misled.
+    """
+
+    level: Level
+    says: str
+    to_do: str = "Nothing."
+    counts: Mapping[str, int | float | str] = field(default_factory=dict)
+    sample: Sequence[Mapping[str, Any]] = ()
+    plot: str = ""
+    # Of a check of all months, those that it is about.
+    months: str = ""

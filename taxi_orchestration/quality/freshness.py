@@ -1,0 +1,84 @@
+"""Whether the newest month that is out has been loaded, and whether the TLC itself is late.
+
+Not Dagster's FreshnessPolicy: that looks at the last load of any month, and loading 2019 again would make it fresh.
+"""
+
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from datetime import date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+from taxi_orchestration.months import key_of, next_month
+from taxi_orchestration.quality.finding import Finding, Level
+
+LOADED_WARN, LOADED_ERROR = timedelta(days=1), timedelta(days=3)
+TLC_WARN, TLC_ERROR = timedelta(days=75), timedelta(days=100)
+
+# A month of New York ends when it does there.
+_NEW_YORK = ZoneInfo("America/New_York")
+
+
+def check_freshness(
+    now: datetime, published: Mapping[date, datetime | None], loaded: AbstractSet[date], *, answered: bool = True
+) -> Finding:
+    """Whether the newest published month is loaded in time, and the next one not overdue at the TLC.
+
+    `published` says since when a month is known to be out, None where that is not known; `answered`, whether the host
+    said of every month after the newest loaded one whether it is.
+    """
+    if not loaded:
+        return Finding("good", "No month has been loaded yet, so none is expected.", "taxi backfill 2024-01 2024-03")
+    newest_loaded = max(loaded)
+    waiting = {month: since for month, since in published.items() if month > newest_loaded}
+    newest = max({*waiting, newest_loaded})
+    expected = next_month(newest)
+    overdue = now - datetime.combine(next_month(expected), time(), _NEW_YORK)
+    months = ", ".join(map(key_of, sorted(waiting)))
+    counts: dict[str, int | float | str] = {
+        "newest loaded": key_of(newest_loaded),
+        "published, not loaded": months or "none",
+        "next month expected": key_of(expected),
+        "days since its end": max(overdue.days, 0),
+    }
+    if waiting:
+        known = [now - since for since in waiting.values() if since]
+        longest = max(known, default=LOADED_ERROR)
+        level = _level(longest, LOADED_WARN, LOADED_ERROR)
+        if level != "good":
+            since = f"for {longest.days} days" if known else "since nobody knows when"
+            return Finding(
+                level,
+                f"{months}: published {since}, but not loaded.",
+                "See why the sensor tlc_publications does not load it, or load it: taxi backfill --missing "
+                f"{key_of(next_month(newest_loaded))} {key_of(newest)}",
+                counts,
+                months=months,
+            )
+    if not answered:
+        return Finding(
+            "warn",
+            "Whether a new month is out is not known: the TLC's host does not answer.",
+            "Nothing, if it passes; else check TLC_BASE_URL and the way out of this network.",
+            counts,
+        )
+    level = _level(overdue, TLC_WARN, TLC_ERROR)
+    if level != "good":
+        return Finding(
+            level,
+            f"{key_of(expected)}: not published {overdue.days} days after its end; the TLC takes about two months.",
+            "See what https://www.nyc.gov/site/tlc/about/tlc-trip-record-data.page says of it.",
+            counts,
+            months=key_of(expected),
+        )
+    return Finding(
+        "good",
+        f"{key_of(newest)} is the newest month that is {'published' if waiting else 'loaded'}; "
+        f"{key_of(expected)} is not overdue.",
+        counts=counts,
+    )
+
+
+def _level(time_passed: timedelta, warn: timedelta, error: timedelta) -> Level:
+    if time_passed > error:
+        return "error"
+    return "warn" if time_passed > warn else "good"

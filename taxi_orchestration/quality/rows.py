@@ -1,0 +1,28 @@
+"""The rows of a month: those that the file's footer promised, that were copied, that raw_loads says, that are there."""
+
+from taxi_orchestration.quality.finding import Finding
+from taxi_orchestration.warehouse.measures import MonthMeasure
+
+
+def check_rows(month: str, measure: MonthMeasure, footer_rows: int | None = None) -> Finding:
+    """Whether raw_trips is the whole file. `footer_rows` is what the file said that this run has just copied."""
+    counts: dict[str, int | float | str] = {
+        "rows in raw_loads": measure.rows_logged if measure.rows_logged is not None else "no such month",
+        "rows in raw_trips": measure.rows,
+        "last source_row": measure.last_row,
+    }
+    if footer_rows is not None:
+        # Equal by then: a load in which they differ is rolled back.
+        counts = {"rows in the file's footer": footer_rows, "rows copied": footer_rows, **counts}
+    if measure.rows_logged == measure.rows == measure.last_row:
+        return Finding(
+            "good", f"{month}: {measure.rows:,} rows in the file, in raw_loads and in raw_trips.", counts=counts
+        )
+    logged = f"{measure.rows_logged:,} rows" if measure.rows_logged is not None else "nothing"
+    return Finding(
+        "error",
+        f"{month}: raw_loads says {logged}, raw_trips has {measure.rows:,}, the last of them row {measure.last_row:,} "
+        "of its file: somebody changed the tables by hand.",
+        f"Load the month again: taxi backfill {month} {month} --reprocess completed",
+        counts,
+    )

@@ -1,0 +1,42 @@
+"""How many rows a month has, beside the same month of the year before and the months just before it."""
+
+from collections.abc import Mapping
+from datetime import date
+from statistics import median
+
+from taxi_orchestration.months import add_months, key_of
+from taxi_orchestration.quality.finding import Finding
+from taxi_orchestration.quality.plot import bars
+
+TRAILING_MONTHS = 12
+# Fewer say nothing of what is usual.
+FEWEST_MONTHS = 3
+PLOTTED_MONTHS = 25
+FACTOR = 2.0
+
+
+def check_volume(month: date, rows: Mapping[date, int]) -> Finding:
+    """Whether a month has half to twice the rows that were to be expected. `rows` are those of all loaded months."""
+    trailing = [rows[m] for m in (add_months(month, -back) for back in range(1, TRAILING_MONTHS + 1)) if m in rows]
+    references: dict[str, float] = {}
+    if len(trailing) >= FEWEST_MONTHS:
+        references[f"median of the {len(trailing)} months loaded of the last {TRAILING_MONTHS}"] = median(trailing)
+    if (last_year := add_months(month, -12)) in rows:
+        references["same month last year"] = rows[last_year]
+    counts: dict[str, int | float | str] = {"rows": rows[month], **references}
+    plotted = [add_months(month, -back) for back in reversed(range(PLOTTED_MONTHS))]
+    plot = bars([(key_of(m), rows.get(m, 0)) for m in plotted], title=f"Rows by month to {key_of(month)}")
+    if not references:
+        return Finding("good", f"{key_of(month)}: {rows[month]:,} rows; no month to compare with.", "Nothing.", counts)
+    compared = "; ".join(f"{name}: {value:,.0f}" for name, value in references.items())
+    says = f"{key_of(month)}: {rows[month]:,} rows ({compared})."
+    # Of two references one may be the odd one, as April 2020 is for April 2021.
+    if all(not value / FACTOR <= rows[month] <= value * FACTOR for value in references.values()):
+        return Finding(
+            "warn",
+            f"{says} That is less than half or more than twice of what was to be expected.",
+            "See whether the TLC says why, or published half a file: then wait for it to be issued again.",
+            counts,
+            plot=plot,
+        )
+    return Finding("good", says, counts=counts, plot=plot)

@@ -1,0 +1,258 @@
+"""`make soak`: kills at random moments of a backfill, hundreds of them, and thousands of sequences of the model test.
+
+Each round starts `taxi backfill` for the same five months and kills something at a random moment: the process, the
+embedded PostgreSQL, or both. Nobody repairs anything in between. At the end one backfill has to bring exact counts.
+Lanes share the kills out among them: processes side by side, each with a home, a PostgreSQL and a host of its own.
+"""
+
+import argparse
+import math
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import psutil
+import psycopg
+from dagster import DagsterInstance, DagsterRunStatus
+from psycopg import sql
+
+from taxi_orchestration.instance.opening import open_instance
+from taxi_orchestration.instance.status import month_statuses
+from taxi_orchestration.months import Window
+from taxi_orchestration.postgres.server import WAREHOUSE_DATABASE, ensure_running, find, remove
+from taxi_orchestration.settings import PROJECT_DIRECTORY, Settings, load_settings
+from taxi_orchestration.tlc.dataset import DATASET
+from taxi_orchestration_tests.support.tlc_host import TlcHost, running_tlc_host
+
+TAXI = [sys.executable, "-c", "from taxi_orchestration.cli.commands import main; main()"]
+FIRST, LAST = "2023-12", "2024-04"
+MONTHS = Window(date(2023, 12, 1), date(2024, 5, 1))
+# The rows of the TLC's own files of these months.
+ROWS = dict(zip(MONTHS.months, (64_215, 56_551, 53_577, 57_457, 56_471), strict=True))
+OUTER_VARIABLES = ("PG_", "TAXI_", "DAGSTER_", "TLC_", "DBT_")
+NONE = "none: it had ended"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a month must hold in the end."""
+
+    rows: int
+    cents: int
+
+
+def publish(tlc: TlcHost, real_months: Path | None) -> dict[date, Expected]:
+    """The five months: the TLC's own where they are at hand, else made ones of the same size."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    expected = {}
+    for month, rows in ROWS.items():
+        if real_months:
+            file = real_months / "trip-data" / DATASET.file_name(month)
+            tlc.publish_bytes(month, file.read_bytes())
+        else:
+            file = tlc.publish(month, rows=rows, seed=month.month).path
+        total = pc.sum(pc.round(pc.multiply(pq.read_table(file)["total_amount"], 100))).as_py()
+        expected[month] = Expected(rows, round(total))
+    return expected
+
+
+def kill_at_random(random_: random.Random, program: subprocess.Popen[bytes], home: Path, seconds: float) -> str | None:
+    """Kill something within the first seconds of a backfill; None where it ended before that."""
+    with suppress(subprocess.TimeoutExpired):
+        program.wait(random_.uniform(0, seconds))
+        return None
+    what = random_.choices(["backfill", "server", "both"], [8, 1, 1])[0]
+    if what != "server":
+        os.killpg(program.pid, signal.SIGKILL)
+    server = find(home) if what != "backfill" else None
+    if server:
+        pid = int((server.data_directory / "postmaster.pid").read_text().splitlines()[0])
+        for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+    # Without its server a backfill may go on for a while with what it still can do, as it would for anybody.
+    if what == "server":
+        with suppress(subprocess.TimeoutExpired):
+            program.wait(10)
+    if program.poll() is None:
+        os.killpg(program.pid, signal.SIGKILL)
+    program.wait()
+    return what
+
+
+def start_over(home: Path) -> None:
+    """Drop what is loaded: the first load of a month is other code than the next."""
+    with psycopg.connect(ensure_running(home).target(WAREHOUSE_DATABASE).url()) as connection:
+        schema = sql.Identifier(load_settings().schema_name)
+        connection.execute(sql.SQL("drop schema if exists {} cascade").format(schema))
+
+
+def check(settings: Settings, instance: DagsterInstance, expected: dict[date, Expected]) -> list[str]:
+    """What is not as it must be after the last backfill."""
+    target = ensure_running(settings.taxi_home).target(WAREHOUSE_DATABASE)
+    wrong = []
+    with psycopg.connect(target.url()) as connection:
+        found = connection.execute(
+            sql.SQL(
+                "select source_month, count(*), count(distinct source_row), round(sum(total_amount::numeric) * 100)"
+                " from {} group by 1"
+            ).format(sql.Identifier(settings.schema_name, "raw_trips"))
+        ).fetchall()
+    held = {month: Expected(rows, int(cents)) for month, rows, _, cents in found}
+    wrong += [
+        f"{month}: holds {held.get(month)}, not {expected[month]}"
+        for month in expected
+        if held.get(month) != expected[month]
+    ]
+    wrong += [f"{month}: rows are doubled" for month, rows, distinct, _ in found if rows != distinct]
+    for month, status in month_statuses(target, settings.schema_name, instance, MONTHS).items():
+        if status.state != "completed" or not status.is_exact or status.checks.failed:
+            wrong.append(f"{month}: {status}")
+    runs = Counter(run.status for run in instance.get_runs())
+    wrong += [f"{count} runs are {status.value}" for status, count in runs.items() if status not in ENDED]
+    slots = instance.event_log_storage.get_concurrency_info("dbt").active_slot_count
+    wrong += [f"{slots} slots of dbt are still taken"] if slots else []
+    wrong += [f"{path} is left over" for path in settings.taxi_home.glob("download-*")]
+    return wrong
+
+
+ENDED = {DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED}
+
+
+@contextmanager
+def environment(tlc: TlcHost) -> Iterator[Path]:
+    """A home of its own, and the download host, for this process and those that it starts."""
+    home = Path(tempfile.mkdtemp(prefix="taxi-soak-"))
+    home.chmod(0o755)
+    for name in [name for name in os.environ if name.startswith(OUTER_VARIABLES)]:
+        del os.environ[name]
+    os.environ.update({"TAXI_HOME": str(home), "TLC_BASE_URL": tlc.url})
+    try:
+        yield home
+    finally:
+        remove(home)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Lane:
+    """What one lane does: kill so often, or for so many minutes; the seed chooses what, and when."""
+
+    name: str
+    kills: int
+    minutes: float
+    seed: str
+    real_months: Path | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was killed how often, and what was not as it must be in the end."""
+
+    counts: Counter[str]
+    wrong: list[str]
+
+    @property
+    def kills(self) -> int:
+        return self.counts.total() - self.counts[NONE]
+
+
+def run_lane(lane: Lane) -> Result:
+    """The whole of a lane, in a process of its own: the environment is that of the process."""
+    random_ = random.Random(lane.seed)
+    result = Result(Counter(), [])
+    with tempfile.TemporaryDirectory() as directory, running_tlc_host(Path(directory)) as tlc, environment(tlc) as home:
+        expected = publish(tlc, lane.real_months)
+        backfill, again = [*TAXI, "backfill", FIRST, LAST], ["--reprocess", "completed"]
+        began = time.monotonic()
+        subprocess.run(backfill, check=True, capture_output=True)
+        # The very first makes the environment; what one takes from then on is the time within which to kill.
+        once = time.monotonic()
+        subprocess.run([*backfill, *again], check=True, capture_output=True)
+        seconds = time.monotonic() - once
+        print(f"{lane.name}: one backfill takes {seconds:.1f} s", flush=True)
+        while result.kills < lane.kills and time.monotonic() < began + 60 * lane.minutes:
+            if random_.random() < 0.1:
+                start_over(home)
+            # Mostly of everything: one that only ends what the last left undone is over too soon to be killed often.
+            how = random_.choices([[], again, [*again, "--run-backwards"]], [1, 2, 1])[0]
+            program = subprocess.Popen(
+                [*backfill, *how], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            )
+            result.counts[kill_at_random(random_, program, home, seconds) or NONE] += 1
+            if result.counts.total() % 10 == 0:
+                print(f"{lane.name}: {time.monotonic() - began:6.0f} s {dict(result.counts)}", flush=True)
+        last = subprocess.run(backfill, check=False, capture_output=True, text=True)
+        print(f"{lane.name}: the last backfill\n{last.stderr}", flush=True)
+        with open_instance() as instance:
+            result.wrong.extend(check(load_settings(), instance, expected))
+        if last.returncode:
+            result.wrong.append(f"the last backfill ended with {last.returncode}")
+    return result
+
+
+def soak(kills: int, minutes: float, seed: int, lanes: int) -> list[str]:
+    """Run the lanes side by side; returns what was wrong in any of them."""
+    real_months = PROJECT_DIRECTORY.parent / "shared" / "tlc"
+    months = real_months if real_months.is_dir() else None
+    print(f"seed {seed}; {'real' if months else 'made'} months; {lanes} lanes", flush=True)
+    each = math.ceil(kills / lanes)
+    began = time.monotonic()
+    counts: Counter[str] = Counter()
+    wrong = []
+    with ProcessPoolExecutor(lanes, multiprocessing.get_context("spawn")) as executor:
+        running = {}
+        for number in range(1, lanes + 1):
+            lane = Lane(f"lane {number}", each, minutes, f"{seed} {number}", months)
+            running[lane.name] = executor.submit(run_lane, lane)
+        for name, lane_run in running.items():
+            # One lane that broke must not hide what the others found.
+            if error := lane_run.exception():
+                wrong.append(f"{name}: {error!r}")
+            else:
+                counts += lane_run.result().counts
+                wrong += [f"{name}: {found}" for found in lane_run.result().wrong]
+    print("\n".join(wrong))
+    done = Result(counts, wrong)
+    print(
+        f"{done.kills} kills in {time.monotonic() - began:.0f} s: {dict(counts)}; {len(wrong)} things wrong", flush=True
+    )
+    return wrong
+
+
+def main() -> int:
+    """Run the soak as the command line says."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--kills", type=int, default=200)
+    arguments.add_argument("--lanes", type=int, default=2, help="processes side by side; one for a core or so")
+    arguments.add_argument("--minutes", type=float, default=float("inf"), help="end earlier, after so long")
+    arguments.add_argument("--seed", type=int, default=random.randrange(10**6))
+    arguments.add_argument("--sequences", type=int, default=2000, help="of the model test, after the kills")
+    given = arguments.parse_args()
+    wrong = soak(given.kills, given.minutes, given.seed, given.lanes)
+    if given.sequences:
+        model = [sys.executable, "-m", "pytest", "-q", "taxi_orchestration_tests/faults/test_model.py"]
+        variables = {**os.environ, "SOAK_SEQUENCES": str(given.sequences)}
+        if subprocess.run(model, env=variables, cwd=PROJECT_DIRECTORY, check=False).returncode:
+            print("the model test failed")
+            return 1
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

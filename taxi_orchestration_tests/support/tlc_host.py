@@ -1,0 +1,83 @@
+"""A stand-in for the TLC's download host: made months, published, re-issued and withdrawn as a test likes."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+from taxi_orchestration.tlc.dataset import DATASET, DataSet
+from taxi_orchestration_tests.support.http_host import Host, running_host, status
+from taxi_orchestration_tests.support.synthetic import SyntheticMonth, write_month, write_zones
+
+# The path of the zone table.
+ZONES = "/misc/taxi_zone_lookup.csv"
+
+
+def month_path(month: date, dataset: DataSet = DATASET) -> str:
+    """The path of a month's file."""
+    return f"/trip-data/{dataset.file_name(month)}"
+
+
+class TlcHost:
+    """Publishes synthetic months under the TLC's paths, with ETag, Last-Modified and conditional GET."""
+
+    def __init__(self, http: Host, directory: Path, dataset: DataSet = DATASET) -> None:
+        self.http = http
+        self.url = http.url
+        self._directory = directory
+        self._dataset = dataset
+        self._issued = 0.0
+
+    def path_of(self, month: date) -> str:
+        """The path of a month's file."""
+        return month_path(month, self._dataset)
+
+    def publish(self, month: date, rows: int = 200, *, seed: int = 0, resaved: bool = False) -> SyntheticMonth:
+        """Publish a month, or re-issue it: another seed gives other rows, `resaved` the same rows in other bytes."""
+        file = self._directory / f"{month:%Y-%m}.parquet"
+        made = write_month(file, month, rows, self._dataset, seed=seed, resaved=resaved)
+        self.publish_bytes(month, file.read_bytes())
+        return made
+
+    def publish_bytes(self, month: date, data: bytes) -> None:
+        """Publish anything at all under a month's address."""
+        self._serve(self.path_of(month), data)
+
+    def publish_zones(self) -> None:
+        """Publish a zone table."""
+        file = self._directory / "zones.csv"
+        write_zones(file)
+        self._serve(ZONES, file.read_bytes())
+
+    def withdraw(self, month: date) -> None:
+        """Answer 403 for a month, as for one that was never published."""
+        self.http.answers.pop(self.path_of(month), None)
+
+    def requests_for(self, month: date, method: str = "GET") -> int:
+        """How often a month was asked for."""
+        return sum(1 for command, _ in self.http.requests[self.path_of(month)] if command == method)
+
+    def _serve(self, path: str, data: bytes) -> None:
+        etag = f'"{hashlib.md5(data, usedforsecurity=False).hexdigest()}"'
+        # A second later for every issue, so that newer files are newer.
+        self._issued += 1
+        headers = {"ETag": etag, "Last_Modified": formatdate(1_700_000_000 + self._issued, usegmt=True)}
+
+        def answer(handler: BaseHTTPRequestHandler) -> None:
+            unchanged = handler.headers.get("If-None-Match") == etag
+            # The path is what Content-Length is of in a HEAD too.
+            status(304 if unchanged else 200, b"" if unchanged else data, **headers)(handler)
+
+        self.http.on(path, answer)
+
+
+@contextmanager
+def running_tlc_host(directory: Path) -> Iterator[TlcHost]:
+    """A host on a free port of loopback that has the zone table and no month yet."""
+    with running_host() as http:
+        host = TlcHost(http, directory)
+        host.publish_zones()
+        yield host

@@ -1,0 +1,122 @@
+"""A year of the TLC's: months that appear late, change, break and vanish, and a pipeline that nobody touches.
+
+A simulated day, at noon, has one tick of the sensor of publications, one of the conditions where raw_trips changed, one
+of the watch over months and one of the alerts. Runs that the sensor requests load their month at once; models are built
+for some months at a time, as if the dbt pool were busy, but for the months whose run is watched as a whole.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+
+import dagster as dg
+
+from taxi_orchestration.asset_keys import RAW_TRIPS
+from taxi_orchestration.months import add_months, key_of, next_month
+from taxi_orchestration_tests.support.daemon import Daemon, Tick
+from taxi_orchestration_tests.support.http_host import Answer, status
+from taxi_orchestration_tests.support.tlc_host import TlcHost
+
+FIRST_DAY = date(2024, 3, 1)
+LAST_DAY = date(2025, 3, 31)
+LOADED_BEFORE = [date(2023, 11, 1), date(2023, 12, 1)]
+MONTHS = [add_months(date(2024, 1, 1), after) for after in range(12)]
+
+BROKEN = date(2024, 5, 1)
+REISSUED = {date(2024, 2, 1): 40, date(2024, 6, 1): 75}
+RESAVED = date(2024, 4, 1)
+WITHDRAWN = date(2024, 3, 1)
+BAD_DAY = date(2024, 10, 7)
+
+ROWS = 60
+BUILD_AFTER = 8
+
+
+@dataclass
+class Year:
+    """What happened: the hook is called at the end of every day with what the sensor's tick came to."""
+
+    daemon: Daemon
+    tlc: TlcHost
+    after_day: Callable[[date, Tick], None] = lambda day, tick: None
+    issues: Counter[date] = field(default_factory=Counter)
+    rows: dict[date, int] = field(default_factory=dict)
+    failed_runs: list[tuple[date, str]] = field(default_factory=list)
+    said: dict[date, str] = field(default_factory=dict)
+    unbuilt: set[str] = field(default_factory=set)
+    resaved_run: dg.ExecuteInProcessResult | None = None
+
+    def plan(self) -> dict[date, list[Callable[[], None]]]:
+        """What the TLC does on which day."""
+        dice = random.Random(2024)
+        plan: dict[date, list[Callable[[], None]]] = {}
+
+        def on(day: date, action: Callable[[], None]) -> None:
+            plan.setdefault(day, []).append(action)
+
+        for month in MONTHS:
+            published = next_month(month) + timedelta(days=dice.randint(45, 75))
+            if month == BROKEN:
+                on(published, lambda: self.tlc.publish_bytes(BROKEN, b"PAR1 a file that broke PAR1"))
+                published += timedelta(days=7)
+            on(published, lambda month=month: self.issue(month))
+            if month in REISSUED:
+                on(published + timedelta(days=REISSUED[month]), lambda month=month: self.issue(month))
+            if month == RESAVED:
+                on(published + timedelta(days=90), lambda: self.issue(RESAVED, resaved=True))
+            if month == WITHDRAWN:
+                on(published + timedelta(days=100), lambda: self.tlc.withdraw(WITHDRAWN))
+        return plan
+
+    def issue(self, month: date, *, resaved: bool = False) -> None:
+        """Publish a month anew: with other rows, or with the same ones in another file."""
+        seed = self.issues[month] - resaved
+        self.issues[month] += 1
+        self.rows[month] = self.tlc.publish(month, rows=ROWS + 10 * seed, seed=seed, resaved=resaved).rows
+
+    def play(self) -> None:
+        """From the first day to the last, and the models that still wait."""
+        plan = self.plan()
+        for month in LOADED_BEFORE:
+            self.issue(month)
+            assert self.daemon.execute(key_of(month), [RAW_TRIPS]).success
+        for number in range((LAST_DAY - FIRST_DAY).days + 1):
+            day = FIRST_DAY + timedelta(days=number)
+            self.daemon.clock.moment = datetime.combine(day, time(12), UTC)
+            for action in plan.get(day, []):
+                action()
+            kept = dict(self.tlc.http.answers)
+            if day == BAD_DAY:
+                self.tlc.http.answers.update({path: [_unavailable()] for path in kept})
+            tick = self.daemon.tick()
+            self.said[day] = tick.said
+            for request in tick.requests:
+                self._run(day, request)
+            self.daemon.watch()
+            self.daemon.alert()
+            self.tlc.http.answers.update(kept)
+            if tick.requests or day == FIRST_DAY:
+                self.unbuilt |= self.daemon.evaluate()
+            if len(self.unbuilt) >= BUILD_AFTER:
+                self._build()
+            self.after_day(day, tick)
+        self._build()
+
+    def _run(self, day: date, request: dg.RunRequest) -> None:
+        if request.partition_key == key_of(RESAVED) and self.issues[RESAVED] == 2:
+            self._build()
+            result = self.resaved_run = self.daemon.run(request)
+        else:
+            result = self.daemon.execute(request.partition_key, [RAW_TRIPS], tags=request.tags)
+        if not result.success:
+            self.failed_runs.append((day, str(request.partition_key)))
+
+    def _build(self) -> None:
+        assert all(result.success for result in self.daemon.build(self.unbuilt))
+        self.unbuilt = set()
+
+
+def _unavailable() -> Answer:
+    return status(503, b"try again later")
