@@ -62,7 +62,7 @@ def build_definitions(
 
 
 def _alerts(settings: Settings) -> list[dg.SensorDefinition]:
-    """The sensor that tells of trouble, where there is somebody to tell."""
+    """The sensor that reports incidents, where there is somebody to alert."""
     if not settings.alert_urls:
         return []
     # Imported here: most processes alert nobody, and knowing a hundred services takes a while.

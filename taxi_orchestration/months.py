@@ -94,3 +94,8 @@ def windows_of(months: Iterable[date]) -> list[Window]:
         else:
             windows.append(Window(month, next_month(month)))
     return windows
+
+
+def format_months(months: Iterable[date]) -> str:
+    """Months in a sentence: those in a row as one range, so that a long list stays short."""
+    return ", ".join(map(str, windows_of(months))) or "none"

@@ -20,7 +20,7 @@
 {%- endmacro %}
 
 {# Which views stand on what. dbt's own query looks at every dependency of every table in the database. #}
-{% macro postgres_get_relations() -%}
+{% macro postgres__get_relations() -%}
     {%- call statement('relations', fetch_result=True) -%}
         {{ session_settings() }};
         select distinct

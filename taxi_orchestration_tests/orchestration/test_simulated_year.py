@@ -62,8 +62,8 @@ def test_after_a_year_every_month_is_exact_was_loaded_as_often_as_it_changed_and
     assert reported == [
         (came + timedelta(days=4), f"taxi: {OVERDUE} failed for 2024-05"),
         (gave_up, "taxi: raw_trips failed for 2024-05"),
-        (repaired, "taxi: resolved: raw_trips for 2024-05"),
         (repaired, f"taxi: resolved: {OVERDUE}"),
+        (repaired, "taxi: resolved: raw_trips for 2024-05"),
     ]
     assert gave_up == came + timedelta(days=6)
 

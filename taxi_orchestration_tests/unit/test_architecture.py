@@ -171,6 +171,17 @@ def test_what_a_light_command_needs_does_not_import_dagster(module: str) -> None
     assert done.stdout.strip() == "[]", done.stderr
 
 
+# What measures a pause or the age of a file, and decides nothing by the calendar.
+TIMERS = {"defs/clock.py", "tlc/client.py"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=by_path)
+def test_one_clock_says_what_day_it_is(path: Path) -> None:
+    calls = {ast.unparse(node) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+    asked = calls & {"datetime.now", "datetime.utcnow", "datetime.today", "date.today"}
+    assert not asked or str(path.relative_to(PACKAGE)) in TIMERS
+
+
 @pytest.mark.parametrize("path", FILES, ids=by_path)
 def test_every_module_says_what_it_is_for(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text()))
