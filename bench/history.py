@@ -67,7 +67,7 @@ def _again(place: Workplace, month: date, times: int) -> dict[str, float]:
                 if command == "run":
                     arguments = ["--quiet", command, "--vars", window]
                 start = time.perf_counter()
-                outcome = invoke_dbt(arguments, loader.target, loader.schema, artifacts)
+                outcome = invoke_dbt(arguments, loader.warehouse, artifacts)
                 seconds[part].append(time.perf_counter() - start)
                 if outcome.error:
                     raise outcome.error

@@ -15,9 +15,10 @@ _LOAD = """
 import re, sys
 from datetime import date
 from pathlib import Path
+from taxi_orchestration.warehouse.warehouse import open_warehouse
 from taxi_orchestration.loading import open_loader
 from taxi_orchestration.settings import load_settings
-with open_loader(load_settings()) as loader:
+with open_loader(settings := load_settings(), open_warehouse(settings)) as loader:
     load = loader.load_month(date.fromisoformat(sys.argv[1]))
 print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024, load.seconds)
 """

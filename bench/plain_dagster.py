@@ -14,13 +14,11 @@ from taxi_orchestration.dbt.runner import dbt_environment
 from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.loading import open_loader
 from taxi_orchestration.months import month_of, next_month
-from taxi_orchestration.postgres.target import warehouse_target
 from taxi_orchestration.settings import DBT_PROJECT_DIRECTORY, load_settings
+from taxi_orchestration.warehouse.warehouse import open_warehouse
 
 settings = load_settings()
-os.environ.update(
-    dbt_environment(warehouse_target(settings), settings.schema_name, Path(os.environ["DAGSTER_HOME"]) / "target")
-)
+os.environ.update(dbt_environment(open_warehouse(settings), Path(os.environ["DAGSTER_HOME"]) / "target"))
 project = DbtProject(project_dir=DBT_PROJECT_DIRECTORY, target_path=Path(os.environ["DBT_TARGET_PATH"]))
 # Not on PATH where the environment is not activated: dagster-dbt looks nowhere else when it prepares a project.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -30,7 +28,7 @@ project.prepare_if_dev()
 @dg.asset(partitions_def=monthly_partitions, key=["raw", "raw_trips"])
 def raw_trips(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
     """A month, loaded by our loader: what is compared here is all that is around it."""
-    with open_loader(settings) as loader:
+    with open_loader(settings, open_warehouse(settings)) as loader:
         load = loader.load_month(month_of(context.partition_key))
     return dg.MaterializeResult(metadata={"dagster/partition_row_count": load.file.rows})
 

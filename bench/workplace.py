@@ -21,6 +21,7 @@ from taxi_orchestration.months import add_months
 from taxi_orchestration.postgres.server import WAREHOUSE_DATABASE, ensure_running, remove
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.tlc.dataset import DATASET
+from taxi_orchestration.warehouse.warehouse import open_warehouse
 from taxi_orchestration_tests.support.synthetic import write_month, write_zones
 
 FIRST_MONTH = DATASET.first_month
@@ -75,7 +76,7 @@ class Workplace:
     @contextmanager
     def loader(self) -> Iterator[Loader]:
         """Loads months here."""
-        with open_loader(self.settings) as loader:
+        with open_loader(self.settings, open_warehouse(self.settings)) as loader:
             yield loader
 
     def taxi(self, *arguments: str) -> float:

@@ -16,6 +16,7 @@ from taxi_orchestration.defs.raw_zones import raw_zones
 from taxi_orchestration.defs.schedules import build_monthly_schedule
 from taxi_orchestration.defs.sensors import tlc_publications
 from taxi_orchestration.defs.tlc_source import tlc_files
+from taxi_orchestration.defs.warehouse_resource import build_warehouse_resource
 from taxi_orchestration.instance.processes import process_tags
 from taxi_orchestration.loading import Progress
 from taxi_orchestration.settings import Settings, dagster_home, load_settings
@@ -30,6 +31,7 @@ def build_definitions(
     """
     artifacts = prepared_project(settings)
     manifest = read_manifest(artifacts)
+    settings_of_a_run = _settings_of_a_run(settings)
     definitions = dg.Definitions(
         assets=[
             tlc_files,
@@ -47,7 +49,8 @@ def build_definitions(
             *_alerts(settings),
         ],
         resources={
-            "settings": _settings_of_a_run(settings),
+            "settings": settings_of_a_run,
+            "warehouse": build_warehouse_resource(settings, settings_of_a_run),
             "progress": progress or Progress(),
             "clock": clock or Clock(),
         },

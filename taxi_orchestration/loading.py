@@ -14,37 +14,21 @@ from typing import Any
 import pyarrow as pa
 
 from taxi_orchestration.postgres.connection import WarehouseError
-from taxi_orchestration.postgres.target import warehouse_target
-from taxi_orchestration.settings import PostgresTarget, Settings, make_home
+from taxi_orchestration.settings import Settings, make_home
 from taxi_orchestration.tlc.client import Download, TlcClient
-from taxi_orchestration.tlc.dataset import DATASET, DataSet
+from taxi_orchestration.tlc.dataset import DATASET, ZONE_COLUMNS, DataSet
 from taxi_orchestration.tlc.errors import BadFileError, LocalFileError, TlcError
 from taxi_orchestration.tlc.parquet import MonthFile
 from taxi_orchestration.tlc.scratch import scratch_directory
-from taxi_orchestration.warehouse.months import (
-    LoadedFile,
-    NewerFileLoadedError,
-    TableColumn,
-    arrow_types,
-    check_dataset,
-    create_tables,
-    mark_dataset,
-    replace_month,
-    replace_zones,
-)
+from taxi_orchestration.warehouse.copy import arrow_types
+from taxi_orchestration.warehouse.load_log import LoadedFile, NewerFileLoadedError
+from taxi_orchestration.warehouse.months import replace_month
+from taxi_orchestration.warehouse.raw_tables import create_raw_tables, replace_zones
+from taxi_orchestration.warehouse.warehouse import Warehouse
 
 PREVIEW_ROWS = 5
 # How long an interrupted run waits for its months to roll back.
 STOP_SECONDS = 5
-ZONE_COLUMNS = ("LocationID", "Borough", "Zone", "service_zone")
-
-
-def raw_trips_columns(dataset: DataSet) -> tuple[TableColumn, ...]:
-    """The columns of raw_trips beside its key."""
-    return tuple(TableColumn(column.name, column.postgres_type, column.comment) for column in dataset.columns)
-
-
-RAW_TRIPS_COLUMNS = raw_trips_columns(DATASET)
 
 
 class LoadStoppedError(Exception):
@@ -95,11 +79,10 @@ class MonthLoad:
 
 @dataclass(frozen=True)
 class Loader:
-    """Loads months into one schema of one database. Make it with `open_loader`."""
+    """Loads months into a warehouse. Make it with `open_loader`."""
 
     tlc: TlcClient
-    target: PostgresTarget
-    schema: str
+    warehouse: Warehouse
     scratch: Path
 
     def load_month(
@@ -168,7 +151,7 @@ class Loader:
         """Make raw_zones hold exactly the TLC's zone table; returns the number of zones."""
         with self._kept("the zones"), self.tlc.download_zones(self.scratch) as download:
             zones = read_zones(download)
-        replace_zones(self.target, self.schema, zones)
+        replace_zones(self.warehouse, zones)
         return len(zones)
 
     @contextmanager
@@ -193,7 +176,7 @@ class Loader:
     ) -> MonthLoad:
         with MonthFile.open(download.path, month, download.url, self.tlc.dataset) as file:
             if file.new_columns:
-                file.follow(arrow_types(self.target, self.schema, "raw_trips"))
+                file.follow(arrow_types(self.warehouse, "raw_trips"))
             progress.opened(month, file.rows)
             loaded = LoadedFile(
                 source_month=month,
@@ -218,12 +201,11 @@ class Loader:
                     yield batch
 
             replaced = replace_month(
-                self.target,
-                self.schema,
+                self.warehouse,
                 loaded,
                 file.schema,
                 batches(),
-                [TableColumn(name, postgres_type) for name, postgres_type in file.new_columns.items()],
+                file.new_columns,
                 on_rows=lambda rows: progress.copied(month, rows),
                 asked_at=started,
             )
@@ -237,46 +219,41 @@ class Loader:
             )
 
 
-def read_zones(download: Download) -> list[tuple[int, str, str, str]]:
+def read_zones(download: Download) -> list[tuple[int | str, ...]]:
     """The zones of a downloaded zone table. Raises BadFileError for anything that is not one."""
+    header = [column.source_name for column in ZONE_COLUMNS]
     try:
         with download.path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file)
-            if tuple(rows.fieldnames or ()) != ZONE_COLUMNS:
+            if rows.fieldnames != header:
                 raise ValueError(f"its first line is {','.join(rows.fieldnames or ())!r}")
             found = list(rows)
         # What csv makes of a line with a field too many, or too few.
         if not found or any(None in row or None in row.values() for row in found):
             raise ValueError(f"it has {len(found)} zones, or one with another number of fields")
-        zones = [(int(row["LocationID"]), row["Borough"], row["Zone"], row["service_zone"]) for row in found]
+        return [(int(number), *names) for number, *names in (row.values() for row in found)]
     except (ValueError, csv.Error) as error:
         raise BadFileError(
-            f"Reading the zone table from {download.url}: {error}, where {','.join(ZONE_COLUMNS)} and a line for each "
-            "zone was expected. Nothing was changed. Look at the address in a browser, and check TLC_BASE_URL."
+            f"Reading the zone table from {download.url}: {error}, where {','.join(header)} and a line for each zone "
+            "was expected. Nothing was changed. Look at the address in a browser, and check TLC_BASE_URL."
         ) from error
-    return zones
-
-
-def create_raw_tables(target: PostgresTarget, schema: str, dataset: DataSet = DATASET) -> None:
-    """Make the raw tables of a data set where missing. Raises WarehouseError where the schema holds another one."""
-    is_marked = check_dataset(target, schema, dataset.name, dataset.pickup)
-    create_tables(target, schema, raw_trips_columns(dataset))
-    if not is_marked:
-        mark_dataset(target, schema, dataset.name)
 
 
 @contextmanager
 def open_loader(
-    settings: Settings, dataset: DataSet = DATASET, *, on_retry: Callable[[str], None] = lambda text: None
+    settings: Settings,
+    warehouse: Warehouse,
+    dataset: DataSet = DATASET,
+    *,
+    on_retry: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Loader]:
-    """A loader for the environment's warehouse, its tables made where they were missing. Starts the embedded server.
+    """A loader for a warehouse, its tables made where they were missing.
 
     `on_retry` is called with a sentence before a request to the TLC's host is made again.
     """
-    target = warehouse_target(settings)
-    create_raw_tables(target, settings.schema_name, dataset)
+    create_raw_tables(warehouse, dataset)
     with (
         TlcClient(settings.tlc_base_url, dataset, on_retry=on_retry) as tlc,
         scratch_directory(make_home(settings)) as scratch,
     ):
-        yield Loader(tlc, target, settings.schema_name, scratch)
+        yield Loader(tlc, warehouse, scratch)

@@ -20,6 +20,7 @@ from taxi_orchestration.instance.storage import DRIVER
 from taxi_orchestration.loading import Loader, open_loader
 from taxi_orchestration.postgres.server import WAREHOUSE_DATABASE, ensure_running, remove
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings, load_settings
+from taxi_orchestration.warehouse.warehouse import open_warehouse
 from taxi_orchestration_tests.support.tlc_host import TlcHost, running_tlc_host
 
 HOME = "TAXI_TEST_HOME"
@@ -121,7 +122,7 @@ def refusing(settings: Settings, target: PostgresTarget) -> Refusing:
 @pytest.fixture
 def loader(settings: Settings) -> Iterator[Loader]:
     """Loads months into the test's schema."""
-    with open_loader(settings) as opened:
+    with open_loader(settings, open_warehouse(settings)) as opened:
         yield opened
 
 

@@ -124,9 +124,9 @@ def backfill(
     from taxi_orchestration.instance.processes import fail_abandoned_runs
     from taxi_orchestration.instance.status import known_window, month_statuses
     from taxi_orchestration.months import MonthError, parse_range
-    from taxi_orchestration.postgres.target import warehouse_target
     from taxi_orchestration.tlc.errors import TlcError
     from taxi_orchestration.tlc.publications import fetch_publications
+    from taxi_orchestration.warehouse.warehouse import open_warehouse
 
     if last is None and (first is not None or not (missing or changed)):
         raise click.UsageError("Say which months: FROM and TO, as 2024-01 2024-03, or --missing or --changed.")
@@ -137,11 +137,11 @@ def backfill(
         raise click.UsageError(str(error)) from error
     settings = load_settings()
     with terminal.showing_work() as screen, open_instance() as instance:
-        target = warehouse_target(settings)
+        warehouse = open_warehouse(settings)
         if not dry_run:
             fail_abandoned_runs(instance)
-        window = window or known_window(target, settings.schema_name, now)
-        statuses = month_statuses(target, settings.schema_name, instance, window)
+        window = window or known_window(warehouse, now)
+        statuses = month_statuses(warehouse, instance, window)
         if missing or changed:
             published = fetch_publications(settings.tlc_base_url, window.months)
             if errors := [answer for answer in published.values() if isinstance(answer, TlcError)]:
@@ -160,7 +160,7 @@ def backfill(
             return SOMETHING_FAILED
         screen.expect(months)
         outcome = Backfill(definitions, instance, max_active_runs, run_backwards).run(months)
-        statuses = month_statuses(target, settings.schema_name, instance, window)
+        statuses = month_statuses(warehouse, instance, window)
         screen.summary(statuses, outcome)
     return 0 if outcome.succeeded else SOMETHING_FAILED
 
@@ -177,17 +177,17 @@ def status(as_json: bool) -> int:
     from taxi_orchestration.defs.clock import Clock
     from taxi_orchestration.instance.opening import open_instance
     from taxi_orchestration.instance.status import known_window, month_statuses, overall, to_do
-    from taxi_orchestration.postgres.target import warehouse_target
     from taxi_orchestration.tlc.publications import fetch_publications
+    from taxi_orchestration.warehouse.warehouse import open_warehouse
 
     settings = load_settings()
     with open_instance() as instance:
-        target = warehouse_target(settings)
+        warehouse = open_warehouse(settings)
         now = Clock().now()
-        window = known_window(target, settings.schema_name, now)
-        statuses = month_statuses(target, settings.schema_name, instance, window)
+        window = known_window(warehouse, now)
+        statuses = month_statuses(warehouse, instance, window)
         published = fetch_publications(settings.tlc_base_url, window.months)
-        findings = overall(target, settings.schema_name, instance, published, now)
+        findings = overall(warehouse, instance, published, now)
     terminal.show_status(statuses, published, findings, as_json)
     # Where the TLC is late nobody here can do anything: it is said, and alerted, but all that can be done is done.
     coverage, _ = findings
@@ -225,9 +225,9 @@ def alert_test() -> int:
 @_explained
 def url() -> None:
     """Print the libpq URL of the warehouse, password included; starts the embedded PostgreSQL if need be."""
-    from taxi_orchestration.postgres.target import warehouse_target
+    from taxi_orchestration.warehouse.warehouse import open_warehouse
 
-    click.echo(warehouse_target(load_settings()).url())
+    click.echo(open_warehouse(load_settings()).target.url())
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
@@ -237,10 +237,10 @@ def psql(arguments: Sequence[str]) -> None:
     """Open psql on the warehouse, in the right schema. What follows `--` goes to psql."""
     from taxi_orchestration.postgres.binaries import program_directory
     from taxi_orchestration.postgres.connection import passes_options
-    from taxi_orchestration.postgres.target import warehouse_target
+    from taxi_orchestration.warehouse.warehouse import open_warehouse
 
     settings = load_settings()
-    target = warehouse_target(settings)
+    target = open_warehouse(settings).target
     environment = {**os.environ, **target.environment()}
     search_path = f"{settings.schema_name},public"
     if settings.warehouse is None or passes_options(target):
@@ -266,20 +266,19 @@ def dbt(arguments: Sequence[str]) -> None:
     from contextlib import ExitStack
 
     from taxi_orchestration.dbt.runner import BUILDING, dbt_environment
-    from taxi_orchestration.loading import RAW_TRIPS_COLUMNS
-    from taxi_orchestration.postgres.target import warehouse_target
     from taxi_orchestration.warehouse.dbt_tables import one_build
-    from taxi_orchestration.warehouse.months import create_tables
+    from taxi_orchestration.warehouse.raw_tables import create_raw_tables
+    from taxi_orchestration.warehouse.warehouse import open_warehouse
 
     settings = load_settings()
-    target, schema = warehouse_target(settings), settings.schema_name
-    environment = dbt_environment(target, schema, make_home(settings) / "dbt" / "by_hand")
+    warehouse = open_warehouse(settings)
+    environment = dbt_environment(warehouse, make_home(settings) / "dbt" / "by_hand")
     program = str(Path(sys.executable).with_name("dbt"))
     os.chdir(PROJECT_DIRECTORY)
     with ExitStack() as stack:
         if BUILDING.intersection(arguments):
-            create_tables(target, schema, RAW_TRIPS_COLUMNS)
-            connection = stack.enter_context(one_build(target, schema, click.echo))
+            create_raw_tables(warehouse)
+            connection = stack.enter_context(one_build(warehouse, click.echo))
             # The connection goes on in dbt's process, and with it the lock, until that ends.
             os.set_inheritable(connection.fileno(), True)
         os.execve(program, [program, *arguments], {**os.environ, **environment})  # noqa: S606 - the user's own

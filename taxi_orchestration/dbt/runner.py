@@ -21,9 +21,9 @@ from filelock import FileLock
 
 from taxi_orchestration.postgres import connection
 from taxi_orchestration.postgres.connection import WarehouseError
-from taxi_orchestration.postgres.target import warehouse_dbname
-from taxi_orchestration.settings import DBT_PROJECT_DIRECTORY, PostgresTarget, Settings, make_home
+from taxi_orchestration.settings import DBT_PROJECT_DIRECTORY, Settings, make_home
 from taxi_orchestration.warehouse.dbt_tables import one_build
+from taxi_orchestration.warehouse.warehouse import Warehouse, describe_warehouse
 
 MAX_THREADS = 4
 KEPT_SECONDS = 7 * 24 * 3600
@@ -31,15 +31,14 @@ KEPT_SECONDS = 7 * 24 * 3600
 BUILDING = frozenset({"build", "clone", "retry", "run", "run-operation", "seed", "snapshot"})
 FAILED_STATUSES = ("error", "fail", "runtime error")
 
-_NO_SERVER = PostgresTarget("127.0.0.1", 1, "parse", "", "parse")
-
 
 class DbtError(Exception):
     """dbt could not do what was asked; the message says which of its nodes failed and why."""
 
 
-def dbt_environment(target: PostgresTarget, schema: str, artifacts: Path) -> dict[str, str]:
+def dbt_environment(warehouse: Warehouse, artifacts: Path) -> dict[str, str]:
     """The variables that profiles.yml reads, and where dbt may write."""
+    target = warehouse.target
     return {
         "TAXI_DBT_HOST": target.host,
         "TAXI_DBT_PORT": str(target.port),
@@ -47,7 +46,7 @@ def dbt_environment(target: PostgresTarget, schema: str, artifacts: Path) -> dic
         # dbt hides the value of every variable of this prefix from its logs.
         "DBT_ENV_SECRET_TAXI_PASSWORD": target.password,
         "TAXI_DBT_DBNAME": target.dbname,
-        "TAXI_DBT_SCHEMA": schema,
+        "TAXI_DBT_SCHEMA": warehouse.schema,
         # More at once than there are cores only keep the longest from ending.
         "TAXI_DBT_THREADS": str(min(os.cpu_count() or 1, MAX_THREADS)),
         "TAXI_DBT_SSLMODE": target.sslmode,
@@ -70,7 +69,7 @@ def prepared_project(settings: Settings) -> Path:
     Parses the project only when no manifest of the same files, schema, database and dbt is there. Starts no server.
     """
     versions = [version(package) for package in ("dbt-core", "dbt-postgres", "dagster-dbt")]
-    digest = hashlib.sha256(f"{settings.schema_name} {warehouse_dbname(settings)} {versions}".encode())
+    digest = hashlib.sha256(f"{settings.schema_name} {describe_warehouse(settings).target.dbname} {versions}".encode())
     for path in sorted(_project_files()):
         digest.update(str(path.relative_to(DBT_PROJECT_DIRECTORY)).encode() + b"\0" + path.read_bytes())
     parent = make_home(settings) / "dbt"
@@ -118,8 +117,7 @@ class DbtOutcome:
 
 def invoke_dbt(
     args: Sequence[str],
-    target: PostgresTarget,
-    schema: str,
+    warehouse: Warehouse,
     artifacts: Path,
     on_node: Callable[[str], None] = lambda unique_id: None,
     log: Callable[[str], None] = lambda message: None,
@@ -152,10 +150,10 @@ def invoke_dbt(
         stack.enter_context(_signals_as_keyboard_interrupt())
         if BUILDING.intersection(args):
             try:
-                stack.enter_context(one_build(target, schema, log))
+                stack.enter_context(one_build(warehouse, log))
             except WarehouseError as error:
                 return DbtOutcome([], [], DbtError(str(error)))
-        stack.enter_context(_environment(dbt_environment(target, schema, artifacts)))
+        stack.enter_context(_environment(dbt_environment(warehouse, artifacts)))
         outcome = dbtRunner(manifest=manifest, callbacks=[callback]).invoke([*args, *flags])
     if outcome.exception is not None and not isinstance(outcome.exception, Exception):
         raise outcome.exception
@@ -188,9 +186,7 @@ def _parse(settings: Settings, artifacts: Path) -> None:
 
     # manifest.json must appear whole, and last: it is what says that the project is prepared.
     unfinished = artifacts.with_suffix(".new")
-    with _environment(
-        dbt_environment(_NO_SERVER.with_dbname(warehouse_dbname(settings)), settings.schema_name, unfinished)
-    ):
+    with _environment(dbt_environment(describe_warehouse(settings), unfinished)):
         result = dbtRunner().invoke(["--quiet", "parse", "--log-level-file", "none"])
     if not result.success:
         raise DbtError(f"The dbt project in {DBT_PROJECT_DIRECTORY} cannot be parsed: {result.exception}")

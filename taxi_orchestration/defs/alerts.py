@@ -22,8 +22,8 @@ from taxi_orchestration.defs.incidents import (
 from taxi_orchestration.defs.notify import Message, NotifyError, send
 from taxi_orchestration.months import key_of, month_of, windows_of
 from taxi_orchestration.postgres.binaries import ServerError
-from taxi_orchestration.postgres.target import warehouse_target
 from taxi_orchestration.settings import Settings
+from taxi_orchestration.warehouse.warehouse import open_warehouse
 
 INTERVAL_SECONDS = 30
 TEXTS_SHOWN = 5
@@ -141,7 +141,7 @@ def _again(incidents: Sequence[Incident]) -> str:
 def _secrets(settings: Settings) -> list[str]:
     """The passwords that an error text could quote; logins in URLs are found by their form."""
     try:
-        passwords = [warehouse_target(settings).password]
+        passwords = [open_warehouse(settings).target.password]
     except ServerError:
         # An embedded server that cannot be started is no reason to keep silent about it.
         passwords = []

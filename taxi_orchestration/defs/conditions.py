@@ -9,9 +9,9 @@ import dagster as dg
 from taxi_orchestration.asset_keys import RAW_TRIPS
 from taxi_orchestration.instance.builds import rows_built_from
 from taxi_orchestration.months import key_of
-from taxi_orchestration.postgres.target import warehouse_target
 from taxi_orchestration.settings import Settings
-from taxi_orchestration.warehouse.months import loaded_files
+from taxi_orchestration.warehouse.load_log import loaded_files
+from taxi_orchestration.warehouse.warehouse import open_warehouse
 
 BUILD_CHANGED_MONTHS = "build_changed_months"
 
@@ -71,7 +71,7 @@ class RowsNotBuilt(dg.AutomationCondition):
         """The version of the rows of every loaded month."""
         tick = (context.evaluation_id, context.evaluation_time)
         if self._loaded is None or self._loaded[0] != tick:
-            files = loaded_files(warehouse_target(self.settings), self.settings.schema_name)
+            files = loaded_files(open_warehouse(self.settings))
             self._loaded = (tick, {month: file.rows_sha256 or "" for month, file in files.items()})
         return self._loaded[1]
 

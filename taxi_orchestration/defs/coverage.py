@@ -8,8 +8,8 @@ from taxi_orchestration.asset_keys import COVERAGE_CHECK, TLC_FILES
 from taxi_orchestration.defs.evaluations import evaluation_of
 from taxi_orchestration.months import month_of
 from taxi_orchestration.quality.coverage import check_coverage
-from taxi_orchestration.settings import PostgresTarget
 from taxi_orchestration.warehouse.measures import months_in_raw_trips
+from taxi_orchestration.warehouse.warehouse import Warehouse
 
 COVERAGE = AssetCheckSpec(
     COVERAGE_CHECK.name,
@@ -23,10 +23,10 @@ COVERAGE = AssetCheckSpec(
 _PAGE = 500
 
 
-def coverage_evaluation(instance: DagsterInstance, target: PostgresTarget, schema: str) -> AssetCheckEvaluation:
+def coverage_evaluation(instance: DagsterInstance, warehouse: Warehouse) -> AssetCheckEvaluation:
     """The check of all months, from what is in PostgreSQL and in Dagster's record now. Asks the TLC nothing."""
     in_dagster = {month_of(key) for key in instance.get_materialized_partitions(COVERAGE.asset_key)}
-    finding = check_coverage(months_in_raw_trips(target, schema), in_dagster, observed_months(instance))
+    finding = check_coverage(months_in_raw_trips(warehouse), in_dagster, observed_months(instance))
     return evaluation_of(COVERAGE, finding)
 
 

@@ -39,23 +39,19 @@ from taxi_orchestration.defs.interruption import canceled_by_interrupt
 from taxi_orchestration.defs.markdown import as_markdown
 from taxi_orchestration.defs.retries import translate_to_failure
 from taxi_orchestration.defs.views import CODE_VERSION, code_versions_made, is_monthly, views_to_make
+from taxi_orchestration.defs.warehouse_resource import WarehouseResource
 from taxi_orchestration.instance.builds import BUILT_FROM, MONTHLY_TABLES
 from taxi_orchestration.instance.dagster_names import ROWS, data_version_tags
 from taxi_orchestration.instance.partitions import monthly_partitions
-from taxi_orchestration.loading import Progress, create_raw_tables
+from taxi_orchestration.loading import Progress
 from taxi_orchestration.months import Window, key_of, month_of, next_month
 from taxi_orchestration.postgres.connection import WarehouseError, advice_on_text
-from taxi_orchestration.postgres.target import warehouse_target
-from taxi_orchestration.settings import PostgresTarget, Settings
-from taxi_orchestration.warehouse.months import (
-    LoadedFile,
-    count_by_month,
-    existing_tables,
-    loaded_files,
-    refuse_foreign_relations,
-    rows_of,
-)
-from taxi_orchestration.warehouse.relations import TABLE, VIEW, Relation
+from taxi_orchestration.settings import PostgresTarget
+from taxi_orchestration.warehouse.load_log import LoadedFile, loaded_files
+from taxi_orchestration.warehouse.measures import count_by_month
+from taxi_orchestration.warehouse.raw_tables import create_raw_tables
+from taxi_orchestration.warehouse.relations import TABLE, VIEW, Relation, refuse_foreign_relations
+from taxi_orchestration.warehouse.warehouse import Warehouse
 
 # Two dbt runs in one schema at the same time break each other; dagster.yaml gives the pool one slot.
 DBT_POOL = "dbt"
@@ -153,12 +149,12 @@ def build_dbt_assets(
         pool=DBT_POOL,
     )
     def dbt_models(
-        context: AssetExecutionContext, settings: ResourceParam[Settings], progress: ResourceParam[Progress]
+        context: AssetExecutionContext, warehouse: WarehouseResource, progress: ResourceParam[Progress]
     ) -> Iterator[Any]:
         keys = context.partition_key_range
         window = Window(month_of(keys.start), next_month(month_of(keys.end)))
         with translate_to_failure():
-            yield from run_dbt(context, settings, progress, manifest, translator, artifacts, window)
+            yield from run_dbt(context, warehouse, progress, manifest, translator, artifacts, window)
 
     @dbt_assets(
         manifest=manifest,
@@ -169,17 +165,17 @@ def build_dbt_assets(
         pool=DBT_POOL,
     )
     def dbt_views(
-        context: AssetExecutionContext, settings: ResourceParam[Settings], progress: ResourceParam[Progress]
+        context: AssetExecutionContext, warehouse: WarehouseResource, progress: ResourceParam[Progress]
     ) -> Iterator[Any]:
         with translate_to_failure():
-            yield from run_dbt(context, settings, progress, manifest, translator, artifacts, None)
+            yield from run_dbt(context, warehouse, progress, manifest, translator, artifacts, None)
 
     return [dbt_views, dbt_models]
 
 
 def run_dbt(
     context: AssetExecutionContext,
-    settings: Settings,
+    resource: WarehouseResource,
     progress: Progress,
     manifest: Mapping[str, Any],
     translator: DagsterDbtTranslator,
@@ -190,16 +186,15 @@ def run_dbt(
 
     Views and seeds that are missing, or of other code than the project's, are built with it, and recorded.
     """
-    target = warehouse_target(settings)
-    schema = settings.schema_name
-    create_raw_tables(target, schema)
+    warehouse = resource.open()
+    create_raw_tables(warehouse)
     nodes = manifest["nodes"]
     selected = _selected(context, manifest, translator)
-    views = _views_beside(context.instance, target, schema, nodes, translator, selected)
+    views = _views_beside(context.instance, warehouse, nodes, translator, selected)
     # Nobody else runs the tests of a view that nobody asked for.
     tests = [unique_id for unique_id, node in nodes.items() if node.get("attached_node") in views]
     names = [nodes[unique_id]["name"] for unique_id in [*selected, *views, *tests]]
-    refuse_foreign_relations(target, schema, _relations(manifest, names))
+    refuse_foreign_relations(warehouse, _relations(manifest, names))
     options = ["--indirect-selection", "empty"]
     if window:
         options += ["--vars", json.dumps({"window_start": str(window.start), "window_end": str(window.end)})]
@@ -207,26 +202,25 @@ def run_dbt(
     def invoke(some: Sequence[str]) -> DbtOutcome:
         # Asked for anew each time: an embedded server that went down is started again.
         args = ["build", "--select", *some, *options]
-        return invoke_dbt(
-            args, warehouse_target(settings), schema, artifacts, lambda _: progress.built(), context.log.info
-        )
+        return invoke_dbt(args, resource.open(), artifacts, lambda _: progress.built(), context.log.info)
 
     # dbt builds the models in several transactions: a month that is replaced between two of them is built once more.
     for _ in range(BUILD_ATTEMPTS):
-        files = _files_of(target, schema, window)
+        files = _files_of(warehouse, window)
         progress.building(len(names))
         with canceled_by_interrupt(context):
             outcome = invoke_with_retries(invoke, names, manifest, context.log.warning)
-        if files == _files_of(target, schema, window):
+        if files == _files_of(warehouse, window):
             break
     else:
         raise Failure(
-            f"dbt for {window} in schema {schema}: each of the {BUILD_ATTEMPTS} times that it ran, months of raw_trips "
-            "were replaced meanwhile, so its tables may hold parts of two files. Run it again once nobody loads them.",
+            f"dbt for {window} in schema {warehouse.schema}: each of the {BUILD_ATTEMPTS} times that it ran, months of "
+            "raw_trips were replaced meanwhile, so its tables may hold parts of two files. Run it again once nobody "
+            "loads them.",
             allow_retries=False,
         )
     if window:
-        _add_month_metadata(context, target, schema, window, files)
+        _add_month_metadata(context, warehouse, window, files)
     lineage = ColumnLineage(artifacts, manifest, translator)
     for raw_event in outcome.events:
         unique_id = raw_event["data"].get("node_info", {}).get("unique_id")
@@ -236,7 +230,7 @@ def run_dbt(
                     metadata = {**event.metadata, **lineage.metadata_of(raw_event)}
                     yield from _materialized(context, translator, nodes[unique_id], event, metadata)
                 case AssetCheckResult(passed=False):
-                    yield _with_failing_rows(event, raw_event, outcome, target)
+                    yield _with_failing_rows(event, raw_event, outcome, warehouse)
                 case AssetCheckResult():
                     yield event
                 case AssetObservation():
@@ -251,8 +245,8 @@ def run_dbt(
     lineage.save()
     if outcome.error:
         what = f" for {window}" if window else ""
-        advice = _advice(outcome, target)
-        raise Failure(f"dbt{what} in schema {schema}: {outcome.error}{advice}", allow_retries=False)
+        advice = _advice(outcome, warehouse.target)
+        raise Failure(f"dbt{what} in schema {warehouse.schema}: {outcome.error}{advice}", allow_retries=False)
 
 
 def _selected(
@@ -273,15 +267,14 @@ def _selected(
 
 def _views_beside(
     instance: DagsterInstance,
-    target: PostgresTarget,
-    schema: str,
+    warehouse: Warehouse,
     nodes: Mapping[str, Any],
     translator: DagsterDbtTranslator,
     selected: Sequence[str],
 ) -> list[str]:
     """The views and seeds that have to be built with what is selected: by what is there, and by Dagster's record."""
     made_of = {unique_id: node for unique_id, node in nodes.items() if node["resource_type"] in ("model", "seed")}
-    existing = existing_tables(target, schema, [node["name"] for node in made_of.values()])
+    existing = warehouse.existing_tables([node["name"] for node in made_of.values()])
     versions = code_versions_made(instance, [translator.get_asset_key(node) for node in made_of.values()])
     return views_to_make(
         made_of,
@@ -341,17 +334,16 @@ def _advice(outcome: DbtOutcome, target: PostgresTarget) -> str:
     return ""
 
 
-def _files_of(target: PostgresTarget, schema: str, window: Window | None) -> dict[date, LoadedFile]:
+def _files_of(warehouse: Warehouse, window: Window | None) -> dict[date, LoadedFile]:
     """The files that raw_trips holds in the window; none where dbt builds what knows no months."""
     if window is None:
         return {}
-    return {m: file for m, file in loaded_files(target, schema).items() if window.start <= m < window.end}
+    return {m: file for m, file in loaded_files(warehouse).items() if window.start <= m < window.end}
 
 
 def _add_month_metadata(
     context: AssetExecutionContext,
-    target: PostgresTarget,
-    schema: str,
+    warehouse: Warehouse,
     window: Window,
     files: Mapping[date, LoadedFile],
 ) -> None:
@@ -361,7 +353,7 @@ def _add_month_metadata(
     """
     for table in MONTHLY_TABLES:
         if table in context.selected_asset_keys:
-            counts = count_by_month(target, schema, table.path[-1], window.start, window.end)
+            counts = count_by_month(warehouse, table.path[-1], window.start, window.end)
             for month in window.months:
                 metadata: dict[str, Any] = {ROWS: counts.get(month, 0)}
                 if month in files:
@@ -370,7 +362,7 @@ def _add_month_metadata(
 
 
 def _with_failing_rows(
-    result: AssetCheckResult, raw_event: Mapping[str, Any], outcome: DbtOutcome, target: PostgresTarget
+    result: AssetCheckResult, raw_event: Mapping[str, Any], outcome: DbtOutcome, warehouse: Warehouse
 ) -> AssetCheckResult:
     """The failed check with the months in which it fails and some of the rows: dbt itself tells only how many."""
     unique_id = raw_event["data"]["node_info"]["unique_id"]
@@ -379,7 +371,7 @@ def _with_failing_rows(
         return result
     shown: dict[str, MetadataValue] = {}
     try:
-        rows = rows_of(target, query, limit=MAX_FAILING_ROWS)
+        rows = warehouse.rows_of(query, limit=MAX_FAILING_ROWS)
         months = sorted({str(row["source_month"])[:7] for row in rows if row.get("source_month")})
         shown["months"] = MetadataValue.text(", ".join(months) or "not told by this test")
         shown["sample"] = MetadataValue.md(as_markdown(rows[:SAMPLE_ROWS]))

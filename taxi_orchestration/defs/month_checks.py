@@ -15,10 +15,10 @@ from taxi_orchestration.quality.finding import SAMPLE_ROWS, Finding
 from taxi_orchestration.quality.pickups import check_pickups, has_many_outside
 from taxi_orchestration.quality.rows import check_rows
 from taxi_orchestration.quality.volume import check_volume
-from taxi_orchestration.settings import PostgresTarget
 from taxi_orchestration.tlc.dataset import DATASET
+from taxi_orchestration.warehouse.load_log import LoadedFile, loaded_files
 from taxi_orchestration.warehouse.measures import MonthMeasure, measure_months, pickups_outside
-from taxi_orchestration.warehouse.months import LoadedFile, loaded_files
+from taxi_orchestration.warehouse.warehouse import Warehouse
 
 Findings = Mapping[date, Mapping[str, Finding]]
 
@@ -61,14 +61,14 @@ RAW_CHECKS = [
 
 
 def raw_findings(
-    target: PostgresTarget, schema: str, months: Collection[date], footer_rows: Mapping[date, int] | None = None
+    warehouse: Warehouse, months: Collection[date], footer_rows: Mapping[date, int] | None = None
 ) -> Findings:
     """What is true of these months of raw_trips; `footer_rows` are those of the files that this run has loaded.
 
     Asks the server twice, however many months there are, and once more for each that has a sample to show.
     """
-    files = loaded_files(target, schema)
-    measures = measure_months(target, schema, min(months), next_month(max(months)), DATASET.pickup)
+    files = loaded_files(warehouse)
+    measures = measure_months(warehouse, min(months), next_month(max(months)), DATASET.pickup)
     rows = {month: file.rows for month, file in files.items()}
     findings: dict[date, dict[str, Finding]] = {}
     for month in sorted(months):
@@ -77,7 +77,7 @@ def raw_findings(
         outside = []
         if has_many_outside(measure):
             times = (DATASET.pickup, DATASET.dropoff)
-            outside = pickups_outside(target, schema, month, SAMPLE_ROWS, *times)
+            outside = pickups_outside(warehouse, month, SAMPLE_ROWS, *times)
         findings[month] = {FILE_IS_WHOLE: check_rows(key, measure, (footer_rows or {}).get(month))}
         if file:
             findings[month] |= {

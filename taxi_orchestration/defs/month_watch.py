@@ -13,14 +13,15 @@ from taxi_orchestration.asset_keys import TLC_FILES
 from taxi_orchestration.defs.clock import Clock
 from taxi_orchestration.defs.coverage import COVERAGE, coverage_evaluation, observed_months
 from taxi_orchestration.defs.evaluations import evaluation_of
+from taxi_orchestration.defs.warehouse_resource import WarehouseResource
 from taxi_orchestration.months import Window, key_of, last_complete_month, month_of, next_month
-from taxi_orchestration.postgres.target import warehouse_target
 from taxi_orchestration.quality.finding import Finding
 from taxi_orchestration.quality.freshness import check_freshness
 from taxi_orchestration.settings import Settings
 from taxi_orchestration.tlc.client import Publication
 from taxi_orchestration.tlc.publications import MAX_MONTHS_A_TICK, fetch_publications
 from taxi_orchestration.warehouse.measures import months_in_raw_trips
+from taxi_orchestration.warehouse.warehouse import Warehouse
 
 MONTH_WATCH = "month_watch"
 
@@ -41,22 +42,24 @@ FRESHNESS = dg.AssetCheckSpec(
 
 
 def evaluate_freshness(
-    instance: dg.DagsterInstance, settings: Settings, now: datetime, seen: Mapping[date, datetime] | None
+    instance: dg.DagsterInstance,
+    warehouse: Warehouse,
+    tlc_base_url: str,
+    now: datetime,
+    seen: Mapping[date, datetime] | None,
 ) -> tuple[Finding, dict[date, datetime | None]]:
     """Evaluate the freshness now, and since when the months that are out and not loaded are known to be.
 
     `seen` is the latter as of the last evaluation; None where nobody remembers one.
     """
-    loaded = months_in_raw_trips(warehouse_target(settings), settings.schema_name)
+    loaded = months_in_raw_trips(warehouse)
     newest = last_complete_month(now)
     if not loaded or max(loaded) >= newest:
         return check_freshness(now, {}, loaded), {}
     after = Window(next_month(max(loaded)), next_month(newest)).months
     observed = observed_months(instance) or set()
     # No more than one tick may ask for; the newest, where nothing was loaded for years.
-    answers = fetch_publications(
-        settings.tlc_base_url, [month for month in after if month not in observed][-MAX_MONTHS_A_TICK:]
-    )
+    answers = fetch_publications(tlc_base_url, [month for month in after if month not in observed][-MAX_MONTHS_A_TICK:])
     out = {m for m, answer in answers.items() if isinstance(answer, Publication) and answer.published}
     silent = {m for m, answer in answers.items() if not isinstance(answer, Publication)}
     out |= observed | (silent & (seen or {}).keys())
@@ -66,10 +69,13 @@ def evaluate_freshness(
 
 @dg.asset_check(asset=FRESHNESS.asset_key, name=FRESHNESS.name, description=FRESHNESS.description)
 def newest_published_month_is_loaded(
-    context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings], clock: dg.ResourceParam[Clock]
+    context: dg.AssetCheckExecutionContext,
+    settings: dg.ResourceParam[Settings],
+    warehouse: WarehouseResource,
+    clock: dg.ResourceParam[Clock],
 ) -> dg.AssetCheckResult:
     """The freshness, for somebody who presses the button; the sensor month_watch asks by itself."""
-    finding, _ = evaluate_freshness(context.instance, settings, clock.now(), None)
+    finding, _ = evaluate_freshness(context.instance, warehouse.open(), settings.tlc_base_url, clock.now(), None)
     evaluation = evaluation_of(FRESHNESS, finding)
     return dg.AssetCheckResult(
         passed=evaluation.passed,
@@ -92,15 +98,15 @@ def build_month_watch(*, runs_by_itself: bool) -> dg.SensorDefinition:
         ),
     )
     def month_watch(
-        context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings], clock: dg.ResourceParam[Clock]
+        context: dg.SensorEvaluationContext,
+        settings: dg.ResourceParam[Settings],
+        warehouse: WarehouseResource,
+        clock: dg.ResourceParam[Clock],
     ) -> dg.SensorResult:
-        instance, now = context.instance, clock.now()
+        instance, now, opened = context.instance, clock.now(), warehouse.open()
         seen = {month_of(key): datetime.fromisoformat(at) for key, at in json.loads(context.cursor or "{}").items()}
-        finding, known = evaluate_freshness(instance, settings, now, seen)
-        evaluations = [
-            evaluation_of(FRESHNESS, finding),
-            coverage_evaluation(instance, warehouse_target(settings), settings.schema_name),
-        ]
+        finding, known = evaluate_freshness(instance, opened, settings.tlc_base_url, now, seen)
+        evaluations = [evaluation_of(FRESHNESS, finding), coverage_evaluation(instance, opened)]
         return dg.SensorResult(
             asset_events=[evaluation for evaluation in evaluations if _is_news(instance, evaluation, now)],
             skip_reason=" ".join(str(evaluation.description) for evaluation in evaluations),

@@ -18,8 +18,6 @@ from dagster import (
     MaterializeResult,
     MetadataValue,
     ResourceParam,
-    TableColumn,
-    TableSchema,
     multi_asset,
 )
 from pydantic import Field
@@ -29,20 +27,21 @@ from taxi_orchestration.defs.coverage import COVERAGE, coverage_evaluation
 from taxi_orchestration.defs.interruption import canceled_by_interrupt
 from taxi_orchestration.defs.markdown import as_markdown
 from taxi_orchestration.defs.month_checks import FILE_IS_WHOLE, RAW_CHECKS, Findings, evaluations, raw_findings
-from taxi_orchestration.defs.raw_zones import load_missing_zones
+from taxi_orchestration.defs.raw_zones import load_missing_zones, table_metadata
 from taxi_orchestration.defs.retries import RETRIES, translate_to_failure
 from taxi_orchestration.defs.tlc_source import source_tags
+from taxi_orchestration.defs.warehouse_resource import WarehouseResource
 from taxi_orchestration.instance.builds import rows_built_from
 from taxi_orchestration.instance.dagster_names import DATA_VERSION, ROWS, data_version_tags
 from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.loading import MonthLoad, Progress, open_loader
 from taxi_orchestration.months import key_of, month_of
 from taxi_orchestration.postgres.connection import WarehouseError, WarehouseUnavailableError
-from taxi_orchestration.postgres.target import warehouse_target
 from taxi_orchestration.settings import Settings
 from taxi_orchestration.tlc.client import Publication
-from taxi_orchestration.tlc.dataset import DATASET
-from taxi_orchestration.warehouse.months import LoadedFile, loaded_files
+from taxi_orchestration.tlc.dataset import DATASET, KEY_COLUMNS
+from taxi_orchestration.warehouse.load_log import LoadedFile, loaded_files
+from taxi_orchestration.warehouse.warehouse import Warehouse
 
 # A range from the UI becomes runs of so many months: one process start for all of them, and still something to see.
 MONTHS_PER_RUN = 24
@@ -61,16 +60,6 @@ class LoadConfig(Config):
     newest_first: bool = Field(default=False, description="Begin with the newest month.")
 
 
-def table_schema() -> TableSchema:
-    """The columns of raw_trips with their PostgreSQL types and meanings."""
-    key = [
-        TableColumn("source_month", "date", description="First day of the month of the file that the row came in."),
-        TableColumn("source_row", "integer", description="Position of the row in its file, from 1."),
-    ]
-    trip = [TableColumn(c.name, c.postgres_type, description=c.comment) for c in DATASET.columns]
-    return TableSchema([*key, *trip])
-
-
 raw_trips_spec = AssetSpec(
     key=RAW_TRIPS,
     description=(
@@ -84,7 +73,7 @@ raw_trips_spec = AssetSpec(
     owners=["team:data-engineering"],
     kinds={"postgres", "parquet", "python"},
     code_version="1",
-    metadata={"dagster/column_schema": table_schema(), "dagster/table_name": "raw_trips"},
+    metadata=table_metadata("raw_trips", [*KEY_COLUMNS, *DATASET.columns]),
     # A run over several months records each by itself and leaves the output out.
     skippable=True,
 )
@@ -103,15 +92,20 @@ def raw_trips(
     context: AssetExecutionContext,
     config: LoadConfig,
     settings: ResourceParam[Settings],
+    warehouse: WarehouseResource,
     progress: ResourceParam[Progress],
 ) -> Iterator[MaterializeResult | AssetCheckEvaluation]:
     """Load and check the months of the run; each that can be loaded is, whatever becomes of the others."""
     with translate_to_failure():
-        yield from load_and_check(context, config, settings, progress)
+        yield from load_and_check(context, config, settings, warehouse.open(), progress)
 
 
 def load_and_check(
-    context: AssetExecutionContext, config: LoadConfig, settings: Settings, progress: Progress
+    context: AssetExecutionContext,
+    config: LoadConfig,
+    settings: Settings,
+    warehouse: Warehouse,
+    progress: Progress,
 ) -> Iterator[MaterializeResult | AssetCheckEvaluation]:
     """Do what `raw_trips` is for; errors written for people are raised as they are."""
 
@@ -119,19 +113,18 @@ def load_and_check(
         context.log.warning(text)
         progress.warned(text)
 
-    target, schema = warehouse_target(settings), settings.schema_name
     if RAW_TRIPS not in context.selected_asset_keys:
         months = [month_of(key) for key in context.partition_keys]
-        yield from evaluations(context.instance, RAW_CHECKS, raw_findings(target, schema, months))
-        yield coverage_evaluation(context.instance, target, schema)
+        yield from evaluations(context.instance, RAW_CHECKS, raw_findings(warehouse, months))
+        yield coverage_evaluation(context.instance, warehouse)
         return
     months = sorted((month_of(key) for key in context.partition_keys), reverse=config.newest_first)
     made: dict[date, AssetMaterialization] = {}
     failures: dict[date, Exception] = {}
-    with canceled_by_interrupt(context), open_loader(settings, on_retry=warn) as loader:
+    with canceled_by_interrupt(context), open_loader(settings, warehouse, on_retry=warn) as loader:
         load_missing_zones(context, loader, warn)
         if context.retry_number and not context.has_partition_key:
-            made = made_before(context, loaded_files(loader.target, loader.schema))
+            made = made_before(context, loaded_files(warehouse))
         to_load = [month for month in months if month not in made]
         for month, outcome in loader.load_months(to_load, config.months_at_once, context.run.run_id, progress):
             if isinstance(outcome, Exception):
@@ -146,9 +139,9 @@ def load_and_check(
     findings: Findings = {}
     footer_rows = {month: cast(int, made[month].metadata[ROWS].value) for month in made}
     try:
-        findings = raw_findings(target, schema, footer_rows, footer_rows) if made else {}
+        findings = raw_findings(warehouse, footer_rows, footer_rows) if made else {}
         yield from evaluations(context.instance, RAW_CHECKS, findings)
-        yield coverage_evaluation(context.instance, target, schema)
+        yield coverage_evaluation(context.instance, warehouse)
     except WarehouseError as error:
         if not failures:
             # A retry would load nothing, and so check nothing.

@@ -1,6 +1,7 @@
 """raw_zones: the TLC's taxi zones."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from dagster import (
     AssetExecutionContext,
@@ -15,18 +16,18 @@ from dagster import (
 from taxi_orchestration.asset_keys import RAW_ZONES
 from taxi_orchestration.defs.interruption import canceled_by_interrupt
 from taxi_orchestration.defs.retries import RETRIES, translate_to_failure
+from taxi_orchestration.defs.warehouse_resource import WarehouseResource
 from taxi_orchestration.loading import Loader, open_loader
 from taxi_orchestration.postgres.connection import WarehouseError
 from taxi_orchestration.settings import Settings
+from taxi_orchestration.tlc.dataset import ZONE_COLUMNS, Column
 from taxi_orchestration.tlc.errors import TlcError
-from taxi_orchestration.warehouse.months import empty_tables
 
-COLUMNS = (
-    TableColumn("locationid", "integer", description="Number of the taxi zone."),
-    TableColumn("borough", "text", description="Borough of the zone, or EWR, Unknown or N/A."),
-    TableColumn("zone", "text", description="Name of the zone; 'N/A' is a value, and two names occur more than once."),
-    TableColumn("service_zone", "text", description="The TLC's service zone."),
-)
+
+def table_metadata(name: str, columns: Sequence[Column]) -> dict[str, Any]:
+    """The name of a raw table, and its columns with their PostgreSQL types and meanings."""
+    described = [TableColumn(column.name, column.postgres_type, description=column.comment) for column in columns]
+    return {"dagster/column_schema": TableSchema(described), "dagster/table_name": name}
 
 
 @asset(
@@ -35,14 +36,16 @@ COLUMNS = (
     owners=["team:data-engineering"],
     kinds={"postgres", "csv", "python"},
     retry_policy=RETRIES,
-    metadata={"dagster/column_schema": TableSchema(list(COLUMNS)), "dagster/table_name": "raw_zones"},
+    metadata=table_metadata("raw_zones", ZONE_COLUMNS),
 )
-def raw_zones(context: AssetExecutionContext, settings: ResourceParam[Settings]) -> MaterializeResult:
+def raw_zones(
+    context: AssetExecutionContext, settings: ResourceParam[Settings], warehouse: WarehouseResource
+) -> MaterializeResult:
     """The TLC's taxi zones, as published: one row a zone, with its borough, name and service zone."""
     with (
         canceled_by_interrupt(context),
         translate_to_failure(),
-        open_loader(settings, on_retry=context.log.warning) as loader,
+        open_loader(settings, warehouse.open(), on_retry=context.log.warning) as loader,
     ):
         zones = loader.load_zones()
     return MaterializeResult(metadata={"dagster/row_count": zones})
@@ -50,7 +53,7 @@ def raw_zones(context: AssetExecutionContext, settings: ResourceParam[Settings])
 
 def load_missing_zones(context: AssetExecutionContext, loader: Loader, warn: Callable[[str], None]) -> None:
     """Load the zones where nobody has yet: the models name those that they find, whoever asked for the first month."""
-    if not empty_tables(loader.target, loader.schema, [RAW_ZONES.path[-1]]):
+    if not loader.warehouse.empty_tables([RAW_ZONES.path[-1]]):
         return
     try:
         zones = loader.load_zones()

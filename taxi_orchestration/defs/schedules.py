@@ -6,11 +6,11 @@ import dagster as dg
 
 from taxi_orchestration.defs.jobs import taxi_pipeline
 from taxi_orchestration.defs.run_requests import attempts_by, keys_in_progress, plan_requests
+from taxi_orchestration.defs.warehouse_resource import WarehouseResource
 from taxi_orchestration.months import Window, add_months, key_of, next_month
-from taxi_orchestration.postgres.target import warehouse_target
 from taxi_orchestration.settings import Settings, SettingsError
 from taxi_orchestration.tlc.publications import REQUESTS_AT_ONCE, fetch_publications
-from taxi_orchestration.warehouse.months import loaded_files
+from taxi_orchestration.warehouse.load_log import loaded_files
 
 MONTHLY_SCHEDULE = "monthly_schedule"
 
@@ -25,12 +25,12 @@ ATTEMPTS = 3
 
 
 def months_due(
-    context: dg.ScheduleEvaluationContext, settings: dg.ResourceParam[Settings]
+    context: dg.ScheduleEvaluationContext, settings: dg.ResourceParam[Settings], warehouse: WarehouseResource
 ) -> list[dg.RunRequest] | dg.SkipReason:
     """One tick: the last months that should be out, of those that are and are not loaded."""
     now = context.scheduled_execution_time
     due = add_months(date(now.year, now.month, 1), -MONTHS_BACK)
-    files = loaded_files(warehouse_target(settings), settings.schema_name)
+    files = loaded_files(warehouse.open())
     last = Window(add_months(due, 1 - MONTHS_AT_MOST), next_month(due)).months
     # Those before the oldest loaded one nobody wanted; the newest may have been re-issued.
     months = [m for m in last if m == due or not files or (m not in files and m > min(files))]

@@ -15,13 +15,13 @@ from taxi_orchestration.defs.clock import Clock
 from taxi_orchestration.defs.jobs import taxi_pipeline
 from taxi_orchestration.defs.run_requests import attempts_by, keys_in_progress, plan_requests
 from taxi_orchestration.defs.tlc_source import NOT_PUBLISHED, observation, observed_version
+from taxi_orchestration.defs.warehouse_resource import WarehouseResource
 from taxi_orchestration.months import Window, add_months, key_of, last_complete_month, month_of, next_month
-from taxi_orchestration.postgres.target import warehouse_target
 from taxi_orchestration.settings import Settings
 from taxi_orchestration.tlc.client import Publication
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.tlc.publications import MAX_MONTHS_A_TICK, fetch_publications
-from taxi_orchestration.warehouse.months import loaded_files
+from taxi_orchestration.warehouse.load_log import loaded_files
 
 TLC_PUBLICATIONS = "tlc_publications"
 
@@ -61,12 +61,15 @@ class _Memory:
     ),
 )
 def tlc_publications(
-    context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings], clock: dg.ResourceParam[Clock]
+    context: dg.SensorEvaluationContext,
+    settings: dg.ResourceParam[Settings],
+    warehouse: WarehouseResource,
+    clock: dg.ResourceParam[Clock],
 ) -> dg.SensorResult:
     """One tick: ask, compare with what is loaded and on its way, request a run for each month that is another."""
     now = clock.now()
     memory = _Memory.of(context.cursor)
-    files = loaded_files(warehouse_target(settings), settings.schema_name)
+    files = loaded_files(warehouse.open())
     attempts = attempts_by(context.instance, TLC_PUBLICATIONS)
     waited_for = {month_of(key) for key, _ in attempts if key} | memory.not_published()
     months = months_to_ask(files, waited_for, now, settings.taxi_reissue_months)

@@ -22,11 +22,11 @@ from taxi_orchestration.months import Window, add_months, key_of, last_complete_
 from taxi_orchestration.quality.coverage import check_coverage
 from taxi_orchestration.quality.finding import Finding
 from taxi_orchestration.quality.freshness import check_freshness
-from taxi_orchestration.settings import PostgresTarget
 from taxi_orchestration.tlc.client import Publication, version_of
 from taxi_orchestration.tlc.errors import TlcError
-from taxi_orchestration.warehouse.measures import months_in_raw_trips
-from taxi_orchestration.warehouse.months import LoadedFile, count_by_month, loaded_files
+from taxi_orchestration.warehouse.load_log import LoadedFile, loaded_files
+from taxi_orchestration.warehouse.measures import count_by_month, months_in_raw_trips
+from taxi_orchestration.warehouse.warehouse import Warehouse
 
 State = Literal["missing", "failed", "unfinished", "completed"]
 
@@ -75,10 +75,10 @@ class MonthStatus:
         )
 
 
-def known_window(target: PostgresTarget, schema: str, now: datetime) -> Window:
+def known_window(warehouse: Warehouse, now: datetime) -> Window:
     """The months worth a look: from the oldest loaded one to the newest that is over; half a year if none is loaded."""
     newest = last_complete_month(now)
-    oldest = min(loaded_files(target, schema), default=add_months(newest, -5))
+    oldest = min(loaded_files(warehouse), default=add_months(newest, -5))
     return Window(oldest, next_month(newest))
 
 
@@ -115,14 +115,13 @@ def to_do(status: MonthStatus, publication: Publication | TlcError) -> str:
 
 
 def overall(
-    target: PostgresTarget,
-    schema: str,
+    warehouse: Warehouse,
     instance: DagsterInstance,
     published: Mapping[date, Publication | TlcError],
     now: datetime,
 ) -> tuple[Finding, Finding]:
     """What there is to say of all months together: coverage, and whether the TLC is late."""
-    loaded = months_in_raw_trips(target, schema)
+    loaded = months_in_raw_trips(warehouse)
     in_dagster = {month_of(key) for key in instance.get_materialized_partitions(RAW_TRIPS)}
     out = {month for month, publication in published.items() if is_published(publication)}
     answered = not any(isinstance(answer, TlcError) for answer in published.values())
@@ -131,13 +130,11 @@ def overall(
     return check_coverage(loaded, in_dagster, out), check_freshness(now, since, loaded, answered=answered)
 
 
-def month_statuses(
-    target: PostgresTarget, schema: str, instance: DagsterInstance, window: Window
-) -> dict[date, MonthStatus]:
+def month_statuses(warehouse: Warehouse, instance: DagsterInstance, window: Window) -> dict[date, MonthStatus]:
     """Where every month of the window stands. Reads the warehouse and Dagster's storage, and nothing else."""
-    files = loaded_files(target, schema)
+    files = loaded_files(warehouse)
     counts = {
-        table: count_by_month(target, schema, table, window.start, window.end)
+        table: count_by_month(warehouse, table, window.start, window.end)
         for table in ("raw_trips", "fct_trips", "rejected_trips")
     }
     keys = [key_of(month) for month in window.months]

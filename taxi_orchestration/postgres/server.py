@@ -31,6 +31,7 @@ from taxi_orchestration.settings import PostgresTarget
 
 __all__ = [
     "STORAGE_DATABASE",
+    "USER",
     "WAREHOUSE_DATABASE",
     "EmbeddedServer",
     "ServerError",
@@ -42,6 +43,7 @@ __all__ = [
 
 WAREHOUSE_DATABASE = "taxi"
 STORAGE_DATABASE = "dagster"
+USER = "taxi"
 
 # Beside what a target says by itself: else libpq takes each from an environment that is set up for another server.
 _PARAMETERS = {
@@ -58,7 +60,6 @@ _PARAMETERS = {
     "target_session_attrs": "any",
 }
 
-_USER = "taxi"
 _PORT_ATTEMPTS = 5
 _LOCK_SECONDS = 300
 
@@ -159,7 +160,7 @@ class _Record:
         return f"taxi-{self.id}"
 
     def server(self, port: int) -> EmbeddedServer:
-        return EmbeddedServer(postmaster.HOST, port, _USER, self.password, self.data_directory)
+        return EmbeddedServer(postmaster.HOST, port, USER, self.password, self.data_directory)
 
     @staticmethod
     def read(home: Path) -> _Record | None:
@@ -265,7 +266,7 @@ def _make_data_directory(record: _Record, account: Account | None, programs: Pat
         password_file = staging / "password"
         _write(password_file, record.password, account)
         made = staging / "data"
-        command: list[str | Path] = [programs / "initdb", "--pgdata", made, "--username", _USER]
+        command: list[str | Path] = [programs / "initdb", "--pgdata", made, "--username", USER]
         command += ["--pwfile", password_file, "--auth", "scram-sha-256", "--encoding", "UTF8"]
         # The same order and case rules on every machine, whatever locales it has.
         command += ["--locale-provider", "builtin", "--builtin-locale", "C.UTF-8", "--locale", "C", "--no-instructions"]

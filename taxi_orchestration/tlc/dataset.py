@@ -17,10 +17,10 @@ POSTGRES_TYPES: Mapping[str, str] = {
     "double": "double precision",
     "bool": "boolean",
     "string": "text",
-    "timestamp[us]": "timestamp",
+    "timestamp[us]": "timestamp without time zone",
     "date32[day]": "date",
 }
-"""The PostgreSQL type of each type of Arrow that a column is carried in, under Arrow's own name."""
+"""The PostgreSQL type, spelled as format_type does, of each type of Arrow that a column is carried in, by its name."""
 
 
 class AmbiguousColumnError(ValueError):
@@ -64,6 +64,21 @@ class Column:
         """The type in the files of an era; None where they have no such column."""
         since = max((changed for changed in self.types if changed <= era), default=None)
         return None if since is None else self.types[since]
+
+
+KEY_COLUMNS = (
+    Column("source_month", "date32[day]", {}, "Month of the file, as its first day. The partition key."),
+    Column("source_row", "int32", {}, "Position of the row in its file, from 1."),
+)
+"""The key of raw_trips, which stands in no file."""
+
+ZONE_COLUMNS = (
+    Column("LocationID", "int32", {}, "Number of the taxi zone."),
+    Column("Borough", "string", {}, "Borough of the zone, or EWR, Unknown or N/A."),
+    Column("Zone", "string", {}, "Name of the zone; 'N/A' is a value, and two names occur more than once."),
+    Column("service_zone", "string", {}, "The TLC's service zone."),
+)
+"""The zone table, a CSV file that every data set shares."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from taxi_orchestration.tlc.contract import MAX_DECIMAL_DIGITS, arrow_schema, postgres_type_for, target_type_for
-from taxi_orchestration.tlc.dataset import DATASET, AmbiguousColumnError, ColumnMatch, DataSet, Era, recognize_label
+from taxi_orchestration.tlc.dataset import (
+    DATASET,
+    KEY_COLUMNS,
+    AmbiguousColumnError,
+    ColumnMatch,
+    DataSet,
+    recognize_label,
+)
 from taxi_orchestration.tlc.errors import BadFileError, UnsupportedFileError, advise_new_copy, is_tlc_url
 
 MAX_ROWS = 50_000_000
@@ -41,7 +48,7 @@ MAX_TEXT_BATCH_BYTES = 2**28
 """What a batch of texts may unpack to that are not read as a dictionary: each may be as long as all of its pages."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}", re.ASCII)
-_OF_RAW_TRIPS = {"source_month", "source_row"}
+_OF_RAW_TRIPS = {column.name for column in KEY_COLUMNS}
 _OF_POSTGRES = {"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"}
 # In the reader's own words: most of what it has not implemented it raises as a plain OSError.
 _NOT_IMPLEMENTED = re.compile(
@@ -141,7 +148,7 @@ class MonthFile:
 
     def __init__(self, reader: pq.ParquetFile, mapped: mmap.mmap, schema: pa.Schema, origin: _Origin) -> None:
         self.month = origin.month
-        self.era: Era = origin.dataset.era_of(origin.month)
+        self.era = origin.dataset.era_of(origin.month)
         self.rows: int = reader.metadata.num_rows
         self._origin = origin
         self._reader = reader

@@ -7,8 +7,9 @@ from typing import Any
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from taxi_orchestration.postgres.connection import connect, explained
-from taxi_orchestration.settings import PostgresTarget
+from taxi_orchestration.warehouse.load_log import RAW_LOADS
+from taxi_orchestration.warehouse.relations import TABLE, Relation, find_relations
+from taxi_orchestration.warehouse.warehouse import Warehouse
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,7 @@ class MonthMeasure:
     last_pickup: datetime | None = None
 
 
-def measure_months(
-    target: PostgresTarget, schema: str, start: date, end: date, pickup: str
-) -> dict[date, MonthMeasure]:
+def measure_months(warehouse: Warehouse, start: date, end: date, pickup: str) -> dict[date, MonthMeasure]:
     """Every month from `start` to before `end` that raw_loads or raw_trips has, in one statement and one scan.
 
     `pickup` is the column of the time at which a trip begins.
@@ -48,19 +47,17 @@ def measure_months(
         from trips full join loads using (source_month)
         """
     ).format(
-        trips=sql.Identifier(schema, "raw_trips"),
-        loads=sql.Identifier(schema, "raw_loads"),
+        trips=warehouse.identifier("raw_trips"),
+        loads=warehouse.identifier(RAW_LOADS.name),
         pickup=sql.Identifier(pickup),
         outside=_outside_month(pickup),
     )
-    with explained(f"Measuring {schema}.raw_trips", target), connect(target) as connection:
+    with warehouse.connect(f"Measuring {warehouse.schema}.raw_trips") as connection:
         rows = connection.execute(statement, {"start": start, "end": end})
         return {month: MonthMeasure(*measured) for month, *measured in rows}
 
 
-def pickups_outside(
-    target: PostgresTarget, schema: str, month: date, limit: int, pickup: str, dropoff: str
-) -> list[dict[str, Any]]:
+def pickups_outside(warehouse: Warehouse, month: date, limit: int, pickup: str, dropoff: str) -> list[dict[str, Any]]:
     """The first rows of a month's file whose pickup lies outside the month."""
     statement = sql.SQL(
         """
@@ -68,34 +65,45 @@ def pickups_outside(
         where source_month = %(month)s and {outside} order by source_row limit %(limit)s
         """
     ).format(
-        trips=sql.Identifier(schema, "raw_trips"),
+        trips=warehouse.identifier("raw_trips"),
         pickup=sql.Identifier(pickup),
         dropoff=sql.Identifier(dropoff),
         outside=_outside_month(pickup),
     )
-    with explained(f"Looking into {schema}.raw_trips", target), connect(target) as connection:
+    with warehouse.connect(f"Looking into {warehouse.schema}.raw_trips") as connection:
         return connection.cursor(row_factory=dict_row).execute(statement, {"month": month, "limit": limit}).fetchall()
 
 
-def months_in_raw_trips(target: PostgresTarget, schema: str) -> set[date]:
+def months_in_raw_trips(warehouse: Warehouse) -> set[date]:
     """The months that raw_loads lists and for which raw_trips has a table."""
-    with explained(f"Listing the months of {schema}.raw_trips", target), connect(target) as connection:
-        if connection.execute("select to_regclass(%s)", [f"{schema}.raw_loads"]).fetchone() == (None,):
+    with warehouse.connect(f"Listing the months of {warehouse.schema}.raw_trips") as connection:
+        if not warehouse.find_tables(connection, [RAW_LOADS.name]):
             return set()
         rows = connection.execute(
             sql.SQL(
                 """
                 select source_month from {}
-                where exists (
-                    select from pg_inherits
-                    where inhparent = to_regclass(%(parent)s)
-                        and inhrelid = to_regclass(%(parent)s || to_char(source_month, '_YYYY_MM'))
+                where to_char(source_month, '"raw_trips_"YYYY_MM') in (
+                    select relname from pg_inherits join pg_class on oid = inhrelid where inhparent = {}
                 )
                 """
-            ).format(sql.Identifier(schema, "raw_loads")),
-            {"parent": f"{schema}.raw_trips"},
+            ).format(warehouse.identifier(RAW_LOADS.name), warehouse.regclass("raw_trips"))
         )
         return {month for (month,) in rows}
+
+
+def count_by_month(warehouse: Warehouse, table: str, start: date, end: date) -> dict[date, int]:
+    """Rows of `table` by source_month, from `start` to before `end`; empty where there is no such table."""
+    with warehouse.connect(f"Counting {warehouse.schema}.{table}") as connection:
+        if not find_relations(connection, warehouse, [Relation(table, TABLE, ["source_month"])]):
+            return {}
+        rows = connection.execute(
+            sql.SQL(
+                "select source_month, count(*) from {} where source_month >= %s and source_month < %s group by 1"
+            ).format(warehouse.identifier(table)),
+            [start, end],
+        )
+        return dict(rows.fetchall())
 
 
 def _outside_month(pickup: str) -> sql.Composed:

@@ -7,7 +7,7 @@ import psycopg
 from psycopg import sql
 
 from taxi_orchestration.postgres.connection import WarehouseError
-from taxi_orchestration.settings import PostgresTarget
+from taxi_orchestration.warehouse.warehouse import Warehouse
 
 TABLE = frozenset({"table", "partitioned table"})
 VIEW = frozenset({"view"})
@@ -38,12 +38,7 @@ class Relation:
 
 
 def find_relations(
-    connection: psycopg.Connection,
-    target: PostgresTarget,
-    schema: str,
-    relations: Sequence[Relation],
-    *,
-    to_change: bool = False,
+    connection: psycopg.Connection, warehouse: Warehouse, relations: Sequence[Relation], *, to_change: bool = False
 ) -> set[str]:
     """Return the names of the relations that exist.
 
@@ -62,30 +57,36 @@ def find_relations(
         from pg_type
         where typnamespace = to_regnamespace(%(schema)s) and typname = any(%(names)s) and typrelid = 0
         """,
-        {"schema": schema, "names": [relation.name for relation in relations]},
+        {"schema": warehouse.schema, "names": [relation.name for relation in relations]},
     ).fetchall()
     by_name = {relation.name: relation for relation in relations}
     for name, kind_code, owner, is_owned, columns in rows:
         relation, kind = by_name[name], _KINDS.get(kind_code, "object")
         missing = [column for column in relation.columns if column not in columns]
-        place = f"{schema}.{name} is a {kind} that belongs to {owner}"
+        place = f"{warehouse.schema}.{name} is a {kind} that belongs to {owner}"
         if kind not in relation.kinds:
             found = f"{place}, where the pipeline has a {min(relation.kinds, key=len)}"
         elif 2 * len(missing) > len(relation.columns):
             found = f"{place} and lacks the columns of the pipeline's own: {_listed(missing)}"
         elif to_change and not is_owned:
-            found = f"{place}, and {target.user} may not change it"
+            found = f"{place}, and {warehouse.target.user} may not change it"
         else:
             continue
-        raise WarehouseError(f"{found}. Nothing was changed. {_advice(schema, name, kind)}")
+        raise WarehouseError(f"{found}. Nothing was changed. {_advice(warehouse, name, kind)}")
     return {name for name, *_ in rows}
 
 
-def _advice(schema: str, name: str, kind: str) -> str:
+def refuse_foreign_relations(warehouse: Warehouse, relations: Sequence[Relation]) -> None:
+    """Raise WarehouseError where somebody else's object has the name of one of these tables and views."""
+    with warehouse.connect(f"Looking into schema {warehouse.schema}") as connection:
+        find_relations(connection, warehouse, relations, to_change=True)
+
+
+def _advice(warehouse: Warehouse, name: str, kind: str) -> str:
     # `alter table` renames every kind that rows can be read from, indexes and sequences too, but no type.
     keyword = sql.SQL("type" if "type" in kind else "table")
     rename = sql.SQL("alter {} {} rename to {}").format(
-        keyword, sql.Identifier(schema, name), sql.Identifier(f"{name}_old")
+        keyword, warehouse.identifier(name), sql.Identifier(f"{name}_old")
     )
     return (
         f"Let its owner rename it ({rename.as_string()}), or set PG_SCHEMA or DAGSTER_STUDENT to another schema; then "

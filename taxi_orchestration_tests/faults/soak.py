@@ -35,6 +35,7 @@ from taxi_orchestration.months import Window
 from taxi_orchestration.postgres.server import WAREHOUSE_DATABASE, ensure_running, find, remove
 from taxi_orchestration.settings import PROJECT_DIRECTORY, Settings, load_settings
 from taxi_orchestration.tlc.dataset import DATASET
+from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.tlc_host import TlcHost, running_tlc_host
 
 TAXI = [sys.executable, "-c", "from taxi_orchestration.cli.commands import main; main()"]
@@ -120,7 +121,7 @@ def check(settings: Settings, instance: DagsterInstance, expected: dict[date, Ex
         if held.get(month) != expected[month]
     ]
     wrong += [f"{month}: rows are doubled" for month, rows, distinct, _ in found if rows != distinct]
-    for month, status in month_statuses(target, settings.schema_name, instance, MONTHS).items():
+    for month, status in month_statuses(Warehouse(target, settings.schema_name), instance, MONTHS).items():
         if status.state != "completed" or not status.is_exact or status.checks.failed:
             wrong.append(f"{month}: {status}")
     runs = Counter(run.status for run in instance.get_runs())

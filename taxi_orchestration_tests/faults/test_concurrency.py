@@ -27,11 +27,13 @@ from taxi_orchestration.defs.sensors import TLC_PUBLICATIONS
 from taxi_orchestration.instance.opening import open_instance
 from taxi_orchestration.instance.status import MonthStatus, month_statuses
 from taxi_orchestration.instance.storage import DRIVER
-from taxi_orchestration.loading import RAW_TRIPS_COLUMNS, Loader
+from taxi_orchestration.loading import Loader
 from taxi_orchestration.months import Window, next_month
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings, load_settings
 from taxi_orchestration.tlc.client import TlcClient
-from taxi_orchestration.warehouse.months import create_tables, loaded_files
+from taxi_orchestration.warehouse.load_log import loaded_files
+from taxi_orchestration.warehouse.raw_tables import create_raw_tables
+from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY
 from taxi_orchestration_tests.faults.conftest import Programs, holding, until, waiting_for
 from taxi_orchestration_tests.faults.test_model import At
@@ -43,8 +45,8 @@ from taxi_orchestration_tests.support.tlc_host import TlcHost
 YEAR = Window(JANUARY, date(2025, 1, 1)).months
 
 
-def load_in_a_process(url: str, target: PostgresTarget, schema: str, scratch: object, month: date) -> None:
-    Loader(TlcClient(url), target, schema, scratch).load_month(month)  # type: ignore[arg-type]
+def load_in_a_process(url: str, warehouse: Warehouse, scratch: object, month: date) -> None:
+    Loader(TlcClient(url), warehouse, scratch).load_month(month)  # type: ignore[arg-type]
 
 
 def execute_in_a_process(environment: dict[str, str], partition_key: str, tags: dict[str, str]) -> None:
@@ -64,7 +66,7 @@ def test_eight_processes_that_load_the_same_month_end_with_it_once(
     loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
     data = tlc.publish(JANUARY).path.read_bytes()
-    arguments = (tlc.url, target, settings.schema_name, loader.scratch, JANUARY)
+    arguments = (tlc.url, loader.warehouse, loader.scratch, JANUARY)
     processes = [FORKS.Process(target=load_in_a_process, args=arguments) for _ in range(8)]
     for process in processes:
         process.start()
@@ -78,7 +80,7 @@ def test_eight_processes_that_make_the_tables_at_once_all_find_them(
     tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(lambda _: create_tables(target, settings.schema_name, RAW_TRIPS_COLUMNS), range(8)))
+        list(threads.map(lambda _: create_raw_tables(Warehouse(target, settings.schema_name)), range(8)))
     assert held(target, settings.schema_name) == {}
 
 
@@ -223,14 +225,15 @@ def test_two_students_in_one_database_do_not_see_each_other(
     loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
     other = f"{settings.schema_name}_other"
-    create_tables(target, other, RAW_TRIPS_COLUMNS)
+    elsewhere = replace(loader, warehouse=Warehouse(target, other))
+    create_raw_tables(elsewhere.warehouse)
     try:
         data = tlc.publish(JANUARY).path.read_bytes()
-        loaders = [loader, replace(loader, schema=other)] * 3
+        loaders = [loader, elsewhere] * 3
         with ThreadPoolExecutor(6) as threads:
             list(threads.map(lambda one: one.load_month(JANUARY), loaders))
         newer = tlc.publish(JANUARY, seed=1).path.read_bytes()
-        replace(loader, schema=other).load_month(JANUARY)
+        elsewhere.load_month(JANUARY)
         assert held(target, settings.schema_name) == {JANUARY: held_by_file(data)}
         assert held(target, other) == {JANUARY: held_by_file(newer)}
     finally:
@@ -250,7 +253,7 @@ def test_a_load_that_is_overtaken_by_a_newer_file_ends_with_the_newer_one(
 
     load = loader.load_month(JANUARY, progress=At("opened", overtake))
     assert held(target, settings.schema_name) == {JANUARY: held_by_file(newer[0])}
-    assert load.file.sha256 == loaded_files(target, settings.schema_name)[JANUARY].sha256
+    assert load.file.sha256 == loaded_files(Warehouse(target, settings.schema_name))[JANUARY].sha256
 
 
 def test_an_issue_that_the_tlc_takes_back_is_replaced_by_the_one_before(
@@ -380,7 +383,7 @@ def test_the_ui_the_schedule_the_sensor_and_a_command_on_the_same_months_at_once
 
 
 def status_of(month: date, target: PostgresTarget, settings: Settings, instance: DagsterInstance) -> MonthStatus:
-    return month_statuses(target, settings.schema_name, instance, Window(month, next_month(month)))[month]
+    return month_statuses(Warehouse(target, settings.schema_name), instance, Window(month, next_month(month)))[month]
 
 
 def test_builds_by_hand_at_the_same_time_wait_for_each_other(

@@ -11,12 +11,13 @@ from psycopg import sql
 
 from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.instance.status import month_statuses
-from taxi_orchestration.loading import RAW_TRIPS_COLUMNS, Loader
+from taxi_orchestration.loading import Loader
 from taxi_orchestration.months import Window
 from taxi_orchestration.postgres import connection
 from taxi_orchestration.postgres.connection import WarehouseError, WarehouseUnavailableError
 from taxi_orchestration.settings import PostgresTarget, Settings
-from taxi_orchestration.warehouse.months import create_tables
+from taxi_orchestration.warehouse.raw_tables import create_raw_tables
+from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY
 from taxi_orchestration_tests.faults.conftest import holding, until, waiting_for
 from taxi_orchestration_tests.faults.test_model import At
@@ -53,6 +54,11 @@ def cut(target: PostgresTarget, schema: str) -> None:
         )
 
 
+def loader_of(loader: Loader, target: PostgresTarget) -> Loader:
+    """The same loader, connecting in another way."""
+    return replace(loader, warehouse=replace(loader.warehouse, target=target))
+
+
 def test_a_connection_cut_in_the_middle_of_a_copy_leaves_the_month_as_it_was_and_can_be_tried_again(
     loader: Loader, before: Held, target: PostgresTarget, settings: Settings
 ) -> None:
@@ -81,7 +87,7 @@ def test_a_load_whose_connection_is_cut_is_tried_again_by_its_run(
         cut(target, settings.schema_name)
     thread.join()
     assert codes == [0]
-    status = month_statuses(target, settings.schema_name, instance, Window(JANUARY, FEBRUARY))[JANUARY]
+    status = month_statuses(Warehouse(target, settings.schema_name), instance, Window(JANUARY, FEBRUARY))[JANUARY]
     assert status.state == "completed"
 
 
@@ -102,7 +108,7 @@ def test_connections_cut_in_the_middle_of_dbt_are_made_again_and_the_models_are_
         until(lambda: waiting_for(target, settings.schema_name, "fct_trips"))
         cut(target, settings.schema_name)
     thread.join()
-    status = month_statuses(target, settings.schema_name, instance, Window(JANUARY, FEBRUARY))[JANUARY]
+    status = month_statuses(Warehouse(target, settings.schema_name), instance, Window(JANUARY, FEBRUARY))[JANUARY]
     assert (codes, status.state, status.fact_rows + status.rejected_rows) == ([0], "completed", 300)
 
 
@@ -156,8 +162,8 @@ def test_a_full_disk_leaves_the_month_as_it_was_and_is_named(loader: Loader, tlc
         with psycopg.connect(target.url(), autocommit=True) as by_hand:
             by_hand.execute(sql.SQL("create tablespace small location {}").format(sql.Literal(str(disk))))
             by_hand.execute("alter database postgres set default_tablespace = small")
-        create_tables(target, "taxi", RAW_TRIPS_COLUMNS)
-        on_small_disk = replace(loader, target=target, schema="taxi")
+        create_raw_tables(Warehouse(target, "taxi"))
+        on_small_disk = replace(loader, warehouse=Warehouse(target, "taxi"))
         on_small_disk.load_month(JANUARY)
         tlc.publish(JANUARY, rows=100_000, seed=1)
         with pytest.raises(WarehouseUnavailableError, match="disk is full"):
@@ -173,7 +179,7 @@ def test_a_server_that_takes_no_writes_is_an_error_that_says_so(
         by_hand.execute("alter role reader_only set default_transaction_read_only = on")
     try:
         with pytest.raises(WarehouseError, match="takes no writes"):
-            replace(loader, target=replace(target, user="reader_only", password="x")).load_month(JANUARY)
+            loader_of(loader, replace(target, user="reader_only", password="x")).load_month(JANUARY)
     finally:
         with psycopg.connect(target.url(), autocommit=True) as by_hand:
             by_hand.execute("drop role reader_only")
@@ -182,7 +188,7 @@ def test_a_server_that_takes_no_writes_is_an_error_that_says_so(
 
 def test_a_server_that_is_not_there_is_an_error_that_names_the_variables(loader: Loader) -> None:
     with pytest.raises(WarehouseUnavailableError, match="PG_HOST"):
-        replace(loader, target=replace(loader.target, port=9)).load_zones()
+        loader_of(loader, replace(loader.warehouse.target, port=9)).load_zones()
 
 
 def test_a_role_without_rights_is_told_which_it_lacks(
@@ -192,7 +198,7 @@ def test_a_role_without_rights_is_told_which_it_lacks(
         by_hand.execute("create role nobody_special login password 'x'")
     try:
         with pytest.raises(WarehouseError, match="own the schema"):
-            replace(loader, target=replace(target, user="nobody_special", password="x")).load_month(JANUARY)
+            loader_of(loader, replace(target, user="nobody_special", password="x")).load_month(JANUARY)
     finally:
         with psycopg.connect(target.url(), autocommit=True) as by_hand:
             by_hand.execute("drop role nobody_special")
@@ -214,17 +220,17 @@ def test_a_schema_dropped_in_the_middle_of_a_load_is_an_error_and_the_next_backf
     assert backfill("2024-01", "2024-01") == 0
     execute("drop schema {} cascade")
     # Dagster still knows of a month that is gone: the database is what counts.
-    status = month_statuses(target, settings.schema_name, instance, Window(JANUARY, FEBRUARY))[JANUARY]
+    status = month_statuses(Warehouse(target, settings.schema_name), instance, Window(JANUARY, FEBRUARY))[JANUARY]
     assert status.state == "missing"
     assert backfill("2024-01", "2024-01") == 0
     assert held(target, settings.schema_name) == {JANUARY: held_by_file(data)}
     # And a table altered by hand: rows taken away, in raw_trips or in the models, are noticed and brought back.
     for damage in ("delete from {}.raw_trips where source_row < 50", "delete from {}.fct_trips where source_row < 50"):
         execute(damage)
-        status = month_statuses(target, settings.schema_name, instance, Window(JANUARY, FEBRUARY))[JANUARY]
+        status = month_statuses(Warehouse(target, settings.schema_name), instance, Window(JANUARY, FEBRUARY))[JANUARY]
         assert status.state == "unfinished"
         assert backfill("2024-01", "2024-01") == 0
-        status = month_statuses(target, settings.schema_name, instance, Window(JANUARY, FEBRUARY))[JANUARY]
+        status = month_statuses(Warehouse(target, settings.schema_name), instance, Window(JANUARY, FEBRUARY))[JANUARY]
         assert status.state == "completed"
         assert held(target, settings.schema_name) == {JANUARY: held_by_file(data)}
 
@@ -270,8 +276,8 @@ def test_a_server_that_crashes_in_the_middle_of_a_copy_keeps_the_month_as_it_was
 ) -> None:
     data = tlc.publish(JANUARY).path.read_bytes()
     with running_cluster() as target:
-        create_tables(target, "taxi", RAW_TRIPS_COLUMNS)
-        own = replace(loader, target=target, schema="taxi")
+        create_raw_tables(Warehouse(target, "taxi"))
+        own = replace(loader, warehouse=Warehouse(target, "taxi"))
         own.load_month(JANUARY)
         tlc.publish(JANUARY, rows=300, seed=1)
 

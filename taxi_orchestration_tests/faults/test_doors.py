@@ -34,6 +34,7 @@ from taxi_orchestration.settings import (
     SettingsError,
     load_settings,
 )
+from taxi_orchestration.warehouse.warehouse import Warehouse, open_warehouse
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY
 from taxi_orchestration_tests.faults.conftest import Programs, family, until
 from taxi_orchestration_tests.faults.test_process import nothing
@@ -191,7 +192,7 @@ def test_with_verify_full_the_loader_dbt_and_dagsters_storage_all_refuse(
     with pytest.raises(WarehouseUnavailableError, match=message), connect(bad):
         pass
     settings = load_settings()
-    outcome = invoke_dbt(["show", "--inline", "select 1"], bad, "taxi", prepared_project(settings))
+    outcome = invoke_dbt(["show", "--inline", "select 1"], Warehouse(bad, "taxi"), prepared_project(settings))
     assert message in str(outcome.error) or any(message in json.dumps(event, default=str) for event in outcome.events)
     monkeypatch.setenv("DAGSTER_POSTGRES_URL", bad.with_dbname("dagster").url())
     with pytest.raises(SettingsError, match=message), open_instance() as instance:
@@ -298,10 +299,12 @@ def test_a_role_and_a_database_with_hostile_names_are_quoted_right_by_the_loader
             ):  # fmt: skip
                 monkeypatch.setenv(variable, value)
             settings = load_settings()
-            with open_loader(settings) as loader:
+            with open_loader(settings, open_warehouse(settings)) as loader:
                 loader.load_month(JANUARY)
             assert held(theirs, settings.schema_name) == {JANUARY: held_by_file(data)}
-            outcome = invoke_dbt(["show", "--inline", "select 1"], theirs, "taxi", prepared_project(settings))
+            outcome = invoke_dbt(
+                ["show", "--inline", "select 1"], Warehouse(theirs, "taxi"), prepared_project(settings)
+            )
             assert outcome.error is None
             with open_instance() as instance:
                 assert instance.get_runs() == []

@@ -34,13 +34,14 @@ from hypothesis.stateful import (
 )
 from psycopg import sql
 
-from taxi_orchestration.loading import RAW_TRIPS_COLUMNS, Loader, LoadStoppedError, Progress
+from taxi_orchestration.loading import Loader, LoadStoppedError, Progress
 from taxi_orchestration.postgres.connection import WarehouseError, WarehouseUnavailableError
 from taxi_orchestration.postgres.server import WAREHOUSE_DATABASE, ensure_running, remove, stop
 from taxi_orchestration.settings import PostgresTarget
 from taxi_orchestration.tlc.client import TlcClient
 from taxi_orchestration.tlc.errors import TlcError
-from taxi_orchestration.warehouse.months import create_tables
+from taxi_orchestration.warehouse.raw_tables import create_raw_tables
+from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.http_host import Answer, ok, reset_after, status
 from taxi_orchestration_tests.support.months import Held, held_by_database, held_by_file
 from taxi_orchestration_tests.support.synthetic import month_table
@@ -119,7 +120,7 @@ def kill_9() -> None:
 
 
 def make_loader(url: str, target: PostgresTarget, scratch: Path) -> Loader:
-    return Loader(TlcClient(url, attempts=1, read_timeout=5), target, SCHEMA, scratch)
+    return Loader(TlcClient(url, attempts=1, read_timeout=5), Warehouse(target, SCHEMA), scratch)
 
 
 def load_in_this_process(url: str, target: PostgresTarget, scratch: Path, month: date, killed_at: str | None) -> None:
@@ -279,7 +280,7 @@ class World:
 
     def reset(self) -> None:
         self.connection.execute(sql.SQL("drop schema if exists {} cascade").format(sql.Identifier(SCHEMA)))
-        create_tables(self.target, SCHEMA, RAW_TRIPS_COLUMNS)
+        create_raw_tables(Warehouse(self.target, SCHEMA))
         for month in MONTHS:
             self.tlc.withdraw(month)
 

@@ -13,7 +13,8 @@ from taxi_orchestration.loading import Loader
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.tlc.client import TlcClient
 from taxi_orchestration.tlc.errors import PermanentTlcError, TlcError, TransientTlcError
-from taxi_orchestration.warehouse.months import loaded_files
+from taxi_orchestration.warehouse.load_log import loaded_files
+from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY
 from taxi_orchestration_tests.support.http_host import Answer, drip, ok, redirect, reset_after, silent, stalled, status
 from taxi_orchestration_tests.support.months import Held, held, held_by_file
@@ -119,7 +120,7 @@ def test_a_file_that_changes_between_head_and_get_is_recorded_as_it_was_loaded(
     data = tlc.publish(JANUARY, seed=1).path.read_bytes()
     hasty.load_month(JANUARY)
     assert held(target, settings.schema_name) == {JANUARY: held_by_file(data)}
-    recorded = loaded_files(target, settings.schema_name)[JANUARY]
+    recorded = loaded_files(Warehouse(target, settings.schema_name))[JANUARY]
     assert recorded.etag != asked.etag
     assert recorded.etag == hasty.tlc.publication(JANUARY).etag
 

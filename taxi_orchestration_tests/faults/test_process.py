@@ -18,14 +18,16 @@ from dagster import AssetKey, DagsterInstance, DagsterRun, DagsterRunStatus, job
 from taxi_orchestration.instance.opening import open_instance
 from taxi_orchestration.instance.processes import PROCESS_TAG, fail_abandoned_runs, is_abandoned, process_tags
 from taxi_orchestration.instance.status import month_statuses
-from taxi_orchestration.loading import RAW_TRIPS_COLUMNS, Loader
+from taxi_orchestration.loading import Loader
 from taxi_orchestration.months import Window
 from taxi_orchestration.postgres.connection import WarehouseUnavailableError
 from taxi_orchestration.postgres.postmaster import has_ended
 from taxi_orchestration.postgres.server import WAREHOUSE_DATABASE, ensure_running, remove, stop
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings
 from taxi_orchestration.tlc.dataset import DATASET
-from taxi_orchestration.warehouse.months import create_tables, loaded_files
+from taxi_orchestration.warehouse.load_log import loaded_files
+from taxi_orchestration.warehouse.raw_tables import create_raw_tables
+from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.faults.conftest import Programs, copying, family, holding, kill_9, until, waiting_for
 from taxi_orchestration_tests.faults.test_model import At
@@ -42,7 +44,7 @@ def nothing() -> None:
 
 
 def states(target: PostgresTarget, settings: Settings, instance: DagsterInstance) -> list[str]:
-    found = month_statuses(target, settings.schema_name, instance, Window(JANUARY, MARCH))
+    found = month_statuses(Warehouse(target, settings.schema_name), instance, Window(JANUARY, MARCH))
     return [status.state for status in found.values()]
 
 
@@ -74,7 +76,7 @@ def test_a_backfill_killed_while_it_downloads_leaves_nothing_and_the_next_one_lo
     healthy = tlc.http.answers[tlc.path_of(FEBRUARY)]
     tlc.http.on(tlc.path_of(FEBRUARY), stalled(data, len(data) // 2, 60))
     program = programs.taxi("backfill", "2024-01", "2024-02")
-    until(lambda: half_files() and loaded_files(target, settings.schema_name))
+    until(lambda: half_files() and loaded_files(Warehouse(target, settings.schema_name)))
     kill_9(program.pid)
     program.wait()
 
@@ -149,7 +151,7 @@ def test_a_month_committed_before_dagster_heard_of_it_is_called_unfinished_and_t
         until(lambda: waiting_for(target, settings.schema_name, "raw_loads"))
         with holding(storage, "public", "event_logs") as witness:
             stranger.rollback()
-            until(lambda: loaded_files(target, settings.schema_name))
+            until(lambda: loaded_files(Warehouse(target, settings.schema_name)))
             until(lambda: waiting_for(storage, "public", "event_logs"))
             kill_9(program.pid)
             program.wait()
@@ -198,8 +200,8 @@ def test_the_embedded_server_stopped_in_the_middle_of_a_copy_is_started_again_an
     home.chmod(0o755)
     try:
         target = ensure_running(home).target(WAREHOUSE_DATABASE)
-        create_tables(target, "taxi", RAW_TRIPS_COLUMNS)
-        own = replace(loader, target=target, schema="taxi")
+        create_raw_tables(Warehouse(target, "taxi"))
+        own = replace(loader, warehouse=Warehouse(target, "taxi"))
         own.load_month(JANUARY)
         after = held_by_file(tlc.publish(JANUARY, rows=300, seed=1).path.read_bytes())
         with pytest.raises(WarehouseUnavailableError):
@@ -342,7 +344,7 @@ def test_after_a_power_cut_one_command_brings_everything_back(
         programs.taxi("backfill", "2024-01", "2024-02")
         until(lambda: len({path.name[:23] for path in home.glob("download-*/*.part")} & DOWNLOADING) == 2, 120)
         target = running.target(WAREHOUSE_DATABASE)
-        until(lambda: loaded_files(target, environment["PG_SCHEMA"]))
+        until(lambda: loaded_files(Warehouse(target, environment["PG_SCHEMA"])))
 
         postmaster_pid = int((running.data_directory / "postmaster.pid").read_text().splitlines()[0])
         dying = [p for program in programs.started for p in family(program.pid)] + family(postmaster_pid)
@@ -354,7 +356,9 @@ def test_after_a_power_cut_one_command_brings_everything_back(
         assert again.wait() == 0, again.communicate()[0]
         with open_instance() as instance:
             assert held(target, environment["PG_SCHEMA"]) == {m: held_by_file(file) for m, file in data.items()}
-            found = month_statuses(target, environment["PG_SCHEMA"], instance, Window(JANUARY, date(2024, 4, 1)))
+            found = month_statuses(
+                Warehouse(target, environment["PG_SCHEMA"]), instance, Window(JANUARY, date(2024, 4, 1))
+            )
             assert [status.state for status in found.values()] == ["completed"] * 3
             ended = [run.status for run in instance.get_runs()]
             assert set(ended) == {DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE}

@@ -21,7 +21,7 @@ from psycopg import sql
 
 from taxi_orchestration import settings as settings_module
 from taxi_orchestration.cli.commands import main
-from taxi_orchestration.loading import RAW_TRIPS_COLUMNS, Loader
+from taxi_orchestration.loading import Loader
 from taxi_orchestration.postgres import postmaster
 from taxi_orchestration.postgres.connection import (
     WarehouseError,
@@ -33,7 +33,9 @@ from taxi_orchestration.postgres.connection import (
 from taxi_orchestration.postgres.server import remove, stop
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings, SettingsError, read_dotenv
 from taxi_orchestration.tlc.client import TlcClient
-from taxi_orchestration.warehouse.months import create_tables, loaded_files
+from taxi_orchestration.warehouse.load_log import loaded_files
+from taxi_orchestration.warehouse.raw_tables import create_raw_tables
+from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.conftest import JANUARY
 from taxi_orchestration_tests.faults.conftest import holding
 from taxi_orchestration_tests.faults.test_model import At
@@ -85,13 +87,13 @@ def test_a_raw_table_whose_name_is_taken_is_refused_before_anything_is_made(
     statement, words = FOREIGN[what]
     by_hand(statement % name)
     with pytest.raises(WarehouseError, match=f"{settings.schema_name}.{name} {words}") as raised:
-        create_tables(target, settings.schema_name, RAW_TRIPS_COLUMNS)
+        create_raw_tables(Warehouse(target, settings.schema_name))
     assert f"belongs to {target.user}" in str(raised.value)
     assert "Nothing was changed" in str(raised.value)
     # The advice works as it stands.
     advice = str(raised.value).partition("rename it (")[2].partition(")")[0]
     by_hand(advice)
-    create_tables(target, settings.schema_name, RAW_TRIPS_COLUMNS)
+    create_raw_tables(Warehouse(target, settings.schema_name))
 
 
 @pytest.mark.parametrize("what", ["a table of another shape", "a view", "a type"])
@@ -113,18 +115,18 @@ def test_a_model_whose_name_is_taken_is_refused_by_the_run_and_taxi_alike(
 def test_a_table_of_another_version_with_a_column_less_is_not_taken_for_somebody_elses(
     target: PostgresTarget, settings: Settings, by_hand: Callable[[str], object]
 ) -> None:
-    create_tables(target, settings.schema_name, RAW_TRIPS_COLUMNS)
+    create_raw_tables(Warehouse(target, settings.schema_name))
     by_hand("alter table {}.raw_trips drop column fare_amount")
     by_hand("alter table {}.raw_loads drop column etag")
-    create_tables(target, settings.schema_name, RAW_TRIPS_COLUMNS)
+    create_raw_tables(Warehouse(target, settings.schema_name))
 
 
 def test_a_table_that_another_role_owns_is_refused_with_its_owner(
     target: PostgresTarget, role: PostgresTarget, settings: Settings
 ) -> None:
-    create_tables(target, settings.schema_name, RAW_TRIPS_COLUMNS)
+    create_raw_tables(Warehouse(target, settings.schema_name))
     with pytest.raises(WarehouseError, match=f"belongs to {target.user}, and {role.user} may not change it"):
-        create_tables(role, settings.schema_name, RAW_TRIPS_COLUMNS)
+        create_raw_tables(Warehouse(role, settings.schema_name))
 
 
 def test_status_names_a_table_of_loads_that_is_somebody_elses(
@@ -132,7 +134,7 @@ def test_status_names_a_table_of_loads_that_is_somebody_elses(
 ) -> None:
     by_hand("create table {}.raw_loads (id integer)")
     with pytest.raises(WarehouseError, match="raw_loads is a table that belongs to"):
-        loaded_files(target, settings.schema_name)
+        loaded_files(Warehouse(target, settings.schema_name))
 
 
 # The server's limits of time
@@ -146,9 +148,9 @@ def test_a_load_cut_by_a_limit_of_the_server_names_it_and_how_to_lift_it(
     limit: str, tlc: TlcHost, role: PostgresTarget, settings: Settings, tmp_path: Path
 ) -> None:
     tlc.publish(JANUARY)
-    create_tables(role, settings.schema_name, RAW_TRIPS_COLUMNS)
+    create_raw_tables(Warehouse(role, settings.schema_name))
     with psycopg.connect(role.url(), autocommit=True) as connection, TlcClient(tlc.url) as client:
-        loader = Loader(client, role, settings.schema_name, tmp_path)
+        loader = Loader(client, Warehouse(role, settings.schema_name), tmp_path)
         connection.execute(sql.SQL("alter role current_user set {} = '300ms'").format(sql.SQL(limit)))
         # Nothing reaches the server meanwhile: for a statement it goes on, for a transaction it is idle.
         stage = "opened" if limit == "idle_in_transaction_session_timeout" else "copied"
@@ -165,7 +167,7 @@ def wait_in(loader: Loader, stage: str) -> None:
     if stage == "copied":
         loader.load_month(JANUARY, progress=At("copied", lambda: time.sleep(0.7)))
         return
-    with explained("Waiting", loader.target), connect(loader.target) as connection:
+    with explained("Waiting", loader.warehouse.target), connect(loader.warehouse.target) as connection:
         connection.execute("select 1")
         time.sleep(0.7)
         connection.execute("select 1")

@@ -8,6 +8,7 @@ from taxi_orchestration.cli.backfill import Backfill, months_to_do
 from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.months import Window
 from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
@@ -21,7 +22,7 @@ def test_every_row_of_every_file_is_a_fact_or_a_rejected_trip(
     made = {month: tlc.publish(month, rows=300, seed=month.month) for month in QUARTER.months}
     outcome = Backfill(definitions, instance, months_at_once=2).run(QUARTER.months)
     assert outcome.succeeded, outcome
-    statuses = month_statuses(target, settings.schema_name, instance, QUARTER)
+    statuses = month_statuses(Warehouse(target, settings.schema_name), instance, QUARTER)
     for month, status in statuses.items():
         assert status.state == "completed"
         assert status.raw_rows == made[month].rows == status.fact_rows + status.rejected_rows
@@ -35,7 +36,7 @@ def test_a_month_that_fails_is_failed_alone_and_the_others_are_built(
     tlc.publish(JANUARY)
     tlc.publish(MARCH)
     outcome = Backfill(definitions, instance, months_at_once=2).run(QUARTER.months)
-    statuses = month_statuses(target, settings.schema_name, instance, QUARTER)
+    statuses = month_statuses(Warehouse(target, settings.schema_name), instance, QUARTER)
     assert {month: status.state for month, status in statuses.items()} == {
         JANUARY: "completed",
         FEBRUARY: "failed",

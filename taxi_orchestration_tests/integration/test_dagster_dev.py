@@ -23,6 +23,7 @@ from taxi_orchestration.defs.sensors import TLC_PUBLICATIONS
 from taxi_orchestration.loading import open_loader
 from taxi_orchestration.postgres.server import WAREHOUSE_DATABASE, find, remove
 from taxi_orchestration.settings import PROJECT_DIRECTORY, load_settings
+from taxi_orchestration.warehouse.warehouse import open_warehouse
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 MONTHS = [date(2024, month, 1) for month in range(1, 7)]
@@ -158,7 +159,7 @@ def load_behind_dagsters_back(month: date, monkeypatch: pytest.MonkeyPatch, envi
     """Load a month by a process that Dagster knows nothing of."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    with open_loader(load_settings()) as loader:
+    with open_loader(settings := load_settings(), open_warehouse(settings)) as loader:
         loader.load_month(month)
 
 

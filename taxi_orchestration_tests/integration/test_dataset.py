@@ -10,14 +10,16 @@ import pyarrow.parquet as pq
 import pytest
 from psycopg import sql
 
-from taxi_orchestration.loading import RAW_TRIPS_COLUMNS, create_raw_tables, open_loader
+from taxi_orchestration.loading import open_loader
 from taxi_orchestration.postgres.connection import WarehouseError
 from taxi_orchestration.quality.columns import check_columns
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.tlc.dataset import DATASET, Column, DataSet
 from taxi_orchestration.tlc.errors import BadFileError, NotPublishedError
+from taxi_orchestration.warehouse.load_log import loaded_files
 from taxi_orchestration.warehouse.measures import measure_months
-from taxi_orchestration.warehouse.months import create_tables, loaded_files
+from taxi_orchestration.warehouse.raw_tables import create_raw_tables
+from taxi_orchestration.warehouse.warehouse import Warehouse, open_warehouse
 from taxi_orchestration_tests.conftest import JANUARY
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
@@ -69,7 +71,7 @@ def test_a_second_data_set_is_carried_to_raw_trips_by_its_object_alone(
     names = ["OPERATOR_NUMBER" if name == "operator" else name for name in renamed.column_names]
     pq.write_table(renamed.rename_columns(names), tmp_path / "renamed.parquet")
     host.publish_bytes(NEW, (tmp_path / "renamed.parquet").read_bytes())
-    with open_loader(settings, SHUTTLE) as loader:
+    with open_loader(settings, open_warehouse(settings), SHUTTLE) as loader:
         loads = {month: loader.load_month(month) for month in made}
         with pytest.raises(NotPublishedError, match="Downloading shuttle 2020-01"):
             loader.load_month(date(2020, 1, 1))
@@ -88,11 +90,11 @@ def test_a_second_data_set_is_carried_to_raw_trips_by_its_object_alone(
         target, settings, "select attname from pg_attribute where attrelid = 'raw_trips'::regclass and attnum > 2"
     )
     assert {name for (name,) in columns} == {column.name for column in SHUTTLE.columns}
-    measure = measure_months(target, settings.schema_name, OLD, date(2020, 4, 1), SHUTTLE.pickup)
+    measure = measure_months(Warehouse(target, settings.schema_name), OLD, date(2020, 4, 1), SHUTTLE.pickup)
     assert {month: found.pickups_outside for month, found in measure.items()} == {
         month: load.pickups_outside for month, load in loads.items()
     }
-    for month, file in loaded_files(target, settings.schema_name).items():
+    for month, file in loaded_files(Warehouse(target, settings.schema_name)).items():
         assert check_columns(month, file.columns, dataset=SHUTTLE).level == "good"
 
 
@@ -100,9 +102,12 @@ def test_a_file_of_the_first_data_set_under_the_name_of_the_second_is_refused_as
     tlc: TlcHost, host: TlcHost, settings: Settings, target: PostgresTarget
 ) -> None:
     host.publish_bytes(NEW, tlc.publish(JANUARY).path.read_bytes())
-    with open_loader(settings, SHUTTLE) as loader, pytest.raises(BadFileError, match=f"is a file of {DATASET.label}"):
+    with (
+        open_loader(settings, open_warehouse(settings), SHUTTLE) as loader,
+        pytest.raises(BadFileError, match=f"is a file of {DATASET.label}"),
+    ):
         loader.load_month(NEW)
-    assert loaded_files(target, settings.schema_name) == {}
+    assert loaded_files(Warehouse(target, settings.schema_name)) == {}
 
 
 def tables(target: PostgresTarget, settings: Settings) -> Rows:
@@ -120,10 +125,10 @@ def tables(target: PostgresTarget, settings: Settings) -> Rows:
 def test_a_schema_of_another_data_set_is_refused_before_anything_is_touched(
     settings: Settings, target: PostgresTarget, first: DataSet, second: DataSet
 ) -> None:
-    with open_loader(settings, first):
+    with open_loader(settings, open_warehouse(settings), first):
         before = tables(target, settings)
     refusal = f"holds {first.name}, not {second.name}. Nothing was changed. .* set PG_SCHEMA to a schema of its own"
-    with pytest.raises(WarehouseError, match=refusal), open_loader(settings, second):
+    with pytest.raises(WarehouseError, match=refusal), open_loader(settings, open_warehouse(settings), second):
         pass
     assert tables(target, settings) == before
 
@@ -131,20 +136,23 @@ def test_a_schema_of_another_data_set_is_refused_before_anything_is_touched(
 def test_a_schema_of_an_earlier_version_is_known_by_its_columns_and_marked(
     settings: Settings, target: PostgresTarget
 ) -> None:
-    create_tables(target, settings.schema_name, RAW_TRIPS_COLUMNS)
+    create_raw_tables(Warehouse(target, settings.schema_name))
+    with psycopg.connect(target.url()) as connection:
+        table = sql.Identifier(settings.schema_name, "raw_trips")
+        connection.execute(sql.SQL("comment on table {} is null").format(table))
     with pytest.raises(WarehouseError, match=r"another data set \(it has no column started_at\), not shuttle_tripdata"):
-        create_raw_tables(target, settings.schema_name, SHUTTLE)
+        create_raw_tables(Warehouse(target, settings.schema_name), SHUTTLE)
     for _ in range(2):
-        create_raw_tables(target, settings.schema_name)
+        create_raw_tables(Warehouse(target, settings.schema_name))
     assert query(target, settings, "select obj_description('raw_trips'::regclass)") == [
         (f"Data set of the TLC: {DATASET.name}",)
     ]
 
 
 def test_the_comment_that_somebody_wrote_on_raw_trips_stays(settings: Settings, target: PostgresTarget) -> None:
-    create_tables(target, settings.schema_name, RAW_TRIPS_COLUMNS)
+    create_raw_tables(Warehouse(target, settings.schema_name))
     with psycopg.connect(target.url()) as connection:
         table = sql.Identifier(settings.schema_name, "raw_trips")
         connection.execute(sql.SQL("comment on table {} is 'Ask Ann first.'").format(table))
-    create_raw_tables(target, settings.schema_name)
+    create_raw_tables(Warehouse(target, settings.schema_name))
     assert query(target, settings, "select obj_description('raw_trips'::regclass)") == [("Ask Ann first.",)]

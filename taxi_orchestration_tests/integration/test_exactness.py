@@ -11,9 +11,9 @@ from dagster import DagsterInstance, Definitions
 from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.months import Window
-from taxi_orchestration.postgres.target import warehouse_target
 from taxi_orchestration.settings import PostgresTarget, Settings, load_settings
 from taxi_orchestration.tlc.dataset import DATASET
+from taxi_orchestration.warehouse.warehouse import Warehouse, open_warehouse
 from taxi_orchestration_tests.support.synthetic import SyntheticMonth
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
@@ -49,7 +49,7 @@ def backfill(instance: DagsterInstance, definitions: Definitions) -> Backfill:
 def rows(query: str) -> list[tuple[Any, ...]]:
     settings = load_settings()
     options = f"-c search_path={settings.schema_name}"
-    with psycopg.connect(warehouse_target(settings).url(), options=options) as connection:
+    with psycopg.connect(open_warehouse(settings).target.url(), options=options) as connection:
         return connection.execute(query).fetchall()
 
 
@@ -88,7 +88,9 @@ def test_every_order_and_repetition_of_loads_ends_with_exactly_the_newest_files(
     made[REISSUED] = tlc.publish(REISSUED, rows=100, seed=2)
     assert backfill.run([REISSUED]).succeeded
     assert_exact(made.items())
-    statuses = month_statuses(target, settings.schema_name, backfill.instance, Window(WINTER[0], date(2024, 5, 1)))
+    statuses = month_statuses(
+        Warehouse(target, settings.schema_name), backfill.instance, Window(WINTER[0], date(2024, 5, 1))
+    )
     assert all(status.is_exact and status.state == "completed" for status in statuses.values())
 
 

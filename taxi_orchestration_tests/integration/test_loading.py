@@ -25,7 +25,7 @@ from taxi_orchestration.tlc.errors import (
     TlcError,
     TransientTlcError,
 )
-from taxi_orchestration.warehouse.months import loaded_files, rows_of
+from taxi_orchestration.warehouse.load_log import loaded_files
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.http_host import Answer, drip, ok, redirect, reset_after, silent, stalled, status
 from taxi_orchestration_tests.support.synthetic import month_table
@@ -35,7 +35,8 @@ ERA_A, ERA_C = date(2022, 1, 1), date(2025, 1, 1)
 
 
 def query(loader: Loader, text: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(loader.target.url(), options=f"-c search_path={loader.schema}") as connection:
+    warehouse = loader.warehouse
+    with psycopg.connect(warehouse.target.url(), options=f"-c search_path={warehouse.schema}") as connection:
         return connection.execute(text).fetchall()
 
 
@@ -70,7 +71,7 @@ def test_a_month_of_each_era_arrives_whole_and_to_the_cent(tlc: TlcHost, loader:
         assert load.file.bytes == made[month].path.stat().st_size
         assert len(load.preview) == 5
         assert load.rows_per_second > 0
-        recorded = loaded_files(loader.target, loader.schema)[month]
+        recorded = loaded_files(loader.warehouse)[month]
         assert replace(recorded, loaded_at=None) == load.file
         assert recorded.etag
         assert recorded.last_modified
@@ -331,4 +332,4 @@ def test_a_disk_that_is_full_for_one_month_stops_no_other_and_is_named(
 
 
 def test_rows_of_a_test_are_read_whatever_its_sql_ends_in(loader: Loader) -> None:
-    assert rows_of(loader.target, "select 1 as a where 'x%' like 'x%' -- all", limit=5) == [{"a": 1}]
+    assert loader.warehouse.rows_of("select 1 as a where 'x%' like 'x%' -- all", limit=5) == [{"a": 1}]

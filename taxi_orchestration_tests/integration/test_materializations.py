@@ -29,14 +29,14 @@ def test_a_table_that_is_not_its_models_any_more_is_refused_and_a_full_refresh_m
     tlc.publish(JANUARY)
     loader.load_month(JANUARY)
     loader.load_zones()
-    artifacts = prepared_project(settings)
+    artifacts, warehouse = prepared_project(settings), loader.warehouse
 
     def build(*options: str) -> DbtOutcome:
         everything = ["build", "--quiet", "--exclude-resource-type", "unit_test", *options]
-        return invoke_dbt(everything, loader.target, loader.schema, artifacts)
+        return invoke_dbt(everything, warehouse, artifacts)
 
     def ask(query: str) -> list[tuple[Any, ...]]:
-        with psycopg.connect(loader.target.url(), options=f"-c search_path={loader.schema}") as connection:
+        with psycopg.connect(warehouse.target.url(), options=f"-c search_path={warehouse.schema}") as connection:
             return connection.execute(sql.SQL(query)).fetchall()  # type: ignore[arg-type]
 
     def table() -> list[Any]:
@@ -45,7 +45,7 @@ def test_a_table_that_is_not_its_models_any_more_is_refused_and_a_full_refresh_m
 
     assert build().error is None
     good = table()
-    with psycopg.connect(loader.target.url(), options=f"-c search_path={loader.schema}") as connection:
+    with psycopg.connect(warehouse.target.url(), options=f"-c search_path={warehouse.schema}") as connection:
         connection.execute("alter table fct_trips alter source_row type bigint, drop pickup_at, add surprise integer")
     error = str(build().error)
     for difference in ("source_row is bigint, not integer", "pickup_at is missing", "surprise is not in the model"):

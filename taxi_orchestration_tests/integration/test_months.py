@@ -5,10 +5,11 @@ import itertools
 import multiprocessing
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
+from types import MappingProxyType
 from typing import Any
 
 import psycopg
@@ -16,20 +17,15 @@ import pyarrow as pa
 import pytest
 from psycopg import sql
 
-from taxi_orchestration.loading import RAW_TRIPS_COLUMNS
 from taxi_orchestration.postgres import connection as connection_module
 from taxi_orchestration.postgres.connection import WarehouseError, WarehouseUnavailableError
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.tlc.contract import arrow_schema
 from taxi_orchestration.tlc.dataset import DATASET
-from taxi_orchestration.warehouse.months import (
-    LoadedFile,
-    ReplacedMonth,
-    TableColumn,
-    create_tables,
-    loaded_files,
-    replace_month,
-)
+from taxi_orchestration.warehouse.load_log import LoadedFile, loaded_files
+from taxi_orchestration.warehouse.months import ReplacedMonth, replace_month
+from taxi_orchestration.warehouse.raw_tables import create_raw_tables
+from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.synthetic import month_table
 
@@ -51,7 +47,7 @@ class Raw:
         table: pa.Table,
         *,
         batches: Iterable[pa.RecordBatch] | None = None,
-        new_columns: Sequence[TableColumn] = (),
+        new_columns: Mapping[str, str] = MappingProxyType({}),
         run_id: str | None = None,
     ) -> ReplacedMonth:
         file = LoadedFile(
@@ -67,8 +63,7 @@ class Raw:
             dagster_run_id=run_id,
         )
         return replace_month(
-            self.target,
-            self.schema,
+            Warehouse(self.target, self.schema),
             file,
             table.schema,
             table.to_batches(max_chunksize=64) if batches is None else batches,
@@ -115,7 +110,7 @@ def as_rows(table: pa.Table) -> Rows:
 
 @pytest.fixture
 def raw(settings: Settings, target: PostgresTarget) -> Raw:
-    create_tables(target, settings.schema_name, RAW_TRIPS_COLUMNS)
+    create_raw_tables(Warehouse(target, settings.schema_name))
     return Raw(target, settings.schema_name)
 
 
@@ -128,7 +123,7 @@ def test_a_first_load_holds_every_row_in_the_order_of_the_file(raw: Raw) -> None
     ]
     assert replaced.rows_before == 0
     assert replaced.file.rows_sha256 is not None
-    recorded = loaded_files(raw.target, raw.schema)
+    recorded = loaded_files(Warehouse(raw.target, raw.schema))
     assert list(recorded) == [JANUARY]
     assert dataclasses.replace(recorded[JANUARY], loaded_at=None) == replaced.file
     assert recorded[JANUARY].loaded_at is not None
@@ -202,7 +197,7 @@ def test_the_same_month_from_eight_threads_at_once_ends_as_one_of_them_and_raw_l
         versions = list(
             executor.map(lambda v: raw.load(JANUARY, trips(JANUARY, 100 + v, seed=v), run_id=str(v)), range(8))
         )
-    recorded = loaded_files(raw.target, raw.schema)[JANUARY]
+    recorded = loaded_files(Warehouse(raw.target, raw.schema))[JANUARY]
     last = int(recorded.dagster_run_id or "")
     assert raw.rows(JANUARY) == as_rows(trips(JANUARY, 100 + last, seed=last))
     assert recorded.rows_sha256 == versions[last].file.rows_sha256
@@ -211,7 +206,7 @@ def test_the_same_month_from_eight_threads_at_once_ends_as_one_of_them_and_raw_l
 
 def load_in_a_process(arguments: tuple[PostgresTarget, str, int]) -> None:
     target, schema, seed = arguments
-    create_tables(target, schema, RAW_TRIPS_COLUMNS)
+    create_raw_tables(Warehouse(target, schema))
     Raw(target, schema).load(JANUARY, trips(JANUARY, 150, seed=seed), run_id=str(seed))
 
 
@@ -225,7 +220,7 @@ def test_eight_processes_that_begin_with_an_empty_schema_end_with_one_whole_mont
     with ProcessPoolExecutor(8, processes) as executor:
         list(executor.map(load_in_a_process, jobs))
     raw = Raw(target, settings.schema_name)
-    last = int(loaded_files(target, settings.schema_name)[JANUARY].dagster_run_id or "")
+    last = int(loaded_files(Warehouse(target, settings.schema_name))[JANUARY].dagster_run_id or "")
     assert raw.rows(JANUARY) == as_rows(trips(JANUARY, 150, seed=last))
 
 
@@ -294,13 +289,13 @@ def test_a_table_that_somebody_made_under_a_months_name_is_refused_and_left_alon
     with pytest.raises(WarehouseError, match=r"raw_trips_2024_01 exists but is no partition .* drop it, then load"):
         raw.load(JANUARY, trips(JANUARY))
     assert raw.query("select whose from raw_trips_2024_01") == [("mine",)]
-    assert loaded_files(raw.target, raw.schema) == {}
+    assert loaded_files(Warehouse(raw.target, raw.schema)) == {}
 
 
 def test_a_column_that_a_new_file_brings_is_added_and_null_in_older_months(raw: Raw) -> None:
     raw.load(JANUARY, trips(JANUARY))
     table = trips(FEBRUARY).append_column("Night_Fee".lower(), pa.array([0.5] * 200))
-    raw.load(FEBRUARY, table, new_columns=[TableColumn("night_fee", "double precision")])
+    raw.load(FEBRUARY, table, new_columns={"night_fee": "double precision"})
     counts = "select source_month, count(*), count(night_fee) from raw_trips group by 1 order by 1"
     assert raw.query(counts) == [(JANUARY, 200, 0), (FEBRUARY, 200, 200)]
     raw.load(FEBRUARY, trips(FEBRUARY))
@@ -311,7 +306,7 @@ def test_a_column_that_a_new_file_brings_is_added_and_null_in_older_months(raw: 
 def test_two_loads_may_bring_the_same_new_column_at_once(raw: Raw) -> None:
     def load(month: date) -> ReplacedMonth:
         table = trips(month).append_column("night_fee", pa.array([0.5] * 200))
-        return raw.load(month, table, new_columns=[TableColumn("night_fee", "double precision")])
+        return raw.load(month, table, new_columns={"night_fee": "double precision"})
 
     with ThreadPoolExecutor(4) as executor:
         list(executor.map(load, YEAR[:4]))
@@ -321,7 +316,7 @@ def test_two_loads_may_bring_the_same_new_column_at_once(raw: Raw) -> None:
 def test_a_new_column_whose_load_fails_is_not_added(raw: Raw) -> None:
     table = trips(JANUARY).append_column("night_fee", pa.array([0.5] * 200))
     with pytest.raises(WarehouseError):
-        raw.load(JANUARY, table, batches=[], new_columns=[TableColumn("night_fee", "double precision")])
+        raw.load(JANUARY, table, batches=[], new_columns={"night_fee": "double precision"})
     assert raw.query("select count(*) from information_schema.columns where column_name = 'night_fee'") == [(0,)]
 
 
@@ -417,4 +412,4 @@ def test_raw_trips_says_what_its_columns_mean(raw: Raw) -> None:
         "select attname, col_description(attrelid, attnum) from pg_attribute where attrelid = 'raw_trips'::regclass "
         "and attnum > 2 and not attisdropped"
     )
-    assert described == [(column.name, column.description) for column in RAW_TRIPS_COLUMNS]
+    assert described == [(column.name, column.comment) for column in DATASET.columns]

@@ -36,14 +36,14 @@ def plans(tlc: TlcHost, loader: Loader, settings: Settings) -> dict[str, list[di
     artifacts = prepared_project(settings)
 
     def invoke(*arguments: str) -> list[Any]:
-        outcome = invoke_dbt(["--quiet", *arguments], loader.target, loader.schema, artifacts)
+        outcome = invoke_dbt(["--quiet", *arguments], loader.warehouse, artifacts)
         assert outcome.error is None
         return list(outcome.results)
 
     invoke("build", "--exclude-resource-type", "unit_test")
     compiled = invoke("compile", "--vars", FEBRUARY_ALONE)
     found = {}
-    with psycopg.connect(loader.target.url()) as connection:
+    with psycopg.connect(loader.warehouse.target.url()) as connection:
         # As for tables that are too large to be read whole: these few rows would be.
         connection.execute("set enable_seqscan = off")
         connection.execute("set enable_indexscan = off")

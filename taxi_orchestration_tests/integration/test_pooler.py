@@ -16,6 +16,7 @@ from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.months import Window
 from taxi_orchestration.postgres import session
 from taxi_orchestration.settings import PostgresTarget, SettingsError, load_settings
+from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.faults.conftest import TAXI
 from taxi_orchestration_tests.integration.test_sessions import point_at
 from taxi_orchestration_tests.support.clusters import running_pooler
@@ -43,7 +44,7 @@ def files(
 
 def assert_exact(target: PostgresTarget, schema: str, instance: DagsterInstance, files: dict[date, bytes]) -> None:
     assert held(target, schema) == {month: held_by_file(data) for month, data in files.items()}
-    statuses = month_statuses(target, schema, instance, WINTER)
+    statuses = month_statuses(Warehouse(target, schema), instance, WINTER)
     assert {status.state for status in statuses.values()} == {"completed"}
     assert all(status.is_exact for status in statuses.values())
 

@@ -23,6 +23,7 @@ from taxi_orchestration.loading import open_loader
 from taxi_orchestration.settings import PostgresTarget, Settings, load_settings
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.tlc.errors import BadFileError
+from taxi_orchestration.warehouse.warehouse import open_warehouse
 
 pytestmark = pytest.mark.real_data
 
@@ -135,7 +136,7 @@ def test_a_real_truncated_download_is_refused_and_changes_nothing(
 ) -> None:
     with mirror(real_months, real_months / "broken") as url:
         monkeypatch.setenv("TLC_BASE_URL", url)
-        with open_loader(load_settings()) as loader:
+        with open_loader(settings := load_settings(), open_warehouse(settings)) as loader:
             with pytest.raises(BadFileError, match=r"2025-02.*cut off"):
                 loader.load_month(date(2025, 2, 1))
             assert list(loader.scratch.iterdir()) == []

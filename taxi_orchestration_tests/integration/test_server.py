@@ -39,7 +39,7 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 START = """
 import sys
 from pathlib import Path
-from taxi_orchestration.warehouse import postmaster, server
+from taxi_orchestration.postgres import postmaster, server
 running = server.ensure_running(Path(sys.argv[1]))
 print(running.port, postmaster.running(running.data_directory).pid)
 """
@@ -381,7 +381,7 @@ STOP_KILL_AND_START = """
 import os, signal, sys, time
 from pathlib import Path
 import psutil, psycopg
-from taxi_orchestration.warehouse import postmaster, server
+from taxi_orchestration.postgres import postmaster, server
 home = Path(sys.argv[1])
 
 def start():

@@ -23,6 +23,7 @@ from taxi_orchestration.months import Window
 from taxi_orchestration.postgres.connection import WarehouseError, connect
 from taxi_orchestration.postgres.server import ensure_running
 from taxi_orchestration.settings import PostgresTarget, load_settings
+from taxi_orchestration.warehouse.warehouse import Warehouse, open_warehouse
 from taxi_orchestration_tests.faults.conftest import TAXI
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
@@ -132,7 +133,7 @@ def pipeline(
             outcome = Backfill(build_definitions(settings), opened, months_at_once=2).run(MONTHS)
             if outcome.succeeded:
                 window = Window(MONTHS[0], date(2025, 2, 1))
-                statuses = month_statuses(target, settings.schema_name, opened, window)
+                statuses = month_statuses(Warehouse(target, settings.schema_name), opened, window)
                 assert {status.state for status in statuses.values()} == {"completed"}
                 assert all(status.is_exact for status in statuses.values())
         return outcome
@@ -214,7 +215,10 @@ def test_a_default_of_the_database_changes_no_row_or_is_named_by_the_error(
         assert contents(database, environment["PG_SCHEMA"]) == expected_contents
     else:
         point_at(database, monkeypatch)
-        with pytest.raises(WarehouseError, match=default.error), open_loader(load_settings()) as loader:
+        with (
+            pytest.raises(WarehouseError, match=default.error),
+            open_loader(settings := load_settings(), open_warehouse(settings)) as loader,
+        ):
             loader.load_month(MONTHS[0])
 
 

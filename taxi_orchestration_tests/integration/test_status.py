@@ -21,7 +21,8 @@ from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.tlc.client import Publication
 from taxi_orchestration.tlc.errors import TlcError
 from taxi_orchestration.tlc.publications import fetch_publications
-from taxi_orchestration.warehouse.months import LoadedFile
+from taxi_orchestration.warehouse.load_log import LoadedFile
+from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.http_host import status
 from taxi_orchestration_tests.support.tlc_host import TlcHost
@@ -152,8 +153,8 @@ def test_status_says_what_to_do_and_backfill_does_it(
 
     done = taxi(environment, "backfill", "--missing", "--changed")
     assert done.returncode == 0, done.stderr
-    window = known_window(target, settings.schema_name, Clock().now())
-    statuses = month_statuses(target, settings.schema_name, instance, window)
+    window = known_window(Warehouse(target, settings.schema_name), Clock().now())
+    statuses = month_statuses(Warehouse(target, settings.schema_name), instance, window)
     published = fetch_publications(tlc.url, window.months)
     assert [to_do(statuses[m], published[m]) for m in (JANUARY, FEBRUARY, MARCH)] == ["", "", ""]
     assert tlc.requests_for(JANUARY) == 1

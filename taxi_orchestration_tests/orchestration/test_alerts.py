@@ -26,6 +26,7 @@ from taxi_orchestration.loading import Loader
 from taxi_orchestration.postgres.binaries import ServerError
 from taxi_orchestration.quality.finding import Finding, Level
 from taxi_orchestration.settings import PostgresTarget, Settings, load_settings
+from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH, Refusing
 from taxi_orchestration_tests.orchestration.test_month_checks import losing_a_row
 from taxi_orchestration_tests.support.daemon import sensor_tick
@@ -300,12 +301,12 @@ def test_an_asset_without_months_that_failed_last_is_an_incident(alerts: Alerts,
 def test_a_warehouse_that_cannot_be_started_keeps_no_message_back(
     alerts: Alerts, tlc: TlcHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_room(settings: Settings) -> PostgresTarget:
+    def no_room(settings: Settings) -> Warehouse:
         raise ServerError("The embedded PostgreSQL could not be started: no space left on device.")
 
     tlc.publish_bytes(JANUARY, b"<html>Sign in</html>")
     assert not alerts.load({"dagster/partition": "2024-01"}).success
-    monkeypatch.setattr("taxi_orchestration.defs.alerts.warehouse_target", no_room)
+    monkeypatch.setattr("taxi_orchestration.defs.alerts.open_warehouse", no_room)
     assert alerts.titles() == ["taxi: raw_trips failed for 2024-01"]
 
 

@@ -15,6 +15,7 @@ from taxi_orchestration.instance.status import MonthStatus, month_statuses
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.months import Window, key_of, last_complete_month, month_of
 from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH, Refusing
 from taxi_orchestration_tests.support.daemon import Daemon, clock_at
 from taxi_orchestration_tests.support.tlc_host import TlcHost
@@ -53,7 +54,7 @@ def daemon(definitions: dg.Definitions, instance: dg.DagsterInstance) -> Daemon:
 
 @pytest.fixture
 def statuses(settings: Settings, target: PostgresTarget, instance: dg.DagsterInstance) -> Statuses:
-    return lambda window: month_statuses(target, settings.schema_name, instance, window)
+    return lambda window: month_statuses(Warehouse(target, settings.schema_name), instance, window)
 
 
 def publish_and_load(tlc: TlcHost, loader: Loader, month: date, seed: int = 0, *, resaved: bool = False) -> None:

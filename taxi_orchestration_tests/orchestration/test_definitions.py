@@ -1,5 +1,6 @@
 """What Dagster knows before anything has run: assets, checks, jobs, partitions, and its own configuration."""
 
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -30,6 +31,10 @@ VIEWS = {
 }
 MONTHLESS = {"raw_zones"} | SEEDS | VIEWS
 SOURCE = f"tlc_{DATASET.name}"
+
+OWN_SERVER = {
+    **{"PG_HOST": "db.example", "PG_PORT": "6432", "PG_USER": "ann", "PG_PASSWORD": "s3cret!", "PG_DBNAME": "trips"},
+}
 
 
 @pytest.fixture
@@ -208,3 +213,22 @@ def test_no_password_is_in_dagster_yaml() -> None:
     text = (PROJECT_DIRECTORY / "dagster.yaml").read_text()
     assert "password" not in text.lower()
     assert "://" not in text
+
+
+@pytest.mark.parametrize("variables", [{}, OWN_SERVER], ids=["embedded", "of one's own"])
+def test_the_ui_shows_where_the_tables_are_and_no_password(
+    variables: dict[str, str], environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dagster._core.remote_representation.external_data import RepositorySnap
+
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    repository = build_definitions(load_settings()).get_repository_def()
+    shown = RepositorySnap.from_def(repository)
+    (warehouse,) = (resource for resource in shown.resources or [] if resource.name == "warehouse")
+    values = {name: json.loads(value.value) for name, value in warehouse.configured_values.items()}
+    expected = {"host": "embedded", "port": "embedded", "database": "taxi", "user": "taxi"}
+    if variables:
+        expected = {"host": "db.example", "port": "6432", "database": "trips", "user": "ann"}
+    assert values == expected | {"schema": environment["PG_SCHEMA"]}
+    assert OWN_SERVER["PG_PASSWORD"] not in str(warehouse)

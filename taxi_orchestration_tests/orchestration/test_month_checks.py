@@ -24,6 +24,7 @@ from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.tlc.client import Publication
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.warehouse import measures
+from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
@@ -87,7 +88,7 @@ def test_a_backfill_makes_every_check_of_every_month_and_a_later_run_of_the_chec
         (COVERAGE.name, None),
     }
     assert len(made) == 4 * 3 + 1
-    statuses = month_statuses(target, settings.schema_name, instance, QUARTER)
+    statuses = month_statuses(Warehouse(target, settings.schema_name), instance, QUARTER)
     ours_by_name = {spec.name for spec in RAW_CHECKS}
     assert all(status.checks.total > len(ours_by_name) + 10 for status in statuses.values())
 
@@ -143,7 +144,7 @@ def test_in_a_range_a_month_that_is_not_whole_is_red_alone(
     assert list(outcome.failures) == [FEBRUARY]
     assert "changed the tables by hand" in outcome.failures[FEBRUARY]
     assert not outcome.run_failures
-    statuses = month_statuses(target, settings.schema_name, instance, QUARTER)
+    statuses = month_statuses(Warehouse(target, settings.schema_name), instance, QUARTER)
     assert {month: status.state for month, status in statuses.items()} == {
         JANUARY: "completed",
         FEBRUARY: "unfinished",
@@ -167,9 +168,9 @@ def test_months_more_ask_the_server_no_more_questions(
 
     monkeypatch.setattr(measures, "connect", counting)
     monkeypatch.setattr("taxi_orchestration.warehouse.months.connect", counting)
-    raw_findings(target, loader.schema, [JANUARY])
+    raw_findings(loader.warehouse, [JANUARY])
     of_one = len(asked)
-    month_checks.raw_findings(target, loader.schema, QUARTER.months)
+    month_checks.raw_findings(loader.warehouse, QUARTER.months)
     assert len(asked) == 2 * of_one
 
 
@@ -181,10 +182,10 @@ def test_many_pickups_outside_the_month_come_with_a_sample_of_them(
     with connect(target) as connection:
         connection.execute(
             sql.SQL("update {} set {} = '2009-01-01' where source_row > 50").format(
-                sql.Identifier(loader.schema, "raw_trips"), sql.Identifier(DATASET.pickup)
+                sql.Identifier(loader.warehouse.schema, "raw_trips"), sql.Identifier(DATASET.pickup)
             )
         )
-    finding = raw_findings(target, loader.schema, [JANUARY])[JANUARY]["pickups_lie_in_the_month"]
+    finding = raw_findings(loader.warehouse, [JANUARY])[JANUARY]["pickups_lie_in_the_month"]
     assert finding.level == "warn"
     assert finding.counts["pickups outside"] == pytest.approx(150, abs=5)
     assert {row[DATASET.pickup].year for row in finding.sample[2:]} == {2009}
@@ -199,7 +200,7 @@ def test_coverage_compares_what_is_published_loaded_and_known(
     loader: Loader,
 ) -> None:
     def coverage() -> dg.AssetCheckEvaluation:
-        return coverage_evaluation(instance, target, loader.schema)
+        return coverage_evaluation(instance, loader.warehouse)
 
     for month in QUARTER.months:
         tlc.publish(month)
@@ -217,6 +218,8 @@ def test_coverage_compares_what_is_published_loaded_and_known(
     assert coverage().severity is dg.AssetCheckSeverity.WARN
 
     with connect(target) as connection:
-        connection.execute(sql.SQL("drop table {}").format(sql.Identifier(loader.schema, "raw_trips_2024_01")))
+        connection.execute(
+            sql.SQL("drop table {}").format(sql.Identifier(loader.warehouse.schema, "raw_trips_2024_01"))
+        )
     assert coverage().metadata["in Dagster, not in PostgreSQL"].value == "2024-01"
     assert coverage().severity is dg.AssetCheckSeverity.ERROR

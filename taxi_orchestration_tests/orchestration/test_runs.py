@@ -25,9 +25,11 @@ from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.months import Window
 from taxi_orchestration.postgres.connection import WarehouseError, WarehouseUnavailableError
 from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.tlc.errors import PermanentTlcError, TransientTlcError
+from taxi_orchestration.warehouse.load_log import LoadedFile
 from taxi_orchestration.warehouse.measures import measure_months
-from taxi_orchestration.warehouse.months import LoadedFile
+from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.http_host import silent, status
 from taxi_orchestration_tests.support.tlc_host import ZONES, TlcHost, month_path
@@ -290,7 +292,8 @@ def test_what_is_rare_is_kept_and_counted_and_what_only_warns_stops_nothing(
     assert unusual.metadata["sample"].value
     (found,) = rows(target, settings.schema_name, "select raw_trips, fact_trips, rejected_trips from trip_quality")
     assert found[0] == 20_000 == found[1] + found[2]
-    outside = measure_months(target, settings.schema_name, date(2025, 1, 1), date(2025, 2, 1))[date(2025, 1, 1)]
+    warehouse, january = Warehouse(target, settings.schema_name), date(2025, 1, 1)
+    outside = measure_months(warehouse, january, date(2025, 2, 1), DATASET.pickup)[january]
     assert rows(target, settings.schema_name, "select outside_month_trips from trip_quality") == [
         (outside.pickups_outside,)
     ]
@@ -334,11 +337,11 @@ def test_a_range_that_is_tried_again_has_the_records_and_checks_of_the_months_of
 ) -> None:
     attempts: list[date] = []
 
-    def replace_month(target: PostgresTarget, schema: str, file: LoadedFile, *args: Any, **options: Any) -> Any:
+    def replace_month(warehouse: Warehouse, file: LoadedFile, *args: Any, **options: Any) -> Any:
         attempts.append(file.source_month)
         if file.source_month == MARCH and attempts.count(MARCH) == 1:
             raise WarehouseUnavailableError("The server is going down.")
-        return replace(target, schema, file, *args, **options)
+        return replace(warehouse, file, *args, **options)
 
     replace = loading.replace_month
     monkeypatch.setattr(loading, "replace_month", replace_month)
@@ -346,7 +349,7 @@ def test_a_range_that_is_tried_again_has_the_records_and_checks_of_the_months_of
         tlc.publish(month)
     assert run("2024-01", "2024-03").success
     assert sorted(attempts) == [JANUARY, FEBRUARY, MARCH, MARCH]
-    statuses = month_statuses(target, settings.schema_name, instance, Window(JANUARY, date(2024, 4, 1)))
+    statuses = month_statuses(Warehouse(target, settings.schema_name), instance, Window(JANUARY, date(2024, 4, 1)))
     assert [status.state for status in statuses.values()] == ["completed"] * 3
     assert len({status.checks.passed for status in statuses.values()}) == 1
 

@@ -231,7 +231,7 @@ def test_a_tick_over_a_full_history_takes_under_five_seconds_and_thirty_requests
 ) -> None:
     tlc.publish(JANUARY)
     load(loader, JANUARY)
-    with connect(loader.target) as connection:
+    with connect(loader.warehouse.target) as connection:
         connection.execute(
             sql.SQL(
                 """

@@ -12,6 +12,7 @@ from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.months import Window, key_of, next_month
 from taxi_orchestration.settings import PostgresTarget, load_settings
+from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.daemon import Daemon, Tick, clock_at
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 from taxi_orchestration_tests.support.year import BAD_DAY, BROKEN, LOADED_BEFORE, MONTHS, RESAVED, WITHDRAWN, Year
@@ -44,7 +45,9 @@ def test_after_a_year_every_month_is_exact_was_loaded_as_often_as_it_changed_and
     year = Year(daemon, tlc, after_day)
     year.play()
 
-    statuses = month_statuses(target, settings.schema_name, instance, Window(LOADED_BEFORE[0], next_month(MONTHS[-1])))
+    statuses = month_statuses(
+        Warehouse(target, settings.schema_name), instance, Window(LOADED_BEFORE[0], next_month(MONTHS[-1]))
+    )
     for month, status in statuses.items():
         assert (status.state, status.raw_rows, status.is_exact) == ("completed", year.rows[month], True), month
 

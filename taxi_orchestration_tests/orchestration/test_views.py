@@ -16,6 +16,7 @@ from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.months import Window
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.warehouse.dbt_tables import RENAMED
+from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
@@ -188,7 +189,7 @@ def test_what_an_earlier_version_made_is_taken_over_with_what_is_known_of_its_mo
 
     def states() -> list[str]:
         window = Window(JANUARY, FEBRUARY.replace(month=3))
-        return [s.state for s in month_statuses(target, settings.schema_name, instance, window).values()]
+        return [s.state for s in month_statuses(Warehouse(target, settings.schema_name), instance, window).values()]
 
     assert states() == ["completed", "completed"]
     result = run(job=TAXI_PIPELINE)

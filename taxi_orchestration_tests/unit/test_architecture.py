@@ -185,3 +185,23 @@ def test_one_clock_says_what_day_it_is(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=by_path)
 def test_every_module_says_what_it_is_for(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+@pytest.mark.parametrize("path", FILES, ids=by_path)
+def test_where_the_tables_are_is_one_argument(path: Path) -> None:
+    # The class Warehouse alone has both as fields: whoever needs the two takes it.
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            arguments = node.args
+            names = {argument.arg for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
+        elif isinstance(node, ast.ClassDef) and node.name != "Warehouse":
+            fields = [line.target for line in node.body if isinstance(line, ast.AnnAssign)]
+            names = {field.id for field in fields if isinstance(field, ast.Name)}
+        else:
+            continue
+        assert not {"target", "schema"} <= names, f"{by_path(path)}:{node.lineno} takes both: let it take a Warehouse"
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if by_path(p) != "warehouse/warehouse.py"], ids=by_path)
+def test_a_relations_name_is_looked_up_in_one_place(path: Path) -> None:
+    assert "to_regclass" not in path.read_text()

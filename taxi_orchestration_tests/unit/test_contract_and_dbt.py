@@ -11,10 +11,10 @@ import pytest
 from taxi_orchestration.dbt.runner import prepared_project, read_manifest
 from taxi_orchestration.dbt.sources import RAW_TRIPS_YML, raw_trips_yml
 from taxi_orchestration.instance.builds import MONTHLY_TABLES
-from taxi_orchestration.loading import RAW_TRIPS_COLUMNS
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.tlc.dataset import DATASET
-from taxi_orchestration.warehouse.months import create_tables
+from taxi_orchestration.warehouse.raw_tables import create_raw_tables
+from taxi_orchestration.warehouse.warehouse import Warehouse
 
 Manifest = dict[str, Any]
 
@@ -40,7 +40,7 @@ def test_the_tables_that_say_what_a_month_was_built_from_are_all_that_dbt_fills_
 def test_dbts_sources_are_the_tables_that_the_loader_makes(
     manifest: Manifest, settings: Settings, target: PostgresTarget
 ) -> None:
-    create_tables(target, settings.schema_name, RAW_TRIPS_COLUMNS)
+    create_raw_tables(Warehouse(target, settings.schema_name))
     with psycopg.connect(target.url()) as connection:
         made = connection.execute(
             """

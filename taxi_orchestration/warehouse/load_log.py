@@ -1,0 +1,87 @@
+"""raw_loads: which file each month of raw_trips is. Its columns are the fields of LoadedFile."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Annotated, get_type_hints
+
+import psycopg
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from taxi_orchestration.postgres.connection import WarehouseError
+from taxi_orchestration.warehouse.relations import TABLE, Relation, find_relations
+from taxi_orchestration.warehouse.warehouse import Warehouse
+
+
+@dataclass(frozen=True)
+class LoadedFile:
+    """The file that a month was replaced by: a row of raw_loads, each field a column with its definition.
+
+    `bytes` is the file's size and `sha256` its digest; `rows_sha256` is the digest of the rows as they were copied, and
+    so the same for another file with the same rows. It is known once the rows are copied.
+    """
+
+    source_month: Annotated[date, "date primary key"]
+    url: Annotated[str, "text not null"]
+    etag: Annotated[str | None, "text"]
+    last_modified: Annotated[datetime | None, "timestamptz"]
+    bytes: Annotated[int, "bigint not null"]
+    sha256: Annotated[str, "text not null"]
+    rows: Annotated[int, "bigint not null"]
+    columns: Annotated[Mapping[str, str], "jsonb not null"]
+    drift: Annotated[Mapping[str, object], "jsonb not null"]
+    dagster_run_id: Annotated[str | None, "text"]
+    rows_sha256: Annotated[str | None, "text not null"] = None
+    loaded_at: Annotated[datetime | None, "timestamptz not null default now()"] = None
+
+
+_HINTS = get_type_hints(LoadedFile, include_extras=True)
+RAW_LOADS_COLUMNS = {name: hint.__metadata__[0] for name, hint in _HINTS.items()}
+RAW_LOADS = Relation("raw_loads", TABLE, RAW_LOADS_COLUMNS)
+_NAMES = sql.SQL(", ").join(map(sql.Identifier, RAW_LOADS_COLUMNS))
+
+
+class NewerFileLoadedError(WarehouseError):
+    """While a file was on its way, another process loaded a newer one of the same month, which stays."""
+
+
+def loaded_files(warehouse: Warehouse) -> dict[date, LoadedFile]:
+    """What raw_loads says, by month; empty where there is no such table yet."""
+    with warehouse.connect(f"Reading {warehouse.schema}.raw_loads") as connection:
+        if not find_relations(connection, warehouse, [RAW_LOADS]):
+            return {}
+        statement = sql.SQL("select {} from {} order by source_month")
+        rows = connection.execute(statement.format(_NAMES, warehouse.identifier(RAW_LOADS.name)))
+        return {row[0]: LoadedFile(*row) for row in rows}
+
+
+def refuse_older(connection: psycopg.Connection, warehouse: Warehouse, file: LoadedFile, asked_at: float) -> None:
+    """Raise NewerFileLoadedError where a newer file was loaded since time.perf_counter() was `asked_at`."""
+    # Only lengths of time are compared, so that the server's clock need not agree with this machine's.
+    newer = connection.execute(
+        sql.SQL(
+            """
+            select last_modified from {}
+            where source_month = %s and last_modified > %s and loaded_at > clock_timestamp() - make_interval(secs => %s)
+            """
+        ).format(warehouse.identifier(RAW_LOADS.name)),
+        [file.source_month, file.last_modified, time.perf_counter() - asked_at],
+    ).fetchone()
+    if newer:
+        raise NewerFileLoadedError(
+            f"Loading {file.source_month:%Y-%m} from {file.url}: the file of {file.last_modified} came, and meanwhile "
+            f"another process loaded the one of {newer[0]}. That one stays. Load the month again."
+        )
+
+
+def log_load(connection: psycopg.Connection, warehouse: Warehouse, file: LoadedFile) -> None:
+    """Make raw_loads say that the month is this file from now on."""
+    row = {name: Jsonb(dict(value)) if isinstance(value, Mapping) else value for name, value in vars(file).items()}
+    values = [sql.DEFAULT if name == "loaded_at" else sql.Placeholder(name) for name in RAW_LOADS_COLUMNS]
+    changes = [sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in RAW_LOADS_COLUMNS]
+    statement = sql.SQL("insert into {} ({}) values ({}) on conflict (source_month) do update set {}").format(
+        warehouse.identifier(RAW_LOADS.name), _NAMES, sql.SQL(", ").join(values), sql.SQL(", ").join(changes)
+    )
+    connection.execute(statement, row)

@@ -1,0 +1,106 @@
+"""The raw tables made where they are missing, which data set they hold, and the zones."""
+
+from collections.abc import Mapping, Sequence
+
+import psycopg
+from psycopg import sql
+
+from taxi_orchestration.postgres.connection import WarehouseError
+from taxi_orchestration.tlc.dataset import DATASET, KEY_COLUMNS, ZONE_COLUMNS, DataSet
+from taxi_orchestration.warehouse.load_log import RAW_LOADS_COLUMNS
+from taxi_orchestration.warehouse.relations import TABLE, Relation, find_relations
+from taxi_orchestration.warehouse.warehouse import Warehouse, define_columns
+
+# How the comment on raw_trips begins; the name of the data set follows.
+_HOLDS = "Data set of the TLC: "
+
+
+def create_raw_tables(warehouse: Warehouse, dataset: DataSet = DATASET) -> None:
+    """Make the schema and the raw tables where missing, and mark them as the data set's; cheap where all is there.
+
+    Raises WarehouseError where somebody else's object has one of these names, or raw_trips holds another data set.
+    """
+    columns = {
+        "raw_trips": {column.name: column.postgres_type for column in (*KEY_COLUMNS, *dataset.columns)},
+        "raw_loads": RAW_LOADS_COLUMNS,
+        "raw_zones": {column.name: f"{column.postgres_type} not null" for column in ZONE_COLUMNS},
+    }
+    tables = [Relation(name, TABLE, of_table) for name, of_table in columns.items()]
+    with warehouse.connect(f"Making the raw tables in schema {warehouse.schema}") as connection:
+        is_marked = _is_marked(connection, warehouse, dataset)
+        is_there = len(find_relations(connection, warehouse, tables, to_change=True)) == len(tables)
+        if is_marked and is_there:
+            return
+        # `if not exists` alone is no guard against somebody who makes the same at the same moment.
+        warehouse.lock(connection, "tables")
+        if not is_there:
+            _create(connection, warehouse, columns)
+            for column in dataset.columns:
+                connection.execute(
+                    sql.SQL("comment on column {} is {}").format(
+                        warehouse.identifier("raw_trips", column.name), column.comment
+                    )
+                )
+        # Unless somebody has written another comment.
+        comment = sql.SQL("select obj_description({}, 'pg_class')").format(warehouse.regclass("raw_trips"))
+        if connection.execute(comment).fetchone() == (None,):
+            connection.execute(
+                sql.SQL("comment on table {} is {}").format(warehouse.identifier("raw_trips"), _HOLDS + dataset.name)
+            )
+
+
+def _is_marked(connection: psycopg.Connection, warehouse: Warehouse, dataset: DataSet) -> bool:
+    """Whether the comment on raw_trips says that it holds `dataset`. Raises WarehouseError where it holds another one.
+
+    A table without a mark holds the data set that has its column of pickup times: earlier versions made no mark.
+    """
+    found = connection.execute(
+        sql.SQL(
+            """
+            select coalesce(obj_description(oid, 'pg_class'), ''),
+                exists (select from pg_attribute where attrelid = oid and attname = %s and not attisdropped)
+            from pg_class where oid = {} and relkind = 'p'
+            """
+        ).format(warehouse.regclass("raw_trips")),
+        [dataset.pickup],
+    ).fetchone()
+    if not found:
+        return False
+    comment, has_pickup = found
+    is_marked = comment.startswith(_HOLDS)
+    if comment != _HOLDS + dataset.name and (is_marked or not has_pickup):
+        other = comment.removeprefix(_HOLDS) if is_marked else f"another data set (it has no column {dataset.pickup})"
+        raise WarehouseError(
+            f"{warehouse.schema}.raw_trips at {warehouse.target.place} holds {other}, not {dataset.name}. Nothing was "
+            "changed. One schema holds one data set: set PG_SCHEMA to a schema of its own, then run it again."
+        )
+    return is_marked
+
+
+def _create(connection: psycopg.Connection, warehouse: Warehouse, columns: Mapping[str, Mapping[str, str]]) -> None:
+    schema = sql.Identifier(warehouse.schema)
+    if not connection.execute("select 1 from pg_namespace where nspname = %s", [warehouse.schema]).fetchone():
+        connection.execute(sql.SQL("create schema {}").format(schema))
+    # PostgreSQL refuses a partitioned table where the database's own tablespace is named as the default.
+    connection.execute("set local default_tablespace = ''")
+    connection.execute(
+        sql.SQL(
+            """
+            create table if not exists {}.raw_trips ({}, primary key (source_month, source_row))
+                partition by list (source_month);
+            create table if not exists {}.raw_loads ({});
+            create table if not exists {}.raw_zones ({}, primary key (locationid))
+            """
+        ).format(*(part for of_table in columns.values() for part in (schema, define_columns(of_table))))
+    )
+
+
+def replace_zones(warehouse: Warehouse, zones: Sequence[tuple[int | str, ...]]) -> None:
+    """Make raw_zones exactly `zones`, in one transaction."""
+    table = warehouse.identifier("raw_zones")
+    with warehouse.connect(f"Loading {warehouse.schema}.raw_zones") as connection:
+        warehouse.lock(connection, "raw_zones")
+        connection.execute(sql.SQL("delete from {}").format(table))
+        with connection.cursor().copy(sql.SQL("copy {} from stdin").format(table)) as copy:
+            for zone in zones:
+                copy.write_row(zone)
