@@ -1,6 +1,6 @@
 {#
     The members of a code: those of the TLC's data dictionary, those that occur in the data without being in it, and
-    -1 for a code that is NULL in the facts (the facts keep the NULL; the reporting marts show -1), or that is -1.
+    -1 for one that was not recorded.
 #}
 {% macro code_dimension(dictionary, undocumented_codes, code_kind) -%}
 {%- set id_column = code_kind ~ '_id' -%}

@@ -1,7 +1,7 @@
 {#
-    Why a row of raw_trips does not count as a trip: reason -> condition. fct_trips, rejected_trips and trip_quality
-    follow this list. Amounts: not a number, infinite, or a hundred million dollars and more. No trip of a New York taxi
-    is longer than 500 miles.
+    Why a row of raw_trips does not count as a trip: reason -> condition, on the columns of stg_trips before their types
+    are exact. A row counts if it can be placed in time and its money can be added up. Amounts: not a number, infinite,
+    or a hundred million dollars and more. fct_trips, rejected_trips and trip_quality follow this list.
 #}
 {% macro rejection_rules() -%}
     {%- set amounts -%}
@@ -9,12 +9,9 @@
         congestion_surcharge, cbd_congestion_fee
     {%- endset -%}
     {{ return({
-        'pickup_missing': "lpep_pickup_datetime is null",
+        'pickup_missing': "pickup_at is null",
         'pickup_far_outside_month':
-            "lpep_pickup_datetime < source_month - 31"
-            ~ " or lpep_pickup_datetime >= source_month + interval '1 month 31 days'",
-        'dropoff_before_pickup': "lpep_dropoff_datetime < lpep_pickup_datetime",
-        'implausible_distance': "trip_distance < 0 or trip_distance > 500",
+            "pickup_at < source_month - 31 or pickup_at >= source_month + interval '1 month 31 days'",
         'impossible_amount': "greatest(" ~ amounts ~ ") >= 99999999 or least(" ~ amounts ~ ") <= -99999999",
     }) }}
 {%- endmacro %}
@@ -36,6 +33,42 @@
     ], null)
 {%- endmacro %}
 
+{# No trip of a New York taxi is longer than 500 miles. #}
+{% macro has_implausible_distance() -%}
+    (trip_miles < 0 or trip_miles > 500) is true
+{%- endmacro %}
+
+{# Whether a wall-clock time of New York occurs twice, in the night in November in which the clocks go back. #}
+{% macro occurs_twice(time) -%}
+    ((({{ time }} at time zone 'America/New_York') - interval '1 hour') at time zone 'America/New_York' = {{ time }})
+{%- endmacro %}
+
+{#
+    Seconds between two wall-clock times of New York. When the clocks change, on a Sunday in March or November, that is
+    not their difference; other days are spared the two conversions, which cost as much as reading the trip. A time that
+    occurs twice gives two durations, and so none, unless the drop-off seems to precede the pickup: only one is possible.
+#}
+{% macro elapsed_seconds(pickup_at, dropoff_at) -%}
+    case
+        when date_part('dow', {{ dropoff_at }}) = 0 and date_part('month', {{ dropoff_at }}) in (3, 11)
+            then
+                case
+                    when not {{ occurs_twice(pickup_at) }} and not {{ occurs_twice(dropoff_at) }}
+                        then
+                            date_part(
+                                'epoch',
+                                ({{ dropoff_at }} at time zone 'America/New_York')
+                                - ({{ pickup_at }} at time zone 'America/New_York')
+                            )
+                    when
+                        {{ occurs_twice(pickup_at) }} and {{ occurs_twice(dropoff_at) }}
+                        and {{ dropoff_at }} < {{ pickup_at }}
+                        then date_part('epoch', {{ dropoff_at }} - {{ pickup_at }}) + 3600
+                end
+        else date_part('epoch', {{ dropoff_at }} - {{ pickup_at }})
+    end
+{%- endmacro %}
+
 {# Values that are rare and worth a look; the trip counts all the same. #}
 {% macro has_unusual_values() -%}
     (
@@ -48,13 +81,12 @@
 {%- endmacro %}
 
 {#
-    Whether the parts of the fare add up to total_amount, to the cent. How they add up depends on who recorded the
-    trip and on what was recorded (found in the real months of 2022 to 2025):
-    - Creative Mobile Technologies (vendor 1) puts the surcharges into `extra` as well: the congestion surcharge
-      always, the improvement surcharge from era B on, the congestion zone's fee in era C.
-    - Where the congestion surcharge is NULL, total_amount still holds it: 2.75 dollars, or 3.50 with the congestion
-      zone's fee.
-    - Otherwise every part counts once. A part that an era does not have is NULL and counts nothing.
+    Whether the parts of the fare add up to total_amount, to the cent, in one of the ways found in the real months of
+    2022 to 2025:
+    - Every part counts once. A part that an era does not have is NULL and counts nothing.
+    - One vendor puts surcharges into `extra` as well: the congestion surcharge always, the improvement surcharge from
+      era B on, the congestion zone's fee in era C. Asking for its name changes 2 of 425,000 trips: nobody asks.
+    - Where the congestion surcharge is NULL, total_amount still holds it, and may hold the congestion zone's fee.
 #}
 {% macro components_match_total() -%}
     {%- set parts -%}
@@ -64,15 +96,16 @@
     {%- set surcharges -%}
         coalesce(improvement_surcharge, 0) + coalesce(congestion_surcharge, 0) + coalesce(cbd_congestion_fee, 0)
     {%- endset -%}
+    {%- set unrecorded = var('congestion_surcharge') -%}
     (
         abs({{ parts }} - ({{ surcharges }})) < 0.015
-        or (vendorid = 1 and abs({{ parts }}) < 0.015)
-        or (vendorid = 1 and abs({{ parts }} - improvement_surcharge) < 0.015)
+        or abs({{ parts }}) < 0.015
+        or abs({{ parts }} - improvement_surcharge) < 0.015
         or (
             congestion_surcharge is null
             and (
-                abs({{ parts }} - ({{ surcharges }}) - 2.75) < 0.015
-                or abs({{ parts }} - ({{ surcharges }}) - 3.50) < 0.015
+                abs({{ parts }} - ({{ surcharges }}) - {{ unrecorded }}) < 0.015
+                or abs({{ parts }} - ({{ surcharges }}) - {{ unrecorded + var('cbd_congestion_fee') }}) < 0.015
             )
         )
     ) is true

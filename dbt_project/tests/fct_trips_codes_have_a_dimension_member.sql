@@ -1,19 +1,28 @@
 {{ config(
     severity='error',
     meta={
-        'description': 'Every code and zone that occurs in fct_trips in the window has a row in its dimension.',
+        'description': 'Every code, zone and day that occurs in fct_trips in the window has a row in its dimension.',
         'dagster': {'ref': {'name': 'fct_trips'}},
     },
 ) }}
 -- One scan of the facts for all codes: what is left to look up is a few hundred rows.
 with codes as (
-    select source_month, vendor_id, rate_code_id, payment_type_id, trip_type_id, pickup_zone_id, dropoff_zone_id
+    select
+        source_month,
+        vendor_id,
+        rate_code_id,
+        payment_type_id,
+        trip_type_id,
+        pickup_zone_id,
+        dropoff_zone_id,
+        pickup_date
     from {{ ref('fct_trips') }}
     where {{ in_window('source_month') }}
     group by grouping sets (
         (source_month, vendor_id, rate_code_id, payment_type_id, trip_type_id),
         (source_month, pickup_zone_id),
-        (source_month, dropoff_zone_id)
+        (source_month, dropoff_zone_id),
+        (source_month, pickup_date)
     )
 )
 
@@ -26,3 +35,4 @@ where
     or codes.trip_type_id not in (select dim_trip_types.trip_type_id from {{ ref('dim_trip_types') }})
     or codes.pickup_zone_id not in (select dim_zones.zone_id from {{ ref('dim_zones') }})
     or codes.dropoff_zone_id not in (select dim_zones.zone_id from {{ ref('dim_zones') }})
+    or codes.pickup_date not in (select dim_dates.pickup_date from {{ ref('dim_dates') }})

@@ -4,7 +4,7 @@
     meta={
         'description':
             'In every month of the window monthly_revenue holds the trips and the money of fct_trips, to the '
-            ~ 'cent, and the same fares, tips and tolls as daily_zone_activity.',
+            ~ 'cent, and the same fares, tips and tolls as hourly_zone_activity.',
         'dagster': {'ref': {'name': 'int_monthly_revenue_by_file'}},
     },
 ) }}
@@ -21,13 +21,13 @@ with mart as (
     group by source_month
 ),
 
-daily as (
+hourly as (
     select
         source_month,
         sum(fare_amount) as fare_amount,
         sum(tip_amount) as tip_amount,
         sum(tolls_amount) as tolls_amount
-    from {{ ref('int_daily_zone_activity_by_file') }}
+    from {{ ref('int_hourly_zone_activity_by_file') }}
     where {{ in_window('source_month') }}
     group by source_month
 ),
@@ -42,10 +42,10 @@ fact as (
 select source_month, mart.trips, fact.trips as fact_trips, mart.total_amount, fact.total_amount as fact_total_amount
 from mart
 full join fact using (source_month)
-full join daily using (source_month)
+full join hourly using (source_month)
 where
     mart.trips is distinct from fact.trips
     or mart.total_amount is distinct from fact.total_amount
-    or mart.fare_amount is distinct from daily.fare_amount
-    or mart.tip_amount is distinct from daily.tip_amount
-    or mart.tolls_amount is distinct from daily.tolls_amount
+    or mart.fare_amount is distinct from hourly.fare_amount
+    or mart.tip_amount is distinct from hourly.tip_amount
+    or mart.tolls_amount is distinct from hourly.tolls_amount

@@ -19,7 +19,10 @@ MONTHLY_TABLES = tuple(
         "fct_trips",
         "rejected_trips",
         "int_undocumented_codes",
-        "int_daily_zone_activity_by_file",
+        "int_hourly_zone_activity_by_file",
+        "int_zone_flows_by_file",
+        "int_refunds",
+        "vendor_quality",
         "int_monthly_revenue_by_file",
         "trip_quality",
     )

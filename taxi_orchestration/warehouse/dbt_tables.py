@@ -11,7 +11,6 @@ from taxi_orchestration.warehouse.warehouse import Warehouse
 # The names of tables up to version 0.1, and those of today.
 RENAMED = {
     "undocumented_codes": "int_undocumented_codes",
-    "daily_zone_activity_by_file": "int_daily_zone_activity_by_file",
     "monthly_revenue_by_file": "int_monthly_revenue_by_file",
 }
 

@@ -38,7 +38,8 @@ BOTH = """
 FACTS = "select count(*), sum(total_amount) from fct_trips"
 DAILY = "select sum(trips), sum(total_amount) from daily_zone_activity"
 MONTHLY = "select sum(trips), sum(total_amount) from monthly_revenue"
-MARTS = ("fct_trips", "rejected_trips", "daily_zone_activity", "monthly_revenue", "trip_quality")
+MARTS = ("fct_trips", "rejected_trips", "hourly_zone_activity", "zone_flows", "monthly_summary", "monthly_revenue",
+         "trip_quality")  # fmt: skip
 
 
 @pytest.fixture

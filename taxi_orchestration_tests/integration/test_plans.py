@@ -56,8 +56,15 @@ def plans(tlc: TlcHost, loader: Loader, settings: Settings) -> dict[str, list[di
 
 
 def test_every_model_and_test_reads_only_the_months_of_its_window(plans: dict[str, list[dict[str, Any]]]) -> None:
-    windowed = {"fct_trips", "rejected_trips", "int_undocumented_codes", "trip_quality"}
-    assert windowed | {"int_daily_zone_activity_by_file", "int_monthly_revenue_by_file"} <= plans.keys()
+    windowed = {
+        "fct_trips",
+        "rejected_trips",
+        "int_undocumented_codes",
+        "int_refunds",
+        "vendor_quality",
+        "trip_quality",
+    }
+    assert windowed | {"int_hourly_zone_activity_by_file", "int_zone_flows_by_file"} <= plans.keys()
     read = {name: {scan["Relation Name"] for scan in found} for name, found in plans.items()}
     partitions = {name: {t for t in tables if t.startswith("raw_trips_")} for name, tables in read.items()}
     assert {name: tables for name, tables in partitions.items() if tables} == {

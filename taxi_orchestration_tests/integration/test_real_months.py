@@ -42,7 +42,8 @@ OTHERS = {
 OUTSIDE = {(2022, 1): 4, (2022, 2): 23, (2023, 12): 4, (2024, 1): 2, (2024, 2): 6, (2024, 3): 10, (2024, 4): 4,
            (2025, 1): 43}  # fmt: skip
 RAW = "select source_month, count(*), sum(total_amount::numeric) from raw_trips group by 1 order by 1"
-MARTS = ("fct_trips", "rejected_trips", "daily_zone_activity", "monthly_revenue", "trip_quality")
+MARTS = ("fct_trips", "rejected_trips", "hourly_zone_activity", "zone_flows", "monthly_summary", "monthly_revenue",
+         "trip_quality")  # fmt: skip
 
 
 @contextmanager

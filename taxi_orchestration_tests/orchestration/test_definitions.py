@@ -22,12 +22,14 @@ from taxi_orchestration.tlc.dataset import DATASET
 
 MONTHLY = {
     *("raw_trips", "fct_trips", "rejected_trips", "trip_quality", "int_undocumented_codes"),
-    *("int_daily_zone_activity_by_file", "int_monthly_revenue_by_file"),
+    *("int_hourly_zone_activity_by_file", "int_zone_flows_by_file", "int_monthly_revenue_by_file"),
+    *("int_refunds", "vendor_quality"),
 }
 SEEDS = {"tlc_vendors", "tlc_rate_codes", "tlc_payment_types", "tlc_trip_types"}
 VIEWS = {
     *("stg_trips", "stg_zones", "dim_zones", "dim_vendors", "dim_rate_codes", "dim_payment_types", "dim_trip_types"),
-    *("daily_zone_activity", "monthly_revenue"),
+    *("daily_zone_activity", "hourly_zone_activity", "zone_flows", "monthly_revenue", "monthly_summary"),
+    *("dim_dates", "trips"),
 }
 MONTHLESS = {"raw_zones"} | SEEDS | VIEWS
 SOURCE = f"tlc_{DATASET.name}"
@@ -122,7 +124,7 @@ def test_the_dbt_tests_and_our_own_checks_are_checks_of_the_asset_that_they_are_
         ("trip_quality", "raw_trips_equal_fact_plus_rejected"),
         ("trip_quality", "raw_money_equals_fact_plus_rejected"),
         ("rejected_trips", "rejected_trips_have_a_known_reason"),
-        ("int_daily_zone_activity_by_file", "daily_zone_activity_adds_up_to_fct_trips"),
+        ("int_hourly_zone_activity_by_file", "hourly_zone_activity_adds_up_to_fct_trips"),
         ("int_monthly_revenue_by_file", "monthly_revenue_adds_up_to_fct_trips"),
         ("dim_zones", "dim_zones_have_a_unique_key"),
         ("raw_trips", "file_is_whole"),

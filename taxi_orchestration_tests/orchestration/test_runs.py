@@ -299,7 +299,14 @@ def test_what_is_rare_is_kept_and_counted_and_what_only_warns_stops_nothing(
     ]
     assert found[2] > 0
     reasons = rows(target, settings.schema_name, "select distinct unnest(rejection_reasons) from rejected_trips")
-    assert {"dropoff_before_pickup"} <= {reason for (reason,) in reasons}
+    assert reasons == [("pickup_far_outside_month",)]
+    flagged = (
+        "select implausible_distance_trips, invalid_duration_trips, refund_trips - tied_refund_trips from trip_quality"
+    )
+    ((distances, durations, untied),) = rows(target, settings.schema_name, flagged)
+    assert distances > 0
+    assert durations > 0
+    assert untied == 0
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ daily as (
     select
         source_month,
         pickup_date,
-        coalesce(payment_type_id, -1) as payment_type_id,
+        payment_type_id,
         count(*) as trips,
         count(*) filter (where is_refund) as refunds,
+        count(*) filter (where not is_refund and not is_refunded) as net_trips,
         coalesce(sum(fare_amount), 0) as fare_amount,
         coalesce(sum(extra), 0) as extra,
         coalesce(sum(mta_tax), 0) as mta_tax,
@@ -24,7 +25,7 @@ daily as (
         coalesce(sum(cbd_congestion_fee), 0) as cbd_congestion_fee,
         coalesce(sum(total_amount), 0) as total_amount
     from trips
-    group by source_month, pickup_date, coalesce(payment_type_id, -1)
+    group by source_month, pickup_date, payment_type_id
 ),
 
 final as (
@@ -34,6 +35,7 @@ final as (
         payment_type_id,
         sum(trips)::bigint as trips,
         sum(refunds)::bigint as refunds,
+        sum(net_trips)::bigint as net_trips,
         sum(fare_amount) as fare_amount,
         sum(extra) as extra,
         sum(mta_tax) as mta_tax,

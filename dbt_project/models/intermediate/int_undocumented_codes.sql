@@ -1,6 +1,8 @@
 {{ config(group='core') }}
 
 with documented as (
+    select unnest(array['vendor', 'rate_code', 'payment_type', 'trip_type', 'zone']) as code_kind, -1 as code
+    union all
     select 'vendor' as code_kind, vendor_id as code from {{ ref('tlc_vendors') }}
     union all
     select 'rate_code' as code_kind, rate_code_id as code from {{ ref('tlc_rate_codes') }}
@@ -42,7 +44,6 @@ codes as (
                 trips.dropoff_zone_id
             ]
         ) as recorded (code_kind, code)
-    where recorded.code is not null
     group by trips.source_month, recorded.code_kind, recorded.code
 ),
 

@@ -1,9 +1,16 @@
 with documented as (
     select
         zone_id,
-        zone_name,
-        borough,
-        service_zone,
+        -- Zone 264 is the borough 'Unknown' without a name, 265 the zone 'Outside of NYC' without a borough.
+        case when zone_name = 'N/A' then borough else zone_name end as zone_name,
+        case when borough = 'N/A' then zone_name else borough end as borough,
+        case
+            when service_zone = 'EWR' then 'Airports'
+            when service_zone = 'N/A' and borough = 'N/A' then zone_name
+            when service_zone = 'N/A' then borough
+            else service_zone
+        end as service_zone,
+        service_zone in ('Airports', 'EWR') as is_airport,
         true as is_documented
     from {{ ref('stg_zones') }}
 ),
@@ -13,7 +20,8 @@ undocumented as (
         code as zone_id,
         'Unknown (' || code || ')' as zone_name,
         'Unknown' as borough,
-        'N/A' as service_zone,
+        'Unknown' as service_zone,
+        false as is_airport,
         false as is_documented
     from {{ ref('int_undocumented_codes') }}
     where
@@ -26,8 +34,9 @@ not_recorded as (
     select
         -1 as zone_id,
         'Not recorded' as zone_name,
-        'Unknown' as borough,
-        'N/A' as service_zone,
+        'Not recorded' as borough,
+        'Not recorded' as service_zone,
+        false as is_airport,
         false as is_documented
 ),
 

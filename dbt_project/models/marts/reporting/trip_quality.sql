@@ -6,6 +6,14 @@
     'missing_codes_trips': 'is_missing_codes',
     'unusual_value_trips': 'has_unusual_values',
     'unmatched_total_trips': 'not components_match_total',
+    'implausible_distance_trips': 'has_implausible_distance',
+    'invalid_duration_trips': 'has_invalid_duration',
+} %}
+{%- set fact_counts = {
+    'unreliable_times_trips': 'has_unreliable_times',
+    'unreliable_amounts_trips': 'has_unreliable_amounts',
+    'refunded_trips': 'is_refunded',
+    'tied_refund_trips': 'refunds_source_row is not null',
 } %}
 
 with raw_trips as (
@@ -20,6 +28,9 @@ fact as (
         source_month,
         count(*) as trips,
         {% for name, flag in counts.items() -%}
+        count(*) filter (where {{ flag }}) as {{ name }},
+        {% endfor -%}
+        {% for name, flag in fact_counts.items() -%}
         count(*) filter (where {{ flag }}) as {{ name }},
         {% endfor -%}
         coalesce(sum(total_amount), 0) as total_amount
@@ -55,6 +66,9 @@ final as (
         coalesce(rejected.total_amount, 0) as rejected_total_amount,
         {% for name in counts -%}
         coalesce(fact.{{ name }}, 0) + coalesce(rejected.{{ name }}, 0) as {{ name }},
+        {% endfor -%}
+        {% for name in fact_counts -%}
+        coalesce(fact.{{ name }}, 0) as {{ name }},
         {% endfor -%}
         {% for reason in rejection_rules() -%}
         coalesce(rejected.rejected_{{ reason }}, 0) as rejected_{{ reason }}{% if not loop.last %},{% endif %}

@@ -3,14 +3,14 @@
     group='reporting',
     meta={
         'description':
-            'In every month of the window daily_zone_activity holds the trips and the money of fct_trips, to the '
+            'In every month of the window zone_flows holds the trips and the money of fct_trips, to the '
             ~ 'cent.',
-        'dagster': {'ref': {'name': 'int_daily_zone_activity_by_file'}},
+        'dagster': {'ref': {'name': 'int_zone_flows_by_file'}},
     },
 ) }}
 with mart as (
     select source_month, sum(trips) as trips, sum(total_amount) as total_amount
-    from {{ ref('int_daily_zone_activity_by_file') }}
+    from {{ ref('int_zone_flows_by_file') }}
     where {{ in_window('source_month') }}
     group by source_month
 ),

@@ -1,0 +1,58 @@
+{#
+    Sums over trips, each with the number of trips that it is over, so that they divide right. What they mean:
+    models/marts/reporting/*.yml.
+#}
+{% macro trip_measures() -%}
+    count(*) as trips,
+    count(*) filter (where not is_refund and not is_refunded) as net_trips,
+    count(*) filter (where trip_miles > 0) as trips_with_distance,
+    count(*) filter (where trip_seconds > 0) as trips_with_duration,
+    count(passenger_count) as trips_with_passengers,
+    coalesce(sum(passenger_count), 0) as passengers,
+    coalesce(sum(trip_miles), 0) as trip_miles,
+    coalesce(sum(trip_seconds::integer), 0) as trip_seconds,
+    count(*) filter (where trip_miles > 0 and trip_seconds > 0) as timed_trips,
+    coalesce(sum(trip_miles) filter (where trip_miles > 0 and trip_seconds > 0), 0) as timed_miles,
+    coalesce(sum(trip_seconds::integer) filter (where trip_miles > 0 and trip_seconds > 0), 0) as timed_seconds,
+    coalesce(sum(total_amount) filter (where trip_miles > 0), 0) as distance_total_amount,
+    coalesce(sum(total_amount) filter (where payment_type_id = 1), 0) as card_total_amount,
+    coalesce(sum(tip_amount) filter (where payment_type_id = 1), 0) as card_tip_amount,
+    coalesce(sum(fare_amount), 0) as fare_amount,
+    coalesce(sum(tip_amount), 0) as tip_amount,
+    coalesce(sum(tolls_amount), 0) as tolls_amount,
+    coalesce(sum(total_amount), 0) as total_amount
+{%- endmacro %}
+
+{# The same over rows that hold them already. #}
+{% macro added_measures() -%}
+    sum(trips)::bigint as trips,
+    sum(net_trips)::bigint as net_trips,
+    sum(trips_with_distance)::bigint as trips_with_distance,
+    sum(trips_with_duration)::bigint as trips_with_duration,
+    sum(trips_with_passengers)::bigint as trips_with_passengers,
+    sum(passengers)::bigint as passengers,
+    sum(trip_miles)::numeric(14, 2) as trip_miles,
+    sum(trip_seconds)::bigint as trip_seconds,
+    sum(timed_trips)::bigint as timed_trips,
+    sum(timed_miles)::numeric(14, 2) as timed_miles,
+    sum(timed_seconds)::bigint as timed_seconds,
+    sum(distance_total_amount)::numeric(14, 2) as distance_total_amount,
+    sum(card_total_amount)::numeric(14, 2) as card_total_amount,
+    sum(card_tip_amount)::numeric(14, 2) as card_tip_amount,
+    sum(fare_amount)::numeric(14, 2) as fare_amount,
+    sum(tip_amount)::numeric(14, 2) as tip_amount,
+    sum(tolls_amount)::numeric(14, 2) as tolls_amount,
+    sum(total_amount)::numeric(14, 2) as total_amount
+{%- endmacro %}
+
+{# The quotients of the measures of a relation. #}
+{% macro measure_quotients(relation) -%}
+    ({{ relation }}.timed_miles * 3600 / nullif({{ relation }}.timed_seconds, 0))::numeric(14, 4)
+        as miles_per_hour,
+    ({{ relation }}.distance_total_amount / nullif({{ relation }}.trip_miles, 0))::numeric(14, 4)
+        as dollars_per_mile,
+    ({{ relation }}.passengers::numeric / nullif({{ relation }}.trips_with_passengers, 0))::numeric(14, 4)
+        as passengers_per_trip,
+    ({{ relation }}.card_tip_amount / nullif({{ relation }}.card_total_amount - {{ relation }}.card_tip_amount, 0))::numeric(14, 4)
+        as card_tip_share
+{%- endmacro %}

@@ -1,0 +1,23 @@
+{{ config(group='reporting') }}
+
+with trips as (
+    select
+        *,
+        -- Truncating every date to its month costs as much as the sums.
+        case when is_outside_month then date_trunc('month', pickup_date)::date else source_month end as pickup_month
+    from {{ ref('fct_trips') }}
+    where {{ in_window('source_month') }}
+),
+
+final as (
+    select
+        source_month,
+        pickup_month,
+        pickup_zone_id,
+        dropoff_zone_id,
+        {{ trip_measures() }}
+    from trips
+    group by source_month, pickup_month, pickup_zone_id, dropoff_zone_id
+)
+
+select * from final

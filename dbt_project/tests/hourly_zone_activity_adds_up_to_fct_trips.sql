@@ -1,0 +1,28 @@
+{{ config(
+    severity='error',
+    group='reporting',
+    meta={
+        'description':
+            'In every month of the window hourly_zone_activity holds the trips and the money of fct_trips, to the '
+            ~ 'cent.',
+        'dagster': {'ref': {'name': 'int_hourly_zone_activity_by_file'}},
+    },
+) }}
+with mart as (
+    select source_month, sum(trips) as trips, sum(total_amount) as total_amount
+    from {{ ref('int_hourly_zone_activity_by_file') }}
+    where {{ in_window('source_month') }}
+    group by source_month
+),
+
+-- trip_quality sums fct_trips for itself.
+fact as (
+    select source_month, fact_trips as trips, fact_total_amount as total_amount
+    from {{ ref('trip_quality') }}
+    where {{ in_window('source_month') }} and fact_trips > 0
+)
+
+select source_month, mart.trips, fact.trips as fact_trips, mart.total_amount, fact.total_amount as fact_total_amount
+from mart
+full join fact using (source_month)
+where mart.trips is distinct from fact.trips or mart.total_amount is distinct from fact.total_amount
