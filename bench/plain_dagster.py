@@ -13,7 +13,7 @@ from dagster_dbt import DbtCliResource, DbtProject, dbt_assets
 from taxi_orchestration.dbt.runner import dbt_environment
 from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.loading import open_loader
-from taxi_orchestration.months import month_of, next_month
+from taxi_orchestration.months import next_month, parse_partition_key
 from taxi_orchestration.settings import DBT_PROJECT_DIRECTORY, load_settings
 from taxi_orchestration.warehouse.warehouse import open_warehouse
 
@@ -29,14 +29,14 @@ project.prepare_if_dev()
 def raw_trips(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
     """A month, loaded by our loader: what is compared here is all that is around it."""
     with open_loader(settings, open_warehouse(settings)) as loader:
-        load = loader.load_month(month_of(context.partition_key))
+        load = loader.load_month(parse_partition_key(context.partition_key))
     return dg.MaterializeResult(metadata={"dagster/partition_row_count": load.file.rows})
 
 
 @dbt_assets(manifest=project.manifest_path, exclude="resource_type:unit_test", partitions_def=monthly_partitions)
 def models(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator[Any]:
     """`dbt build` of the month."""
-    month = month_of(context.partition_key)
+    month = parse_partition_key(context.partition_key)
     window = {"window_start": str(month), "window_end": str(next_month(month))}
     yield from dbt.cli(["build", "--vars", json.dumps(window)], context=context).stream()
 

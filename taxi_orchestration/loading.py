@@ -176,7 +176,7 @@ class Loader:
     ) -> MonthLoad:
         with MonthFile.open(download.path, month, download.url, self.tlc.dataset) as file:
             if file.new_columns:
-                file.follow(arrow_types(self.warehouse, "raw_trips"))
+                file.adopt_types(arrow_types(self.warehouse, "raw_trips"))
             progress.opened(month, file.rows)
             loaded = LoadedFile(
                 source_month=month,

@@ -30,16 +30,16 @@ class Window:
         return months
 
     def __str__(self) -> str:
-        first, last = key_of(self.start), key_of(self.months[-1])
+        first, last = partition_key(self.start), partition_key(self.months[-1])
         return first if first == last else f"{first} to {last}"
 
 
-def key_of(month: date) -> str:
+def partition_key(month: date) -> str:
     """The partition key of a month: `2024-01`."""
     return month.strftime(KEY_FORMAT)
 
 
-def month_of(key: str) -> date:
+def parse_partition_key(key: str) -> date:
     """The first day of the month of a partition key that Dagster made."""
     return datetime.strptime(key, KEY_FORMAT).date()
 
@@ -64,14 +64,14 @@ def parse_month(text: str, now: datetime) -> date:
     """The first day of the month that a person wrote as `2024-01`. Raises MonthError for anything that has no file."""
     if not re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", text):
         raise MonthError(f"{text!r} is not a month. Write it as YYYY-MM, for example 2024-01.")
-    month = month_of(text)
+    month = parse_partition_key(text)
     newest = last_complete_month(now)
     if month < DATASET.first_month:
-        first = key_of(DATASET.first_month)
+        first = partition_key(DATASET.first_month)
         raise MonthError(f"{text} is before {first}, where {DATASET.label} begins. Choose a later month.")
     if month > newest:
         raise MonthError(
-            f"{text} is not over yet: the newest month that can be asked for is {key_of(newest)}, "
+            f"{text} is not over yet: the newest month that can be asked for is {partition_key(newest)}, "
             "and the TLC publishes a month about two months late."
         )
     return month

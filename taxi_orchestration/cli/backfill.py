@@ -24,7 +24,7 @@ from taxi_orchestration.defs.interruption import STARTED_BY_TAG
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.instance.processes import process_tags
 from taxi_orchestration.instance.status import MonthStatus, is_changed, is_published
-from taxi_orchestration.months import Window, key_of, windows_of
+from taxi_orchestration.months import Window, partition_key, windows_of
 from taxi_orchestration.tlc.client import Publication
 from taxi_orchestration.tlc.errors import TlcError
 
@@ -122,18 +122,18 @@ class Backfill:
         run_id = str(uuid.uuid4())
         # Whoever began this backfill begins it again: the daemon has no way to.
         tags = {STARTED_BY_TAG: "taxi backfill", "dagster/max_retries": "0"} | process_tags(run_id)
-        partition_key = None
+        key = None
         if len(window.months) == 1:
-            partition_key = key_of(window.start)
+            key = partition_key(window.start)
         else:
-            tags["dagster/asset_partition_range_start"] = key_of(window.start)
-            tags["dagster/asset_partition_range_end"] = key_of(window.months[-1])
+            tags["dagster/asset_partition_range_start"] = partition_key(window.start)
+            tags["dagster/asset_partition_range_end"] = partition_key(window.months[-1])
         try:
             result = self.definitions.resolve_job_def(TAXI_PIPELINE).execute_in_process(
                 # Dagster would print every event to the terminal; they are all in its storage.
                 run_config={**config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
                 instance=self.instance,
-                partition_key=partition_key,
+                partition_key=key,
                 asset_selection=selection,
                 tags=tags,
                 run_id=run_id,
@@ -164,7 +164,9 @@ def _add_failure(failure: Any, window: Window, outcome: Outcome) -> None:
     """Sort a failed step under the months that it names, or under the runs where it names none."""
     told = failure.user_failure_data
     reasons = told.metadata if told else {}
-    months = {month: str(reasons[key_of(month)].value) for month in window.months if key_of(month) in reasons}
+    months = {
+        month: str(reasons[partition_key(month)].value) for month in window.months if partition_key(month) in reasons
+    }
     if months:
         outcome.failures |= months
     else:

@@ -50,7 +50,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
 
 
-def _explained(command: Callable[Arguments, int | None]) -> Callable[Arguments, None]:
+def _translate_errors(command: Callable[Arguments, int | None]) -> Callable[Arguments, None]:
     """Print the errors that are written for people as they are, without a traceback."""
 
     @wraps(command)
@@ -99,7 +99,7 @@ def _explained(command: Callable[Arguments, int | None]) -> Callable[Arguments, 
     default=os.cpu_count() or 1,
     help="How many months are loaded side by side.  [default: as many as there are cores]",
 )
-@_explained
+@_translate_errors
 def backfill(
     first: str | None,
     last: str | None,
@@ -121,7 +121,7 @@ def backfill(
     from taxi_orchestration.definitions import build_definitions
     from taxi_orchestration.defs.clock import Clock
     from taxi_orchestration.instance.opening import open_instance
-    from taxi_orchestration.instance.processes import fail_abandoned_runs
+    from taxi_orchestration.instance.processes import fail_orphaned_runs
     from taxi_orchestration.instance.status import known_window, month_statuses
     from taxi_orchestration.months import MonthError, parse_range
     from taxi_orchestration.tlc.errors import TlcError
@@ -139,7 +139,7 @@ def backfill(
     with terminal.showing_work() as screen, open_instance() as instance:
         warehouse = open_warehouse(settings)
         if not dry_run:
-            fail_abandoned_runs(instance)
+            fail_orphaned_runs(instance)
         window = window or known_window(warehouse, now)
         statuses = month_statuses(warehouse, instance, window)
         if missing or changed:
@@ -167,7 +167,7 @@ def backfill(
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs: a list of objects, one a month.")
-@_explained
+@_translate_errors
 def status(as_json: bool) -> int:
     """One row a month: published, loaded, rows, fact rows, checks, what to do, when, by which run.
 
@@ -196,7 +196,7 @@ def status(as_json: bool) -> int:
 
 
 @main.command("alert-test")
-@_explained
+@_translate_errors
 def alert_test() -> int:
     """Send a message to every service of TAXI_ALERT_URLS."""
     from taxi_orchestration.defs.notify import Message, NotifyError, send
@@ -222,7 +222,7 @@ def alert_test() -> int:
 
 
 @main.command()
-@_explained
+@_translate_errors
 def url() -> None:
     """Print the libpq URL of the warehouse, password included; starts the embedded PostgreSQL if need be."""
     from taxi_orchestration.warehouse.warehouse import open_warehouse
@@ -232,7 +232,7 @@ def url() -> None:
 
 @main.command(context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@_explained
+@_translate_errors
 def psql(arguments: Sequence[str]) -> None:
     """Open psql on the warehouse, in the right schema. What follows `--` goes to psql."""
     from taxi_orchestration.postgres.binaries import program_directory
@@ -260,7 +260,7 @@ def psql(arguments: Sequence[str]) -> None:
 
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@_explained
+@_translate_errors
 def dbt(arguments: Sequence[str]) -> None:
     """Run dbt with ARGUMENTS on the project and the warehouse, for example: taxi dbt test --select fct_trips."""
     from contextlib import ExitStack
@@ -285,7 +285,7 @@ def dbt(arguments: Sequence[str]) -> None:
 
 
 @main.command()
-@_explained
+@_translate_errors
 def stop() -> None:
     """Stop the embedded PostgreSQL; what it holds is kept."""
     from taxi_orchestration.postgres.server import stop as stop_server
@@ -296,7 +296,7 @@ def stop() -> None:
 
 
 @main.command("check-settings", hidden=True)
-@_explained
+@_translate_errors
 def check_settings() -> None:
     """Refuse settings that cannot be used: for `make dev`, because Dagster ends in a traceback upon some of them."""
     load_settings()

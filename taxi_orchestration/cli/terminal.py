@@ -19,7 +19,7 @@ from rich.table import Table
 from taxi_orchestration.cli.backfill import Outcome
 from taxi_orchestration.instance.status import MonthStatus, to_do
 from taxi_orchestration.loading import Progress
-from taxi_orchestration.months import Window, key_of
+from taxi_orchestration.months import Window, partition_key
 from taxi_orchestration.quality.finding import Finding
 from taxi_orchestration.tlc.client import Publication
 from taxi_orchestration.tlc.dataset import DATASET
@@ -63,11 +63,11 @@ class Screen(Progress):
         """A bar for the month."""
         with self._lock:
             self._began[month] = time.monotonic()
-            self._tasks[month] = self._add(f"{key_of(month)} downloading", None)
+            self._tasks[month] = self._add(f"{partition_key(month)} downloading", None)
 
     def opened(self, month: date, rows: int) -> None:
         """The bar knows its length."""
-        self.bars.update(self._tasks[month], description=f"{key_of(month)} copying", total=rows)
+        self.bars.update(self._tasks[month], description=f"{partition_key(month)} copying", total=rows)
 
     def copied(self, month: date, rows: int) -> None:
         """The bar grows."""
@@ -92,10 +92,10 @@ class Screen(Progress):
             if self._whole is not None:
                 self.bars.advance(self._whole)
         if error:
-            self.console.print(f"[red]{key_of(month)} not loaded[/]", highlight=False)
+            self.console.print(f"[red]{partition_key(month)} not loaded[/]", highlight=False)
         else:
             rate = rows / self.seconds[month]
-            self.console.print(f"{key_of(month)} {rows:>11,} rows {rate:>11,.0f} rows/s", highlight=False)
+            self.console.print(f"{partition_key(month)} {rows:>11,} rows {rate:>11,.0f} rows/s", highlight=False)
 
     def building(self, nodes: int) -> None:
         """A bar for dbt, in place of that of the months before."""
@@ -114,7 +114,7 @@ class Screen(Progress):
     def plan(self, window: Window, months: Sequence[date]) -> None:
         """What a backfill would do."""
         for month in months:
-            self.console.print(f"would load {key_of(month)}", highlight=False)
+            self.console.print(f"would load {partition_key(month)}", highlight=False)
         left = len(window.months) - len(months)
         self.console.print(
             f"{len(months)} of the months {window} to load, {left} to leave as they are.", highlight=False
@@ -143,12 +143,12 @@ class Screen(Progress):
         table.add_row(f"{len(well)} months", *(f"{total:,}" for total in totals), "", "")
         self.console.print(table)
         for month, reason in sorted(outcome.failures.items()):
-            self.error(f"{key_of(month)} was not loaded. {reason}")
+            self.error(f"{partition_key(month)} was not loaded. {reason}")
         for reason in outcome.run_failures:
             self.error(reason)
         for status in statuses.values():
             for name in status.checks.failed:
-                self.error(f"check {name} fails for {key_of(status.month)}; `make dev` shows its rows.")
+                self.error(f"check {name} fails for {partition_key(status.month)}; `make dev` shows its rows.")
 
     def _add(self, description: str, total: int | None) -> TaskID:
         return self.bars.add_task(description, total=total, count="", rate="")
@@ -158,7 +158,7 @@ _ROW_COUNTS = ("raw_rows", "fact_rows", "rejected_rows")
 
 
 def _summary_row(status: MonthStatus, seconds: float | None, failed: bool) -> list[str]:
-    month = key_of(status.month)
+    month = partition_key(status.month)
     if status.file is None:
         return [f"[red]{month} {'failed' if failed else status.state}[/]", *[""] * 6]
     counts = [f"{count:,}" for count in (status.file.rows, *(getattr(status, name) for name in _ROW_COUNTS))]
@@ -208,19 +208,19 @@ def show_status(
     lines = [(f"{row['month']}: {row['to_do']}", "red") for row in rows if row["to_do"]]
     lines += [(f"{row['month']}: warns: {row['warned']}", "yellow") for row in rows if row["warned"]]
     for finding in findings:
-        text = finding.says if finding.level == "good" else f"{finding.says} To do: {finding.to_do}"
+        text = finding.summary if finding.level == "pass" else f"{finding.summary} To do: {finding.to_do}"
         lines.append((text, _COLOURS[finding.level]))
     for text, style in lines:
         console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
-_COLOURS = {"good": "", "warn": "yellow", "error": "red"}
+_COLOURS = {"pass": "", "warn": "yellow", "error": "red"}
 
 
 def _status_row(status: MonthStatus, publication: Publication | TlcError) -> dict[str, Any]:
     file = status.file
     return {
-        "month": key_of(status.month),
+        "month": partition_key(status.month),
         "published": publication.published if isinstance(publication, Publication) else None,
         "loaded": file is not None,
         "state": status.state,

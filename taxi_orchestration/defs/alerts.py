@@ -20,7 +20,7 @@ from taxi_orchestration.defs.incidents import (
     from_key,
 )
 from taxi_orchestration.defs.notify import Message, NotifyError, send
-from taxi_orchestration.months import key_of, month_of, windows_of
+from taxi_orchestration.months import parse_partition_key, partition_key, windows_of
 from taxi_orchestration.postgres.binaries import ServerError
 from taxi_orchestration.settings import Settings
 from taxi_orchestration.warehouse.warehouse import open_warehouse
@@ -129,12 +129,12 @@ def _some(texts: Sequence[str], between: str) -> str:
 
 def _again(incidents: Sequence[Incident]) -> str:
     """How to run a failed step again once the reason is gone."""
-    windows = windows_of(month_of(incident.month) for incident in incidents if incident.month)
+    windows = windows_of(parse_partition_key(incident.month) for incident in incidents if incident.month)
     if not windows:
         return "Repair what is said above, then materialize it again in the UI."
     # A month that was complete before is left alone otherwise, but for one whose file could not be loaded.
     option = "" if incidents[0].what == RAW_TRIPS.to_user_string() else " --reprocess completed"
-    commands = [f"taxi backfill {key_of(w.start)} {key_of(w.months[-1])}{option}" for w in windows]
+    commands = [f"taxi backfill {partition_key(w.start)} {partition_key(w.months[-1])}{option}" for w in windows]
     return f"Repair what is said above, then: {'; '.join(commands)}"
 
 

@@ -8,7 +8,7 @@ import dagster as dg
 
 from taxi_orchestration.asset_keys import RAW_TRIPS
 from taxi_orchestration.instance.builds import rows_built_from
-from taxi_orchestration.months import key_of
+from taxi_orchestration.months import partition_key
 from taxi_orchestration.settings import Settings
 from taxi_orchestration.warehouse.load_log import loaded_files
 from taxi_orchestration.warehouse.warehouse import open_warehouse
@@ -54,16 +54,18 @@ class RowsNotBuilt(dg.AutomationCondition):
         """Called once a tick for each asset that has the condition."""
         loaded = self._rows_loaded(context)
         before: dict[str, str] = json.loads(context.cursor) if context.cursor else {}
-        pending = {month: rows for month, rows in loaded.items() if before.get(key_of(month)) != rows[:VERSION_LENGTH]}
+        pending = {
+            month: rows for month, rows in loaded.items() if before.get(partition_key(month)) != rows[:VERSION_LENGTH]
+        }
         built = self._rows_built_from(context, frozenset(pending))
-        stale = {key_of(month) for month, rows in pending.items() if built.get(month) != rows}
+        stale = {partition_key(month) for month, rows in pending.items() if built.get(month) != rows}
         true_subset = context.candidate_subset.compute_intersection_with_partition_keys(
             stale & context.candidate_subset.expensively_compute_partition_keys()
         )
         waiting = stale - true_subset.expensively_compute_partition_keys()
         after = {
             key: before.get(key, "") if key in waiting else rows[:VERSION_LENGTH]
-            for key, rows in ((key_of(month), rows) for month, rows in loaded.items())
+            for key, rows in ((partition_key(month), rows) for month, rows in loaded.items())
         }
         return dg.AutomationResult(context=context, true_subset=true_subset, cursor=json.dumps(after))
 

@@ -6,7 +6,7 @@ from dagster import AssetCheckEvaluation, AssetCheckSpec, AssetRecordsFilter, Da
 
 from taxi_orchestration.asset_keys import COVERAGE_CHECK, TLC_FILES
 from taxi_orchestration.defs.evaluations import evaluation_of
-from taxi_orchestration.months import month_of
+from taxi_orchestration.months import parse_partition_key
 from taxi_orchestration.quality.coverage import check_coverage
 from taxi_orchestration.warehouse.measures import months_in_raw_trips
 from taxi_orchestration.warehouse.warehouse import Warehouse
@@ -25,7 +25,7 @@ _PAGE = 500
 
 def coverage_evaluation(instance: DagsterInstance, warehouse: Warehouse) -> AssetCheckEvaluation:
     """The check of all months, from what is in PostgreSQL and in Dagster's record now. Asks the TLC nothing."""
-    in_dagster = {month_of(key) for key in instance.get_materialized_partitions(COVERAGE.asset_key)}
+    in_dagster = {parse_partition_key(key) for key in instance.get_materialized_partitions(COVERAGE.asset_key)}
     finding = check_coverage(months_in_raw_trips(warehouse), in_dagster, observed_months(instance))
     return evaluation_of(COVERAGE, finding)
 
@@ -39,7 +39,9 @@ def observed_months(instance: DagsterInstance) -> set[date] | None:
         for record in page.records:
             observation = record.asset_observation
             if record.partition_key and observation and "published" in observation.metadata:
-                latest.setdefault(month_of(record.partition_key), bool(observation.metadata["published"].value))
+                latest.setdefault(
+                    parse_partition_key(record.partition_key), bool(observation.metadata["published"].value)
+                )
         if not page.has_more:
             return {month for month, is_published in latest.items() if is_published} if latest else None
         cursor = page.cursor

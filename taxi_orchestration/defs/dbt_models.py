@@ -44,7 +44,7 @@ from taxi_orchestration.instance.builds import BUILT_FROM, MONTHLY_TABLES
 from taxi_orchestration.instance.dagster_names import ROWS, data_version_tags
 from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.loading import Progress
-from taxi_orchestration.months import Window, key_of, month_of, next_month
+from taxi_orchestration.months import Window, next_month, parse_partition_key, partition_key
 from taxi_orchestration.postgres.connection import WarehouseError, advice_on_text
 from taxi_orchestration.settings import PostgresTarget
 from taxi_orchestration.warehouse.load_log import LoadedFile, loaded_files
@@ -152,7 +152,7 @@ def build_dbt_assets(
         context: AssetExecutionContext, warehouse: WarehouseResource, progress: ResourceParam[Progress]
     ) -> Iterator[Any]:
         keys = context.partition_key_range
-        window = Window(month_of(keys.start), next_month(month_of(keys.end)))
+        window = Window(parse_partition_key(keys.start), next_month(parse_partition_key(keys.end)))
         with translate_to_failure():
             yield from run_dbt(context, warehouse, progress, manifest, translator, artifacts, window)
 
@@ -358,7 +358,7 @@ def _add_month_metadata(
                 metadata: dict[str, Any] = {ROWS: counts.get(month, 0)}
                 if month in files:
                     metadata[BUILT_FROM] = files[month].rows_sha256
-                context.add_asset_metadata(metadata, asset_key=table, partition_key=key_of(month))
+                context.add_asset_metadata(metadata, asset_key=table, partition_key=partition_key(month))
 
 
 def _with_failing_rows(

@@ -32,9 +32,9 @@ def evaluation_of(
     return AssetCheckEvaluation(
         asset_key=spec.asset_key,
         check_name=spec.name,
-        passed=finding.level == "good",
+        passed=finding.level == "pass",
         severity=AssetCheckSeverity.ERROR if finding.level == "error" else AssetCheckSeverity.WARN,
-        description=finding.says,
+        description=finding.summary,
         metadata=metadata,
         blocking=spec.blocking,
         partition=month,

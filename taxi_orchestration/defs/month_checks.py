@@ -9,7 +9,7 @@ from dagster import AssetCheckEvaluation, AssetCheckSpec, AssetKey, DagsterInsta
 from taxi_orchestration.defs.evaluations import evaluation_of
 from taxi_orchestration.instance.builds import latest_materializations
 from taxi_orchestration.instance.partitions import monthly_partitions
-from taxi_orchestration.months import key_of, next_month
+from taxi_orchestration.months import next_month, partition_key
 from taxi_orchestration.quality.columns import check_columns
 from taxi_orchestration.quality.finding import SAMPLE_ROWS, Finding
 from taxi_orchestration.quality.pickups import check_pickups, has_many_outside
@@ -72,7 +72,7 @@ def raw_findings(
     rows = {month: file.rows for month, file in files.items()}
     findings: dict[date, dict[str, Finding]] = {}
     for month in sorted(months):
-        key, file = key_of(month), files.get(month)
+        key, file = partition_key(month), files.get(month)
         measure = measures.get(month, MonthMeasure())
         outside = []
         if has_many_outside(measure):
@@ -97,8 +97,8 @@ def evaluations(
     instance: DagsterInstance, specs: Sequence[AssetCheckSpec], findings: Findings
 ) -> Iterator[AssetCheckEvaluation]:
     """The findings as Dagster records them: one evaluation a check and month, of the month's last materialization."""
-    latest = latest_materializations(instance, specs[0].asset_key, [key_of(month) for month in findings])
+    latest = latest_materializations(instance, specs[0].asset_key, [partition_key(month) for month in findings])
     for month, of_month in findings.items():
         for spec in specs:
             if spec.name in of_month:
-                yield evaluation_of(spec, of_month[spec.name], key_of(month), latest.get(key_of(month)))
+                yield evaluation_of(spec, of_month[spec.name], partition_key(month), latest.get(partition_key(month)))

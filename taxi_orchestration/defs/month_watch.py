@@ -14,7 +14,7 @@ from taxi_orchestration.defs.clock import Clock
 from taxi_orchestration.defs.coverage import COVERAGE, coverage_evaluation, observed_months
 from taxi_orchestration.defs.evaluations import evaluation_of
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
-from taxi_orchestration.months import Window, key_of, last_complete_month, month_of, next_month
+from taxi_orchestration.months import Window, last_complete_month, next_month, parse_partition_key, partition_key
 from taxi_orchestration.quality.finding import Finding
 from taxi_orchestration.quality.freshness import check_freshness
 from taxi_orchestration.settings import Settings
@@ -104,13 +104,16 @@ def build_month_watch(*, runs_by_itself: bool) -> dg.SensorDefinition:
         clock: dg.ResourceParam[Clock],
     ) -> dg.SensorResult:
         instance, now, opened = context.instance, clock.now(), warehouse.open()
-        seen = {month_of(key): datetime.fromisoformat(at) for key, at in json.loads(context.cursor or "{}").items()}
+        seen = {
+            parse_partition_key(key): datetime.fromisoformat(at)
+            for key, at in json.loads(context.cursor or "{}").items()
+        }
         finding, known = evaluate_freshness(instance, opened, settings.tlc_base_url, now, seen)
         evaluations = [evaluation_of(FRESHNESS, finding), coverage_evaluation(instance, opened)]
         return dg.SensorResult(
             asset_events=[evaluation for evaluation in evaluations if _is_news(instance, evaluation, now)],
             skip_reason=" ".join(str(evaluation.description) for evaluation in evaluations),
-            cursor=json.dumps({key_of(month): at.isoformat() for month, at in known.items() if at}),
+            cursor=json.dumps({partition_key(month): at.isoformat() for month, at in known.items() if at}),
         )
 
     return month_watch

@@ -35,7 +35,7 @@ from taxi_orchestration.instance.builds import rows_built_from
 from taxi_orchestration.instance.dagster_names import DATA_VERSION, ROWS, data_version_tags
 from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.loading import MonthLoad, Progress, open_loader
-from taxi_orchestration.months import key_of, month_of
+from taxi_orchestration.months import parse_partition_key, partition_key
 from taxi_orchestration.postgres.connection import WarehouseError, WarehouseUnavailableError
 from taxi_orchestration.settings import Settings
 from taxi_orchestration.tlc.client import Publication
@@ -114,11 +114,11 @@ def load_and_check(
         progress.warned(text)
 
     if RAW_TRIPS not in context.selected_asset_keys:
-        months = [month_of(key) for key in context.partition_keys]
+        months = [parse_partition_key(key) for key in context.partition_keys]
         yield from evaluations(context.instance, RAW_CHECKS, raw_findings(warehouse, months))
         yield coverage_evaluation(context.instance, warehouse)
         return
-    months = sorted((month_of(key) for key in context.partition_keys), reverse=config.newest_first)
+    months = sorted((parse_partition_key(key) for key in context.partition_keys), reverse=config.newest_first)
     made: dict[date, AssetMaterialization] = {}
     failures: dict[date, Exception] = {}
     with canceled_by_interrupt(context), open_loader(settings, warehouse, on_retry=warn) as loader:
@@ -147,7 +147,7 @@ def load_and_check(
             # A retry would load nothing, and so check nothing.
             raise Failure(f"Loaded, but not checked. {error}", allow_retries=False) from error
     failures |= {
-        month: WarehouseError(of_month[FILE_IS_WHOLE].says)
+        month: WarehouseError(of_month[FILE_IS_WHOLE].summary)
         for month, of_month in findings.items()
         if of_month[FILE_IS_WHOLE].level == "error"
     }
@@ -161,7 +161,7 @@ def made_before(context: AssetExecutionContext, files: Mapping[date, LoadedFile]
     for entry in context.instance.all_logs(context.run.run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION):
         materialization = entry.asset_materialization
         if materialization and materialization.asset_key == RAW_TRIPS and materialization.partition:
-            month = month_of(materialization.partition)
+            month = parse_partition_key(materialization.partition)
             if month in files and files[month].dagster_run_id == context.run.run_id:
                 made[month] = materialization
     return made
@@ -174,8 +174,7 @@ def records(context: AssetExecutionContext, made: Mapping[date, AssetMaterializa
         tags = materialization.tags or {}
         if ONLY_IF_CHANGED in context.run.tags and is_built(context, month, tags[DATA_VERSION]):
             context.log.info(
-                f"{key_of(month)}: another file with the same rows. Nothing downstream changes, so nothing there is "
-                "built again."
+                f"{partition_key(month)}: another file with the same rows. Nothing downstream changes or is built again."
             )
             context.log_event(materialization)
             return
@@ -204,7 +203,7 @@ def month_materialization(context: AssetExecutionContext, load: MonthLoad) -> As
     publication = Publication(file.url, True, file.etag, file.last_modified, file.bytes)
     return AssetMaterialization(
         asset_key=RAW_TRIPS,
-        partition=key_of(file.source_month),
+        partition=partition_key(file.source_month),
         metadata=month_metadata(load),
         tags={
             **data_version_tags(file.rows_sha256 or ""),
@@ -250,10 +249,12 @@ def failure_of(failures: Mapping[date, Exception], made: Set[date]) -> Failure:
         "Loaded, but not whole": failures.keys() & made,
         "Loaded": made - failures.keys(),
     }
-    result = " ".join(f"{kind}: {', '.join(map(key_of, sorted(months)))}." for kind, months in kinds.items() if months)
-    reasons = "\n".join(f"{key_of(month)}: {failures[month]}" for month in sorted(failures))
+    result = " ".join(
+        f"{kind}: {', '.join(map(partition_key, sorted(months)))}." for kind, months in kinds.items() if months
+    )
+    reasons = "\n".join(f"{partition_key(month)}: {failures[month]}" for month in sorted(failures))
     return Failure(
         description=f"{result}\n{reasons}",
-        metadata={key_of(month): MetadataValue.text(str(failures[month])) for month in sorted(failures)},
+        metadata={partition_key(month): MetadataValue.text(str(failures[month])) for month in sorted(failures)},
         allow_retries=any(isinstance(error, WarehouseUnavailableError) for error in failures.values()),
     )

@@ -8,7 +8,7 @@ import dagster as dg
 
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.raw_trips import ONLY_IF_CHANGED
-from taxi_orchestration.months import Window, format_months, key_of, month_of, next_month
+from taxi_orchestration.months import Window, format_months, next_month, parse_partition_key, partition_key
 from taxi_orchestration.tlc.client import Publication, version_of
 from taxi_orchestration.tlc.errors import TlcError
 from taxi_orchestration.warehouse.months import LoadedFile
@@ -49,7 +49,7 @@ class Attempts:
 
 def request_of(month: date, version: str, attempt: int, asked_by: str, now: datetime) -> dg.RunRequest:
     """A run for one month whose file has this version; Dagster never makes a second one for the same attempt."""
-    key = key_of(month)
+    key = partition_key(month)
     tags = {ASKED_BY: asked_by, ASKED_AT: now.isoformat(), FILE_VERSION: version, ONLY_IF_CHANGED: "true"}
     return dg.RunRequest(run_key=f"{key} {version} {attempt}", job_name=TAXI_PIPELINE, partition_key=key, tags=tags)
 
@@ -80,7 +80,10 @@ def months_of_run(run: dg.DagsterRun) -> list[str]:
     """The partition keys of a run, by its tags."""
     first, last = run.tags.get("dagster/asset_partition_range_start"), run.tags.get("dagster/asset_partition_range_end")
     if first and last:
-        return [key_of(month) for month in Window(month_of(first), next_month(month_of(last))).months]
+        return [
+            partition_key(month)
+            for month in Window(parse_partition_key(first), next_month(parse_partition_key(last))).months
+        ]
     return [run.tags["dagster/partition"]] if "dagster/partition" in run.tags else []
 
 
@@ -110,17 +113,17 @@ def plan_requests(
     for month, publication in sorted(publications.items()):
         file = files.get(month)
         if not publication.published and file:
-            said.append(f"{key_of(month)} was withdrawn by the TLC; what was loaded of it is kept.")
+            said.append(f"{partition_key(month)} was withdrawn by the TLC; what was loaded of it is kept.")
         elif not publication.published:
             not_yet.append(month)
         elif file and version_of(file.etag, file.last_modified, file.bytes) == publication.version:
             unchanged.append(month)
         else:
-            news = f"{key_of(month)} was re-issued" if file else f"{key_of(month)} is published"
-            made = attempts.get((key_of(month), publication.version))
-            if key_of(month) in busy:
+            news = f"{partition_key(month)} was re-issued" if file else f"{partition_key(month)} is published"
+            made = attempts.get((partition_key(month), publication.version))
+            if partition_key(month) in busy:
                 said.append(f"{news}; a run for it waits or goes on already.")
-            elif made and (why := _reason_to_wait(made, key_of(month), now)):
+            elif made and (why := _reason_to_wait(made, partition_key(month), now)):
                 said.append(f"{news}; {why}")
             else:
                 attempt = made.made + 1 if made else 1

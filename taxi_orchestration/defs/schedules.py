@@ -7,7 +7,7 @@ import dagster as dg
 from taxi_orchestration.defs.jobs import taxi_pipeline
 from taxi_orchestration.defs.run_requests import attempts_by, keys_in_progress, plan_requests
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
-from taxi_orchestration.months import Window, add_months, key_of, next_month
+from taxi_orchestration.months import Window, add_months, next_month, partition_key
 from taxi_orchestration.settings import Settings, SettingsError
 from taxi_orchestration.tlc.publications import REQUESTS_AT_ONCE, fetch_publications
 from taxi_orchestration.warehouse.load_log import loaded_files
@@ -38,7 +38,7 @@ def months_due(
         files,
         fetch_publications(settings.tlc_base_url, months, ATTEMPTS),
         attempts_by(context.instance, MONTHLY_SCHEDULE),
-        keys_in_progress(context.instance, [key_of(month) for month in months]),
+        keys_in_progress(context.instance, [partition_key(month) for month in months]),
         MONTHLY_SCHEDULE,
         now,
     )

@@ -16,7 +16,14 @@ from taxi_orchestration.defs.jobs import taxi_pipeline
 from taxi_orchestration.defs.run_requests import attempts_by, keys_in_progress, plan_requests
 from taxi_orchestration.defs.tlc_source import NOT_PUBLISHED, observation, observed_version
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
-from taxi_orchestration.months import Window, add_months, key_of, last_complete_month, month_of, next_month
+from taxi_orchestration.months import (
+    Window,
+    add_months,
+    last_complete_month,
+    next_month,
+    parse_partition_key,
+    partition_key,
+)
 from taxi_orchestration.settings import Settings
 from taxi_orchestration.tlc.client import Publication
 from taxi_orchestration.tlc.dataset import DATASET
@@ -46,7 +53,7 @@ class _Memory:
 
     def not_published(self) -> set[date]:
         """The months that were not there when they were last asked for."""
-        return {month_of(key) for key, version in self.recorded.items() if version == NOT_PUBLISHED}
+        return {parse_partition_key(key) for key, version in self.recorded.items() if version == NOT_PUBLISHED}
 
 
 @dg.sensor(
@@ -71,7 +78,7 @@ def tlc_publications(
     memory = _Memory.of(context.cursor)
     files = loaded_files(warehouse.open())
     attempts = attempts_by(context.instance, TLC_PUBLICATIONS)
-    waited_for = {month_of(key) for key, _ in attempts if key} | memory.not_published()
+    waited_for = {parse_partition_key(key) for key, _ in attempts if key} | memory.not_published()
     months = months_to_ask(files, waited_for, now, settings.taxi_reissue_months)
     if len(months) > MAX_MONTHS_A_TICK:
         begin = memory.begin_at % len(months)
@@ -83,11 +90,11 @@ def tlc_publications(
     events = []
     for month, publication in publications.items():
         version = observed_version(publication)
-        if memory.recorded.get(key_of(month)) != version:
+        if memory.recorded.get(partition_key(month)) != version:
             events.append(observation(month, publication))
-            memory.recorded[key_of(month)] = version
+            memory.recorded[partition_key(month)] = version
 
-    busy = keys_in_progress(context.instance, [key_of(month) for month in months])
+    busy = keys_in_progress(context.instance, [partition_key(month) for month in months])
     requests, said = plan_requests(files, answers, attempts, busy, TLC_PUBLICATIONS, now)
     for sentence in said:
         context.log.info(sentence)

@@ -14,7 +14,7 @@ from dagster import (
 from taxi_orchestration.asset_keys import TLC_FILES
 from taxi_orchestration.instance.dagster_names import data_version_tags
 from taxi_orchestration.instance.partitions import monthly_partitions
-from taxi_orchestration.months import key_of
+from taxi_orchestration.months import partition_key
 from taxi_orchestration.tlc.client import Publication
 from taxi_orchestration.tlc.dataset import DATASET
 
@@ -53,7 +53,7 @@ def source_tags(context: AssetExecutionContext, month: date, publication: Public
     at. So a load observes the file that it found, whether or not somebody has before.
     """
     context.log_event(_observation(month, publication.version, _metadata(publication)))
-    records = AssetRecordsFilter(TLC_FILES, asset_partitions=[key_of(month)])
+    records = AssetRecordsFilter(TLC_FILES, asset_partitions=[partition_key(month)])
     (seen,) = context.instance.fetch_observations(records, limit=1).records
     name = TLC_FILES.to_user_string()
     return {
@@ -76,7 +76,7 @@ def _metadata(publication: Publication) -> dict[str, MetadataValue]:
 def _observation(month: date, version: str, metadata: Mapping[str, MetadataValue]) -> AssetObservation:
     return AssetObservation(
         asset_key=TLC_FILES,
-        partition=key_of(month),
+        partition=partition_key(month),
         metadata=metadata,
         tags=data_version_tags(version),
     )

@@ -5,7 +5,7 @@ from datetime import date
 
 from dagster import AssetKey, AssetRecordsFilter, DagsterInstance, EventLogRecord
 
-from taxi_orchestration.months import key_of
+from taxi_orchestration.months import partition_key
 from taxi_orchestration.warehouse.dbt_tables import RENAMED
 
 # What the models say of a month: the data version of raw_trips that they were built from.
@@ -52,11 +52,11 @@ def latest_materializations(
 
 def rows_built_from(instance: DagsterInstance, months: Collection[date]) -> dict[date, str]:
     """The sha256 of the rows that all models were last built from, of those of these months that have one."""
-    keys = [key_of(month) for month in months]
+    keys = [partition_key(month) for month in months]
     by_table = [_latest_builds(instance, table, keys) for table in MONTHLY_TABLES]
     built: dict[date, str] = {}
     for month in months:
-        first, *others = (_built_from(latest.get(key_of(month))) for latest in by_table)
+        first, *others = (_built_from(latest.get(partition_key(month))) for latest in by_table)
         if first and all(other == first for other in others):
             built[month] = first
     return built

@@ -7,7 +7,7 @@ extends can tell only of processes that its own code server started, and forgets
 from dagster import DagsterRun, DefaultRunLauncher
 
 from taxi_orchestration.instance.dagster_internals import CheckRunHealthResult, WorkerStatus
-from taxi_orchestration.instance.processes import is_abandoned
+from taxi_orchestration.instance.processes import is_orphaned
 
 
 class TaxiRunLauncher(DefaultRunLauncher):
@@ -20,6 +20,6 @@ class TaxiRunLauncher(DefaultRunLauncher):
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
         """A process that cannot be seen from here counts as running: its run is not ours to fail."""
-        if is_abandoned(run):
+        if is_orphaned(run):
             return CheckRunHealthResult(WorkerStatus.FAILED, "its process was killed, or its machine switched off")
         return CheckRunHealthResult(WorkerStatus.RUNNING)

@@ -35,7 +35,7 @@ def process_tags(run_id: str) -> dict[str, str]:
     return {PROCESS_TAG: f"{run_id} {socket.gethostname()} {os.getpid()} {started} {uptime}"}
 
 
-def is_abandoned(run: DagsterRun) -> bool:
+def is_orphaned(run: DagsterRun) -> bool:
     """Whether the process that executes the run is gone; False where that cannot be known from this machine."""
     run_id, host, pid, started, uptime = (run.tags.get(PROCESS_TAG, "").split() + [""] * 5)[:5]
     if run_id != run.run_id or host != socket.gethostname():
@@ -51,10 +51,10 @@ def is_abandoned(run: DagsterRun) -> bool:
     return is_another or has_ended(int(pid))
 
 
-def fail_abandoned_runs(instance: DagsterInstance) -> list[str]:
+def fail_orphaned_runs(instance: DagsterInstance) -> list[str]:
     """Mark runs whose process is gone as failed, so that they hold no slot and can be retried; returns their ids."""
-    abandoned = [run for run in instance.get_runs(RunsFilter(statuses=_EXECUTING)) if is_abandoned(run)]
-    for run in abandoned:
+    orphaned = [run for run in instance.get_runs(RunsFilter(statuses=_EXECUTING)) if is_orphaned(run)]
+    for run in orphaned:
         instance.report_run_failed(run, "The process of this run was killed, or its machine was switched off.")
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-    return [run.run_id for run in abandoned]
+    return [run.run_id for run in orphaned]

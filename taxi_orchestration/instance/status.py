@@ -18,7 +18,14 @@ from taxi_orchestration.asset_keys import COVERAGE_CHECK, FCT_TRIPS, RAW_TRIPS
 from taxi_orchestration.instance.builds import latest_materializations, rows_built_from
 from taxi_orchestration.instance.dagster_names import DATA_VERSION
 from taxi_orchestration.instance.partitions import monthly_partitions
-from taxi_orchestration.months import Window, add_months, key_of, last_complete_month, month_of, next_month
+from taxi_orchestration.months import (
+    Window,
+    add_months,
+    last_complete_month,
+    next_month,
+    parse_partition_key,
+    partition_key,
+)
 from taxi_orchestration.quality.coverage import check_coverage
 from taxi_orchestration.quality.finding import Finding
 from taxi_orchestration.quality.freshness import check_freshness
@@ -99,7 +106,7 @@ def is_changed(file: LoadedFile | None, publication: Publication | TlcError) -> 
 
 def to_do(status: MonthStatus, publication: Publication | TlcError) -> str:
     """What a person has to do about a month now; nothing for most."""
-    month = key_of(status.month)
+    month = partition_key(status.month)
     if status.file is None and isinstance(publication, Publication) and not publication.published:
         return ""
     if status.state in ("failed", "unfinished"):
@@ -122,7 +129,7 @@ def overall(
 ) -> tuple[Finding, Finding]:
     """What there is to say of all months together: coverage, and whether the TLC is late."""
     loaded = months_in_raw_trips(warehouse)
-    in_dagster = {month_of(key) for key in instance.get_materialized_partitions(RAW_TRIPS)}
+    in_dagster = {parse_partition_key(key) for key in instance.get_materialized_partitions(RAW_TRIPS)}
     out = {month for month, publication in published.items() if is_published(publication)}
     answered = not any(isinstance(answer, TlcError) for answer in published.values())
     # Since when a month is out does not matter here: that it is not loaded stands beside it.
@@ -137,7 +144,7 @@ def month_statuses(warehouse: Warehouse, instance: DagsterInstance, window: Wind
         table: count_by_month(warehouse, table, window.start, window.end)
         for table in ("raw_trips", "fct_trips", "rejected_trips")
     }
-    keys = [key_of(month) for month in window.months]
+    keys = [partition_key(month) for month in window.months]
     attempts = instance.get_status_by_partition(RAW_TRIPS, keys, monthly_partitions) or {}
     loads = latest_materializations(instance, RAW_TRIPS, keys)
     builds = latest_materializations(instance, FCT_TRIPS, keys)
@@ -147,7 +154,7 @@ def month_statuses(warehouse: Warehouse, instance: DagsterInstance, window: Wind
 
     statuses = {}
     for month in window.months:
-        key = key_of(month)
+        key = partition_key(month)
         load, build = loads.get(key), builds.get(key)
         file = files.get(month)
         failed = attempts.get(key) == AssetPartitionStatus.FAILED

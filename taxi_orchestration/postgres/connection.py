@@ -89,7 +89,7 @@ def session_settings() -> sql.SQL:
 
 
 @contextmanager
-def explained(doing: str, target: PostgresTarget) -> Iterator[None]:
+def translate_errors(doing: str, target: PostgresTarget) -> Iterator[None]:
     """Turn what psycopg raises into a WarehouseError that says what was being done, where, and the way out."""
     began = time.monotonic()
     try:

@@ -95,7 +95,7 @@ def ensure_running(home: Path) -> EmbeddedServer:
     Any number of processes may ask at the same time. The server outlives the process that started it.
     """
     home = Path(home).resolve()
-    with _explained("Starting", home):
+    with _translate_errors("Starting", home):
         server = find(home)
         if server is None:
             with _locked(home):
@@ -106,7 +106,7 @@ def ensure_running(home: Path) -> EmbeddedServer:
 def find(home: Path) -> EmbeddedServer | None:
     """The server of `home` if it runs and is ready; nothing is started and nothing waits."""
     home = Path(home).resolve()
-    with _explained("Finding", home):
+    with _translate_errors("Finding", home):
         record = _Record.read(home)
         if record is None or not record.complete:
             return None
@@ -119,7 +119,7 @@ def find(home: Path) -> EmbeddedServer | None:
 def stop(home: Path, mode: str = "fast") -> bool:
     """Stop the server of `home`; False when none ran. Modes as in pg_ctl: smart, fast, immediate."""
     home = Path(home).resolve()
-    with _explained("Stopping", home):
+    with _translate_errors("Stopping", home):
         if _Record.read(home) is None:
             return False
         with _locked(home):
@@ -255,9 +255,9 @@ def _remove_leftover(data: Path) -> None:
 def _make_data_directory(record: _Record, account: Account | None, programs: Path) -> None:
     """Run initdb in a directory beside the final one and rename the result, so that a data directory is whole."""
     data = record.data_directory
-    for abandoned in data.parent.glob("initdb-*"):
+    for leftover in data.parent.glob("initdb-*"):
         # The initdb of a killed starter may still be writing there; what remains is swept the next time.
-        shutil.rmtree(abandoned, ignore_errors=True)
+        shutil.rmtree(leftover, ignore_errors=True)
     _logger.info("Making a PostgreSQL data directory in %s", data)
     staging = Path(tempfile.mkdtemp(dir=data.parent, prefix="initdb-"))  # 0700
     try:
@@ -394,7 +394,7 @@ def _locked(home: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _explained(doing: str, home: Path) -> Iterator[None]:
+def _translate_errors(doing: str, home: Path) -> Iterator[None]:
     """Say of an error of the file system what was being done, and what to do."""
     try:
         yield

@@ -45,4 +45,4 @@ def check_columns(
         )
     beside = f", and beside them {', '.join(left_out)}, left out" if left_out else ""
     of_era = len(file_columns) - len(left_out)
-    return Finding("good", f"{month:%Y-%m}: the {of_era} columns of its era{beside}.", counts=counts)
+    return Finding("pass", f"{month:%Y-%m}: the {of_era} columns of its era{beside}.", counts=counts)

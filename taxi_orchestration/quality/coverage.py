@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import date
 
-from taxi_orchestration.months import Window, format_months, key_of, next_month, windows_of
+from taxi_orchestration.months import Window, format_months, next_month, partition_key, windows_of
 from taxi_orchestration.quality.finding import Finding
 
 
@@ -17,7 +17,7 @@ def check_coverage(
     """
     known = in_postgres | in_dagster
     if not known:
-        return Finding("good", "No month has been loaded yet.", "taxi backfill 2024-01 2024-03")
+        return Finding("pass", "No month has been loaded yet.", "taxi backfill 2024-01 2024-03")
     everything = Window(min(known), next_month(max(known))).months
     not_loaded = sorted(m for m in (published or ()) if m > min(known) and m not in in_postgres | in_dagster)
     lost = sorted(in_dagster - in_postgres)
@@ -39,7 +39,7 @@ def check_coverage(
     ]
     found = [(f"{format_months(months)}: {what}.", to_do) for months, what, to_do in problems if months]
     if not found:
-        return Finding("good", f"{format_months(in_postgres)}: in PostgreSQL, and Dagster agrees.", counts=counts)
+        return Finding("pass", f"{format_months(in_postgres)}: in PostgreSQL, and Dagster agrees.", counts=counts)
     return Finding(
         "error" if lost else "warn",
         " ".join(says for says, _ in found),
@@ -51,6 +51,6 @@ def check_coverage(
 
 def _commands(months: Iterable[date]) -> str:
     return "; ".join(
-        f"taxi backfill {key_of(window.start)} {key_of(window.months[-1])} --reprocess completed"
+        f"taxi backfill {partition_key(window.start)} {partition_key(window.months[-1])} --reprocess completed"
         for window in windows_of(months)
     )

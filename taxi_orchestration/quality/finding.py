@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Level = Literal["good", "warn", "error"]
+Level = Literal["pass", "warn", "error"]
 
 SAMPLE_ROWS = 5
 
@@ -17,7 +17,7 @@ class Finding:
     """
 
     level: Level
-    says: str
+    summary: str
     to_do: str = "Nothing."
     counts: Mapping[str, int | float | str] = field(default_factory=dict)
     sample: Sequence[Mapping[str, Any]] = ()

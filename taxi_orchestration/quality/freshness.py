@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from taxi_orchestration.months import key_of, next_month
+from taxi_orchestration.months import next_month, partition_key
 from taxi_orchestration.quality.finding import Finding, Level
 
 LOADED_WARN, LOADED_ERROR = timedelta(days=1), timedelta(days=3)
@@ -27,30 +27,30 @@ def check_freshness(
     said of every month after the newest loaded one whether it is.
     """
     if not loaded:
-        return Finding("good", "No month has been loaded yet, so none is expected.", "taxi backfill 2024-01 2024-03")
+        return Finding("pass", "No month has been loaded yet, so none is expected.", "taxi backfill 2024-01 2024-03")
     newest_loaded = max(loaded)
     waiting = {month: since for month, since in published.items() if month > newest_loaded}
     newest = max({*waiting, newest_loaded})
     expected = next_month(newest)
     overdue = now - datetime.combine(next_month(expected), time(), _NEW_YORK)
-    months = ", ".join(map(key_of, sorted(waiting)))
+    months = ", ".join(map(partition_key, sorted(waiting)))
     counts: dict[str, int | float | str] = {
-        "newest loaded": key_of(newest_loaded),
+        "newest loaded": partition_key(newest_loaded),
         "published, not loaded": months or "none",
-        "next month expected": key_of(expected),
+        "next month expected": partition_key(expected),
         "days since its end": max(overdue.days, 0),
     }
     if waiting:
         known = [now - since for since in waiting.values() if since]
         longest = max(known, default=LOADED_ERROR)
         level = _level(longest, LOADED_WARN, LOADED_ERROR)
-        if level != "good":
+        if level != "pass":
             since = f"for {longest.days} days" if known else "since nobody knows when"
             return Finding(
                 level,
                 f"{months}: published {since}, but not loaded.",
                 "See why the sensor tlc_publications does not load it, or load it: taxi backfill --missing "
-                f"{key_of(next_month(newest_loaded))} {key_of(newest)}",
+                f"{partition_key(next_month(newest_loaded))} {partition_key(newest)}",
                 counts,
                 months=months,
             )
@@ -62,18 +62,18 @@ def check_freshness(
             counts,
         )
     level = _level(overdue, TLC_WARN, TLC_ERROR)
-    if level != "good":
+    if level != "pass":
         return Finding(
             level,
-            f"{key_of(expected)}: not published {overdue.days} days after its end; the TLC takes about two months.",
+            f"{partition_key(expected)}: not published {overdue.days} days after its end; the TLC takes about 60 days.",
             "See what https://www.nyc.gov/site/tlc/about/tlc-trip-record-data.page says of it.",
             counts,
-            months=key_of(expected),
+            months=partition_key(expected),
         )
     return Finding(
-        "good",
-        f"{key_of(newest)} is the newest month that is {'published' if waiting else 'loaded'}; "
-        f"{key_of(expected)} is not overdue.",
+        "pass",
+        f"{partition_key(newest)} is the newest month that is {'published' if waiting else 'loaded'}; "
+        f"{partition_key(expected)} is not overdue.",
         counts=counts,
     )
 
@@ -81,4 +81,4 @@ def check_freshness(
 def _level(time_passed: timedelta, warn: timedelta, error: timedelta) -> Level:
     if time_passed > error:
         return "error"
-    return "warn" if time_passed > warn else "good"
+    return "warn" if time_passed > warn else "pass"

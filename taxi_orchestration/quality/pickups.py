@@ -33,4 +33,4 @@ def check_pickups(month: str, measure: MonthMeasure, sample: Sequence[Mapping[st
             counts,
             sample,
         )
-    return Finding("good", says, counts=counts)
+    return Finding("pass", says, counts=counts)

@@ -16,7 +16,7 @@ def check_rows(month: str, measure: MonthMeasure, footer_rows: int | None = None
         counts = {"rows in the file's footer": footer_rows, "rows copied": footer_rows, **counts}
     if measure.rows_logged == measure.rows == measure.last_row:
         return Finding(
-            "good", f"{month}: {measure.rows:,} rows in the file, in raw_loads and in raw_trips.", counts=counts
+            "pass", f"{month}: {measure.rows:,} rows in the file, in raw_loads and in raw_trips.", counts=counts
         )
     logged = f"{measure.rows_logged:,} rows" if measure.rows_logged is not None else "nothing"
     return Finding(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import date
 from statistics import median
 
-from taxi_orchestration.months import add_months, key_of
+from taxi_orchestration.months import add_months, partition_key
 from taxi_orchestration.quality.finding import Finding
 from taxi_orchestration.quality.plot import bars
 
@@ -25,11 +25,13 @@ def check_volume(month: date, rows: Mapping[date, int]) -> Finding:
         references["same month last year"] = rows[last_year]
     counts: dict[str, int | float | str] = {"rows": rows[month], **references}
     plotted = [add_months(month, -back) for back in reversed(range(PLOTTED_MONTHS))]
-    plot = bars([(key_of(m), rows.get(m, 0)) for m in plotted], title=f"Rows by month to {key_of(month)}")
+    plot = bars([(partition_key(m), rows.get(m, 0)) for m in plotted], title=f"Rows by month to {partition_key(month)}")
     if not references:
-        return Finding("good", f"{key_of(month)}: {rows[month]:,} rows; no month to compare with.", "Nothing.", counts)
+        return Finding(
+            "pass", f"{partition_key(month)}: {rows[month]:,} rows; no month to compare with.", "Nothing.", counts
+        )
     compared = "; ".join(f"{name}: {value:,.0f}" for name, value in references.items())
-    says = f"{key_of(month)}: {rows[month]:,} rows ({compared})."
+    says = f"{partition_key(month)}: {rows[month]:,} rows ({compared})."
     # Of two references one may be the odd one, as April 2020 is for April 2021.
     if all(not value / FACTOR <= rows[month] <= value * FACTOR for value in references.values()):
         return Finding(
@@ -39,4 +41,4 @@ def check_volume(month: date, rows: Mapping[date, int]) -> Finding:
             counts,
             plot=plot,
         )
-    return Finding("good", says, counts=counts, plot=plot)
+    return Finding("pass", says, counts=counts, plot=plot)

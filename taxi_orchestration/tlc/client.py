@@ -138,7 +138,7 @@ class _Task:
     deadline: float
     if_missing: str
 
-    def says(self, found: str) -> str:
+    def describe(self, found: str) -> str:
         return f"{self.doing} ({self.url}): {found}"
 
 
@@ -217,7 +217,7 @@ class TlcClient:
                 tail = file.read()
             if tail != PARQUET_MAGIC:
                 found = f"the file starts as parquet but ends in {tail!r}, so it was cut off before it was published"
-                raise BadFileError(task.says(f"{found}. {advise_new_copy(task.url)}"))
+                raise BadFileError(task.describe(f"{found}. {advise_new_copy(task.url)}"))
 
         return self._download(
             task,
@@ -294,7 +294,9 @@ class TlcClient:
                     self._refuse(response, task)
             response.close()
             url = self._redirected(url, response.headers["Location"], task)
-        raise PermanentTlcError(task.says(f"more than {MAX_REDIRECTS} redirects in a row. {advise_address(task.url)}"))
+        raise PermanentTlcError(
+            task.describe(f"more than {MAX_REDIRECTS} redirects in a row. {advise_address(task.url)}")
+        )
 
     def _redirected(self, url: str, location: str, task: _Task) -> str:
         """Where a redirect leads: only to http or https, and not out of https."""
@@ -303,10 +305,10 @@ class TlcClient:
             before, after = urlsplit(url).scheme, urlsplit(target).scheme
         except ValueError as error:
             advice = advise_address(task.url)
-            raise PermanentTlcError(task.says(f"the host redirects to no address ({error}). {advice}")) from error
+            raise PermanentTlcError(task.describe(f"the host redirects to no address ({error}). {advice}")) from error
         if after not in ("http", "https") or (before, after) == ("https", "http"):
             found = f"the host redirects from {before} to {after}, which is not followed"
-            raise PermanentTlcError(task.says(f"{found}. {advise_address(task.url)}"))
+            raise PermanentTlcError(task.describe(f"{found}. {advise_address(task.url)}"))
         return target
 
     def _send(self, method: str, url: str, task: _Task) -> requests.Response:
@@ -316,21 +318,21 @@ class TlcClient:
             response = self._session.request(method, url, timeout=timeout, stream=True, allow_redirects=False)
         except requests.ConnectTimeout as error:
             found = f"the host does not answer: no connection within {timeout[0]:g} s"
-            raise UnreachableTlcError(task.says(f"{found}.")) from error
+            raise UnreachableTlcError(task.describe(f"{found}.")) from error
         except requests.Timeout as error:
-            raise TransientTlcError(task.says(f"no answer within {timeout[1]:g} s.")) from error
+            raise TransientTlcError(task.describe(f"no answer within {timeout[1]:g} s.")) from error
         except requests.exceptions.SSLError as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 found = "the host's certificate is not trusted"
-                raise PermanentTlcError(task.says(f"{found}: {_reason(error)}. {_AUTHORITY}")) from error
-            raise TransientTlcError(task.says(f"the TLS connection failed: {_reason(error)}.")) from error
+                raise PermanentTlcError(task.describe(f"{found}: {_reason(error)}. {_AUTHORITY}")) from error
+            raise TransientTlcError(task.describe(f"the TLS connection failed: {_reason(error)}.")) from error
         except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
             if unreachable := _unreachable(error, urlsplit(url).hostname or ""):
-                raise UnreachableTlcError(task.says(f"{unreachable}.")) from error
-            raise TransientTlcError(task.says(f"the host hung up: {_reason(error)}.")) from error
+                raise UnreachableTlcError(task.describe(f"{unreachable}.")) from error
+            raise TransientTlcError(task.describe(f"the host hung up: {_reason(error)}.")) from error
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             advice = advise_address(task.url)
-            raise PermanentTlcError(task.says(f"the request cannot be made: {_reason(error)}. {advice}")) from error
+            raise PermanentTlcError(task.describe(f"the request cannot be made: {_reason(error)}. {advice}")) from error
         self._was_reached = True
         return response
 
@@ -338,10 +340,10 @@ class TlcClient:
         """Raise what a status other than 200 means."""
         status = f"the host answered {response.status_code} {response.reason}".rstrip()
         if response.status_code in _NOT_THERE:
-            raise NotPublishedError(task.says(f"{status}: the file is not there. {task.if_missing}"))
+            raise NotPublishedError(task.describe(f"{status}: the file is not there. {task.if_missing}"))
         if response.status_code in _TRY_LATER or response.status_code >= 500:
-            raise TransientTlcError(task.says(f"{status}."), retry_after=_retry_after(response))
-        raise PermanentTlcError(task.says(f"{status}, which no file of the TLC's does. {advise_address(task.url)}"))
+            raise TransientTlcError(task.describe(f"{status}."), retry_after=_retry_after(response))
+        raise PermanentTlcError(task.describe(f"{status}, which no file of the TLC's does. {advise_address(task.url)}"))
 
     def _download(
         self,
@@ -383,25 +385,25 @@ class TlcClient:
         with self._open("GET", task) as response:
             total = _content_length(response)
             if total is not None and total > max_bytes:
-                raise BadFileError(task.says(_too_large(f"has {total:,} bytes", max_bytes)))
+                raise BadFileError(task.describe(_too_large(f"has {total:,} bytes", max_bytes)))
             encoding = response.headers.get("Content-Encoding", "identity")
             if encoding != "identity":
                 found = f"the host sent the file encoded as {encoding}, which was not asked for"
-                raise BadFileError(task.says(f"{found}. {_AS_IT_IS}"))
+                raise BadFileError(task.describe(f"{found}. {_AS_IT_IS}"))
             while chunk := self._read(response, task, received, total):
                 if len(head) < len(magic):
                     head += chunk[:64]
                     if not head.startswith(magic[: len(head)]):
-                        raise BadFileError(task.says(_not_the_file(task, response, head)))
+                        raise BadFileError(task.describe(_not_the_file(task, response, head)))
                 received += len(chunk)
                 if received > max_bytes:
-                    raise BadFileError(task.says(_too_large("is larger", max_bytes)))
+                    raise BadFileError(task.describe(_too_large("is larger", max_bytes)))
                 file.write(chunk)
                 digest.update(chunk)
                 if on_progress:
                     on_progress(received, total)
             if len(head) < len(magic):
-                raise BadFileError(task.says(_not_the_file(task, response, head)))
+                raise BadFileError(task.describe(_not_the_file(task, response, head)))
             file.flush()
             return Download(
                 path, task.url, response.headers.get("ETag"), _last_modified(response), received, digest.hexdigest()
@@ -411,13 +413,13 @@ class TlcClient:
         """What has arrived of the body. `read1` returns it at once, so that a dripping host meets the deadline."""
         so_far = f"after {received:,} of {'?' if total is None else format(total, ',')} bytes"
         if time.monotonic() > task.deadline:
-            raise TransientTlcError(task.says(f"not complete {so_far} and {self.total_timeout} s."))
+            raise TransientTlcError(task.describe(f"not complete {so_far} and {self.total_timeout} s."))
         try:
             return response.raw.read1(CHUNK_BYTES, decode_content=False) or b""
         except urllib3.exceptions.ReadTimeoutError as error:
-            raise TransientTlcError(task.says(f"nothing arrived for {self.read_timeout} s {so_far}.")) from error
+            raise TransientTlcError(task.describe(f"nothing arrived for {self.read_timeout} s {so_far}.")) from error
         except urllib3.exceptions.HTTPError as error:
-            raise TransientTlcError(task.says(f"the connection broke {so_far}: {_reason(error)}.")) from error
+            raise TransientTlcError(task.describe(f"the connection broke {so_far}: {_reason(error)}.")) from error
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -206,7 +206,7 @@ class MonthFile:
     ) -> None:
         self.close()
 
-    def follow(self, types: Mapping[str, pa.DataType]) -> None:
+    def adopt_types(self, types: Mapping[str, pa.DataType]) -> None:
         """Carry the new columns in the types that earlier files gave them; BadFileError where that loses anything."""
         known = {name: types.get(name) or self.schema.field(name).type for name in self.new_columns}
         self._aim(known)

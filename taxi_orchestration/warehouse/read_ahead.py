@@ -16,10 +16,10 @@ def read_ahead(items: Iterator[Item], depth: int) -> Iterator[Iterator[Item]]:
     An error of `items` is raised here, in its turn. When the block ends early the thread ends too.
     """
     ready: queue.Queue[tuple[Item | None, BaseException | None, bool]] = queue.Queue(maxsize=depth)
-    abandoned = threading.Event()
+    stopped = threading.Event()
 
     def put(item: Item | None, error: BaseException | None, last: bool) -> None:
-        while not abandoned.is_set():
+        while not stopped.is_set():
             try:
                 return ready.put((item, error, last), timeout=0.1)
             except queue.Full:
@@ -29,7 +29,7 @@ def read_ahead(items: Iterator[Item], depth: int) -> Iterator[Iterator[Item]]:
         try:
             for item in items:
                 put(item, None, False)
-                if abandoned.is_set():
+                if stopped.is_set():
                     return
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised in the thread that waits for it
             put(None, error, True)
@@ -50,5 +50,5 @@ def read_ahead(items: Iterator[Item], depth: int) -> Iterator[Iterator[Item]]:
     try:
         yield consume()
     finally:
-        abandoned.set()
+        stopped.set()
         thread.join()

@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from taxi_orchestration.postgres.connection import connect, explained
+from taxi_orchestration.postgres.connection import connect, translate_errors
 from taxi_orchestration.postgres.server import USER, WAREHOUSE_DATABASE, ensure_running
 from taxi_orchestration.settings import PostgresTarget, Settings, make_home
 
@@ -27,7 +27,7 @@ class Warehouse:
 
         With `autocommit` it is a connection that begins none.
         """
-        with explained(doing, self.target), connect(self.target, autocommit=autocommit) as connection:
+        with translate_errors(doing, self.target), connect(self.target, autocommit=autocommit) as connection:
             yield connection
 
     def identifier(self, *names: str) -> sql.Identifier:

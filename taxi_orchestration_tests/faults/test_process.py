@@ -16,7 +16,7 @@ import pytest
 from dagster import AssetKey, DagsterInstance, DagsterRun, DagsterRunStatus, job
 
 from taxi_orchestration.instance.opening import open_instance
-from taxi_orchestration.instance.processes import PROCESS_TAG, fail_abandoned_runs, is_abandoned, process_tags
+from taxi_orchestration.instance.processes import PROCESS_TAG, fail_orphaned_runs, is_orphaned, process_tags
 from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.months import Window
@@ -246,15 +246,15 @@ def test_only_runs_whose_process_is_gone_are_called_abandoned(instance: DagsterI
     created = psutil.Process(unreaped.pid).create_time()
     tag = f"{zombie} {host} {unreaped.pid} {created} {created - psutil.boot_time()}"
     instance.add_run_tags(zombie, {PROCESS_TAG: tag})
-    assert not is_abandoned(instance.get_run_by_id(zombie))  # type: ignore[arg-type]
+    assert not is_orphaned(instance.get_run_by_id(zombie))  # type: ignore[arg-type]
     kill_9(unreaped.pid)
     until(lambda: has_ended(unreaped.pid))
     assert psutil.pid_exists(unreaped.pid)
 
-    assert set(fail_abandoned_runs(instance)) == {reused, gone, zombie}
-    assert fail_abandoned_runs(instance) == []
+    assert set(fail_orphaned_runs(instance)) == {reused, gone, zombie}
+    assert fail_orphaned_runs(instance) == []
     for run_id in (another_host, inherited, mine, clock_was_set):
-        assert not is_abandoned(instance.get_run_by_id(run_id))  # type: ignore[arg-type]
+        assert not is_orphaned(instance.get_run_by_id(run_id))  # type: ignore[arg-type]
 
 
 @pytest.fixture

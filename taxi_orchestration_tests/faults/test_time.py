@@ -13,7 +13,7 @@ from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.defs.schedules import MONTHLY_SCHEDULE
 from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.loading import Loader
-from taxi_orchestration.months import MonthError, Window, key_of, last_complete_month, parse_month
+from taxi_orchestration.months import MonthError, Window, last_complete_month, parse_month, partition_key
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration_tests.faults.test_file import DROPOFF, PICKUP, file_of
 from taxi_orchestration_tests.support.daemon import Daemon, FakeClock, schedule_tick
@@ -37,9 +37,9 @@ NOVEMBER = date(2024, 11, 1)
 )
 def test_at_the_end_of_a_month_or_a_year_the_newest_month_is_the_one_that_is_over(now: str, newest: str) -> None:
     moment = datetime.fromisoformat(now).replace(tzinfo=UTC)
-    assert key_of(last_complete_month(moment)) == newest
+    assert partition_key(last_complete_month(moment)) == newest
     assert monthly_partitions.get_partition_keys(moment)[-1] == newest
-    assert key_of(parse_month(newest, moment)) == newest
+    assert partition_key(parse_month(newest, moment)) == newest
     with pytest.raises(MonthError, match="not over yet"):
         parse_month(moment.strftime("%Y-%m"), moment)
 

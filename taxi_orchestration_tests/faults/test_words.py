@@ -28,7 +28,7 @@ from taxi_orchestration.postgres.connection import (
     WarehouseUnavailableError,
     advice_on_text,
     connect,
-    explained,
+    translate_errors,
 )
 from taxi_orchestration.postgres.server import remove, stop
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings, SettingsError, read_dotenv
@@ -167,7 +167,7 @@ def wait_in(loader: Loader, stage: str) -> None:
     if stage == "copied":
         loader.load_month(JANUARY, progress=At("copied", lambda: time.sleep(0.7)))
         return
-    with explained("Waiting", loader.warehouse.target), connect(loader.warehouse.target) as connection:
+    with translate_errors("Waiting", loader.warehouse.target), connect(loader.warehouse.target) as connection:
         connection.execute("select 1")
         time.sleep(0.7)
         connection.execute("select 1")
@@ -181,7 +181,7 @@ def test_a_statement_that_somebody_canceled_by_hand_is_not_laid_upon_a_limit(
 
 
 def sleep_until_canceled(target: PostgresTarget) -> None:
-    with explained("Waiting", target), connect(target) as connection:
+    with translate_errors("Waiting", target), connect(target) as connection:
         threading.Timer(0.3, cancel, [target, connection.info.backend_pid]).start()
         connection.execute("select pg_sleep(30)")
 
@@ -272,11 +272,11 @@ def test_an_embedded_server_without_room_in_dev_shm_names_that(when: str, option
 
 
 PARALLEL = """
-from taxi_orchestration.postgres.connection import connect, explained
+from taxi_orchestration.postgres.connection import connect, translate_errors
 from taxi_orchestration_tests.support.clusters import running_cluster
 
 with running_cluster(settings={"dynamic_shared_memory_type": "posix"}) as target:
-    with explained("Counting", target), connect(target) as connection:
+    with translate_errors("Counting", target), connect(target) as connection:
         connection.execute("create table numbers as select generate_series(1, 500000) as n")
         connection.execute("analyze numbers")
         for name in ("min_parallel_table_scan_size", "parallel_setup_cost", "parallel_tuple_cost"):

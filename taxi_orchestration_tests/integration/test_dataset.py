@@ -95,7 +95,7 @@ def test_a_second_data_set_is_carried_to_raw_trips_by_its_object_alone(
         month: load.pickups_outside for month, load in loads.items()
     }
     for month, file in loaded_files(Warehouse(target, settings.schema_name)).items():
-        assert check_columns(month, file.columns, dataset=SHUTTLE).level == "good"
+        assert check_columns(month, file.columns, dataset=SHUTTLE).level == "pass"
 
 
 def test_a_file_of_the_first_data_set_under_the_name_of_the_second_is_refused_as_what_it_is(

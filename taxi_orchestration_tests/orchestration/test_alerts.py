@@ -323,7 +323,7 @@ def test_an_overdue_month_is_reported_once_then_resolved(alerts: Alerts) -> None
     alerts.found("error", "2024-03, 2024-04: published, but not loaded.", "2024-03, 2024-04")
     alerts.found("warn", "The TLC's host does not answer.")
     assert alerts.tick() == []
-    alerts.found("good", "2024-03 is loaded.")
+    alerts.found("pass", "2024-03 is loaded.")
     (message,) = alerts.tick()
     assert message["title"] == f"taxi: resolved: check {FRESHNESS.name} of {TLC_FILES.to_user_string()}"
     assert f"See: {UI}" in message["message"]

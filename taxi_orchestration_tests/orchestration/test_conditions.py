@@ -13,7 +13,7 @@ from taxi_orchestration.defs.raw_trips import ONLY_IF_CHANGED
 from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.instance.status import MonthStatus, month_statuses
 from taxi_orchestration.loading import Loader
-from taxi_orchestration.months import Window, key_of, last_complete_month, month_of
+from taxi_orchestration.months import Window, last_complete_month, parse_partition_key, partition_key
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH, Refusing
@@ -68,8 +68,8 @@ def test_every_month_that_anyone_loads_is_built_once_whatever_its_age_and_whatev
     assert daemon.evaluate() == set()
 
     # By a process that Dagster knows nothing of; the latest month, two before it and one of 2013.
-    latest = key_of(last_complete_month(Clock().now()))
-    for month in (OLD, JANUARY, FEBRUARY, month_of(latest)):
+    latest = partition_key(last_complete_month(Clock().now()))
+    for month in (OLD, JANUARY, FEBRUARY, parse_partition_key(latest)):
         publish_and_load(tlc, loader, month)
     assert daemon.evaluate() == {"2013-09", "2024-01", "2024-02", latest}
     assert daemon.evaluate() == set()

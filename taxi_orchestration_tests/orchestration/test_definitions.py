@@ -228,7 +228,7 @@ def test_the_ui_shows_where_the_tables_are_and_no_password(
     repository = build_definitions(load_settings()).get_repository_def()
     shown = RepositorySnap.from_def(repository)
     (warehouse,) = (resource for resource in shown.resources or [] if resource.name == "warehouse")
-    values = {name: json.loads(value.value) for name, value in warehouse.configured_values.items()}
+    values = {name: json.loads(value) for name, value in warehouse.configured_values.items()}
     expected = {"host": "embedded", "port": "embedded", "database": "taxi", "user": "taxi"}
     if variables:
         expected = {"host": "db.example", "port": "6432", "database": "trips", "user": "ann"}

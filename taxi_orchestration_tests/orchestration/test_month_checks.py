@@ -18,7 +18,7 @@ from taxi_orchestration.defs.month_checks import RAW_CHECKS, raw_findings
 from taxi_orchestration.defs.tlc_source import observation
 from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.loading import Loader
-from taxi_orchestration.months import Window, key_of
+from taxi_orchestration.months import Window, partition_key
 from taxi_orchestration.postgres.connection import connect
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.tlc.client import Publication
@@ -29,7 +29,7 @@ from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 QUARTER = Window(JANUARY, date(2024, 4, 1))
-KEYS = [key_of(month) for month in QUARTER.months]
+KEYS = [partition_key(month) for month in QUARTER.months]
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 RANGE = {"dagster/asset_partition_range_start": KEYS[0], "dagster/asset_partition_range_end": KEYS[-1]}
 

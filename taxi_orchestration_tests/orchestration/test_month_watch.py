@@ -41,7 +41,7 @@ class Watch:
         record = self.instance.get_latest_asset_check_evaluation_record(FRESHNESS.key)
         assert record
         assert record.evaluation
-        return "good" if record.evaluation.passed else record.evaluation.severity.value
+        return "pass" if record.evaluation.passed else record.evaluation.severity.value
 
 
 @pytest.fixture
@@ -55,15 +55,15 @@ def test_a_month_that_is_out_and_not_loaded_warns_after_a_day_fails_after_three_
 ) -> None:
     tlc.publish(FEBRUARY)
     loader.load_month(FEBRUARY)
-    assert watch.level() == "good"
+    assert watch.level() == "pass"
     tlc.publish(MARCH)
-    assert watch.level() == "good"
+    assert watch.level() == "pass"
     watch.clock.forward(days=1.5)
     assert watch.level() == "WARN"
     watch.clock.forward(days=2)
     assert watch.level() == "ERROR"
     loader.load_month(MARCH)
-    assert watch.level() == "good"
+    assert watch.level() == "pass"
 
 
 def test_a_month_that_the_tlc_does_not_publish_warns_and_then_fails_and_a_silent_host_only_warns(
@@ -97,7 +97,7 @@ def test_the_same_result_is_recorded_once(tlc: TlcHost, watch: Watch, loader: Lo
 
 
 def test_nothing_is_asked_where_nothing_is_loaded(tlc: TlcHost, watch: Watch) -> None:
-    assert watch.level() == "good"
+    assert watch.level() == "pass"
     assert not tlc.http.requests
 
 

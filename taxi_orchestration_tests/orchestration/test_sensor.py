@@ -13,7 +13,7 @@ from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.run_requests import request_of
 from taxi_orchestration.defs.sensors import TLC_PUBLICATIONS
 from taxi_orchestration.loading import Loader
-from taxi_orchestration.months import Window, key_of
+from taxi_orchestration.months import Window, partition_key
 from taxi_orchestration.postgres.connection import connect
 from taxi_orchestration.settings import Settings
 from taxi_orchestration.tlc.dataset import DATASET
@@ -221,9 +221,9 @@ def record_loads(daemon: Daemon, months: list[date]) -> None:
     """Dagster's record of months that the sensor had loaded: for each its run, and its materialization."""
     for month in months:
         request = request_of(month, "a file", 1, TLC_PUBLICATIONS, daemon.clock.now())
-        tags = {**request.tags, "dagster/partition": key_of(month)}
+        tags = {**request.tags, "dagster/partition": partition_key(month)}
         daemon.instance.add_run(dg.DagsterRun(TAXI_PIPELINE, tags=tags, status=dg.DagsterRunStatus.SUCCESS))
-        daemon.instance.report_runless_asset_event(dg.AssetMaterialization(RAW_TRIPS, partition=key_of(month)))
+        daemon.instance.report_runless_asset_event(dg.AssetMaterialization(RAW_TRIPS, partition=partition_key(month)))
 
 
 def test_a_tick_over_a_full_history_takes_under_five_seconds_and_thirty_requests(

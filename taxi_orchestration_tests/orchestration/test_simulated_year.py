@@ -10,7 +10,7 @@ from pytest_httpserver import HTTPServer
 from taxi_orchestration.asset_keys import RAW_TRIPS, TLC_FILES
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.instance.status import month_statuses
-from taxi_orchestration.months import Window, key_of, next_month
+from taxi_orchestration.months import Window, next_month, partition_key
 from taxi_orchestration.settings import PostgresTarget, load_settings
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.daemon import Daemon, Tick, clock_at
@@ -52,11 +52,11 @@ def test_after_a_year_every_month_is_exact_was_loaded_as_often_as_it_changed_and
         assert (status.state, status.raw_rows, status.is_exact) == ("completed", year.rows[month], True), month
 
     loads = instance.fetch_materializations(RAW_TRIPS, limit=1000).records
-    assert Counter(record.partition_key for record in loads) == {key_of(m): n for m, n in year.issues.items()}
+    assert Counter(record.partition_key for record in loads) == {partition_key(m): n for m, n in year.issues.items()}
     # The broken file was downloaded five times and no more.
     downloads = {month: tlc.requests_for(month) for month in year.issues}
     assert downloads == {month: n + 5 * (month == BROKEN) for month, n in year.issues.items()}
-    assert [key for _, key in year.failed_runs] == [key_of(BROKEN)] * 5
+    assert [key for _, key in year.failed_runs] == [partition_key(BROKEN)] * 5
 
     # Of a broken file its being overdue and the last attempt are reported, of a host that fails for a day nothing: only
     # these need a person.
@@ -73,5 +73,5 @@ def test_after_a_year_every_month_is_exact_was_loaded_as_often_as_it_changed_and
     assert year.resaved_run is not None
     assert {e.step_key for e in year.resaved_run.all_events if e.is_step_skipped} >= {"dbt_models"}
     assert "503" in year.said[BAD_DAY]
-    assert any(f"{key_of(WITHDRAWN)} was withdrawn by the TLC" in said for said in year.said.values())
+    assert any(f"{partition_key(WITHDRAWN)} was withdrawn by the TLC" in said for said in year.said.values())
     assert RESAVED in statuses

@@ -17,7 +17,7 @@ from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.month_watch import MONTH_WATCH
 from taxi_orchestration.defs.schedules import MONTHLY_SCHEDULE
 from taxi_orchestration.defs.sensors import TLC_PUBLICATIONS
-from taxi_orchestration.months import key_of, month_of, windows_of
+from taxi_orchestration.months import parse_partition_key, partition_key, windows_of
 
 
 class FakeClock(Clock):
@@ -150,12 +150,12 @@ class Daemon:
     def build(self, keys: set[str]) -> list[dg.ExecuteInProcessResult]:
         """Build the models of the months that the conditions requested: one run for months in a row, as the daemon."""
         results = []
-        for window in windows_of(month_of(key) for key in keys):
+        for window in windows_of(parse_partition_key(key) for key in keys):
             months: list[date] = window.months
             tags = {
-                "dagster/asset_partition_range_start": key_of(months[0]),
-                "dagster/asset_partition_range_end": key_of(months[-1]),
+                "dagster/asset_partition_range_start": partition_key(months[0]),
+                "dagster/asset_partition_range_end": partition_key(months[-1]),
             }
-            one = key_of(months[0]) if len(months) == 1 else None
+            one = partition_key(months[0]) if len(months) == 1 else None
             results.append(self.execute(one, self.models, tags=None if one else tags))
         return results

@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime, time, timedelta
 import dagster as dg
 
 from taxi_orchestration.asset_keys import RAW_TRIPS
-from taxi_orchestration.months import add_months, key_of, next_month
+from taxi_orchestration.months import add_months, next_month, partition_key
 from taxi_orchestration_tests.support.daemon import Daemon, Tick
 from taxi_orchestration_tests.support.http_host import Answer, status
 from taxi_orchestration_tests.support.tlc_host import TlcHost
@@ -81,7 +81,7 @@ class Year:
         plan = self.plan()
         for month in LOADED_BEFORE:
             self.issue(month)
-            assert self.daemon.execute(key_of(month), [RAW_TRIPS]).success
+            assert self.daemon.execute(partition_key(month), [RAW_TRIPS]).success
         for number in range((LAST_DAY - FIRST_DAY).days + 1):
             day = FIRST_DAY + timedelta(days=number)
             self.daemon.clock.moment = datetime.combine(day, time(12), UTC)
@@ -105,7 +105,7 @@ class Year:
         self._build()
 
     def _run(self, day: date, request: dg.RunRequest) -> None:
-        if request.partition_key == key_of(RESAVED) and self.issues[RESAVED] == 2:
+        if request.partition_key == partition_key(RESAVED) and self.issues[RESAVED] == 2:
             self._build()
             result = self.resaved_run = self.daemon.run(request)
         else:

@@ -26,7 +26,7 @@ ERA_B = {column.source_name: "int64" for column in DATASET.columns_of("B")}
 
 def test_a_month_whose_counts_agree_is_whole() -> None:
     finding = check_rows("2024-01", MonthMeasure(rows_logged=10, rows=10, last_row=10), footer_rows=10)
-    assert finding.level == "good"
+    assert finding.level == "pass"
     assert finding.counts["rows in the file's footer"] == finding.counts["rows in raw_trips"] == 10
 
 
@@ -42,12 +42,12 @@ def test_a_month_whose_counts_agree_is_whole() -> None:
 def test_a_month_whose_counts_differ_is_an_error_that_says_how_to_mend_it(measure: MonthMeasure) -> None:
     finding = check_rows("2024-01", measure)
     assert finding.level == "error"
-    assert "2024-01" in finding.says
+    assert "2024-01" in finding.summary
     assert "taxi backfill 2024-01 2024-01 --reprocess completed" in finding.to_do
 
 
 def test_the_columns_of_the_era_are_as_agreed_in_any_case() -> None:
-    assert check_columns(JANUARY, {name.upper(): kind for name, kind in ERA_B.items()}).level == "good"
+    assert check_columns(JANUARY, {name.upper(): kind for name, kind in ERA_B.items()}).level == "pass"
 
 
 def test_a_new_column_warns_and_is_named() -> None:
@@ -57,8 +57,8 @@ def test_a_new_column_warns_and_is_named() -> None:
 
 def test_a_column_that_was_left_out_is_named_and_no_reason_to_warn() -> None:
     finding = check_columns(JANUARY, {**ERA_B, "__index_level_0__": "int64"}, ["__index_level_0__"])
-    assert (finding.level, finding.counts["left out"]) == ("good", "__index_level_0__")
-    assert "the 20 columns of its era, and beside them __index_level_0__, left out" in finding.says
+    assert (finding.level, finding.counts["left out"]) == ("pass", "__index_level_0__")
+    assert "the 20 columns of its era, and beside them __index_level_0__, left out" in finding.summary
 
 
 def test_a_missing_optional_column_warns_and_a_missing_required_one_is_an_error() -> None:
@@ -71,7 +71,7 @@ def test_a_missing_optional_column_warns_and_a_missing_required_one_is_an_error(
 def test_a_few_pickups_outside_the_month_are_usual_and_many_warn_with_a_sample() -> None:
     few = MonthMeasure(rows=50_000, pickups_outside=43)
     many = MonthMeasure(rows=50_000, pickups_outside=501)
-    assert check_pickups("2024-01", few).level == "good"
+    assert check_pickups("2024-01", few).level == "pass"
     finding = check_pickups("2024-01", many, [{"source_row": 7}])
     assert (finding.level, finding.counts["pickups outside"], list(finding.sample)) == (
         "warn",
@@ -82,18 +82,18 @@ def test_a_few_pickups_outside_the_month_are_usual_and_many_warn_with_a_sample()
 
 def test_a_month_is_compared_with_the_last_year_and_the_trailing_median() -> None:
     rows = {add_months(JANUARY, -back): 100 for back in range(1, 13)}
-    assert check_volume(JANUARY, rows | {JANUARY: 110}).level == "good"
+    assert check_volume(JANUARY, rows | {JANUARY: 110}).level == "pass"
     assert check_volume(JANUARY, rows | {JANUARY: 49}).level == "warn"
     assert check_volume(JANUARY, rows | {JANUARY: 201}).level == "warn"
 
 
 def test_a_month_like_one_of_two_references_is_as_expected() -> None:
     rows = {add_months(JANUARY, -back): 100 for back in range(1, 12)} | {add_months(JANUARY, -12): 20}
-    assert check_volume(JANUARY, rows | {JANUARY: 30}).level == "good"
+    assert check_volume(JANUARY, rows | {JANUARY: 30}).level == "pass"
 
 
 def test_a_month_without_others_to_compare_with_is_as_expected() -> None:
-    assert check_volume(JANUARY, {JANUARY: 1}).level == "good"
+    assert check_volume(JANUARY, {JANUARY: 1}).level == "pass"
 
 
 def test_the_plot_of_the_volume_is_an_image_with_a_bar_for_each_month() -> None:
@@ -105,8 +105,8 @@ def test_the_plot_of_the_volume_is_an_image_with_a_bar_for_each_month() -> None:
 
 def test_what_is_loaded_and_known_everywhere_is_covered() -> None:
     months = {JANUARY, FEBRUARY}
-    assert check_coverage(months, months, months).level == "good"
-    assert check_coverage(set(), set(), None).level == "good"
+    assert check_coverage(months, months, months).level == "pass"
+    assert check_coverage(set(), set(), None).level == "pass"
 
 
 def test_a_published_month_that_nobody_loaded_warns() -> None:
@@ -134,12 +134,12 @@ def test_a_gap_between_loaded_months_warns() -> None:
 NOW = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
 
-@pytest.mark.parametrize(("days", "level"), [(0.5, "good"), (1.5, "warn"), (3.5, "error")])
+@pytest.mark.parametrize(("days", "level"), [(0.5, "pass"), (1.5, "warn"), (3.5, "error")])
 def test_a_published_month_that_is_not_loaded_warns_before_it_fails(days: float, level: str) -> None:
     finding = check_freshness(NOW, {MARCH: NOW - timedelta(days=days)}, {FEBRUARY})
     assert finding.level == level
     assert finding.counts["published, not loaded"] == "2024-03"
-    if level != "good":
+    if level != "pass":
         assert "taxi backfill --missing 2024-03 2024-03" in finding.to_do
 
 
@@ -147,7 +147,7 @@ def test_a_month_that_is_out_nobody_knows_since_when_warns() -> None:
     assert check_freshness(NOW, {MARCH: None}, {FEBRUARY}).level == "warn"
 
 
-@pytest.mark.parametrize(("days", "level"), [(74, "good"), (76, "warn"), (101, "error")])
+@pytest.mark.parametrize(("days", "level"), [(74, "pass"), (76, "warn"), (101, "error")])
 def test_a_month_that_the_tlc_does_not_publish_warns_before_it_fails(days: int, level: str) -> None:
     end_of_march = datetime(2024, 4, 1, 12, tzinfo=UTC)
     finding = check_freshness(end_of_march + timedelta(days=days), {}, {FEBRUARY})
@@ -163,11 +163,11 @@ def test_a_host_that_does_not_answer_warns_and_is_not_taken_for_a_month_that_is_
     late = datetime(2024, 12, 1, tzinfo=UTC)
     finding = check_freshness(late, {}, {FEBRUARY}, answered=False)
     assert finding.level == "warn"
-    assert "does not answer" in finding.says
+    assert "does not answer" in finding.summary
 
 
 def test_where_nothing_is_loaded_nothing_is_late() -> None:
-    assert check_freshness(NOW, {MARCH: None}, set()).level == "good"
+    assert check_freshness(NOW, {MARCH: None}, set()).level == "pass"
 
 
 def test_a_finding_becomes_an_evaluation_that_names_its_month_and_what_to_do() -> None:

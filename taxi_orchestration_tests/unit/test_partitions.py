@@ -9,12 +9,12 @@ from taxi_orchestration.months import (
     MonthError,
     Window,
     add_months,
-    key_of,
     last_complete_month,
-    month_of,
     next_month,
     parse_month,
+    parse_partition_key,
     parse_range,
+    partition_key,
     windows_of,
 )
 from taxi_orchestration.tlc.dataset import DATASET
@@ -44,14 +44,14 @@ def test_the_partitions_begin_with_the_data_set_and_end_with_the_newest_month_th
 )
 def test_a_month_is_a_partition_from_the_instant_at_which_it_is_over(now: datetime, newest: str) -> None:
     assert keys(now)[-1] == newest
-    assert key_of(last_complete_month(now)) == newest
-    assert parse_month(newest, now) == month_of(newest)
+    assert partition_key(last_complete_month(now)) == newest
+    assert parse_month(newest, now) == parse_partition_key(newest)
 
 
 @pytest.mark.parametrize("text", keys(NOW)[::17])
 def test_a_key_and_its_month_are_each_others_inverse(text: str) -> None:
-    assert key_of(month_of(text)) == text
-    assert parse_month(text, NOW) == month_of(text)
+    assert partition_key(parse_partition_key(text)) == text
+    assert parse_month(text, NOW) == parse_partition_key(text)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_month_that_is_not_over_is_refused_and_told_the_newest_one(text: str) 
 def test_a_range_holds_both_its_ends() -> None:
     window = parse_range("2023-11", "2024-02", NOW)
     assert window == Window(date(2023, 11, 1), date(2024, 3, 1))
-    assert [key_of(month) for month in window.months] == ["2023-11", "2023-12", "2024-01", "2024-02"]
+    assert [partition_key(month) for month in window.months] == ["2023-11", "2023-12", "2024-01", "2024-02"]
     assert str(window) == "2023-11 to 2024-02"
 
 
