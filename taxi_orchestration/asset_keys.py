@@ -7,7 +7,9 @@ from taxi_orchestration.tlc.dataset import DATASET
 TLC_FILES = AssetKey(f"tlc_{DATASET.name}")
 RAW_TRIPS = AssetKey("raw_trips")
 RAW_ZONES = AssetKey("raw_zones")
+RAW_ZONE_SHAPES = AssetKey("raw_zone_shapes")
 FCT_TRIPS = AssetKey("fct_trips")
+TAXI_REPORT = AssetKey("taxi_report")
 
 COVERAGE_CHECK = AssetCheckKey(RAW_TRIPS, "every_published_month_is_loaded")
 """The one check of raw_trips that is of all months at once."""

@@ -23,7 +23,7 @@ from taxi_orchestration.tlc.scratch import scratch_directory
 from taxi_orchestration.warehouse.copy import arrow_types
 from taxi_orchestration.warehouse.load_log import LoadedFile, NewerFileLoadedError
 from taxi_orchestration.warehouse.months import replace_month
-from taxi_orchestration.warehouse.raw_tables import create_raw_tables, replace_zones
+from taxi_orchestration.warehouse.raw_tables import create_raw_tables, replace_zone_shapes, replace_zones
 from taxi_orchestration.warehouse.warehouse import Warehouse
 
 PREVIEW_ROWS = 5
@@ -153,6 +153,17 @@ class Loader:
             zones = read_zones(download)
         replace_zones(self.warehouse, zones)
         return len(zones)
+
+    def load_zone_shapes(self) -> int:
+        """Make raw_zone_shapes hold exactly the TLC's shapes, simplified; returns their number."""
+        # Imported here: geometry takes a while, and most processes load no shapes.
+        from taxi_orchestration.tlc.zone_shapes import read_zone_shapes, simplify_zone_shapes
+
+        with self._kept("the shapes of the zones"), self.tlc.download_zone_shapes(self.scratch) as download:
+            shapes = simplify_zone_shapes(read_zone_shapes(download.path))
+        rows = [(shape.zone_id, shape.borough, shape.zone_name, shape.polygons) for shape in shapes]
+        replace_zone_shapes(self.warehouse, rows)
+        return len(rows)
 
     @contextmanager
     def _kept(self, what: str) -> Iterator[None]:

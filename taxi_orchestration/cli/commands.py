@@ -9,6 +9,7 @@ import shutil
 import sys
 import threading
 import warnings
+import webbrowser
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
@@ -193,6 +194,35 @@ def status(as_json: bool) -> int:
     coverage, _ = findings
     is_well = coverage.level != "error" and not any(to_do(month, published[m]) for m, month in statuses.items())
     return 0 if is_well else SOMETHING_FAILED
+
+
+@main.command()
+@click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write.  [default: report.html in TAXI_HOME]",
+)
+@_translate_errors
+def report(opens: bool, output: Path | None) -> None:
+    """Write the report: one HTML file with pictures of all loaded months, which needs no network."""
+    from taxi_orchestration.instance.opening import open_instance
+    from taxi_orchestration.instance.status import count_checks
+    from taxi_orchestration.report.file import FILE_NAME, write_report
+    from taxi_orchestration.warehouse.load_log import loaded_files
+    from taxi_orchestration.warehouse.warehouse import open_warehouse
+
+    settings = load_settings()
+    path = output or make_home(settings) / FILE_NAME
+    if not path.parent.is_dir():
+        raise click.UsageError(f"{path.parent} is no directory: make it, or give --output another file.")
+    with open_instance() as instance:
+        warehouse = open_warehouse(settings)
+        checks = count_checks(instance, list(loaded_files(warehouse)))
+    write_report(warehouse, checks, path)
+    click.echo(f"The report is in {path}", err=True)
+    if opens and not webbrowser.open(path.absolute().as_uri()):
+        click.echo(f"taxi: no browser was found on this machine. Open {path} by hand.", err=True)
 
 
 @main.command("alert-test")

@@ -112,6 +112,19 @@ def changed_code() -> dg.AutomationCondition:
     ).with_label("its code changed")
 
 
+def changed_upstream() -> dg.AutomationCondition:
+    """The condition of the report: something that it reads was made since, and nothing of that is under way.
+
+    Of most months the tables have nothing, so that Dagster's own `eager` would wait for ever.
+    """
+    handled = dg.AutomationCondition.newly_requested() | dg.AutomationCondition.newly_updated()
+    return (
+        dg.AutomationCondition.any_deps_match(dg.AutomationCondition.newly_updated()).since(handled)
+        & ~dg.AutomationCondition.any_deps_in_progress()
+        & ~dg.AutomationCondition.in_progress()
+    ).with_label("a month changed")
+
+
 def automation_sensor() -> dg.AutomationConditionSensorDefinition:
     """The sensor that evaluates the conditions of all assets, in place of the one that Dagster would make."""
     with warnings.catch_warnings():
@@ -122,7 +135,8 @@ def automation_sensor() -> dg.AutomationConditionSensorDefinition:
             target=dg.AssetSelection.all(),
             description=(
                 "Builds the models of every month whose rows in raw_trips changed, whoever loaded it and however old "
-                "it is. A re-issued file with the same rows changes nothing. Makes views and seeds whose code changed."
+                "it is. A re-issued file with the same rows changes nothing. Makes views and seeds whose code "
+                "changed, and the report after every change."
             ),
             default_status=dg.DefaultSensorStatus.STOPPED,
             use_user_code_server=True,

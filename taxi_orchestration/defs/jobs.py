@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from taxi_orchestration.asset_keys import RAW_TRIPS, RAW_ZONES
+from taxi_orchestration.asset_keys import RAW_TRIPS, RAW_ZONE_SHAPES, RAW_ZONES
 
 TAXI_PIPELINE = "taxi_pipeline"
 TAXI_REFERENCE = "taxi_reference"
@@ -20,6 +20,6 @@ taxi_pipeline = dg.define_asset_job(
 
 taxi_reference = dg.define_asset_job(
     TAXI_REFERENCE,
-    selection=dg.AssetSelection.assets(RAW_ZONES) | dg.AssetSelection.tag("materialized", "seed"),
-    description="What knows no months: the zones, and the TLC's code lists.",
+    selection=dg.AssetSelection.assets(RAW_ZONES, RAW_ZONE_SHAPES) | dg.AssetSelection.tag("materialized", "seed"),
+    description="What knows no months: the zones and their shapes, and the TLC's code lists.",
 )

@@ -174,7 +174,7 @@ def records(context: AssetExecutionContext, made: Mapping[date, AssetMaterializa
         tags = materialization.tags or {}
         if ONLY_IF_CHANGED in context.run.tags and is_built(context, month, tags[DATA_VERSION]):
             context.log.info(
-                f"{partition_key(month)}: another file with the same rows. Nothing downstream changes or is built again."
+                f"{partition_key(month)}: another file with the same rows. Nothing downstream is built again."
             )
             context.log_event(materialization)
             return

@@ -1,4 +1,4 @@
-"""raw_zones: the TLC's taxi zones."""
+"""raw_zones and raw_zone_shapes: the TLC's taxi zones, and where they lie."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,14 +13,14 @@ from dagster import (
     asset,
 )
 
-from taxi_orchestration.asset_keys import RAW_ZONES
+from taxi_orchestration.asset_keys import RAW_ZONE_SHAPES, RAW_ZONES
 from taxi_orchestration.defs.interruption import canceled_by_interrupt
 from taxi_orchestration.defs.retries import RETRIES, translate_to_failure
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
 from taxi_orchestration.loading import Loader, open_loader
 from taxi_orchestration.postgres.connection import WarehouseError
 from taxi_orchestration.settings import Settings
-from taxi_orchestration.tlc.dataset import ZONE_COLUMNS, Column
+from taxi_orchestration.tlc.dataset import ZONE_COLUMNS, ZONE_SHAPE_COLUMNS, Column
 from taxi_orchestration.tlc.errors import TlcError
 
 
@@ -51,8 +51,35 @@ def raw_zones(
     return MaterializeResult(metadata={"dagster/row_count": zones})
 
 
+@asset(
+    key=RAW_ZONE_SHAPES,
+    group_name="raw",
+    owners=["team:data-engineering"],
+    kinds={"postgres", "python"},
+    retry_policy=RETRIES,
+    metadata={
+        "dagster/column_schema": TableSchema([TableColumn(n, t, description=d) for n, t, d in ZONE_SHAPE_COLUMNS]),
+        "dagster/table_name": "raw_zone_shapes",
+    },
+)
+def raw_zone_shapes(
+    context: AssetExecutionContext, settings: ResourceParam[Settings], warehouse: WarehouseResource
+) -> MaterializeResult:
+    """The shapes of the TLC's taxi zones, for maps: one row a zone. Two zones of the zone table have none."""
+    with (
+        canceled_by_interrupt(context),
+        translate_to_failure(),
+        open_loader(settings, warehouse.open(), on_retry=context.log.warning) as loader,
+    ):
+        shapes = loader.load_zone_shapes()
+    return MaterializeResult(metadata={"dagster/row_count": shapes})
+
+
 def load_missing_zones(context: AssetExecutionContext, loader: Loader, warn: Callable[[str], None]) -> None:
-    """Load the zones where nobody has yet: the models name those that they find, whoever asked for the first month."""
+    """Load the zones where nobody has yet: the models name those that they find, whoever asked for the first month.
+
+    Their shapes come with them, and are asked for this once: a host of somebody's own may have none.
+    """
     if not loader.warehouse.empty_tables([RAW_ZONES.path[-1]]):
         return
     try:
@@ -61,3 +88,9 @@ def load_missing_zones(context: AssetExecutionContext, loader: Loader, warn: Cal
         warn(f"{error} Months are loaded without the names of their zones; the next run asks for them again.")
         return
     context.log_event(AssetMaterialization(RAW_ZONES, metadata={"dagster/row_count": zones}))
+    try:
+        shapes = loader.load_zone_shapes()
+    except (TlcError, WarehouseError) as error:
+        warn(f"{error} The report has bars in place of its map until raw_zone_shapes is materialized.")
+        return
+    context.log_event(AssetMaterialization(RAW_ZONE_SHAPES, metadata={"dagster/row_count": shapes}))

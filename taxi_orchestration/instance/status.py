@@ -149,8 +149,7 @@ def month_statuses(warehouse: Warehouse, instance: DagsterInstance, window: Wind
     loads = latest_materializations(instance, RAW_TRIPS, keys)
     builds = latest_materializations(instance, FCT_TRIPS, keys)
     built_from = rows_built_from(instance, window.months)
-    runs = {record.run_id for record in [*loads.values(), *builds.values()]}
-    checks_of_run = {run_id: _checks(instance, run_id) for run_id in runs}
+    checks = _checks_of(instance, keys, loads, builds)
 
     statuses = {}
     for month in window.months:
@@ -177,11 +176,30 @@ def month_statuses(warehouse: Warehouse, instance: DagsterInstance, window: Wind
             raw_rows=raw,
             fact_rows=fact,
             rejected_rows=rejected,
-            checks=_of_month([c for run_id in _runs(load, build) for c in checks_of_run[run_id]], key),
+            checks=checks[key],
             run_id=file.dagster_run_id if file else None,
             built_at=datetime.fromtimestamp(build.timestamp).astimezone() if build else None,
         )
     return statuses
+
+
+def count_checks(instance: DagsterInstance, months: Sequence[date]) -> dict[date, tuple[int, int]]:
+    """By month how many checks there are and how many pass, of those of these months that were loaded or built."""
+    keys = [partition_key(month) for month in months]
+    loads, builds = (latest_materializations(instance, asset, keys) for asset in (RAW_TRIPS, FCT_TRIPS))
+    checks = _checks_of(instance, [key for key in keys if key in loads or key in builds], loads, builds)
+    return {parse_partition_key(key): (of_month.total, of_month.passed) for key, of_month in checks.items()}
+
+
+def _checks_of(
+    instance: DagsterInstance,
+    keys: Sequence[str],
+    loads: Mapping[str, EventLogRecord],
+    builds: Mapping[str, EventLogRecord],
+) -> dict[str, Checks]:
+    runs_of = {key: _runs(loads.get(key), builds.get(key)) for key in keys}
+    of_run = {run_id: _checks(instance, run_id) for run_id in {run_id for runs in runs_of.values() for run_id in runs}}
+    return {key: _of_month([c for run_id in runs for c in of_run[run_id]], key) for key, runs in runs_of.items()}
 
 
 def _data_version(load: EventLogRecord) -> str | None:

@@ -31,10 +31,11 @@ class PoolerError(WarehouseError):
 
 @contextmanager
 def connect(
-    target: PostgresTarget, *, autocommit: bool = False, options: str | None = None
+    target: PostgresTarget, *, autocommit: bool = False, snapshot: bool = False, options: str | None = None
 ) -> Iterator[psycopg.Connection]:
     """A connection that commits when the block ends well and rolls back when it does not.
 
+    With `snapshot` all statements see the data of one moment.
     `options` are libpq's, for the whole session; without them those of PGOPTIONS.
     Raises WarehouseUnavailableError where no connection can be made.
     """
@@ -70,7 +71,7 @@ def connect(
         ) from error
     with connection:
         if not autocommit:
-            connection.execute(sql.SQL("begin; {}").format(session_settings()))
+            connection.execute(sql.SQL("begin; {}").format(session_settings(snapshot=snapshot)))
         yield connection
 
 
@@ -83,9 +84,9 @@ def passes_options(target: PostgresTarget) -> bool:
         return False
 
 
-def session_settings() -> sql.SQL:
+def session_settings(*, snapshot: bool = False) -> sql.SQL:
     """What every transaction of ours begins with, dbt's too."""
-    return transaction_settings(LOCK_TIMEOUT)
+    return transaction_settings(LOCK_TIMEOUT, snapshot=snapshot)
 
 
 @contextmanager

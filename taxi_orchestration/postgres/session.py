@@ -41,12 +41,13 @@ SETTINGS: Mapping[str, str] = {
 
 
 @cache
-def transaction_settings(lock_timeout: str) -> sql.SQL:
+def transaction_settings(lock_timeout: str, *, snapshot: bool = False) -> sql.SQL:
     """What a transaction begins with: its isolation, and every setting until its end, in one round trip."""
     settings = {**SETTINGS, "lock_timeout": lock_timeout}.items()
     calls = sql.SQL(", ").join(sql.SQL("set_config({}, {}, true)").format(name, value) for name, value in settings)
     # To compose it each time would take longer than the server takes with it.
-    text = sql.SQL("set transaction isolation level read committed; select {}").format(calls).as_string()
+    isolation = sql.SQL("repeatable read" if snapshot else "read committed")
+    text = sql.SQL("set transaction isolation level {}; select {}").format(isolation, calls).as_string()
     return sql.SQL(cast(LiteralString, text))
 
 

@@ -50,6 +50,7 @@ MAX_RETRY_AFTER = 120.0
 MAX_ZONES_BYTES = 16 * 2**20
 CHUNK_BYTES = 256 * 1024
 PARQUET_MAGIC = b"PAR1"
+ZIP_MAGIC = b"PK\x03\x04"
 USER_AGENT = "taxi-orchestration (pipeline for NYC TLC trip records)"
 
 _UNREACHABLE = "Check the network and TLC_BASE_URL, then try again."
@@ -74,6 +75,11 @@ def month_url(base_url: str, month: date, dataset: DataSet = DATASET) -> str:
 def zones_url(base_url: str) -> str:
     """The URL of the table of taxi zones."""
     return f"{check_base_url(base_url)}/misc/taxi_zone_lookup.csv"
+
+
+def zone_shapes_url(base_url: str) -> str:
+    """The URL of the shapes of the taxi zones."""
+    return f"{check_base_url(base_url)}/misc/taxi_zones.zip"
 
 
 @dataclass(frozen=True)
@@ -234,6 +240,12 @@ class TlcClient:
         url = zones_url(self.base_url)
         task = self._task("Downloading the taxi zones", url, advise_address(url))
         return self._download(task, directory, "taxi_zone_lookup.", MAX_ZONES_BYTES, b'"LocationID"')
+
+    def download_zone_shapes(self, directory: Path) -> Download:
+        """Download the shapes of the taxi zones into `directory`, or raise and leave nothing."""
+        url = zone_shapes_url(self.base_url)
+        task = self._task("Downloading the shapes of the taxi zones", url, advise_address(url))
+        return self._download(task, directory, "taxi_zones.", MAX_ZONES_BYTES, ZIP_MAGIC)
 
     def _month_task(self, doing: str, month: date) -> _Task:
         return self._task(f"{doing} {self.dataset.label} {month:%Y-%m}", month_url(self.base_url, month, self.dataset))

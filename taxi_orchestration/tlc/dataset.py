@@ -80,6 +80,19 @@ ZONE_COLUMNS = (
 )
 """The zone table, a CSV file that every data set shares."""
 
+ZONE_SHAPE_COLUMNS = (
+    ("zone_id", "integer", "Number of the taxi zone, as in raw_zones."),
+    ("borough", "text", "Borough of the zone."),
+    ("zone_name", "text", "Name of the zone."),
+    (
+        "polygons",
+        "jsonb",
+        "The outline as coordinates of a GeoJSON MultiPolygon in feet of the New York State Plane (EPSG 2263), "
+        "simplified to 250 feet with shared borders kept.",
+    ),
+)
+"""The shapes of the zones: name, PostgreSQL type and meaning of each column."""
+
 
 @dataclass(frozen=True)
 class ColumnMatch:

@@ -1,12 +1,14 @@
 """The raw tables made where they are missing, which data set they hold, and the zones."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from taxi_orchestration.postgres.connection import WarehouseError
-from taxi_orchestration.tlc.dataset import DATASET, KEY_COLUMNS, ZONE_COLUMNS, DataSet
+from taxi_orchestration.tlc.dataset import DATASET, KEY_COLUMNS, ZONE_COLUMNS, ZONE_SHAPE_COLUMNS, DataSet
 from taxi_orchestration.warehouse.load_log import RAW_LOADS_COLUMNS
 from taxi_orchestration.warehouse.relations import TABLE, Relation, find_relations
 from taxi_orchestration.warehouse.warehouse import Warehouse, define_columns
@@ -24,6 +26,7 @@ def create_raw_tables(warehouse: Warehouse, dataset: DataSet = DATASET) -> None:
         "raw_trips": {column.name: column.postgres_type for column in (*KEY_COLUMNS, *dataset.columns)},
         "raw_loads": RAW_LOADS_COLUMNS,
         "raw_zones": {column.name: f"{column.postgres_type} not null" for column in ZONE_COLUMNS},
+        "raw_zone_shapes": {name: f"{type_} not null" for name, type_, _ in ZONE_SHAPE_COLUMNS},
     }
     tables = [Relation(name, TABLE, of_table) for name, of_table in columns.items()]
     with warehouse.connect(f"Making the raw tables in schema {warehouse.schema}") as connection:
@@ -89,7 +92,8 @@ def _create(connection: psycopg.Connection, warehouse: Warehouse, columns: Mappi
             create table if not exists {}.raw_trips ({}, primary key (source_month, source_row))
                 partition by list (source_month);
             create table if not exists {}.raw_loads ({});
-            create table if not exists {}.raw_zones ({}, primary key (locationid))
+            create table if not exists {}.raw_zones ({}, primary key (locationid));
+            create table if not exists {}.raw_zone_shapes ({}, primary key (zone_id))
             """
         ).format(*(part for of_table in columns.values() for part in (schema, define_columns(of_table))))
     )
@@ -104,3 +108,14 @@ def replace_zones(warehouse: Warehouse, zones: Sequence[tuple[int | str, ...]]) 
         with connection.cursor().copy(sql.SQL("copy {} from stdin").format(table)) as copy:
             for zone in zones:
                 copy.write_row(zone)
+
+
+def replace_zone_shapes(warehouse: Warehouse, shapes: Sequence[tuple[int, str, str, Any]]) -> None:
+    """Make raw_zone_shapes exactly `shapes`: (zone_id, borough, zone_name, polygons), in one transaction."""
+    table = warehouse.identifier("raw_zone_shapes")
+    with warehouse.connect(f"Loading {warehouse.schema}.raw_zone_shapes") as connection:
+        warehouse.lock(connection, "raw_zone_shapes")
+        connection.execute(sql.SQL("delete from {}").format(table))
+        with connection.cursor().copy(sql.SQL("copy {} from stdin").format(table)) as copy:
+            for zone_id, borough, zone_name, polygons in shapes:
+                copy.write_row((zone_id, borough, zone_name, Jsonb(polygons)))

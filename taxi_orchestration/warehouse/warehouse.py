@@ -22,12 +22,15 @@ class Warehouse:
     schema: str
 
     @contextmanager
-    def connect(self, doing: str, *, autocommit: bool = False) -> Iterator[psycopg.Connection]:
+    def connect(self, doing: str, *, autocommit: bool = False, snapshot: bool = False) -> Iterator[psycopg.Connection]:
         """A transaction, committed when the block ends well. Raises WarehouseError, whose message begins with `doing`.
 
-        With `autocommit` it is a connection that begins none.
+        With `autocommit` it begins none; with `snapshot` all statements see the data of one moment.
         """
-        with translate_errors(doing, self.target), connect(self.target, autocommit=autocommit) as connection:
+        with (
+            translate_errors(doing, self.target),
+            connect(self.target, autocommit=autocommit, snapshot=snapshot) as connection,
+        ):
             yield connection
 
     def identifier(self, *names: str) -> sql.Identifier:

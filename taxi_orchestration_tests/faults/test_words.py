@@ -80,7 +80,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("what", FOREIGN)
-@pytest.mark.parametrize("name", ["raw_trips", "raw_loads", "raw_zones"])
+@pytest.mark.parametrize("name", ["raw_trips", "raw_loads", "raw_zones", "raw_zone_shapes"])
 def test_a_raw_table_whose_name_is_taken_is_refused_before_anything_is_made(
     name: str, what: str, target: PostgresTarget, settings: Settings, by_hand: Callable[[str], object]
 ) -> None:

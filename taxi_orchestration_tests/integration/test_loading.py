@@ -29,7 +29,7 @@ from taxi_orchestration.warehouse.load_log import loaded_files
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.http_host import Answer, drip, ok, redirect, reset_after, silent, stalled, status
 from taxi_orchestration_tests.support.synthetic import month_table
-from taxi_orchestration_tests.support.tlc_host import ZONES, TlcHost, month_path
+from taxi_orchestration_tests.support.tlc_host import ZONE_SHAPES, ZONES, TlcHost, month_path
 
 ERA_A, ERA_C = date(2022, 1, 1), date(2025, 1, 1)
 
@@ -238,6 +238,31 @@ def test_the_zones_are_those_of_the_file_and_not_available_is_a_value(tlc: TlcHo
         (265, "N/A", "Outside of NYC", "N/A"),
     ]
     assert query(loader, r"select count(*) from raw_zones where service_zone ~ '[\r\n]'") == [(0,)]
+
+
+def test_the_shapes_of_the_zones_are_geojson_under_the_numbers_of_the_zone_table(tlc: TlcHost, loader: Loader) -> None:
+    for _ in range(2):
+        assert loader.load_zone_shapes() == 7
+    shapes = dict(query(loader, "select zone_id, polygons from raw_zone_shapes"))
+    assert sorted(shapes) == [1, 2, 56, 57, 103, 104, 105]
+    assert query(loader, "select borough, zone_name from raw_zone_shapes where zone_id = 57") == [("Queens", "Corona")]
+    ring = shapes[1][0][0]
+    assert ring[0] == ring[-1]
+    assert all(980_000 <= x <= 985_000 for x, _ in ring)
+
+
+def test_a_host_without_shapes_and_a_file_that_is_none_leave_the_shapes_as_they_were(
+    tlc: TlcHost, loader: Loader
+) -> None:
+    loader.load_zone_shapes()
+    for body in (b"<html>", b"PK\x03\x04 and no more"):
+        tlc.http.on(ZONE_SHAPES, ok(body))
+        with pytest.raises(BadFileError):
+            loader.load_zone_shapes()
+    del tlc.http.answers[ZONE_SHAPES]
+    with pytest.raises(NotPublishedError, match="shapes of the taxi zones"):
+        loader.load_zone_shapes()
+    assert query(loader, "select count(*) from raw_zone_shapes") == [(7,)]
 
 
 def test_zones_that_the_tlc_takes_back_go_and_new_ones_come(tlc: TlcHost, loader: Loader) -> None:

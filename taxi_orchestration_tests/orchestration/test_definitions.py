@@ -31,7 +31,8 @@ VIEWS = {
     *("daily_zone_activity", "hourly_zone_activity", "zone_flows", "monthly_revenue", "monthly_summary"),
     *("dim_dates", "trips"),
 }
-MONTHLESS = {"raw_zones"} | SEEDS | VIEWS
+REPORT = "taxi_report"
+MONTHLESS = {"raw_zones", "raw_zone_shapes"} | SEEDS | VIEWS
 SOURCE = f"tlc_{DATASET.name}"
 
 OWN_SERVER = {
@@ -53,7 +54,7 @@ def test_the_definitions_load_as_dagster_dev_loads_them_and_start_no_server(
 
 
 def test_every_asset_is_there_under_the_name_of_its_table(specs: dict[str, dg.AssetSpec]) -> None:
-    assert set(specs) == MONTHLY | MONTHLESS | {SOURCE}
+    assert set(specs) == MONTHLY | MONTHLESS | {SOURCE, REPORT}
 
 
 def test_every_asset_says_who_owns_it_what_it_is_and_where_it_belongs(specs: dict[str, dg.AssetSpec]) -> None:
@@ -62,12 +63,12 @@ def test_every_asset_says_who_owns_it_what_it_is_and_where_it_belongs(specs: dic
         assert spec.owners, name
         assert spec.kinds, name
         assert spec.group_name in {"tlc", "raw", "staging", "core", "reporting"}, name
-        assert name == SOURCE or "postgres" in spec.kinds
+        assert name in (SOURCE, REPORT) or "postgres" in spec.kinds
 
 
 def test_every_table_has_its_columns_with_types_and_meanings(specs: dict[str, dg.AssetSpec]) -> None:
     for name, spec in specs.items():
-        if name != SOURCE:
+        if name not in (SOURCE, REPORT):
             columns = spec.metadata["dagster/column_schema"].columns
             assert columns, name
             for column in columns:
@@ -79,7 +80,7 @@ def test_what_is_made_of_months_has_one_partition_a_month_and_the_rest_has_none(
     specs: dict[str, dg.AssetSpec],
 ) -> None:
     assert {name for name, spec in specs.items() if spec.partitions_def == monthly_partitions} - {SOURCE} == MONTHLY
-    assert all(specs[name].partitions_def is None for name in MONTHLESS)
+    assert all(specs[name].partitions_def is None for name in MONTHLESS | {REPORT})
 
 
 def test_the_models_stand_downstream_of_the_raw_tables(definitions: dg.Definitions) -> None:
@@ -95,6 +96,7 @@ def test_the_models_stand_downstream_of_the_raw_tables(definitions: dg.Definitio
     assert set(upstream("stg_trips")) == set()
     assert {"raw_zones", "raw_trips", "fct_trips", "dim_zones"} < set(upstream("daily_zone_activity"))
     assert {"fct_trips", "rejected_trips", "raw_trips"} < set(upstream("trip_quality"))
+    assert {"raw_zone_shapes", "monthly_revenue", "fct_trips"} < set(upstream(REPORT))
 
 
 def test_the_months_of_raw_trips_stand_downstream_of_the_tlcs_files_which_nobody_here_makes(
@@ -113,6 +115,7 @@ def test_every_node_of_dbts_has_a_condition_and_its_label_says_when_it_is_built(
     assert labels == {
         **dict.fromkeys(MONTHLY - {"raw_trips"}, "the month's rows in raw_trips changed"),
         **dict.fromkeys(SEEDS | VIEWS, "its code changed"),
+        REPORT: "a month changed",
     }
 
 
@@ -145,7 +148,7 @@ def test_the_pipeline_is_all_that_is_filled_by_month_and_the_reference_job_zones
         return {key.to_user_string() for key in layer.executable_asset_keys}
 
     assert keys(TAXI_PIPELINE) == MONTHLY
-    assert keys(TAXI_REFERENCE) == {"raw_zones"} | SEEDS
+    assert keys(TAXI_REFERENCE) == {"raw_zones", "raw_zone_shapes"} | SEEDS
 
 
 def test_the_definitions_load_without_a_warning(settings: Settings, recwarn: pytest.WarningsRecorder) -> None:

@@ -93,7 +93,7 @@ def test_the_job_makes_everything_on_an_empty_database_and_later_months_no_view_
         tlc.publish(month, rows=100)
     first = run(job=TAXI_PIPELINE)
     assert first.success
-    assert made(first) == {"raw_trips", "raw_zones"} | TABLES | VIEWS | SEEDS
+    assert made(first) == {"raw_trips", "raw_zones", "raw_zone_shapes"} | TABLES | VIEWS | SEEDS
     numbers = relations()
     assert numbers.keys() >= TABLES | VIEWS | SEEDS
     checked = {e.check_name for e in first.get_asset_check_evaluations()}

@@ -11,9 +11,12 @@ from pathlib import Path
 from taxi_orchestration.tlc.dataset import DATASET, DataSet
 from taxi_orchestration_tests.support.http_host import Host, running_host, status
 from taxi_orchestration_tests.support.synthetic import SyntheticMonth, write_month, write_zones
+from taxi_orchestration_tests.support.zone_shapes import write_zone_shapes
 
 # The path of the zone table.
 ZONES = "/misc/taxi_zone_lookup.csv"
+# The path of their shapes.
+ZONE_SHAPES = "/misc/taxi_zones.zip"
 
 
 def month_path(month: date, dataset: DataSet = DATASET) -> str:
@@ -52,6 +55,12 @@ class TlcHost:
         write_zones(file)
         self._serve(ZONES, file.read_bytes())
 
+    def publish_zone_shapes(self) -> None:
+        """Publish the shapes of a few zones."""
+        file = self._directory / "taxi_zones.zip"
+        write_zone_shapes(file)
+        self._serve(ZONE_SHAPES, file.read_bytes())
+
     def withdraw(self, month: date) -> None:
         """Answer 403 for a month, as for one that was never published."""
         self.http.answers.pop(self.path_of(month), None)
@@ -76,8 +85,9 @@ class TlcHost:
 
 @contextmanager
 def running_tlc_host(directory: Path) -> Iterator[TlcHost]:
-    """A host on a free port of loopback that has the zone table and no month yet."""
+    """A host on a free port of loopback that has the zones, their shapes and no month yet."""
     with running_host() as http:
         host = TlcHost(http, directory)
         host.publish_zones()
+        host.publish_zone_shapes()
         yield host

@@ -20,6 +20,7 @@ MAKE = "unit/test_readme.py::test_make_runs_what_the_readme_says_it_does"
 COMMANDS = {
     "make backfill FROM=2024-01 TO=2024-03": MAKE,
     "make dev": MAKE,
+    "make report": MAKE,
     "make test": MAKE,
     "make lint": MAKE,
     "make bench": MAKE,
@@ -42,6 +43,7 @@ COMMANDS = {
 MAKES = {
     ("backfill", "FROM=2024-01", "TO=2024-03"): '.venv/bin/taxi backfill "2024-01" "2024-03"',
     ("dev",): ".venv/bin/dagster dev",
+    ("report",): ".venv/bin/taxi report",
     ("test",): ".venv/bin/pytest",
     ("lint",): ".venv/bin/ruff check .",
     ("bench",): ".venv/bin/python -m bench",

@@ -1,0 +1,529 @@
+"""The charts: plain rows in, Vega-Altair charts out. Which rows, and what is said of them, is decided in `pictures`.
+
+Every chart names its rows (`alt.NamedData`) and its colours (CSS variables) instead of holding them. Months are counted
+from year 0 (`month_number`): a date would be shifted by the reader's time zone. Parameters that the page sets:
+`first_month` and `last_month`, and `payments`, the payment types that are chosen.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import altair as alt
+
+from taxi_orchestration.report.palette import CATEGORIES, STEPS
+
+ALL_MONTHS = (0, 999_999)
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+# Shares of all trips, for maps of different months and measures to be compared by colour.
+SHARE_STEPS = [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03]
+MEASURES = ("pickups", "dropoffs", "total_amount")
+WEEKDAYS = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
+
+_MONTH = "datetime(floor(datum.month / 12), datum.month % 12, 1)"
+_NEXT_MONTH = "datetime(floor(datum.month / 12), datum.month % 12 + 1, 1)"
+_MONTH_NAME = f"timeFormat({_MONTH}, '%B %Y')"
+_CHOSEN = "datum.month >= first_month && datum.month <= last_month"
+_X_DATES = alt.X("date:T", title=None, axis=alt.Axis(grid=False, tickCount=6, labelOverlap=True))
+# Between two bars; a line of a pixel would eat bars that have two.
+_GAP = alt.expr("clamp(width / max(1, span(domain('x')) / 2.6e9) / 12, 0.2, 1)")
+# A point on the first or last month is not cut in half.
+_X_POINTS = _X_DATES.scale(padding=8)
+
+Chart = alt.Chart | alt.LayerChart | alt.FacetChart
+Channel = TypeVar("Channel", alt.Color, alt.Fill)
+
+
+def monthly_bars(data: str, field: str, title: str, *, is_money: bool = False, brush: bool = False) -> Chart:
+    """Bars by month, the year before as a mark on each, months that are not complete pale and outlined.
+
+    Rows: month, is_complete, `field` and before_`field`. With `brush`, dragging across the bars chooses months.
+    """
+    figure = "$,.2f" if is_money else ",.0f"
+    base = _by_month(data).transform_calculate(
+        complete="datum.is_complete ? 'Complete' : 'Not complete'",
+        said=f"format(datum['{field}'], '{figure}')",
+        said_before=f"isValid(datum['before_{field}']) ? format(datum['before_{field}'], '{figure}') : '–'",
+    )
+    tooltip = [
+        alt.Tooltip("name:N", title="Month"),
+        alt.Tooltip("said:N", title=title),
+        alt.Tooltip("said_before:N", title="Year before"),
+        alt.Tooltip("complete:N", title="Month is"),
+    ]
+    bars = base.mark_bar(strokeWidth=_GAP, invalid=None).encode(
+        x=_X_DATES,
+        x2="end:T",
+        y=alt.Y(f"{field}:Q", title=None, axis=_amount_axis(is_money)),
+        y2="zero:Q",
+        fill=alt.condition("datum.is_complete", alt.value("var(--accent)"), alt.value("var(--pale)")),
+        stroke=alt.condition("datum.is_complete", alt.value("var(--page)"), alt.value("var(--accent)")),
+        strokeDash=alt.condition("datum.is_complete", alt.value([1, 0]), alt.value([2, 2])),
+        opacity=alt.condition(_CHOSEN, alt.value(1), alt.value(0.3)),
+        tooltip=tooltip,
+    )
+    if brush:
+        bars = bars.add_params(
+            alt.selection_interval(
+                name="brush",
+                encodings=["x"],
+                mark=alt.BrushConfig(fill="var(--ink)", fillOpacity=0.07, stroke="var(--ink)", strokeOpacity=0.4),
+            )
+        )
+    before = base.mark_rule(strokeWidth=2, color="var(--before)").encode(x="date:T", x2="end:T", y=f"before_{field}:Q")
+    return _finish(alt.layer(bars, before), 210).add_params(*_month_params())
+
+
+def calendar(data: str, first_year: int, years: int, thresholds: Sequence[float]) -> Chart:
+    """A square for each day, a row of weekdays for each year, darker the more trips.
+
+    Rows: month, row (weekdays of the years, one below the other), week, trips, day_name, total_amount.
+    """
+    labels = "floor(datum.value / 8) + " + str(first_year)
+    chart = (
+        alt.Chart(alt.NamedData(name=data))
+        .transform_filter(_CHOSEN)
+        .transform_calculate(
+            step=_step_of("datum.trips", thresholds),
+            amount="format(datum.total_amount, '$,.2f')",
+            said="format(datum.trips, ',')",
+        )
+        .mark_rect(stroke="var(--page)", strokeWidth=1)
+        .encode(
+            x=alt.X(
+                "week:O",
+                title=None,
+                scale=alt.Scale(domain=list(range(54)), padding=0),
+                axis=alt.Axis(
+                    orient="top",
+                    values=[0, 4, 9, 13, 17, 22, 26, 30, 35, 39, 43, 48],
+                    labelExpr="timeFormat(datetime(2001, 0, 3 + datum.value * 7 + 4), '%b')",
+                    labelAlign="left",
+                    labelAngle=0,
+                    labelOverlap=True,
+                    domain=False,
+                    ticks=False,
+                ),
+            ),
+            y=alt.Y(
+                "row:O",
+                title=None,
+                scale=alt.Scale(domain=list(range(years * 8)), padding=0),
+                axis=alt.Axis(
+                    values=[year * 8 + 3 for year in range(years)], labelExpr=labels, domain=False, ticks=False
+                ),
+            ),
+            color=_steps(alt.Color, "Trips a day", [f"{step:,.0f}" for step in thresholds]),
+            tooltip=[
+                alt.Tooltip("day_name:N", title="Day"),
+                alt.Tooltip("said:N", title="Trips"),
+                alt.Tooltip("amount:N", title="Revenue"),
+            ],
+        )
+    )
+    return _finish(chart, years * 8 * 12).add_params(*_month_params())
+
+
+def week(data: str, thresholds: Sequence[float]) -> Chart:
+    """A square for each hour of the week, darker the greater its share of trips. Rows: month, weekday, hour, trips."""
+    chart = (
+        alt.Chart(alt.NamedData(name=data))
+        .transform_filter(_CHOSEN)
+        .transform_aggregate(trips="sum(trips)", groupby=["weekday", "hour"])
+        .transform_joinaggregate(all="sum(trips)")
+        .transform_calculate(
+            share="datum.trips / datum.all",
+            step=_step_of("datum.trips / datum.all", thresholds),
+            day=f"{WEEKDAYS}[datum.weekday - 1]",
+            from_to="datum.hour + ':00 to ' + (datum.hour + 1) + ':00'",
+            said="format(datum.trips, ',')",
+            said_share="format(datum.share, '.2%')",
+        )
+        .mark_rect(stroke="var(--page)", strokeWidth=1)
+        .encode(
+            x=alt.X(
+                "hour:O",
+                title=None,
+                scale=alt.Scale(domain=list(range(24)), padding=0),
+                axis=alt.Axis(
+                    values=list(range(0, 24, 3)),
+                    labelExpr="datum.value + ':00'",
+                    labelAngle=0,
+                    domain=False,
+                    ticks=False,
+                ),
+            ),
+            y=alt.Y(
+                "day:O",
+                title=None,
+                scale=alt.Scale(domain=WEEKDAYS, padding=0),
+                axis=alt.Axis(domain=False, ticks=False),
+            ),
+            color=_steps(alt.Color, "Share of all trips", [f"{step:.1%}" for step in thresholds]),
+            tooltip=[
+                alt.Tooltip("day:N", title="Day"),
+                alt.Tooltip("from_to:N", title="Hour"),
+                alt.Tooltip("said:N", title="Trips"),
+                alt.Tooltip("said_share:N", title="Share"),
+            ],
+        )
+    )
+    return _finish(chart, 190).add_params(*_month_params())
+
+
+def zone_map(shapes: str, totals: str) -> Chart:
+    """A map of the zones by share of pickups, drop-offs or revenue, as the parameter `measure` says.
+
+    Rows of `shapes`: GeoJSON features, their id the zone's. Rows of `totals`: zone_id, zone_name, borough, pickups,
+    dropoffs, total_amount, the shares of each as share_*, and shown.
+    """
+    percents = [step * 100 for step in SHARE_STEPS]
+    zone = alt.selection_point(name="picked", fields=["id"], on="click", clear=False, empty=False)
+    chart = (
+        alt.Chart(alt.NamedData(name=shapes))
+        .transform_lookup(
+            "id",
+            alt.LookupData(
+                alt.NamedData(name=totals),
+                "zone_id",
+                ["zone_name", "borough", "shown", *MEASURES, *(f"share_{measure}" for measure in MEASURES)],
+            ),
+        )
+        .transform_calculate(
+            share="datum.shown ? datum['share_' + measure] : null",
+            step=_step_of("datum['share_' + measure]", SHARE_STEPS),
+            said_share="isValid(datum.share) ? format(datum.share, datum.share < 0.001 ? '.1~%' : '.2%') : '–'",
+            said_pickups="format(datum.pickups, ',')",
+            said_dropoffs="format(datum.dropoffs, ',')",
+            amount="format(datum.total_amount, '$,.2f')",
+        )
+        .mark_geoshape(strokeWidth=0.5)
+        .project(type="identity", reflectY=True)
+        .encode(
+            fill=alt.condition(
+                "isValid(datum.share) && datum.share > 0",
+                _steps(alt.Fill, "Share of the whole city", [f"{step:.2g}%" for step in percents]),
+                alt.value("var(--empty)"),
+            ),
+            stroke=alt.condition("datum.id == zone", alt.value("var(--before)"), alt.value("var(--page)")),
+            strokeWidth=alt.condition("datum.id == zone", alt.value(2.5), alt.value(0.5)),
+            tooltip=[
+                alt.Tooltip("zone_name:N", title="Zone"),
+                alt.Tooltip("borough:N", title="Borough"),
+                alt.Tooltip("said_pickups:N", title="Pickups"),
+                alt.Tooltip("said_dropoffs:N", title="Drop-offs"),
+                alt.Tooltip("amount:N", title="Revenue"),
+                alt.Tooltip("said_share:N", title="Share"),
+            ],
+        )
+        .add_params(zone)
+    )
+    return _finish(chart, 640, aspect=0.98).add_params(_measure_param(), alt.param(name="zone", value=-1))
+
+
+def place_bars(totals: str, *, by: str, top: int) -> Chart:
+    """The `top` boroughs or zones by the parameter `measure`. Rows as for `zone_map`; `by` is borough or zone_name."""
+    groupby: list[str | alt.FieldName] = ["borough"] if by == "borough" else ["zone_id", "zone_name", "borough"]
+    chart = (
+        alt.Chart(alt.NamedData(name=totals))
+        .transform_filter("datum.shown")
+        .transform_calculate(value="datum[measure]", part="datum['share_' + measure]")
+        .transform_aggregate(
+            value="sum(value)",
+            share="sum(part)",
+            pickups="sum(pickups)",
+            dropoffs="sum(dropoffs)",
+            total_amount="sum(total_amount)",
+            groupby=groupby,
+        )
+        .transform_window(rank="row_number()", sort=[alt.SortField("value", order="descending")])
+        .transform_filter(f"datum.rank <= {top} && datum.value > 0")
+        .transform_calculate(
+            sign="measure == 'total_amount' ? '$' : ''",
+            said="datum.value >= 1e6 ? format(datum.value / 1e6, '.3~r') + ' million'"
+            " : format(datum.value, datum.value < 1000 ? ',.0f' : ',.3r')",
+            label="datum.sign + datum.said + ' · ' + format(datum.share, '.1%')",
+            said_pickups="format(datum.pickups, ',')",
+            said_dropoffs="format(datum.dropoffs, ',')",
+            amount="format(datum.total_amount, '$,.2f')",
+            said_share="format(datum.share, '.2%')",
+            place="datum.borough" if by == "borough" else "datum.zone_id + '|' + datum.zone_name",
+        )
+    )
+    base = chart.encode(
+        y=alt.Y(
+            "place:N",
+            title=None,
+            sort=alt.EncodingSortField("rank", op="min"),
+            axis=alt.Axis(
+                labelExpr="slice(datum.label, indexof(datum.label, '|') + 1)",
+                labelLimit=185,
+                domain=False,
+                ticks=False,
+                labelColor="var(--ink)",
+            ),
+        ),
+    )
+    highlight = "false" if by == "borough" else "datum.zone_id == zone"
+    bars = base.mark_bar(height={"band": 0.72}, cornerRadiusEnd=1).encode(
+        x=alt.X("value:Q", title=None, axis=None, scale=alt.Scale(range=[0, alt.expr("width - 120")], nice=False)),
+        color=alt.condition(highlight, alt.value("var(--before)"), alt.value("var(--accent)")),
+        tooltip=[
+            alt.Tooltip(f"{by}:N", title="Borough" if by == "borough" else "Zone"),
+            alt.Tooltip("said_pickups:N", title="Pickups"),
+            alt.Tooltip("said_dropoffs:N", title="Drop-offs"),
+            alt.Tooltip("amount:N", title="Revenue"),
+            alt.Tooltip("said_share:N", title="Share"),
+        ],
+    )
+    if by != "borough":
+        bars = bars.add_params(
+            alt.selection_point(name="picked", fields=["zone_id"], on="click", clear=False, empty=False)
+        )
+    labels = base.mark_text(align="left", dx=5, color="var(--muted)").encode(x="value:Q", text="label:N")
+    height = {"borough": 7 * 26, "zone_name": top * 22}[by]
+    return _finish(alt.layer(bars, labels), height).add_params(_measure_param(), alt.param(name="zone", value=-1))
+
+
+def zone_history(data: str, zone: int) -> Chart:
+    """Trips that begin in one zone, the parameter `zone`, by month. Rows: month, zone_id, pickups."""
+    chart = _by_month(data).transform_filter("datum.zone_id == zone")
+    chart = chart.transform_calculate(said="format(datum.pickups, ',')").encode(
+        x=_X_DATES,
+        x2="end:T",
+        y=alt.Y("pickups:Q", title=None, axis=_amount_axis()),
+        y2="zero:Q",
+        tooltip=[alt.Tooltip("name:N", title="Month"), alt.Tooltip("said:N", title="Pickups")],
+    )
+    bars = chart.mark_bar(color="var(--accent)", stroke="var(--page)", strokeWidth=_GAP)
+    return _finish(bars, 150).add_params(alt.param(name="zone", value=zone))
+
+
+def payment_shares(data: str, names: Sequence[str]) -> Chart:
+    """Stacked bars by month, a colour for each payment type, as shares of the trips. Rows: month, kind, trips."""
+    bars = (
+        _by_month(data)
+        .transform_filter(_CHOSEN)
+        .transform_filter("indexof(payments, datum.kind) >= 0")
+        .transform_calculate(place=f"indexof({json.dumps(list(names))}, datum.kind)")
+        .transform_joinaggregate(all="sum(trips)", groupby=["month"])
+        .transform_calculate(
+            share="datum.trips / datum.all",
+            said="format(datum.trips, ',')",
+            said_share="format(datum.share, '.1%')",
+        )
+        # The encoding's own stack is for bars at a point, and these reach from one month to the next.
+        .transform_stack(stack="share", as_=["low", "high"], groupby=["month"], sort=[alt.SortField("place")])
+        .mark_bar(stroke="var(--page)", strokeWidth=_GAP)
+        .encode(
+            x=_X_DATES,
+            x2="end:T",
+            y=alt.Y("low:Q", title=None, axis=alt.Axis(format="%", tickCount=4), scale=alt.Scale(domain=[0, 1])),
+            y2="high:Q",
+            color=_category("kind", names),
+            tooltip=[
+                alt.Tooltip("name:N", title="Month"),
+                alt.Tooltip("kind:N", title="Paid by"),
+                alt.Tooltip("said:N", title="Trips"),
+                alt.Tooltip("said_share:N", title="Share"),
+            ],
+        )
+    )
+    return _finish(bars, 240).add_params(*_month_params(), alt.param(name="payments", value=list(names)))
+
+
+def tip_lines(data: str, names: Sequence[str]) -> Chart:
+    """Tips as a share of the fare by month, a line for each payment type.
+
+    Rows: month, kind, tip_share, tip_per_trip.
+    """
+    chart = (
+        _by_month(data)
+        .transform_filter(_CHOSEN)
+        .transform_filter("indexof(payments, datum.kind) >= 0")
+        .transform_calculate(
+            said="format(datum.tip_share, '.1%')", said_trip="format(datum.tip_per_trip, '$.2f')", middle=_MONTH
+        )
+        .encode(
+            x=_X_POINTS,
+            y=alt.Y("tip_share:Q", title=None, axis=alt.Axis(format="%", tickCount=5), scale=alt.Scale(domainMin=0)),
+            color=_category("kind", names),
+            tooltip=[
+                alt.Tooltip("name:N", title="Month"),
+                alt.Tooltip("kind:N", title="Paid by"),
+                alt.Tooltip("said:N", title="Tips per dollar of fare"),
+                alt.Tooltip("said_trip:N", title="Tip per trip"),
+            ],
+        )
+    )
+    params = [*_month_params(), alt.param(name="payments", value=list(names))]
+    return _finish(_line_and_points(chart), 240).add_params(*params)
+
+
+def month_line(data: str, field: str, title: str, figure: str, *, unit: str = "", from_zero: bool = True) -> Chart:
+    """One figure by month as a line that breaks where a month is missing. Rows: month, `field`."""
+    chart = (
+        _by_month(data)
+        .transform_filter(_CHOSEN)
+        .transform_calculate(said=f"isValid(datum['{field}']) ? format(datum['{field}'], '{figure}') + '{unit}' : '–'")
+        .encode(
+            x=_X_POINTS,
+            y=alt.Y(
+                f"{field}:Q",
+                title=None,
+                scale=alt.Scale(zero=from_zero),
+                axis=alt.Axis(format=figure, tickCount=4),
+            ),
+            color=alt.value("var(--accent)"),
+            tooltip=[alt.Tooltip("name:N", title="Month"), alt.Tooltip("said:N", title=title)],
+        )
+    )
+    return _finish(_line_and_points(chart), 150).add_params(*_month_params())
+
+
+def share_bars(data: str, name: str) -> Chart:
+    """The share of a file's rows that one kind of finding has, by month. Rows: month, kind, trips, share."""
+    chart = (
+        _by_month(data)
+        .transform_filter(f"datum.kind == {json.dumps(name)}")
+        .transform_filter(_CHOSEN)
+        .transform_calculate(said="format(datum.trips, ',')", said_share="format(datum.share, '.3~%')")
+        .mark_bar(color="var(--category-1)", stroke="var(--page)", strokeWidth=_GAP)
+        .encode(
+            x=_X_DATES,
+            x2="end:T",
+            y=alt.Y("share:Q", title=None, axis=alt.Axis(format="~%", tickCount=3)),
+            y2="zero:Q",
+            tooltip=[
+                alt.Tooltip("name:N", title="File of"),
+                alt.Tooltip("said:N", title="Rows"),
+                alt.Tooltip("said_share:N", title="Share of the file"),
+            ],
+        )
+    )
+    return _finish(chart, 90).add_params(*_month_params())
+
+
+def month_grid(data: str, years: Sequence[int]) -> Chart:
+    """A square for each month, a row for each year, with the state of its file as colour and sign.
+
+    Rows: year, month_of_year (1 to 12), state, sign, name, rows, loaded.
+    """
+    states = ["Adds up", "Does not add up", "Not loaded"]
+    base = alt.Chart(alt.NamedData(name=data)).encode(
+        x=alt.X(
+            "month_of_year:O",
+            title=None,
+            scale=alt.Scale(domain=list(range(1, 13)), padding=0),
+            axis=alt.Axis(
+                orient="top",
+                labelExpr="timeFormat(datetime(2001, datum.value - 1, 1), '%b')",
+                labelAngle=0,
+                domain=False,
+                ticks=False,
+            ),
+        ),
+        y=alt.Y(
+            "year:O",
+            title=None,
+            scale=alt.Scale(domain=list(years), padding=0),
+            axis=alt.Axis(domain=False, ticks=False),
+        ),
+        tooltip=[
+            alt.Tooltip("name:N", title="Month"),
+            alt.Tooltip("state:N", title="Rows"),
+            alt.Tooltip("rows:N", title="In the file"),
+            alt.Tooltip("loaded:N", title="Loaded"),
+        ],
+    )
+    squares = base.mark_rect(stroke="var(--page)", strokeWidth=2, cornerRadius=3).encode(
+        fill=alt.Color(
+            "state:N",
+            scale=alt.Scale(domain=states, range=["var(--good)", "var(--bad)", "var(--empty)"]),
+            legend=alt.Legend(title=None, orient="bottom", symbolType="square"),
+        )
+    )
+    signs = base.mark_text(color="var(--page)", fontWeight="bold", fontSize=11).encode(text="sign:N")
+    return _finish(alt.layer(squares, signs), max(len(years), 1) * 24)
+
+
+def _by_month(data: str) -> alt.Chart:
+    return alt.Chart(alt.NamedData(name=data)).transform_calculate(
+        date=_MONTH, end=_NEXT_MONTH, name=_MONTH_NAME, zero="0"
+    )
+
+
+def _line_and_points(chart: alt.Chart) -> Chart:
+    """A line, and a point for each month: a month between two that are missing has no line."""
+    return alt.layer(
+        chart.mark_line(strokeWidth=2, interpolate="monotone", clip=True),
+        chart.mark_point(filled=True, size=22, opacity=1, invalid="filter", clip=True),
+    )
+
+
+def _month_params() -> list[Any]:
+    return [alt.param(name="first_month", value=ALL_MONTHS[0]), alt.param(name="last_month", value=ALL_MONTHS[1])]
+
+
+def _measure_param() -> Any:
+    return alt.param(name="measure", value="pickups")
+
+
+def _amount_axis(is_money: bool = False) -> alt.Axis:
+    """An axis of counts or dollars in thousands and millions: 60k, $1.5M."""
+    return alt.Axis(labelExpr=f"format(datum.value, '{'$' if is_money else ''}~s')", tickCount=4)
+
+
+def _category(field: str, names: Sequence[str]) -> alt.Color:
+    scale = alt.Scale(domain=list(names), range=[CATEGORIES[i % len(CATEGORIES)] for i in range(len(names))])
+    legend = alt.Legend(title=None, orient="top", symbolType="square", columns=3, labelLimit=200)
+    return alt.Color(f"{field}:N", scale=scale, legend=legend)
+
+
+def _step_of(value: str, thresholds: Sequence[float]) -> str:
+    """An expression for which class a value is in, from 0 on."""
+    return " + ".join(f"({value} >= {threshold} ? 1 : 0)" for threshold in thresholds)
+
+
+def _steps(channel: type[Channel], title: str, labels: Sequence[str]) -> Channel:
+    """The colours of seven classes, all as wide in the legend, with a label between each two."""
+    return channel(
+        "step:Q",
+        scale=alt.Scale(type="threshold", domain=list(range(1, len(labels) + 1)), range=STEPS),
+        legend=alt.Legend(
+            title=title,
+            orient="bottom",
+            direction="horizontal",
+            labelExpr=f"{json.dumps(list(labels))}[datum.value - 1]",
+        ),
+    )
+
+
+def _finish(chart: Chart, height: float, *, aspect: float | None = None) -> Chart:
+    """The chart in the report's style, as wide as the page lets it be.
+
+    `aspect` is the height of a picture by its width, up to `height`: a page that knows the width applies it.
+    """
+    text = {"labelColor": "var(--muted)", "titleColor": "var(--muted)", "labelFontSize": 12, "titleFontSize": 12}
+    finished = chart.properties(width="container", height=height).configure(
+        # The page says in words what a picture shows; a label on each of 4,600 squares helps nobody.
+        aria=False,
+        background="transparent",
+        font=FONT,
+        padding={"left": 0, "right": 6, "top": 4, "bottom": 4},
+        view={"stroke": None},
+        text={"fontSize": 12},
+        axis={**text, "gridColor": "var(--rule)", "domainColor": "var(--rule)", "tickColor": "var(--rule)"},
+        axisY={"domain": False, "ticks": False, "labelPadding": 6},
+        legend={
+            **text,
+            "titleFontWeight": "normal",
+            "gradientLength": 290,
+            "gradientThickness": 10,
+            "gradientStrokeWidth": 0,
+            "symbolStrokeWidth": 0,
+        },
+    )
+    if aspect:
+        finished.usermeta = {"aspect": aspect}
+    return finished

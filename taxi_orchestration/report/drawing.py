@@ -1,0 +1,58 @@
+"""Charts drawn: as SVG without a browser, and the scripts that draw them in one. Nothing is downloaded for either.
+
+vl-convert carries Vega, Vega-Lite and Vega-Embed inside its wheel, and the interpreter that runs them.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import altair as alt
+import pandas as pd
+import vl_convert
+
+from taxi_orchestration.report.charts import Chart
+from taxi_orchestration.report.palette import with_colours
+
+VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+
+
+def draw_svg(
+    chart: Chart, data: Mapping[str, pd.DataFrame], width: int, palette: Mapping[str, str] | None = None
+) -> str:
+    """Draw a chart as SVG, `width` pixels wide inside its axes.
+
+    Its colours are CSS variables, for a page; with a `palette` they are colours, for where there is none.
+    """
+    spec = chart.to_dict()
+    spec["width"] = width
+    # The reader's font may be wider than the one that is here.
+    spec["config"]["padding"]["left"] += 14
+    if aspect := spec.get("usermeta", {}).get("aspect"):
+        spec["height"] = min(spec["height"], round(width * aspect))
+    spec["datasets"] = {name: to_rows(frame) for name, frame in data.items()}
+    svg = vl_convert.vegalite_to_svg(json.dumps(spec), vl_version=VEGA_LITE, allowed_base_urls=[])
+    # Hundredths of a pixel are enough, and a third of the size of a calendar.
+    svg = re.sub(r"(\d\.\d\d)\d+", r"\1", svg)
+    return with_colours(svg, palette) if palette else svg
+
+
+def to_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a frame for JSON, what is missing as None."""
+    return json.loads(frame.to_json(orient="records", double_precision=6))
+
+
+def to_columns(frame: pd.DataFrame) -> dict[str, Sequence[Any]]:
+    """The columns of a frame for JSON, what is missing as None: half the size of its rows."""
+    split = json.loads(frame.to_json(orient="split", double_precision=6))
+    return {name: [row[position] for row in split["data"]] for position, name in enumerate(split["columns"])}
+
+
+@cache
+def read_script() -> str:
+    """The page's own script together with the libraries that it uses, as one module."""
+    own = files("taxi_orchestration.report").joinpath("report.js").read_text(encoding="utf-8")
+    return vl_convert.javascript_bundle(own, vl_version=VEGA_LITE)

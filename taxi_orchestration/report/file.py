@@ -1,0 +1,35 @@
+"""The report's file: read, rendered, and put in its place whole."""
+
+import os
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+
+from taxi_orchestration.report.frames import Frames
+from taxi_orchestration.report.page import render_page
+from taxi_orchestration.report.read import read_frames
+from taxi_orchestration.warehouse.warehouse import Warehouse
+
+FILE_NAME = "report.html"
+
+
+def write_report(warehouse: Warehouse, checks: Mapping[date, tuple[int, int]], path: Path) -> Frames:
+    """Write the page and return the frames that it shows. `checks` are those of `read_frames`.
+
+    Raises WarehouseError, and OSError where the file cannot be written; the one before then stays.
+    """
+    frames = read_frames(warehouse, checks)
+    page = render_page(frames)
+    if path.exists() and not path.is_file():
+        # A pipe or a device, which cannot be replaced.
+        path.write_text(page, encoding="utf-8")
+        return frames
+    path = path.resolve()
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        part.write_text(page, encoding="utf-8")
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    return frames

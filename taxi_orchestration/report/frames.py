@@ -1,0 +1,121 @@
+"""The frames that the report is made of: their names, columns, types and units, and nothing that reads them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+
+import pandas as pd
+
+MONTH = "datetime64[s]"
+MOMENT = "datetime64[s, UTC]"
+
+COLUMNS: Mapping[str, Mapping[str, str]] = {
+    "months": {
+        "month": MONTH,
+        "is_complete": "bool",
+        "trips": "int64",
+        "total_amount": "float64",
+        "miles_per_trip": "float64",
+        "minutes_per_trip": "float64",
+        "dollars_per_mile": "float64",
+    },
+    "days": {"day": MONTH, "trips": "int64", "total_amount": "float64"},
+    "hours": {"month": MONTH, "weekday": "int64", "hour": "int64", "trips": "int64"},
+    "zones": {"zone_id": "int64", "zone_name": "str", "borough": "str"},
+    "zone_months": {
+        "month": MONTH,
+        "zone_id": "int64",
+        "pickups": "int64",
+        "dropoffs": "int64",
+        "total_amount": "float64",
+    },
+    "payments": {
+        "month": MONTH,
+        "payment_type_id": "int64",
+        "payment_type_name": "str",
+        "trips": "int64",
+        "total_amount": "float64",
+        "fare_amount": "float64",
+        "tip_amount": "float64",
+    },
+    "quality": {"source_month": MONTH, "kind": "str", "name": "str", "trips": "int64"},
+    "pipeline": {
+        "source_month": MONTH,
+        "published_at": MOMENT,
+        "loaded_at": MOMENT,
+        "file": "str",
+        "sha256": "str",
+        "file_rows": "int64",
+        "raw_rows": "int64",
+        "fact_rows": "int64",
+        "rejected_rows": "int64",
+        "checks": "Int64",
+        "checks_passed": "Int64",
+    },
+    "zone_shapes": {"zone_id": "int64", "polygons": "object"},
+}
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Everything that the report shows, as aggregates of the marts. Any frame may be empty; `COLUMNS` has the types.
+
+    A month is the first day of a month of New York's wall-clock time: of the pickup as `month`, of the file as
+    `source_month`. Amounts are dollars, to the cent; money and trips include refunds.
+
+    months       a month of pickups (monthly_summary). Quotients are over the trips that have what they divide by, NaN
+                 where there are none: `miles_per_trip` and `minutes_per_trip` over trips with a distance and with a
+                 duration, `dollars_per_mile` what trips with a distance cost in all by their miles.
+    days         a day of pickups (daily_zone_activity).
+    hours        a month of pickups, weekday (1 Monday to 7 Sunday) and hour (0 to 23) (hourly_zone_activity).
+    zones        a taxi zone (dim_zones), with -1 for what was not recorded.
+    zone_months  a month and zone: trips that began there, trips that ended there, and total_amount of those that began
+                 there (daily_zone_activity, zone_flows).
+    payments     a month of pickups and payment type (monthly_revenue).
+    quality      a month's file and what its rows show (trip_quality): `kind` is "flag" or "rejected", `name` the words
+                 that a person reads. A row counts under each flag and each reason that it has.
+    pipeline     a month's file (raw_loads, trip_quality, checks): when the TLC published it (Last-Modified) and when it
+                 was loaded, the last part of its URL, and its rows where they are counted; `checks` is missing
+                 where none was recorded.
+    zone_shapes  a zone's outline as the coordinates of a GeoJSON MultiPolygon, in any planar unit, north up
+                 (`tlc.zone_shapes.simplify_zone_shapes`).
+    """
+
+    months: pd.DataFrame
+    days: pd.DataFrame
+    hours: pd.DataFrame
+    zones: pd.DataFrame
+    zone_months: pd.DataFrame
+    payments: pd.DataFrame
+    quality: pd.DataFrame
+    pipeline: pd.DataFrame
+    zone_shapes: pd.DataFrame
+    made_at: datetime
+    """The moment of the report, with its time zone."""
+    no_shapes_reason: str | None = None
+    """Why `zone_shapes` is empty, as a sentence, where it is."""
+
+    def __post_init__(self) -> None:
+        """Hold every frame to its columns, types and order; ValueError names the frame and what it lacks."""
+        for field in fields(self):
+            if columns := COLUMNS.get(field.name):
+                frame = getattr(self, field.name)
+                if missing := [name for name in columns if name not in frame]:
+                    raise ValueError(f"The frame {field.name} of the report lacks the columns {', '.join(missing)}.")
+                typed = frame[list(columns)].astype(columns)
+                object.__setattr__(self, field.name, typed.sort_values(next(iter(columns))).reset_index(drop=True))
+
+    @property
+    def loaded_months(self) -> pd.Series:
+        """The months whose file is loaded: those that are drawn. A file also has single trips of other months."""
+        return self.pipeline["source_month"]
+
+    def within_loaded_months(self, frame: pd.DataFrame, column: str = "month") -> pd.DataFrame:
+        """The rows of a frame by pickup that belong to a month whose file is loaded."""
+        months = frame[column].dt.to_period("M").dt.to_timestamp().astype(MONTH)
+        return frame[months.isin(self.loaded_months)].reset_index(drop=True)
+
+
+def empty_frame(name: str) -> pd.DataFrame:
+    """A frame of `Frames` without rows."""
+    return pd.DataFrame({column: pd.Series(dtype=kind) for column, kind in COLUMNS[name].items()})

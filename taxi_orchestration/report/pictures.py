@@ -1,0 +1,576 @@
+"""The pictures of the report: what each asks, the sentence that answers, its charts, and the table behind it.
+
+Every function takes `Frames` and returns a `Picture`, or None where the months that are loaded have nothing to show.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import pandas as pd
+
+from taxi_orchestration.report import charts
+from taxi_orchestration.report.frames import Frames
+from taxi_orchestration.report.words import (
+    change_words,
+    count_words,
+    day_words,
+    list_words,
+    moment_words,
+    money_words,
+    month_words,
+    percent_words,
+)
+
+# The categories that a chart tells apart by colour; what is rarer is one more, "Other".
+MOST_KINDS = 6
+TOP_ZONES = 20
+NOT_RECORDED = -1
+
+
+@dataclass(frozen=True)
+class Table:
+    """The table behind a picture: its columns as a person reads them, and rows of numbers, texts and None."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    money: frozenset[int] = frozenset()
+    """Positions of the columns that are dollars."""
+    shares: frozenset[int] = frozenset()
+    """Positions of the columns that are shares of one."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One chart of a picture, with a heading where the picture has several."""
+
+    chart: charts.Chart
+    heading: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A question, the sentence that answers it, the charts that show it, and the table behind them."""
+
+    name: str
+    question: str
+    sentence: str
+    table: Table
+    panels: Sequence[Panel] = ()
+    note: str = ""
+    data: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    """The rows of the charts, by the names that these use."""
+    wide: bool = True
+
+
+def month_number(months: pd.Series) -> pd.Series:
+    """Months as numbers, counted from year 0."""
+    return months.dt.year * 12 + months.dt.month - 1
+
+
+def with_year_before(months: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The months with before_* of `columns`: those of the complete month a year before, where it is known."""
+    before = months[months["is_complete"]][["month", *columns]].copy()
+    before["month"] = (before["month"] + pd.DateOffset(years=1)).astype(months["month"].dtype)
+    return months.merge(before.rename(columns={c: f"before_{c}" for c in columns}), how="left", on="month")
+
+
+def trips_by_month(frames: Frames) -> Picture | None:
+    """Trips by month, beside the year before."""
+    return _volume(frames, "trips", "trips", "How many trips are there, month by month?", count_words, brush=True)
+
+
+def revenue_by_month(frames: Frames) -> Picture | None:
+    """Revenue by month, beside the year before."""
+    return _volume(frames, "revenue", "total_amount", "How much money do they bring?", money_words)
+
+
+def _volume(
+    frames: Frames, name: str, column: str, question: str, say: Callable[[float], str], *, brush: bool = False
+) -> Picture | None:
+    months = with_year_before(frames.within_loaded_months(frames.months), ["trips", "total_amount"])
+    if months.empty:
+        return None
+    is_money = column == "total_amount"
+    title = "Revenue" if is_money else "Trips"
+    complete = months[months["is_complete"]]
+    if complete.empty:
+        sentence = f"No month is complete yet; so far there are {say(months[column].sum())}."
+    else:
+        last = complete.iloc[-1]
+        sentence = f"{month_words(last['month'])}, the newest complete month, has {say(last[column])}"
+        if pd.notna(last[f"before_{column}"]) and last[f"before_{column}"] > 0:
+            words = change_words(last[column], last[f"before_{column}"])
+            words = {"as many": "as much"}.get(words, words.replace("fewer", "less")) if is_money else words
+            than = "as" if words.startswith("as") else "than"
+            sentence += f", {words} {than} a year before"
+        if len(complete) > 2:
+            best = complete.loc[complete[column].idxmax()]
+            worst = complete.loc[complete[column].idxmin()]
+            sentence += (
+                f"; the most is {say(best[column])} in {month_words(best['month'])}, "
+                f"the least {say(worst[column])} in {month_words(worst['month'])}"
+            )
+        sentence += "."
+    data = months.assign(month=month_number(months["month"]))
+    shown = ["month", "is_complete", "trips", "total_amount", "before_trips", "before_total_amount"]
+    rows = [
+        (
+            f"{r.month:%Y-%m}",
+            "yes" if r.is_complete else "no",
+            getattr(r, column),
+            _value(getattr(r, f"before_{column}")),
+        )
+        for r in months.itertuples()
+    ]
+    table = Table(["Month", "Complete", title, "Year before"], rows, frozenset({2, 3}) if is_money else frozenset())
+    chart = charts.monthly_bars("months", column, title, is_money=is_money, brush=brush)
+    note = "The orange line is the same month a year before." if months[f"before_{column}"].notna().any() else ""
+    if not months["is_complete"].all():
+        note += " Pale bars are months that are not complete: their file is not loaded, or days are missing."
+    return Picture(name, question, sentence, table, [Panel(chart)], note.strip(), {"months": data[shown]}, wide=False)
+
+
+def calendar_of_days(frames: Frames) -> Picture | None:
+    """Trips a day, as a calendar."""
+    days = frames.within_loaded_months(frames.days, "day")
+    if days.empty:
+        return None
+    busiest, quietest = days.loc[days["trips"].idxmax()], days.loc[days["trips"].idxmin()]
+    sentence = (
+        f"The busiest day is {day_words(busiest['day'])}, with {count_words(busiest['trips'])} trips; "
+        f"the quietest {day_words(quietest['day'])}, with {count_words(quietest['trips'])}."
+    )
+    first_year = int(days["day"].dt.year.min())
+    years = int(days["day"].dt.year.max()) - first_year + 1
+    new_year = days["day"].dt.to_period("Y").dt.to_timestamp()
+    data = pd.DataFrame(
+        {
+            "month": month_number(days["day"]),
+            "row": (days["day"].dt.year - first_year) * 8 + days["day"].dt.day_of_week,
+            "week": (days["day"].dt.day_of_year - 1 + new_year.dt.day_of_week) // 7,
+            "trips": days["trips"],
+            "total_amount": days["total_amount"],
+            "day_name": days["day"].dt.strftime("%a, %d %b %Y"),
+        }
+    )
+    table = Table(
+        ["Day", "Trips", "Revenue"],
+        [(f"{r.day:%Y-%m-%d}", r.trips, r.total_amount) for r in days.itertuples()],
+        frozenset({2}),
+    )
+    chart = charts.calendar("days", first_year, years, round_steps(days["trips"]))
+    question = "Which days are busy, and which are quiet?"
+    note = "A column is a week, Monday at its top. The classes have about as many days each."
+    return Picture("days", question, sentence, table, [Panel(chart)], note, {"days": data})
+
+
+def week_of_hours(frames: Frames) -> Picture | None:
+    """Trips by weekday and hour."""
+    hours = frames.within_loaded_months(frames.hours)
+    if hours.empty:
+        return None
+    sums = hours.groupby(["weekday", "hour"], as_index=False)["trips"].sum()
+    sums["share"] = sums["trips"] / sums["trips"].sum()
+    names = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+    top = sums.loc[sums["trips"].idxmax()]
+    night = sums[sums["hour"].between(0, 5)]["share"].sum()
+    weekday, hour = names[int(top["weekday"]) - 1], int(top["hour"])
+    sentence = (
+        f"The fullest hour is {weekday} from {hour}:00 to {hour + 1}:00; "
+        f"{percent_words(night)} of all trips begin between midnight and 6:00."
+    )
+    data = hours.assign(month=month_number(hours["month"]))
+    table = Table(
+        ["Weekday", "Hour", "Trips", "Share"],
+        [(names[int(r.weekday) - 1], f"{r.hour}:00", r.trips, r.share) for r in sums.itertuples()],
+        shares=frozenset({3}),
+    )
+    steps = [0.002, 0.004, 0.006, 0.008, 0.010, 0.012]
+    chart = charts.week("hours", steps)
+    return Picture("hours", "When in the week do people ride?", sentence, table, [Panel(chart)], data={"hours": data})
+
+
+def zone_totals(frames: Frames) -> pd.DataFrame:
+    """Pickups, drop-offs and revenue of every zone over all loaded months, and the shares of each."""
+    measures = ["pickups", "dropoffs", "total_amount"]
+    sums = frames.within_loaded_months(frames.zone_months).groupby("zone_id", as_index=False)[measures].sum()
+    totals = frames.zones.merge(sums, how="outer", on="zone_id").fillna({m: 0 for m in measures})
+    totals["zone_name"] = totals["zone_name"].fillna("Zone " + totals["zone_id"].astype(str))
+    totals["borough"] = totals["borough"].fillna("Unknown")
+    totals = totals.astype({"pickups": "int64", "dropoffs": "int64"}).round({"total_amount": 2})
+    for measure in measures:
+        total = totals[measure].sum()
+        totals[f"share_{measure}"] = totals[measure] / total if total else 0.0
+    return totals.assign(shown=True)
+
+
+def map_of_zones(frames: Frames) -> Picture | None:
+    """The map of the zones, or the words why there is none."""
+    totals = zone_totals(frames)
+    if not totals["pickups"].sum():
+        return None
+    on_map = totals.set_index("zone_id").loc[lambda zones: zones.index.isin(frames.zone_shapes["zone_id"])]
+    busy = totals.sort_values("pickups", ascending=False)
+    half = int((busy["pickups"].cumsum() < totals["pickups"].sum() / 2).sum()) + 1
+    sentence = (
+        f"Half of all trips begin in {half} of {int((totals['pickups'] > 0).sum())} zones; "
+        f"the busiest is {busy.iloc[0]['zone_name']} ({busy.iloc[0]['borough']})."
+        if half > 1
+        else f"Most trips begin in {busy.iloc[0]['zone_name']} ({busy.iloc[0]['borough']})."
+    )
+    columns = ["Zone", "Name", "Borough", "Pickups", "Share of pickups", "Drop-offs", "Revenue"]
+    table = Table(
+        columns,
+        [
+            (r.zone_id, r.zone_name, r.borough, r.pickups, r.share_pickups, r.dropoffs, r.total_amount)
+            for r in busy.itertuples()
+            if r.pickups or r.dropoffs
+        ],
+        frozenset({6}),
+        frozenset({4}),
+    )
+    question = "Where do trips begin and end?"
+    if frames.zone_shapes.empty:
+        reason = frames.no_shapes_reason or "The shapes of the zones are not loaded."
+        return Picture("map", question, sentence, table, note=f"There is no map: {reason}", data={"totals": totals})
+    elsewhere = 1 - on_map["share_pickups"].sum()
+    note = f"{percent_words(elsewhere)} of pickups are in no zone of the map." if elsewhere > 0 else ""
+    shapes = pd.DataFrame(
+        {
+            "type": "Feature",
+            "id": frames.zone_shapes["zone_id"],
+            "geometry": [{"type": "MultiPolygon", "coordinates": shape} for shape in frames.zone_shapes["polygons"]],
+        }
+    )
+    data = {"shapes": shapes, "totals": totals}
+    return Picture("map", question, sentence, table, [Panel(charts.zone_map("shapes", "totals"))], note, data)
+
+
+def boroughs(frames: Frames) -> Picture | None:
+    """Boroughs by pickups, drop-offs or revenue."""
+    totals = zone_totals(frames)
+    if not totals["pickups"].sum():
+        return None
+    measures = ["pickups", "share_pickups", "dropoffs", "total_amount"]
+    sums = totals.groupby("borough", as_index=False)[measures].sum().sort_values("pickups", ascending=False)
+    shares = [f"{percent_words(r.share_pickups)} in {r.borough}" for r in sums[sums["pickups"] > 0][:3].itertuples()]
+    table = Table(
+        ["Borough", "Pickups", "Share of pickups", "Drop-offs", "Revenue"],
+        [(r.borough, *(getattr(r, measure) for measure in measures)) for r in sums.itertuples()],
+        frozenset({4}),
+        frozenset({2}),
+    )
+    chart = charts.place_bars("totals", by="borough", top=8)
+    sentence = f"Trips begin {list_words(shares)}."
+    return Picture("boroughs", "Which boroughs?", sentence, table, [Panel(chart)], data={"totals": totals}, wide=False)
+
+
+def top_zones(frames: Frames) -> Picture | None:
+    """The twenty zones with the most pickups, drop-offs or revenue."""
+    totals = zone_totals(frames)
+    if not totals["pickups"].sum():
+        return None
+    top = totals.sort_values("pickups", ascending=False)[:TOP_ZONES]
+    top = top[top["pickups"] > 0]
+    sentence = f"{len(top)} zones have {percent_words(top['share_pickups'].sum())} of all pickups."
+    table = Table(
+        ["Zone", "Name", "Borough", "Pickups", "Share of pickups"],
+        [(r.zone_id, r.zone_name, r.borough, r.pickups, r.share_pickups) for r in top.itertuples()],
+        shares=frozenset({4}),
+    )
+    chart = charts.place_bars("totals", by="zone_name", top=TOP_ZONES)
+    question = "Which zones are the busiest?"
+    return Picture("zones", question, sentence, table, [Panel(chart)], data={"totals": totals}, wide=False)
+
+
+def history_of_zone(frames: Frames) -> Picture | None:
+    """The pickups of one zone by month; the page chooses which."""
+    months = frames.within_loaded_months(frames.zone_months)
+    months = months[months["pickups"] > 0]
+    if months.empty:
+        return None
+    names = frames.zones.set_index("zone_id")["zone_name"]
+    sums = months.groupby("zone_id")["pickups"].sum()
+    busiest = int(sums.idxmax())
+    per_month = months[months["zone_id"] == busiest]
+    best = per_month.loc[per_month["pickups"].idxmax()]
+    sentence = (
+        f"{names.get(busiest, f'Zone {busiest}')}, the busiest of all, had the most in {month_words(best['month'])}, "
+        f"with {count_words(best['pickups'])} pickups."
+    )
+    rows = [(f"{r.month:%Y-%m}", r.pickups) for r in per_month.itertuples()]
+    data = frames.within_loaded_months(frames.zone_months)
+    data = data.assign(month=month_number(data["month"]))
+    return Picture(
+        "zone",
+        "How has a zone developed?",
+        sentence,
+        Table(["Month", f"Pickups in {names.get(busiest, f'zone {busiest}')}"], rows),
+        [Panel(charts.zone_history("zone_months", busiest))],
+        data={"zone_months": data},
+    )
+
+
+def payment_types(frames: Frames) -> Picture | None:
+    """Payment types by month, as shares of the trips."""
+    payments = frames.within_loaded_months(frames.payments)
+    if payments.empty:
+        return None
+    names = _kinds(payments, "payment_type_name")
+    sums = payments.groupby("payment_type_name")["trips"].sum().sort_values(ascending=False)
+    shares = [f"{percent_words(trips / sums.sum())} {name.lower()}" for name, trips in sums[:3].items()]
+    data = _merge_kinds(payments, "payment_type_name", names)
+    data = data.groupby(["month", "kind"], as_index=False)["trips"].sum()
+    data["month"] = month_number(data["month"])
+    table = Table(
+        ["Month", "Paid by", "Trips", "Revenue"],
+        [(f"{r.month:%Y-%m}", r.payment_type_name, r.trips, r.total_amount) for r in payments.itertuples()],
+        frozenset({3}),
+    )
+    return Picture(
+        "payments",
+        "How do people pay?",
+        f"Over all months: {list_words(shares)}.",
+        table,
+        [Panel(charts.payment_shares("payments", names))],
+        data={"payments": data},
+        wide=False,
+    )
+
+
+def tips(frames: Frames) -> Picture | None:
+    """Tips by payment type, as a share of the fare."""
+    payments = frames.within_loaded_months(frames.payments)
+    if payments.empty:
+        return None
+    names = _kinds(payments, "payment_type_name")
+    data = _merge_kinds(payments, "payment_type_name", names)
+    measures = ["trips", "fare_amount", "tip_amount"]
+    sums = payments.groupby("payment_type_name", as_index=False)[measures].sum().sort_values("tip_amount")
+    most = sums.iloc[-1]
+    if most["tip_amount"] <= 0 or most["fare_amount"] <= 0:
+        sentence = "No tips are recorded."
+    else:
+        share, amount = most["tip_amount"] / most["fare_amount"], most["tip_amount"] / most["trips"]
+        who = most["payment_type_name"].lower()
+        sentence = f"Who pays by {who} adds {percent_words(share)} to the fare, {money_words(amount)} a trip."
+    data = data.groupby(["month", "kind"], as_index=False)[measures].sum()
+    data["tip_share"] = (data["tip_amount"] / data["fare_amount"]).where(data["fare_amount"] > 0)
+    data["tip_per_trip"] = data["tip_amount"] / data["trips"]
+    data["month"] = month_number(data["month"])
+    data = _with_gaps(data[["month", "kind", "tip_share", "tip_per_trip"]], by=["kind"])
+    table = Table(
+        ["Month", "Paid by", "Trips", "Fares", "Tips", "Tips by fares"],
+        [
+            (
+                f"{r.month:%Y-%m}",
+                r.payment_type_name,
+                r.trips,
+                r.fare_amount,
+                r.tip_amount,
+                r.tip_amount / r.fare_amount if r.fare_amount > 0 else None,
+            )
+            for r in payments.itertuples()
+        ],
+        frozenset({3, 4}),
+        frozenset({5}),
+    )
+    return Picture(
+        "tips",
+        "How much do people tip?",
+        sentence,
+        table,
+        [Panel(charts.tip_lines("tips", names))],
+        "Tips in cash are not recorded: the line of cash is at zero because nobody writes them down.",
+        {"tips": data},
+        wide=False,
+    )
+
+
+def typical_ride(frames: Frames) -> Picture | None:
+    """Distance, duration and dollars per mile by month."""
+    months = frames.within_loaded_months(frames.months)
+    measures = ["miles_per_trip", "minutes_per_trip", "dollars_per_mile"]
+    known = months[months["is_complete"]].dropna(subset=measures)
+    if months[measures].isna().all(axis=None):
+        return None
+    sentence = "No month is complete yet."
+    if not known.empty:
+        last, first = known.iloc[-1], known.iloc[0]
+        sentence = (
+            f"In {month_words(last['month'])} a ride is {last['miles_per_trip']:.1f} miles long, takes "
+            f"{last['minutes_per_trip']:.0f} minutes and costs {money_words(last['dollars_per_mile'])} a mile"
+        )
+        if len(known) > 1:
+            sentence += (
+                f"; in {month_words(first['month'])} it was {first['miles_per_trip']:.1f} miles, "
+                f"{first['minutes_per_trip']:.0f} minutes and {money_words(first['dollars_per_mile'])}"
+            )
+        sentence += "."
+    data = months[["month", *measures]].assign(month=month_number(months["month"]))
+    data = _with_gaps(data)
+    table = Table(
+        ["Month", "Miles per trip", "Minutes per trip", "Dollars per mile"],
+        [(f"{r.month:%Y-%m}", *(_value(getattr(r, m)) for m in measures)) for r in months.itertuples()],
+        frozenset({3}),
+    )
+    panels = [
+        Panel(charts.month_line("rides", "miles_per_trip", "Miles per trip", ".1f"), "Miles per trip"),
+        Panel(charts.month_line("rides", "minutes_per_trip", "Minutes per trip", ".0f"), "Minutes per trip"),
+        Panel(charts.month_line("rides", "dollars_per_mile", "Dollars per mile", "$.2f"), "Dollars per mile"),
+    ]
+    note = "Averages over the trips that have a distance and a duration that can be trusted."
+    return Picture("rides", "What is a ride like?", sentence, table, panels, note, {"rides": data})
+
+
+def quality(frames: Frames) -> Picture | None:
+    """What the rows of each file show: flags and reasons of rejection, as shares of the file."""
+    found = frames.quality.merge(frames.pipeline[["source_month", "raw_rows"]], on="source_month")
+    found = found[found["raw_rows"] > 0]
+    sums = found.groupby(["kind", "name"], as_index=False)["trips"].sum()
+    sums = sums[sums["trips"] > 0].sort_values(["kind", "trips"], ascending=[True, False])
+    if found.empty:
+        return None
+    rows_of_files = frames.pipeline["raw_rows"].sum()
+    rejected = int(frames.pipeline["rejected_rows"].sum())
+    share = percent_words(rejected / rows_of_files)
+    sentence = f"Of {count_words(rows_of_files)} rows {count_words(rejected)} are rejected ({share})"
+    if not (flags := sums[sums["kind"] == "flag"]).empty:
+        top = flags.iloc[0]
+        sentence += f"; the most common flag is “{top['name']}”, on {percent_words(top['trips'] / rows_of_files)}"
+    sentence += "."
+    found = found.assign(share=found["trips"] / found["raw_rows"])
+    titles = {"flag": "", "rejected": "Rejected: "}
+    kinds = [titles.get(kind, "") + name for kind, name in zip(sums["kind"], sums["name"], strict=True)]
+    data = found.assign(
+        month=month_number(found["source_month"]),
+        kind=[titles.get(kind, "") + name for kind, name in zip(found["kind"], found["name"], strict=True)],
+    )
+    table = Table(
+        ["File of", "Finding", "Rows", "Share of the file"],
+        [
+            (f"{month:%Y-%m}", titles.get(kind, "") + name, trips, share)
+            for month, kind, name, trips, share in zip(
+                found["source_month"], found["kind"], found["name"], found["trips"], found["share"], strict=True
+            )
+        ],
+        shares=frozenset({3}),
+    )
+    panels = [Panel(charts.share_bars("quality", title), title[:1].upper() + title[1:]) for title in kinds]
+    note = "Each picture has its own scale. Flagged trips count. Rejected rows do not, and stay in rejected_trips."
+    data = data[data["kind"].isin(kinds)][["month", "kind", "trips", "share"]]
+    return Picture("quality", "What is odd about the rows?", sentence, table, panels, note, {"quality": data})
+
+
+def pipeline(frames: Frames) -> Picture | None:
+    """Every month's way from the TLC's file to the facts."""
+    files = frames.pipeline
+    if files.empty:
+        return None
+    adds_up = (files["file_rows"] == files["raw_rows"]) & (
+        files["raw_rows"] == files["fact_rows"] + files["rejected_rows"]
+    )
+    if adds_up.all():
+        sentence = (
+            f"All {len(files)} files are in whole: {count_words(files['file_rows'].sum())} rows published, as many "
+            f"loaded, and every one of them a trip that counts or rejected with its reasons."
+            if len(files) > 1
+            else f"The file is in whole: {count_words(files['file_rows'].sum())} rows, each one counted or rejected."
+        )
+    else:
+        wrong = [f"{month:%Y-%m}" for month in files["source_month"][~adds_up]]
+        sentence = f"In {len(wrong)} of {len(files)} files the rows do not add up: {list_words(wrong[:6])}."
+        sentence += " Run taxi backfill for these months." if len(wrong) <= 6 else " The table has all of them."
+    table = Table(
+        [
+            "File of",
+            "Published",
+            "Loaded",
+            "File",
+            "Rows in file",
+            "raw_trips",
+            "fct_trips",
+            "Rejected",
+            "Adds up",
+            "Checks passed",
+        ],
+        [
+            (
+                f"{r.source_month:%Y-%m}",
+                _moment(r.published_at),
+                _moment(r.loaded_at),
+                f"{r.file} ({r.sha256[:8]})" if r.sha256 else r.file,
+                r.file_rows,
+                r.raw_rows,
+                r.fact_rows,
+                r.rejected_rows,
+                "yes" if ok else "no",
+                f"{r.checks_passed} of {r.checks}" if pd.notna(r.checks) else None,
+            )
+            for r, ok in zip(files.itertuples(), adds_up, strict=True)
+        ],
+    )
+    years = range(int(files["source_month"].dt.year.min()), int(files["source_month"].dt.year.max()) + 1)
+    state = dict(zip(files["source_month"], adds_up, strict=True))
+    of_month = {r.source_month: r for r in files.itertuples()}
+    squares = []
+    for year in years:
+        for month_of_year in range(1, 13):
+            month = pd.Timestamp(date(year, month_of_year, 1))
+            known = of_month.get(month)
+            squares.append(
+                {
+                    "year": year,
+                    "month_of_year": month_of_year,
+                    "state": "Not loaded" if known is None else "Adds up" if state[month] else "Does not add up",
+                    "sign": "" if known is None else "✓" if state[month] else "!",
+                    "name": month_words(month),
+                    "rows": "–" if known is None else f"{known.file_rows:,}",
+                    "loaded": "–" if known is None else _moment(known.loaded_at) or "–",
+                }
+            )
+    return Picture(
+        "pipeline",
+        "Is every month in, and whole?",
+        sentence,
+        table,
+        [Panel(charts.month_grid("files", list(years)))],
+        "Adds up: rows in the file = rows of raw_trips = rows of fct_trips + rejected rows. Times are New York's.",
+        {"files": pd.DataFrame(squares)},
+    )
+
+
+def round_steps(values: pd.Series) -> list[float]:
+    """Six thresholds between seven classes of about equal size, with two digits, each greater than the one before."""
+    steps: list[float] = []
+    for quantile in values.quantile([i / 7 for i in range(1, 7)]):
+        step = float(f"{quantile:.2g}")
+        steps.append(max(step, steps[-1] + 1) if steps else max(step, 1.0))
+    return steps
+
+
+def _kinds(frame: pd.DataFrame, column: str) -> list[str]:
+    """The names that get a colour of their own, the most frequent first, and "Other" if there are more."""
+    names = [str(name) for name in frame.groupby(column)["trips"].sum().sort_values(ascending=False).index]
+    return names if len(names) <= MOST_KINDS else [*names[: MOST_KINDS - 1], "Other"]
+
+
+def _merge_kinds(frame: pd.DataFrame, column: str, names: Sequence[str]) -> pd.DataFrame:
+    return frame.assign(kind=frame[column].where(frame[column].isin(names), "Other"))
+
+
+def _with_gaps(frame: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
+    """The months with those between that are missing, without values: a line breaks there. `by` as well as months."""
+    every = pd.RangeIndex(frame["month"].min(), frame["month"].max() + 1, name="month")
+    index = pd.MultiIndex.from_product([every, *(frame[name].unique() for name in by)], names=["month", *by])
+    return frame.set_index(["month", *by]).reindex(index if by else every).reset_index()
+
+
+def _value(value: float) -> float | None:
+    return None if pd.isna(value) else value
+
+
+def _moment(moment: pd.Timestamp) -> str | None:
+    return None if pd.isna(moment) else moment_words(moment)

@@ -1,0 +1,164 @@
+"""The frames read from the warehouse: which table has what. What is made of them belongs elsewhere."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from types import MappingProxyType
+from typing import LiteralString, NamedTuple
+
+import pandas as pd
+import psycopg
+from psycopg import sql
+
+from taxi_orchestration.report.frames import MOMENT, Frames, empty_frame
+from taxi_orchestration.warehouse.warehouse import Warehouse
+
+NO_SHAPES = (
+    "raw_zone_shapes is empty. Materialize that asset, if the download host of TLC_BASE_URL has /misc/taxi_zones.zip."
+)
+
+
+class _Source(NamedTuple):
+    """A table or view of the schema, the columns to read, and the query that has them; `{}` is the table."""
+
+    table: str
+    columns: Sequence[str]
+    query: LiteralString
+
+
+_SOURCES = {
+    "months": _Source(
+        "monthly_summary",
+        [
+            *("month", "is_complete", "trips", "total_amount"),
+            *("miles_per_trip", "minutes_per_trip", "dollars_per_mile"),
+        ],
+        """
+        select
+            pickup_month, is_complete, trips, total_amount::float8,
+            (trip_miles / nullif(trips_with_distance, 0))::float8,
+            (trip_seconds / 60.0 / nullif(trips_with_duration, 0))::float8,
+            dollars_per_mile::float8
+        from {}
+        """,
+    ),
+    "days": _Source(
+        "daily_zone_activity",
+        ["day", "trips", "total_amount"],
+        "select pickup_date, sum(trips)::bigint, sum(total_amount)::float8 from {} group by pickup_date",
+    ),
+    "hours": _Source(
+        "hourly_zone_activity",
+        ["month", "weekday", "hour", "trips"],
+        """
+        select
+            date_trunc('month', pickup_date)::date, extract(isodow from pickup_date)::integer, pickup_hour,
+            sum(trips)::bigint
+        from {} group by 1, 2, 3
+        """,
+    ),
+    "zone_months": _Source(
+        "zone_flows",
+        ["month", "zone_id", "pickups", "dropoffs", "total_amount"],
+        """
+        select
+            pickup_month, end_zone_id, coalesce(sum(trips) filter (where is_pickup), 0)::bigint,
+            coalesce(sum(trips) filter (where not is_pickup), 0)::bigint,
+            coalesce(sum(total_amount) filter (where is_pickup), 0)::float8
+        from {}
+        cross join lateral (values (pickup_zone_id, true), (dropoff_zone_id, false)) as ends (end_zone_id, is_pickup)
+        group by 1, 2
+        """,
+    ),
+    "zones": _Source("dim_zones", ["zone_id", "zone_name", "borough"], "select zone_id, zone_name, borough from {}"),
+    "payments": _Source(
+        "monthly_revenue",
+        ["month", "payment_type_id", "payment_type_name", "trips", "total_amount", "fare_amount", "tip_amount"],
+        """
+        select
+            pickup_month, payment_type_id, payment_type_name, trips, total_amount::float8, fare_amount::float8,
+            tip_amount::float8
+        from {}
+        """,
+    ),
+    "findings": _Source(
+        "trip_quality",
+        ["source_month", "column", "trips"],
+        """
+        select source_month, key, value::bigint
+        from {} as quality, jsonb_each_text(to_jsonb(quality) - 'source_month') where key not like '%%amount'
+        """,
+    ),
+    "loads": _Source(
+        "raw_loads",
+        ["source_month", "published_at", "loaded_at", "file", "sha256", "file_rows"],
+        "select source_month, last_modified, loaded_at, regexp_replace(url, '^.*/', ''), sha256, rows from {}",
+    ),
+    "zone_shapes": _Source("raw_zone_shapes", ["zone_id", "polygons"], "select zone_id, polygons from {}"),
+}
+
+# The columns of trip_quality that count all rows of a month, and those that count flags, as a person reads them.
+_ROWS = {"raw_trips": "raw_rows", "fact_trips": "fact_rows", "rejected_trips": "rejected_rows"}
+_FLAGS = {
+    "outside_month_trips": "pickup outside the month",
+    "refund_trips": "refund",
+    "zero_distance_trips": "no distance",
+    "over_12_hours_trips": "longer than 12 hours",
+    "missing_codes_trips": "codes not recorded",
+    "unusual_value_trips": "unusual value",
+    "unmatched_total_trips": "total is not the sum of its parts",
+}
+_REJECTED = "rejected_"
+
+
+def read_frames(warehouse: Warehouse, checks: Mapping[date, tuple[int, int]] = MappingProxyType({})) -> Frames:
+    """Read all that the report shows, as of one moment. A frame is empty where its table is not there yet.
+
+    `checks` are, by month, how many checks there are and how many of them pass. Raises WarehouseError.
+    """
+    with warehouse.connect(f"Reading the report from schema {warehouse.schema}", snapshot=True) as connection:
+        read = {name: _read(connection, warehouse, source) for name, source in _SOURCES.items()}
+    findings = read.pop("findings")
+    frames = {
+        **read,
+        "quality": _name_findings(findings),
+        "pipeline": _follow_files(read.pop("loads"), findings, checks),
+    }
+    frames.pop("loads", None)
+    return Frames(
+        **{name: empty_frame(name) if frame.empty else frame for name, frame in frames.items()},
+        made_at=datetime.now(UTC),
+        no_shapes_reason=NO_SHAPES if frames["zone_shapes"].empty else None,
+    )
+
+
+def _read(connection: psycopg.Connection, warehouse: Warehouse, source: _Source) -> pd.DataFrame:
+    is_there = connection.execute(
+        sql.SQL("select {} is not null").format(warehouse.regclass(source.table))
+    ).fetchone() == (True,)
+    query = sql.SQL(source.query).format(warehouse.identifier(source.table))
+    rows = connection.execute(query).fetchall() if is_there else []
+    return pd.DataFrame(rows, columns=list(source.columns))
+
+
+def _name_findings(findings: pd.DataFrame) -> pd.DataFrame:
+    """Flags and reasons of rejection under the names that a person reads."""
+    columns = findings["column"]
+    is_reason = columns.str.startswith(_REJECTED) & (columns != "rejected_trips")
+    named = findings.assign(
+        kind=is_reason.map({True: "rejected", False: "flag"}),
+        name=[_FLAGS.get(c) or c.removeprefix(_REJECTED).removesuffix("_trips").replace("_", " ") for c in columns],
+    )
+    return named[~columns.isin(_ROWS)]
+
+
+def _follow_files(loads: pd.DataFrame, findings: pd.DataFrame, checks: Mapping[date, tuple[int, int]]) -> pd.DataFrame:
+    """Every loaded file with the rows that are counted of it, 0 where no model counted them yet, and its checks."""
+    rows = findings.pivot(index="source_month", columns="column", values="trips").reindex(columns=list(_ROWS))
+    files = loads.merge(rows.rename(columns=_ROWS), how="left", left_on="source_month", right_index=True)
+    counted = [checks.get(month, (None, None)) for month in files["source_month"]]
+    return files.fillna(dict.fromkeys(_ROWS.values(), 0)).assign(
+        published_at=pd.to_datetime(files["published_at"], utc=True).astype(MOMENT),
+        loaded_at=pd.to_datetime(files["loaded_at"], utc=True).astype(MOMENT),
+        checks=pd.array([count for count, _ in counted], dtype="Int64"),
+        checks_passed=pd.array([passed for _, passed in counted], dtype="Int64"),
+    )

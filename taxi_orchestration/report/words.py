@@ -1,0 +1,57 @@
+"""Numbers, months and moments as a person says them."""
+
+from datetime import date, datetime
+from zoneinfo import ZoneInfo
+
+NEW_YORK = ZoneInfo("America/New_York")
+
+
+def count_words(value: float) -> str:
+    """A count as it is said: 974, 56,600, 1.3 million."""
+    if abs(value) < 1_000:
+        return f"{value:,.0f}"
+    if abs(value) < 999_500:
+        return f"{float(f'{value:.3g}'):,.0f}"
+    return f"{value / 1e6:.3g} million" if abs(value) < 999_500_000 else f"{value / 1e9:.3g} billion"
+
+
+def money_words(value: float) -> str:
+    """Dollars as they are said: $12.40, $56,600, $1.3 million."""
+    sign = "-" if value < 0 else ""
+    return f"{sign}${abs(value):,.2f}" if abs(value) < 1_000 else f"{sign}${count_words(abs(value))}"
+
+
+def percent_words(share: float) -> str:
+    """A share as a percentage: 47%, 3.2%, 0.04%, and no more digits than it deserves."""
+    percent = share * 100
+    if percent == 0 or abs(percent) >= 10:
+        return f"{percent:.0f}%"
+    return f"{percent:.1f}%" if abs(percent) >= 1 else f"{percent:.1g}%"
+
+
+def change_words(value: float, before: float) -> str:
+    """A change against what was before: 12% more, 3% fewer, as many."""
+    change = value / before - 1
+    if abs(change) < 0.005:
+        return "as many"
+    return f"{percent_words(abs(change))} {'more' if change > 0 else 'fewer'}"
+
+
+def month_words(month: date) -> str:
+    """A month with its name: January 2024."""
+    return f"{month:%B %Y}"
+
+
+def day_words(day: date) -> str:
+    """A day with its name: Friday, 2 February 2024."""
+    return f"{day:%A}, {day.day} {day:%B %Y}"
+
+
+def moment_words(moment: datetime) -> str:
+    """A moment on New York's clock: 2024-03-05 14:07."""
+    return f"{moment.astimezone(NEW_YORK):%Y-%m-%d %H:%M}"
+
+
+def list_words(items: list[str]) -> str:
+    """Several things in a sentence: a, b and c."""
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)

@@ -1,0 +1,137 @@
+"""The report of a real warehouse: what the page says against SQL, an empty warehouse, a host without shapes."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psycopg
+import pytest
+from dagster import DagsterInstance, Definitions
+
+from taxi_orchestration.cli.backfill import Backfill
+from taxi_orchestration.defs.conditions import changed_upstream
+from taxi_orchestration.report.read import NO_SHAPES, read_frames
+from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY
+from taxi_orchestration_tests.support.tlc_host import ZONE_SHAPES, TlcHost
+
+TAXI = str(Path(sys.executable).with_name("taxi"))
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+def write_page(path: Path) -> str:
+    done = subprocess.run([TAXI, "report", "--output", str(path)], env=os.environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert str(path) in done.stderr
+    return path.read_text()
+
+
+def columns_of(page: str, name: str) -> dict[str, list[Any]]:
+    """One of the data sets that the page's script draws from."""
+    payload = re.search(r'<script[^>]*type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL)
+    assert payload
+    return json.loads(payload[1])["data"][name]
+
+
+def materialize(definitions: Definitions, instance: DagsterInstance) -> dg.ExecuteInProcessResult:
+    return definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=instance, asset_selection=[dg.AssetKey("taxi_report")], run_config=QUIET, raise_on_error=False
+    )
+
+
+def test_the_page_says_what_sql_says_to_the_cent_and_the_asset_shows_its_pictures(
+    tlc: TlcHost,
+    settings: Settings,
+    target: PostgresTarget,
+    instance: DagsterInstance,
+    definitions: Definitions,
+    tmp_path: Path,
+) -> None:
+    made = {month: tlc.publish(month, rows=300, seed=month.month) for month in (JANUARY, FEBRUARY)}
+    assert Backfill(definitions, instance, months_at_once=2).run([JANUARY, FEBRUARY]).succeeded
+
+    page = write_page(tmp_path / "report.html")
+    with psycopg.connect(target.url(), options=f"-c search_path={settings.schema_name}") as connection:
+
+        def sums(by: str) -> dict[Any, tuple[int, float]]:
+            rows = connection.execute(
+                f"""
+                select {by}, count(*), sum(total_amount)::float8 from fct_trips
+                where date_trunc('month', pickup_at) in ('2024-01-01', '2024-02-01') group by 1
+                """  # type: ignore[arg-type]
+            )
+            return {key: (trips, pytest.approx(amount, abs=0.001)) for key, trips, amount in rows}
+
+        months, totals = columns_of(page, "months"), columns_of(page, "totals")
+        by_month = dict(zip(months["month"], zip(months["trips"], months["total_amount"], strict=True), strict=True))
+        number = "(extract(year from pickup_at) * 12 + extract(month from pickup_at) - 1)::integer"
+        assert by_month == sums(number)
+        by_zone = zip(totals["zone_id"], totals["pickups"], totals["total_amount"], strict=True)
+        assert {zone: (pickups, amount) for zone, pickups, amount in by_zone if pickups} == sums(
+            "coalesce(pickup_zone_id, -1)"
+        )
+        dropoffs = dict(zip(totals["zone_id"], totals["dropoffs"], strict=True))
+        assert {zone: trips for zone, trips in dropoffs.items() if trips} == {
+            zone: trips for zone, (trips, _) in sums("coalesce(dropoff_zone_id, -1)").items()
+        }
+        payments = columns_of(page, "payments")
+        assert sum(payments["trips"]) == sum(months["trips"]) == sum(columns_of(page, "hours")["trips"])
+    assert len(columns_of(page, "shapes")["id"]) == 7
+
+    frames = read_frames(target, settings.schema_name)
+    assert list(frames.pipeline["raw_rows"]) == [month.rows for month in made.values()]
+    assert (frames.pipeline["fact_rows"] + frames.pipeline["rejected_rows"] == frames.pipeline["file_rows"]).all()
+    assert re.search(r"<td>\d+ of \d+\s", page), "the checks come from Dagster's record"
+
+    result = materialize(definitions, instance)
+    assert result.success
+    (event,) = [event for event in result.all_events if event.is_step_materialization]
+    metadata = event.materialization.metadata
+    assert metadata["months"].value == 2
+    assert Path(str(metadata["file"].value)) == settings.taxi_home / "report.html"
+    assert "data:image/svg+xml;base64," in str(metadata["How many trips are there, month by month?"].value)
+
+
+def test_an_empty_warehouse_has_a_page_that_says_what_to_do_and_the_asset_too(
+    settings: Settings, target: PostgresTarget, instance: DagsterInstance, definitions: Definitions, tmp_path: Path
+) -> None:
+    assert "No month is loaded yet" in write_page(tmp_path / "report.html")
+    assert materialize(definitions, instance).success
+    assert read_frames(target, settings.schema_name).loaded_months.empty
+
+
+def test_a_host_without_shapes_costs_the_report_its_map_and_nothing_else(
+    tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: DagsterInstance, definitions: Definitions
+) -> None:
+    del tlc.http.answers[ZONE_SHAPES]
+    tlc.publish(JANUARY, rows=100)
+    assert Backfill(definitions, instance, months_at_once=1).run([JANUARY]).succeeded
+    frames = read_frames(target, settings.schema_name)
+    assert frames.no_shapes_reason == NO_SHAPES
+    assert frames.months["trips"].sum() > 0
+    assert not instance.get_latest_materialization_event(dg.AssetKey("raw_zone_shapes"))
+
+
+def test_the_report_is_asked_for_once_after_a_month_changed_though_most_months_are_missing() -> None:
+    months = dg.StaticPartitionsDefinition([f"{date(2024, month, 1):%Y-%m}" for month in range(1, 7)])
+    mart = dg.AssetSpec("mart", partitions_def=months)
+
+    @dg.asset(deps=[mart], automation_condition=changed_upstream())
+    def page() -> None: ...
+
+    definitions = dg.Definitions(assets=[mart, page])
+    instance = DagsterInstance.ephemeral()
+    cursor, requested = None, []
+    for changed in (None, None, "2024-01", None, "2024-01", None):
+        if changed:
+            instance.report_runless_asset_event(dg.AssetMaterialization("mart", partition=changed))
+        result = dg.evaluate_automation_conditions(definitions, instance, cursor=cursor)
+        cursor = result.cursor
+        requested.append(result.total_requested)
+    assert requested == [0, 0, 1, 0, 1, 0]

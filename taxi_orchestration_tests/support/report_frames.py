@@ -1,0 +1,66 @@
+"""Made frames of the report: any number of months, each with all that a month has."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+
+from taxi_orchestration.report.frames import COLUMNS, Frames, empty_frame
+
+ZONES = 12
+PAYMENT_TYPES = {1: "Credit card", 2: "Cash", 3: "No charge", 4: "Dispute", 5: "Unknown", -1: "Not recorded"}
+MADE_AT = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
+
+
+def made_frames(
+    first: str = "2024-01", months: int = 6, *, empty: tuple[str, ...] = (), shapes: bool = True, zone: str = "Zone 1"
+) -> Frames:
+    """Frames of consecutive months; the files of `empty` have no row. `zone` is the name of the first zone."""
+    random = np.random.default_rng(7)
+    every = list(pd.date_range(f"{first}-01", periods=months, freq="MS"))
+    full = [month for month in every if f"{month:%Y-%m}" not in empty]
+    rows: dict[str, list[tuple[object, ...]]] = {name: [] for name in COLUMNS}
+    for month in full:
+        days = [(day, int(random.integers(1_000, 3_000))) for day in pd.date_range(month, periods=month.days_in_month)]
+        rows["days"] += [(day, trips, round(trips * 21.5, 2)) for day, trips in days]
+        trips = sum(count for _, count in days)
+        amount = round(sum(round(count * 21.5, 2) for _, count in days), 2)
+        rows["months"].append((month, month != every[-1], trips, amount, 2.9, 14.5, 6.1))
+        parts = random.multinomial(trips, np.full(7 * 24, 1 / 168)).reshape(7, 24)
+        rows["hours"] += [(month, w + 1, h, int(parts[w, h])) for w in range(7) for h in range(24)]
+        pickups, dropoffs = (
+            random.multinomial(trips, np.arange(ZONES, 0, -1) / (ZONES * (ZONES + 1) / 2)) for _ in range(2)
+        )
+        for position in range(ZONES):
+            share = round(amount * pickups[position] / trips, 2)
+            rows["zone_months"].append((month, position + 1, int(pickups[position]), int(dropoffs[position]), share))
+        paid = random.multinomial(trips, [0.6, 0.3, 0.02, 0.01, 0.01, 0.06])
+        for (number, name), count in zip(PAYMENT_TYPES.items(), paid, strict=True):
+            tip = 3.2 * count if number == 1 else 0.0
+            rows["payments"].append((month, number, name, int(count), round(count * 21.5, 2), count * 15.0, tip))
+    for month in every:
+        count = sum(row[2] for row in rows["months"] if row[0] == month)  # type: ignore[misc]
+        published = pd.Timestamp(month + pd.DateOffset(months=2), tz="UTC")
+        file = f"green_tripdata_{month:%Y-%m}.parquet"
+        loaded = pd.Timestamp(MADE_AT)
+        rows["pipeline"].append(
+            (month, published, loaded, file, "ab" * 32, count, count, count - 5 * (count > 0), 5 * (count > 0), 22, 22)
+        )
+        rows["quality"] += [
+            (month, "flag", "refund", count // 300),
+            (month, "flag", "pickup outside the month", count // 9_000),
+            (month, "rejected", "impossible amount", 5 * (count > 0)),
+        ]
+    rows["zones"] = [(i + 1, zone if i == 0 else f"Zone {i + 1}", f"Borough {i % 3}") for i in range(ZONES)]
+    if shapes:
+        square = [[[0, 0], [0, 9], [9, 9], [9, 0], [0, 0]]]
+        rows["zone_shapes"] = [
+            (i + 1, [[[[x + 10 * (i % 4), y + 10 * (i // 4)] for x, y in ring] for ring in square]])
+            for i in range(ZONES)
+        ]
+    frames = {
+        name: pd.DataFrame(rows[name], columns=list(COLUMNS[name])) if rows[name] else empty_frame(name)
+        for name in COLUMNS
+    }
+    reason = None if shapes else "the TLC's host has no taxi_zones.zip."
+    return Frames(**frames, made_at=MADE_AT, no_shapes_reason=reason)

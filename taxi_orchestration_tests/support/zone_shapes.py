@@ -1,0 +1,68 @@
+"""A made map of the taxi zones as the TLC packs it: a column of squares with wavy borders."""
+
+import io
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import shapefile
+
+LEFT, BOTTOM, SIDE = 980_000, 180_000, 5_000
+Square = tuple[int, int, str, str]
+"""OBJECTID, LocationID, zone, borough of a square of a made map."""
+
+ISLANDS = "Governor's Island/Ellis Island/Liberty Island"
+MADE: list[Square] = [
+    (1, 1, "Newark Airport", "EWR"),
+    (2, 2, "Jamaica Bay", "Queens"),
+    (56, 56, "Corona", "Queens"),
+    (57, 56, "Corona", "Queens"),
+    (103, 103, ISLANDS, "Manhattan"),
+    (104, 103, ISLANDS, "Manhattan"),
+    (105, 103, ISLANDS, "Manhattan"),
+]
+
+
+def wavy(x0: float, x1: float, y: float) -> list[tuple[float, float]]:
+    """A border from left to right with detail that a simplification leaves out, the same for both its neighbours."""
+    return [(float(x), y + 40 * np.sin(x / 70)) for x in np.linspace(x0, x1, 60)]
+
+
+def square(position: int) -> list[tuple[float, float]]:
+    """One square of a column of squares, clockwise; the upper border of one is the lower border of the next."""
+    low, high = BOTTOM + position * SIDE, BOTTOM + (position + 1) * SIDE
+    return [
+        *wavy(LEFT, LEFT + SIDE, high),
+        *reversed(wavy(LEFT, LEFT + SIDE, low)),
+        (LEFT, high + 40 * np.sin(LEFT / 70)),
+    ]
+
+
+def write_zone_shapes(
+    path: Path,
+    squares: Sequence[Square] = MADE,
+    folder: str = "taxi_zones/",
+    outline: Callable[[int], list[tuple[float, float]]] = square,
+    leave_out: str = "",
+    kind: int = shapefile.POLYGON,
+) -> Path:
+    """Write a made map as the TLC packs it."""
+    parts = {suffix: io.BytesIO() for suffix in ("shp", "shx", "dbf")}
+    with shapefile.Writer(**parts, shapeType=kind) as writer:
+        for name, kind_of_field, size in (
+            ("OBJECTID", "N", 9),
+            ("zone", "C", 254),
+            ("LocationID", "N", 4),
+            ("borough", "C", 254),
+        ):
+            writer.field(name, kind_of_field, size)
+        for position, (object_id, location_id, zone, borough) in enumerate(squares):
+            writer.poly([outline(position)]) if kind == shapefile.POLYGON else writer.point(LEFT, BOTTOM)
+            writer.record(object_id, zone, location_id, borough)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{folder}taxi_zones.prj", "PROJCS[]")
+        for suffix, content in parts.items():
+            if suffix != leave_out:
+                archive.writestr(f"{folder}taxi_zones.{suffix}", content.getvalue())
+    return path

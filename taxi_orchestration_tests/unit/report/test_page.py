@@ -1,0 +1,127 @@
+"""The page: everything in one file, nothing unescaped, sums to the cent, small, and whole without months."""
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+
+from taxi_orchestration.report.frames import Frames
+from taxi_orchestration.report.page import render_page
+from taxi_orchestration_tests.support import report_frames
+from taxi_orchestration_tests.support.report_frames import made_frames
+
+HOSTILE = "</script><script>document.title = 'taken'</script><img src=x onerror=alert(1)>"
+
+
+class Page(HTMLParser):
+    """The tags of a page, and the text of its tables by their id."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.tables: dict[str, list[list[str]]] = {}
+        self.table: list[list[str]] | None = None
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag == "table":
+            self.table = self.tables.setdefault(dict(attrs)["id"] or "", [])
+        elif self.table is not None and tag == "tr":
+            self.table.append([])
+        elif self.table is not None and tag in ("th", "td"):
+            self.table[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "table":
+            self.table = None
+
+    def handle_data(self, data: str) -> None:
+        if self.table and self.table[-1]:
+            self.table[-1][-1] += data.strip()
+
+
+@pytest.fixture(scope="module")
+def frames() -> Frames:
+    """Six months, one of them with an empty file, and a zone with a name that tries to be markup."""
+    return made_frames(empty=("2024-03",), zone=HOSTILE)
+
+
+@pytest.fixture(scope="module")
+def html(frames: Frames) -> str:
+    """The page of these months."""
+    return render_page(frames)
+
+
+def test_a_hostile_name_of_a_zone_is_text_everywhere(html: str) -> None:
+    assert HOSTILE not in html
+    page = Page(html)
+    assert "img" not in [tag for tag, _ in page.tags]
+    assert page.tables["map-table"][1][1] == HOSTILE
+    scripts = [attrs for tag, attrs in page.tags if tag == "script"]
+    assert [attrs.get("type") for attrs in scripts] == ["application/json", "module"]
+    payload = re.search(r'id="report-data">(.*?)</script>', html, re.DOTALL)
+    assert payload is not None
+    assert json.loads(payload[1])["data"]["totals"]["zone_name"][0] == HOSTILE
+
+
+def test_nothing_in_the_page_refers_to_another_file(html: str) -> None:
+    for tag, attrs in Page(html).tags:
+        assert tag not in ("link", "img", "iframe", "object", "embed", "base"), tag
+        assert "src" not in attrs, tag
+        assert (attrs.get("href") or "#").startswith("#"), attrs
+    assert "default-src 'none'" in html
+
+
+def test_every_picture_is_drawn_in_the_page_itself(html: str) -> None:
+    charts = [attrs for tag, attrs in Page(html).tags if "data-chart" in attrs]
+    assert len(charts) == 17
+    assert len(re.findall(r'data-chart="[^"]+"[^>]*><svg', html)) == 17
+    assert all(attrs["role"] == "img" and attrs["aria-labelledby"] and attrs["aria-describedby"] for attrs in charts)
+    ids = [attrs["id"] for _, attrs in Page(html).tags if attrs.get("id")]
+    assert len(ids) == len(set(ids))
+    named = {name for attrs in charts for name in f"{attrs['aria-labelledby']} {attrs['aria-describedby']}".split()}
+    assert named <= set(ids)
+
+
+def amounts(page: Page, table: str, column: int) -> int:
+    """The sum of a column of a table, in its smallest unit."""
+    return sum(int(re.sub(r"[$,.]", "", row[column])) for row in page.tables[f"{table}-table"][1:])
+
+
+def test_what_the_tables_say_adds_up_to_the_frames_to_the_cent(html: str, frames: Frames) -> None:
+    page = Page(html)
+    trips = int(frames.months["trips"].sum())
+    cents = int((frames.months["total_amount"] * 100).round().sum())
+    for table, column in (("trips", 2), ("days", 1), ("hours", 2), ("map", 3), ("boroughs", 1), ("payments", 2)):
+        assert amounts(page, table, column) == trips, table
+    assert amounts(page, "revenue", 2) == cents
+    assert amounts(page, "days", 2) == cents
+    assert amounts(page, "pipeline", 4) == frames.pipeline["file_rows"].sum()
+
+
+def test_trips_of_months_without_a_file_are_said_and_left_out(frames: Frames) -> None:
+    stray = frames.months.iloc[[0]].assign(month=pd.Timestamp("2009-01-01"), trips=3, total_amount=70.5)
+    html = render_page(replace(frames, months=pd.concat([frames.months, stray])))
+    assert "3 trips have their pickup in a month whose file is not loaded ($70.50)" in html
+
+
+def test_without_a_month_the_page_says_what_to_run() -> None:
+    html = render_page(made_frames(months=0))
+    assert "make backfill FROM=2024-01 TO=2024-03" in html
+    assert "<figure" not in html
+
+
+def test_one_month_makes_a_page_without_a_choice_of_months() -> None:
+    html = render_page(made_frames(months=1))
+    assert "green taxis in January 2024." in html
+    assert 'id="first-month"' not in html
+
+
+def test_a_hundred_and_fifty_months_fit_in_five_megabytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_frames, "ZONES", 265)
+    html = render_page(made_frames("2013-08", 150))
+    assert len(html.encode()) < 5_000_000

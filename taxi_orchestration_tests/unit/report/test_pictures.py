@@ -1,0 +1,149 @@
+"""Every picture alone: its question, its sentence worked out from the frames, its table, and that it can be drawn."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from taxi_orchestration.report import pictures
+from taxi_orchestration.report.drawing import draw_svg
+from taxi_orchestration.report.frames import COLUMNS, Frames, empty_frame
+from taxi_orchestration.report.page import CHAPTERS
+from taxi_orchestration.report.palette import LIGHT
+from taxi_orchestration.report.pictures import month_number, round_steps, with_year_before
+from taxi_orchestration_tests.support.report_frames import made_frames
+
+MAKERS = [make for chapter in CHAPTERS for make in chapter.pictures]
+ALL_MAKERS = pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
+
+
+@pytest.fixture(scope="module")
+def frames() -> Frames:
+    """Fourteen months, one of them with an empty file."""
+    return made_frames("2023-01", 14, empty=("2023-05",))
+
+
+@ALL_MAKERS
+def test_a_picture_has_a_question_a_sentence_a_table_and_can_be_drawn(frames: Frames, make) -> None:  # type: ignore[no-untyped-def]
+    picture = make(frames)
+    assert picture.question.endswith("?")
+    assert picture.sentence.endswith(".")
+    assert "nan" not in f"{picture.sentence} {picture.note}".lower()
+    assert picture.table.rows
+    assert {len(row) for row in picture.table.rows} == {len(picture.table.columns)}
+    for panel in picture.panels:
+        svg = draw_svg(panel.chart, picture.data, 400, LIGHT)
+        assert svg.startswith("<svg")
+        assert "var(--" not in svg
+        assert "NaN" not in svg
+
+
+@ALL_MAKERS
+@pytest.mark.parametrize("months", [0, 1])
+def test_no_month_makes_no_picture_and_one_month_a_whole_one(make, months: int) -> None:  # type: ignore[no-untyped-def]
+    picture = make(made_frames(months=months))
+    assert (picture is not None) == bool(months)
+    if picture:
+        assert "nan" not in picture.sentence.lower()
+
+
+@ALL_MAKERS
+def test_a_file_without_rows_makes_no_picture_wrong(make) -> None:  # type: ignore[no-untyped-def]
+    picture = make(made_frames(months=1, empty=("2024-01",)))
+    assert picture is None or "nan" not in picture.sentence.lower()
+
+
+def test_only_a_complete_month_is_compared_with() -> None:
+    months = made_frames("2023-01", 26).months
+    months.loc[months["month"] == "2023-02-01", "is_complete"] = False
+    compared = with_year_before(months, ["trips"]).set_index("month")["before_trips"]
+    assert compared["2024-01-01"] == months["trips"].iloc[0]
+    assert pd.isna(compared["2024-02-01"])
+    assert pd.isna(compared["2023-03-01"])
+
+
+def test_the_sentence_of_trips_names_the_newest_complete_month(frames: Frames) -> None:
+    months = frames.months.assign(trips=range(10_000, 10_000 + 100 * len(frames.months), 100))
+    picture = pictures.trips_by_month(replace(frames, months=months))
+    assert picture is not None
+    assert picture.sentence == (
+        "January 2024, the newest complete month, has 11,100, 11% more than a year before; the most is 11,100 in "
+        "January 2024, the least 10,000 in January 2023."
+    )
+    assert "not complete" in picture.note
+
+
+def test_single_trips_of_months_without_a_file_are_not_drawn(frames: Frames) -> None:
+    stray = pd.DataFrame([(pd.Timestamp("2009-01-01"), False, 1, 12.5, 1.0, 2.0, 3.0)], columns=list(COLUMNS["months"]))
+    picture = pictures.trips_by_month(replace(frames, months=pd.concat([frames.months, stray])))
+    assert picture is not None
+    assert picture.table.rows[0][0] == "2023-01"
+
+
+def test_the_shares_of_zones_add_up_to_one_and_a_zone_without_a_name_gets_one(frames: Frames) -> None:
+    totals = pictures.zone_totals(replace(frames, zones=frames.zones[frames.zones["zone_id"] != 3]))
+    for measure in ("pickups", "dropoffs", "total_amount"):
+        assert totals[f"share_{measure}"].sum() == pytest.approx(1)
+    assert totals.set_index("zone_id")["zone_name"][3] == "Zone 3"
+    assert totals["pickups"].sum() == frames.months["trips"].sum()
+
+
+def test_without_shapes_there_is_a_reason_instead_of_a_map() -> None:
+    picture = pictures.map_of_zones(made_frames(shapes=False))
+    assert picture is not None
+    assert not picture.panels
+    assert picture.note == "There is no map: the TLC's host has no taxi_zones.zip."
+    assert pictures.top_zones(made_frames(shapes=False)) is not None
+
+
+def test_rows_that_do_not_add_up_are_said_and_marked(frames: Frames) -> None:
+    files = frames.pipeline.assign(
+        raw_rows=frames.pipeline["raw_rows"] - (frames.pipeline["source_month"] == "2023-03-01")
+    )
+    picture = pictures.pipeline(replace(frames, pipeline=files))
+    assert picture is not None
+    assert picture.sentence == "In 1 of 14 files the rows do not add up: 2023-03. Run taxi backfill for these months."
+    assert [row[0] for row in picture.table.rows if row[8] == "no"] == ["2023-03"]
+    assert set(picture.data["files"]["state"]) == {"Adds up", "Does not add up", "Not loaded"}
+
+
+def test_more_payment_types_than_colours_become_others() -> None:
+    frames = made_frames()
+    many = [frames.payments.assign(payment_type_name=f"Type {n}", trips=n + 1) for n in range(9)]
+    picture = pictures.payment_types(replace(frames, payments=pd.concat(many)))
+    assert picture is not None
+    assert set(picture.data["payments"]["kind"]) == {"Type 8", "Type 7", "Type 6", "Type 5", "Type 4", "Other"}
+    assert picture.data["payments"]["trips"].sum() == sum(frame["trips"].sum() for frame in many)
+
+
+def test_tips_in_cash_are_said_not_to_be_recorded(frames: Frames) -> None:
+    picture = pictures.tips(frames)
+    assert picture is not None
+    assert "cash are not recorded" in picture.note
+    assert "by credit card adds 21% to the fare, $3.20 a trip" in picture.sentence
+
+
+def test_names_that_hold_quotes_reach_an_expression_as_text(frames: Frames) -> None:
+    name = 'it\'s "odd" \\ </script>'
+    quality = frames.quality.assign(name=frames.quality["name"].replace("refund", name))
+    payments = frames.payments.assign(payment_type_name=frames.payments["payment_type_name"].replace("Cash", name))
+    odd = replace(frames, quality=quality, payments=payments)
+    for make in (pictures.quality, pictures.payment_types, pictures.tips):
+        picture = make(odd)
+        assert picture is not None
+        for panel in picture.panels:
+            assert "<path" in draw_svg(panel.chart, picture.data, 300)
+
+
+def test_steps_grow_even_where_days_are_alike() -> None:
+    assert round_steps(pd.Series([5] * 30)) == [5, 6, 7, 8, 9, 10]
+    assert round_steps(pd.Series(range(700))) == [100, 200, 300, 400, 500, 600]
+
+
+def test_months_are_numbers_that_no_time_zone_moves() -> None:
+    assert month_number(pd.Series(pd.to_datetime(["2024-01-01", "2023-12-31"]))).tolist() == [24288, 24287]
+
+
+def test_a_frame_that_lacks_a_column_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="frame days of the report lacks the columns trips"):
+        replace(made_frames(), days=empty_frame("days").drop(columns="trips"))

@@ -1,0 +1,114 @@
+"""Numbers as a person says them, and colours that everybody can tell apart."""
+
+from datetime import UTC, date, datetime
+from itertools import combinations, pairwise
+
+import numpy as np
+import pytest
+
+from taxi_orchestration.report.palette import DARK, LIGHT, with_colours
+from taxi_orchestration.report.words import (
+    change_words,
+    count_words,
+    day_words,
+    list_words,
+    moment_words,
+    money_words,
+    percent_words,
+)
+
+# Machado, Oliveira and Fernandes (2009), severity 1.
+COLOUR_VISION = {
+    "usual": np.eye(3),
+    "protanopia": np.array([[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]]),
+    "deuteranopia": np.array([[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]]),
+    "tritanopia": np.array([[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]]),
+}
+PALETTES = pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
+
+
+def linear(colour: str) -> np.ndarray:
+    values = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast ratio of WCAG 2."""
+    low, high = sorted(float(linear(colour) @ [0.2126, 0.7152, 0.0722]) for colour in (one, other))
+    return (high + 0.05) / (low + 0.05)
+
+
+def lab(colour: str, vision: str) -> np.ndarray:
+    rgb = np.clip(COLOUR_VISION[vision] @ linear(colour), 0, 1)
+    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ rgb
+    x, y, z = np.array([v if v > 0.2069 else 0 for v in np.cbrt(xyz / [0.9505, 1, 1.089])])
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (0, "0"),
+        (974, "974"),
+        (2_920, "2,920"),
+        (56_551, "56,600"),
+        (999_499, "999,000"),
+        (999_900, "1 million"),
+        (1_312_456, "1.31 million"),
+        (75_000_000, "75 million"),
+        (1_200_000_000, "1.2 billion"),
+    ],
+)
+def test_counts_are_said_as_a_person_says_them(value: float, words: str) -> None:
+    assert count_words(value) == words
+
+
+def test_money_has_cents_where_they_matter_and_a_sign_before_the_dollar() -> None:
+    assert [money_words(v) for v in (12.4, -3, 56_551, 1_560_000)] == ["$12.40", "-$3.00", "$56,600", "$1.56 million"]
+
+
+def test_shares_have_no_more_digits_than_they_deserve() -> None:
+    assert [percent_words(v) for v in (0, 0.474, 0.0316, 0.00042)] == ["0%", "47%", "3.2%", "0.04%"]
+
+
+def test_changes_moments_days_and_lists_are_words() -> None:
+    assert [change_words(v, 100) for v in (112, 97, 100.2)] == ["12% more", "3.0% fewer", "as many"]
+    assert moment_words(datetime(2024, 7, 1, 3, 5, tzinfo=UTC)) == "2024-06-30 23:05"
+    assert day_words(date(2022, 2, 4)) == "Friday, 4 February 2022"
+    assert [list_words(list(items)) for items in ("", "a", "ab", "abc")] == ["", "a", "a and b", "a, b and c"]
+
+
+@PALETTES
+def test_text_stands_out_from_its_background(palette: dict[str, str]) -> None:
+    for text in ("ink", "muted", "accent"):
+        assert contrast(palette[text], palette["page"]) >= 4.5, text
+        assert contrast(palette[text], palette["card"]) >= 4.5, text
+
+
+@PALETTES
+def test_marks_stand_out_from_the_page(palette: dict[str, str]) -> None:
+    marks = ["before", "good", "bad", *(name for name in palette if name.startswith("category"))]
+    for mark in marks:
+        assert contrast(palette[mark], palette["page"]) >= 3, mark
+
+
+@PALETTES
+@pytest.mark.parametrize("vision", COLOUR_VISION)
+def test_categories_are_told_apart_by_everybody(palette: dict[str, str], vision: str) -> None:
+    colours = [colour for name, colour in palette.items() if name.startswith("category")]
+    for one, other in combinations(colours, 2):
+        assert np.linalg.norm(lab(one, vision) - lab(other, vision)) >= 10, (one, other)
+
+
+@PALETTES
+@pytest.mark.parametrize("vision", COLOUR_VISION)
+def test_steps_grow_in_one_direction_for_everybody(palette: dict[str, str], vision: str) -> None:
+    steps = [lab(palette[f"step-{number}"], vision) for number in range(1, 8)]
+    assert all(np.linalg.norm(one - other) >= 8 for one, other in pairwise(steps))
+    lightness = np.diff([step[0] for step in steps])
+    assert (lightness > 0).all() or (lightness < 0).all()
+
+
+def test_both_palettes_have_the_same_colours_and_fill_a_picture() -> None:
+    assert LIGHT.keys() == DARK.keys()
+    assert with_colours('fill="var(--ink)" x="var(--step-1)"', DARK) == f'fill="{DARK["ink"]}" x="{DARK["step-1"]}"'
