@@ -206,6 +206,7 @@ def status(as_json: bool) -> int:
 @_translate_errors
 def report(opens: bool, output: Path | None) -> None:
     """Write the report: one HTML file with pictures of all loaded months, which needs no network."""
+    from taxi_orchestration.defs.clock import Clock
     from taxi_orchestration.instance.opening import open_instance
     from taxi_orchestration.instance.status import count_checks
     from taxi_orchestration.report.file import FILE_NAME, write_report
@@ -219,7 +220,7 @@ def report(opens: bool, output: Path | None) -> None:
     with open_instance() as instance:
         warehouse = open_warehouse(settings)
         checks = count_checks(instance, list(loaded_files(warehouse)))
-    write_report(warehouse, checks, path)
+    write_report(warehouse, Clock().now(), checks, path)
     click.echo(f"The report is in {path}", err=True)
     if opens and not webbrowser.open(path.absolute().as_uri()):
         click.echo(f"taxi: no browser was found on this machine. Open {path} by hand.", err=True)

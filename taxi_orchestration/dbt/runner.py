@@ -1,4 +1,5 @@
-"""dbt in this process: its environment, its parsed project, an invocation of it. Assets are made in assets/dbt.py.
+"""dbt in this process: its environment, its parsed project, an invocation of it. Its assets are in
+defs/dbt_models.py.
 
 dbt's documented programmatic entry saves a process, a second import of dbt and a second parse for every invocation.
 """

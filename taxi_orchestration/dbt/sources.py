@@ -1,4 +1,4 @@
-"""dbt's description of raw_trips, made from the data set: `python -m taxi_orchestration.dbt_sources` writes it."""
+"""dbt's description of raw_trips, made from the data set: `python -m taxi_orchestration.dbt.sources` writes it."""
 
 from taxi_orchestration.settings import DBT_PROJECT_DIRECTORY
 from taxi_orchestration.tlc.dataset import DATASET, KEY_COLUMNS
@@ -6,7 +6,7 @@ from taxi_orchestration.tlc.dataset import DATASET, KEY_COLUMNS
 RAW_TRIPS_YML = DBT_PROJECT_DIRECTORY / "models" / "staging" / "raw_trips.yml"
 
 _HEAD = """\
-# Made by `python -m taxi_orchestration.dbt_sources` from taxi_orchestration/tlc/dataset.py.
+# Made by `python -m taxi_orchestration.dbt.sources` from taxi_orchestration/tlc/dataset.py.
 sources:
   - name: raw
     schema: "{{ target.schema }}"

@@ -1,4 +1,4 @@
-"""The dbt models and seeds as assets, their tests as asset checks. dbt itself is run by dbt_runner.py."""
+"""The dbt models and seeds as assets, their tests as asset checks. dbt itself is run by dbt/runner.py."""
 
 import hashlib
 import json

@@ -1,6 +1,6 @@
 """Freshness and coverage, looked at again and again without a run: a sensor that records the results of checks.
 
-What is fresh is in checks/freshness.py; when it is reported, in alerts.py.
+What is fresh is in quality/freshness.py; when it is reported, in alerts.py.
 """
 
 import json

@@ -5,6 +5,7 @@ from base64 import b64encode
 from dagster import AssetExecutionContext, AssetKey, Failure, MaterializeResult, MetadataValue, ResourceParam, asset
 
 from taxi_orchestration.asset_keys import RAW_ZONE_SHAPES, TAXI_REPORT
+from taxi_orchestration.defs.clock import Clock
 from taxi_orchestration.defs.conditions import changed_upstream
 from taxi_orchestration.defs.retries import RETRIES, translate_to_failure
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
@@ -32,7 +33,10 @@ PICTURE_WIDTH = 700
     retry_policy=RETRIES,
 )
 def taxi_report(
-    context: AssetExecutionContext, settings: ResourceParam[Settings], warehouse: WarehouseResource
+    context: AssetExecutionContext,
+    settings: ResourceParam[Settings],
+    warehouse: WarehouseResource,
+    clock: ResourceParam[Clock],
 ) -> MaterializeResult:
     """Pictures of all loaded months as one HTML file, report.html in TAXI_HOME, which needs no network to be read."""
     # Imported here: drawing takes a second to import, and every other run does without.
@@ -45,7 +49,7 @@ def taxi_report(
         opened, path = warehouse.open(), make_home(settings) / FILE_NAME
         checks = count_checks(context.instance, list(loaded_files(opened)))
         try:
-            frames = write_report(opened, checks, path)
+            frames = write_report(opened, clock.now(), checks, path)
         except OSError as error:
             raise Failure(
                 f"Writing the report to {path} failed: {error.strerror or error}. Make room there, or set TAXI_HOME to "

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 from taxi_orchestration.report.frames import Frames
@@ -13,12 +13,12 @@ from taxi_orchestration.warehouse.warehouse import Warehouse
 FILE_NAME = "report.html"
 
 
-def write_report(warehouse: Warehouse, checks: Mapping[date, tuple[int, int]], path: Path) -> Frames:
+def write_report(warehouse: Warehouse, now: datetime, checks: Mapping[date, tuple[int, int]], path: Path) -> Frames:
     """Write the page and return the frames that it shows. `checks` are those of `read_frames`.
 
     Raises WarehouseError, and OSError where the file cannot be written; the one before then stays.
     """
-    frames = read_frames(warehouse, checks)
+    frames = read_frames(warehouse, now, checks)
     page = render_page(frames)
     if path.exists() and not path.is_file():
         # A pipe or a device, which cannot be replaced.

@@ -17,8 +17,9 @@ from taxi_orchestration.report.frames import Frames
 from taxi_orchestration.report.palette import DARK, LIGHT
 from taxi_orchestration.report.pictures import Picture, Table, month_number
 from taxi_orchestration.report.words import count_words, moment_words, money_words, month_words
+from taxi_orchestration.tlc.dataset import DATASET
 
-TITLE = "New York green taxi, month by month"
+TITLE = f"New York {DATASET.label}, month by month"
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,9 @@ def _lead(frames: Frames) -> str:
     if months.empty:
         return "No month is loaded yet. Load some with: make backfill FROM=2024-01 TO=2024-03"
     if len(months) == 1:
-        return f"What the TLC published of green taxis in {month_words(months.iloc[0])}."
+        return f"What the TLC published of {DATASET.label}s in {month_words(months.iloc[0])}."
     span = f"between {month_words(months.iloc[0])} and {month_words(months.iloc[-1])}"
-    return f"What the TLC published of green taxis in {len(months)} months {span}."
+    return f"What the TLC published of {DATASET.label}s in {len(months)} months {span}."
 
 
 def _figures(frames: Frames) -> list[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """The frames read from the warehouse: which table has what. What is made of them belongs elsewhere."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from types import MappingProxyType
 from typing import LiteralString, NamedTuple
 
@@ -110,7 +110,9 @@ _FLAGS = {
 _REJECTED = "rejected_"
 
 
-def read_frames(warehouse: Warehouse, checks: Mapping[date, tuple[int, int]] = MappingProxyType({})) -> Frames:
+def read_frames(
+    warehouse: Warehouse, now: datetime, checks: Mapping[date, tuple[int, int]] = MappingProxyType({})
+) -> Frames:
     """Read all that the report shows, as of one moment. A frame is empty where its table is not there yet.
 
     `checks` are, by month, how many checks there are and how many of them pass. Raises WarehouseError.
@@ -126,7 +128,7 @@ def read_frames(warehouse: Warehouse, checks: Mapping[date, tuple[int, int]] = M
     frames.pop("loads", None)
     return Frames(
         **{name: empty_frame(name) if frame.empty else frame for name, frame in frames.items()},
-        made_at=datetime.now(UTC),
+        made_at=now,
         no_shapes_reason=NO_SHAPES if frames["zone_shapes"].empty else None,
     )
 

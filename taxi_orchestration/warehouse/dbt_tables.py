@@ -1,7 +1,7 @@
 """The schema that dbt builds in: one build at a time, and the tables of an earlier version under their new names."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psycopg
 from psycopg import sql
@@ -20,18 +20,26 @@ def one_build(warehouse: Warehouse, log: Callable[[str], None]) -> Iterator[psyc
     """Keep every other build out of the schema for the time of the block, whatever process or machine it is on.
 
     dbt swaps views by renaming, and drops what stands on them: of two builds at once each would find relations of the
-    other's. The lock is that of the connection, and waits as long as the other build takes.
+    other's. The lock is that of an open transaction, and waits as long as the other build takes.
     """
     schema = warehouse.schema
-    with warehouse.connect(f"Beginning a build in schema {schema}", autocommit=True) as connection:
+    doing = f"Beginning a build in schema {schema}"
+    with warehouse.connect(doing) as connection:
+        # It is idle for as long as dbt takes.
+        connection.execute("set local idle_in_transaction_session_timeout = 0")
         lock = [f"{schema}.dbt"]
-        if connection.execute("select pg_try_advisory_lock(hashtextextended(%s, 0))", lock).fetchone() == (False,):
+        if connection.execute("select pg_try_advisory_xact_lock(hashtextextended(%s, 0))", lock).fetchone() == (False,):
             log(f"Another dbt builds in schema {schema}: this one begins when that has ended.")
-            connection.execute("set lock_timeout = 0")
-            connection.execute("select pg_advisory_lock(hashtextextended(%s, 0))", lock)
-            connection.execute("reset lock_timeout")
-        _rename_tables(connection, warehouse, log)
-        yield connection
+            connection.execute("set local lock_timeout = 0")
+            connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", lock)
+        with warehouse.connect(doing) as renaming:
+            _rename_tables(renaming, warehouse, log)
+        try:
+            yield connection
+        finally:
+            # Where the server went down while dbt ran the lock is gone already.
+            with suppress(psycopg.OperationalError):
+                connection.rollback()
 
 
 def _rename_tables(connection: psycopg.Connection, warehouse: Warehouse, log: Callable[[str], None]) -> None:

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from taxi_orchestration.report.page import render_page
 from taxi_orchestration.report.palette import DARK, LIGHT
+from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration_tests.support.report_frames import made_frames
 
 HOSTILE = "</script><script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">"
@@ -83,7 +84,7 @@ def test_every_picture_is_drawn_and_nothing_is_loaded(
     page = opened.page
     assert opened.requests == [file.as_uri()]
     assert opened.complaints == []
-    assert page.title() == "New York green taxi, month by month"
+    assert page.title() == f"New York {DATASET.label}, month by month"
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     charts = page.locator("[data-chart]")
     assert charts.count() == 17
@@ -187,7 +188,7 @@ def test_hovering_a_zone_shows_its_hostile_name_as_text(opened: Opened) -> None:
     tooltip.wait_for()
     assert HOSTILE in tooltip.inner_text()
     assert re.search(r"Revenue\s+\$[\d,]+\.\d\d", tooltip.inner_text())
-    assert opened.page.title() == "New York green taxi, month by month"
+    assert opened.page.title() == f"New York {DATASET.label}, month by month"
     assert opened.complaints == []
 
 

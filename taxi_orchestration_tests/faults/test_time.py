@@ -128,7 +128,9 @@ def test_both_trips_of_the_repeated_hour_of_november_are_kept_on_their_day_whate
                 rejected=sql.Identifier(settings.schema_name, "rejected_trips"),
             )
         ).fetchall()
-    assert found == [(date(2024, 11, 3), *trip) for trip in sorted(trips)]
+    # By the clock on the wall the first two took a quarter of an hour or five: their ends cannot be trusted.
+    ends = [None, None, "2024-11-03 01:05:00", "2024-11-03 02:45:00"]
+    assert found == [(date(2024, 11, 3), began, end) for (began, _), end in zip(sorted(trips), ends, strict=True)]
 
 
 def trips_at(month: date, times: list[tuple[str, str]]) -> pa.Table:

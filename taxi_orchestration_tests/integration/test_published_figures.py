@@ -13,19 +13,20 @@ import pytest
 from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.settings import PostgresTarget, Settings, load_settings
+from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration_tests.integration.test_real_months import mirror
 
 pytestmark = pytest.mark.real_data
 
 MONTHS = (date(2022, 1, 1), date(2024, 3, 1), date(2025, 1, 1))
-MARCH = "lpep_pickup_datetime >= '2024-03-01' and lpep_pickup_datetime < '2024-04-01'"
-SECONDS = "extract(epoch from lpep_dropoff_datetime - lpep_pickup_datetime)"
+MARCH = f"{DATASET.pickup} >= '2024-03-01' and {DATASET.pickup} < '2024-04-01'"
+SECONDS = f"extract(epoch from {DATASET.dropoff} - {DATASET.pickup})"
 # No trip of March but those of the 10th, when the clocks changed, takes another time than its clock's.
 TIMED = (
     f"{MARCH} and trip_distance > 0 and trip_distance <= 500 and {SECONDS} > 0 and {SECONDS} <= 43200 "
-    "and lpep_pickup_datetime::date not in ('2024-03-09', '2024-03-10')"
+    f"and {DATASET.pickup}::date not in ('2024-03-09', '2024-03-10')"
 )
-NEAR = "lpep_pickup_datetime >= source_month - 31 and lpep_pickup_datetime < source_month + interval '1 month 31 days'"
+NEAR = f"{DATASET.pickup} >= source_month - 31 and {DATASET.pickup} < source_month + interval '1 month 31 days'"
 QUESTIONS: dict[str, tuple[LiteralString, LiteralString]] = {
     "trips of a month": (
         "select trips from monthly_summary where pickup_month = '2024-03-01'",
@@ -88,11 +89,11 @@ QUESTIONS: dict[str, tuple[LiteralString, LiteralString]] = {
     ),
     "trips by hour": (
         "select pickup_hour, sum(trips) from hourly_zone_activity group by 1 order by 1",
-        f"select extract(hour from lpep_pickup_datetime), count(*) from raw_trips where {NEAR} group by 1 order by 1",
+        f"select extract(hour from {DATASET.pickup}), count(*) from raw_trips where {NEAR} group by 1 order by 1",
     ),
     "trips at the weekend": (
         "select sum(trips) from daily_zone_activity join dim_dates using (pickup_date) where is_weekend",
-        f"select count(*) from raw_trips where {NEAR} and extract(isodow from lpep_pickup_datetime) >= 6",
+        f"select count(*) from raw_trips where {NEAR} and extract(isodow from {DATASET.pickup}) >= 6",
     ),
     "trips from airports, Newark among them": (
         "select count(*) from trips where is_airport_pickup",

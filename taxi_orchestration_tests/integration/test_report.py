@@ -15,9 +15,11 @@ import pytest
 from dagster import DagsterInstance, Definitions
 
 from taxi_orchestration.cli.backfill import Backfill
+from taxi_orchestration.defs.clock import Clock
 from taxi_orchestration.defs.conditions import changed_upstream
 from taxi_orchestration.report.read import NO_SHAPES, read_frames
 from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY
 from taxi_orchestration_tests.support.tlc_host import ZONE_SHAPES, TlcHost
 
@@ -84,7 +86,7 @@ def test_the_page_says_what_sql_says_to_the_cent_and_the_asset_shows_its_picture
         assert sum(payments["trips"]) == sum(months["trips"]) == sum(columns_of(page, "hours")["trips"])
     assert len(columns_of(page, "shapes")["id"]) == 7
 
-    frames = read_frames(target, settings.schema_name)
+    frames = read_frames(Warehouse(target, settings.schema_name), Clock().now())
     assert list(frames.pipeline["raw_rows"]) == [month.rows for month in made.values()]
     assert (frames.pipeline["fact_rows"] + frames.pipeline["rejected_rows"] == frames.pipeline["file_rows"]).all()
     assert re.search(r"<td>\d+ of \d+\s", page), "the checks come from Dagster's record"
@@ -103,7 +105,7 @@ def test_an_empty_warehouse_has_a_page_that_says_what_to_do_and_the_asset_too(
 ) -> None:
     assert "No month is loaded yet" in write_page(tmp_path / "report.html")
     assert materialize(definitions, instance).success
-    assert read_frames(target, settings.schema_name).loaded_months.empty
+    assert read_frames(Warehouse(target, settings.schema_name), Clock().now()).loaded_months.empty
 
 
 def test_a_host_without_shapes_costs_the_report_its_map_and_nothing_else(
@@ -112,7 +114,7 @@ def test_a_host_without_shapes_costs_the_report_its_map_and_nothing_else(
     del tlc.http.answers[ZONE_SHAPES]
     tlc.publish(JANUARY, rows=100)
     assert Backfill(definitions, instance, months_at_once=1).run([JANUARY]).succeeded
-    frames = read_frames(target, settings.schema_name)
+    frames = read_frames(Warehouse(target, settings.schema_name), Clock().now())
     assert frames.no_shapes_reason == NO_SHAPES
     assert frames.months["trips"].sum() > 0
     assert not instance.get_latest_materialization_event(dg.AssetKey("raw_zone_shapes"))

@@ -254,7 +254,7 @@ def test_a_month_that_a_run_is_at_work_on_or_nobody_has_built_is_no_incident(ale
 def test_a_month_that_fails_a_dbt_test_is_resolved_by_that_month_and_no_other(
     alerts: Alerts, tlc: TlcHost, target: PostgresTarget
 ) -> None:
-    check = dg.AssetCheckKey(dg.AssetKey("fct_trips"), "raw_trips_equal_fact_plus_rejected")
+    check = dg.AssetCheckKey(dg.AssetKey("trip_quality"), "raw_trips_equal_fact_plus_rejected")
     for month in (JANUARY, FEBRUARY):
         tlc.publish(month)
         assert alerts.load({"dagster/partition": f"{month:%Y-%m}"}, None).success
@@ -263,28 +263,28 @@ def test_a_month_that_fails_a_dbt_test_is_resolved_by_that_month_and_no_other(
         change = sql.SQL("update {} set raw_trips = raw_trips + 1 where source_month = %s")
         connection.execute(change.format(quality), [JANUARY])
     assert not alerts.check(check, "2024-01", "2024-02").success
-    assert alerts.titles() == [f"taxi: check {check.name} of fct_trips failed for 2024-01"]
+    assert alerts.titles() == [f"taxi: check {check.name} of trip_quality failed for 2024-01"]
     alerts.check(check, "2024-02", "2024-02")
     assert alerts.titles() == []
     assert alerts.load({"dagster/partition": "2024-01"}, None).success
-    assert alerts.titles() == [f"taxi: resolved: check {check.name} of fct_trips for 2024-01"]
+    assert alerts.titles() == [f"taxi: resolved: check {check.name} of trip_quality for 2024-01"]
 
 
 def test_a_failed_step_that_only_checks_is_reported(alerts: Alerts, tlc: TlcHost, target: PostgresTarget) -> None:
     tlc.publish(JANUARY)
     january = {"dagster/partition": "2024-01"}
     assert alerts.load(january, None).success
-    facts = sql.Identifier(alerts.settings.schema_name, "fct_trips")
+    loads = sql.Identifier(alerts.settings.schema_name, "raw_loads")
     rename = sql.SQL("alter table {} rename column {} to {}")
-    names = [sql.Identifier("total_amount"), sql.Identifier("elsewhere")]
-    check = dg.AssetCheckKey(dg.AssetKey("fct_trips"), "money_is_all_there")
+    names = [sql.Identifier("rows"), sql.Identifier("elsewhere")]
+    check = dg.AssetCheckKey(RAW_TRIPS, "file_is_whole")
     with psycopg.connect(target.url(), autocommit=True) as connection:
-        connection.execute(rename.format(facts, *names))
+        connection.execute(rename.format(loads, *names))
         assert not alerts.check(check, "2024-01", "2024-01").success
-        assert alerts.titles() == ["taxi: fct_trips_checks failed for 2024-01"]
-        connection.execute(rename.format(facts, *reversed(names)))
+        assert alerts.titles() == ["taxi: raw_trips failed for 2024-01"]
+        connection.execute(rename.format(loads, *reversed(names)))
     assert alerts.check(check, "2024-01", "2024-01").success
-    assert alerts.titles() == ["taxi: resolved: fct_trips_checks for 2024-01"]
+    assert alerts.titles() == ["taxi: resolved: raw_trips for 2024-01"]
 
 
 def test_an_asset_without_months_that_failed_last_is_an_incident(alerts: Alerts, tlc: TlcHost) -> None:

@@ -23,7 +23,6 @@ from taxi_orchestration.postgres.connection import connect
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.tlc.client import Publication
 from taxi_orchestration.tlc.dataset import DATASET
-from taxi_orchestration.warehouse import measures
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.tlc_host import TlcHost
@@ -160,14 +159,13 @@ def test_months_more_ask_the_server_no_more_questions(
         tlc.publish(month)
         loader.load_month(month)
     asked: list[int] = []
-    real = measures.connect
+    real = Warehouse.connect
 
     def counting(*args: Any, **kwargs: Any) -> Any:
         asked.append(1)
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(measures, "connect", counting)
-    monkeypatch.setattr("taxi_orchestration.warehouse.months.connect", counting)
+    monkeypatch.setattr(Warehouse, "connect", counting)
     raw_findings(loader.warehouse, [JANUARY])
     of_one = len(asked)
     month_checks.raw_findings(loader.warehouse, QUARTER.months)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from taxi_orchestration.report.frames import COLUMNS, Frames, empty_frame
+from taxi_orchestration.tlc.dataset import DATASET
 
 ZONES = 12
 PAYMENT_TYPES = {1: "Credit card", 2: "Cash", 3: "No charge", 4: "Dispute", 5: "Unknown", -1: "Not recorded"}
@@ -41,7 +42,7 @@ def made_frames(
     for month in every:
         count = sum(row[2] for row in rows["months"] if row[0] == month)  # type: ignore[misc]
         published = pd.Timestamp(month + pd.DateOffset(months=2), tz="UTC")
-        file = f"green_tripdata_{month:%Y-%m}.parquet"
+        file = DATASET.file_name(month)
         loaded = pd.Timestamp(MADE_AT)
         rows["pipeline"].append(
             (month, published, loaded, file, "ab" * 32, count, count, count - 5 * (count > 0), 5 * (count > 0), 22, 22)

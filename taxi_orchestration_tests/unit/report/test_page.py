@@ -10,6 +10,7 @@ import pytest
 
 from taxi_orchestration.report.frames import Frames
 from taxi_orchestration.report.page import render_page
+from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration_tests.support import report_frames
 from taxi_orchestration_tests.support.report_frames import made_frames
 
@@ -117,7 +118,7 @@ def test_without_a_month_the_page_says_what_to_run() -> None:
 
 def test_one_month_makes_a_page_without_a_choice_of_months() -> None:
     html = render_page(made_frames(months=1))
-    assert "green taxis in January 2024." in html
+    assert f"{DATASET.label}s in January 2024." in html
     assert 'id="first-month"' not in html
 
 

@@ -23,7 +23,7 @@ def test_every_column_of_the_data_set_has_a_type_of_arrow_under_its_own_name() -
         (pa.bool_(), "boolean"),
         (pa.large_string(), "text"),
         (pa.dictionary(pa.int32(), pa.string()), "text"),
-        (pa.timestamp("ns"), "timestamp"),
+        (pa.timestamp("ns"), "timestamp without time zone"),
         (pa.date32(), "date"),
     ],
 )

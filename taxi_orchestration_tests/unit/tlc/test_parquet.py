@@ -168,8 +168,8 @@ def test_an_optional_column_that_is_missing_is_null_and_reported(path: Path, tab
         (pa.array([date(2024, 1, 2)] * ROWS), "date32[day], added as date", "date", date(2024, 1, 2)),
         (
             pa.array([datetime(2024, 1, 2)] * ROWS, pa.timestamp("ms")),
-            "timestamp[ms], added as timestamp",
-            "timestamp",
+            "timestamp[ms], added as timestamp without time zone",
+            "timestamp without time zone",
             datetime(2024, 1, 2),
         ),
         (
@@ -352,7 +352,7 @@ def test_the_times_of_spark_are_read_without_a_wrap_and_their_type_is_reported(p
     assert rows[DATASET.dropoff].to_pylist() == rows["seen"].to_pylist() == times.to_pylist()
     assert file.columns[DATASET.dropoff] == "int96"
     assert file.drift.other_types[DATASET.dropoff] == "int96, not timestamp[us]"
-    assert file.drift.new_columns == {"seen": "int96, added as timestamp"}
+    assert file.drift.new_columns == {"seen": "int96, added as timestamp without time zone"}
 
 
 @pytest.mark.parametrize(
