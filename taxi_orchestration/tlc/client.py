@@ -43,7 +43,8 @@ from taxi_orchestration.tlc.errors import (
 
 T = TypeVar("T")
 OnProgress = Callable[[int, int | None], None]
-"""Called with the bytes received so far and, where the host says so, the bytes to come in all."""
+"""Called with the bytes received so far and, where the host says so, the bytes to come in all; what it raises ends the
+download."""
 
 MAX_REDIRECTS = 5
 MAX_RETRY_AFTER = 120.0
@@ -254,7 +255,7 @@ class TlcClient:
         late = _LATE if is_tlc_url(url) else _LATE_COPY
         return _Task(doing, url, time.monotonic() + self.total_timeout, if_missing or late)
 
-    def _retry(self, task: _Task, attempt: Callable[[], T]) -> T:
+    def _retry(self, task: _Task, attempt: Callable[[], T], on_progress: OnProgress | None = None) -> T:
         """The result of the first attempt that does not fail in a way that a retry can help."""
 
         def error_of(state: RetryCallState) -> BaseException | None:
@@ -270,6 +271,9 @@ class TlcClient:
             return self._pause(state) if asked is None else min(asked, MAX_RETRY_AFTER)
 
         def report(state: RetryCallState) -> None:
+            if on_progress:
+                # It raises where the download was stopped: whoever would hear of the retry may be gone by now.
+                on_progress(0, None)
             error = error_of(state)
             attempt = f"Attempt {state.attempt_number + 1} of {attempts_for(error)}"
             self._on_retry(f"{error} {attempt} follows in {state.upcoming_sleep:.0f} s.")
@@ -372,7 +376,7 @@ class TlcClient:
             path = Path(file.name)
             try:
                 download = self._retry(
-                    task, lambda: self._receive(task, file.file, path, max_bytes, magic, on_progress)
+                    task, lambda: self._receive(task, file.file, path, max_bytes, magic, on_progress), on_progress
                 )
                 if check:
                     check(path)

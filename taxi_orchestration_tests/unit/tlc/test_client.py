@@ -406,6 +406,18 @@ def test_an_interrupted_download_leaves_no_file(host: Host, tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_download_that_was_stopped_reports_no_retry_and_makes_none(host: Host, tmp_path: Path) -> None:
+    # Its run may have ended: to log in it then held locks of Dagster's that the next run waited for.
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    host.on(PATH, status(503))
+    retries: list[str] = []
+    with client_of(host, on_retry=retries.append) as client, pytest.raises(KeyboardInterrupt):
+        client.download(MONTH, tmp_path, stop)
+    assert (retries, len(host.requests[PATH]), list(tmp_path.iterdir())) == ([], 1, [])
+
+
 # Asking without downloading
 
 
