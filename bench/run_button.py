@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def run(quick: bool) -> Section:
 def _plain_environment(place: Workplace) -> dict[str, str]:
     home = place.directory / "plain"
     home.mkdir()
-    url = place.target.with_dbname("dagster").url(DRIVER)
+    url = replace(place.target, dbname="dagster").url(DRIVER)
     (home / "dagster.yaml").write_text(f"storage:\n  postgres:\n    postgres_url: '{url}'\n")
     return {**place.environment, "DAGSTER_HOME": str(home), "PYTHONPATH": str(PROJECT_DIRECTORY)}
 

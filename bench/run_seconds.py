@@ -1,6 +1,7 @@
 """Where the seconds of a backfill go, part by part, read from Dagster's own events."""
 
 import time
+from dataclasses import replace
 from datetime import date
 
 import matplotlib.pyplot as plt
@@ -35,7 +36,7 @@ def _parts(place: Workplace, months: list[date]) -> dict[str, float]:
     began = time.time()
     place.taxi("backfill", f"{months[0]:%Y-%m}", f"{months[-1]:%Y-%m}", "--reprocess", "completed")
     ended = time.time()
-    with psycopg.connect(place.target.with_dbname("dagster").url()) as connection:
+    with psycopg.connect(replace(place.target, dbname="dagster").url()) as connection:
         rows = connection.execute(
             """
             select dagster_event_type, step_key, extract(epoch from timestamp)::float8

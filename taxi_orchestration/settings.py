@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from io import StringIO
 from ipaddress import ip_address
@@ -79,10 +79,6 @@ class PostgresTarget:
     sslrootcert: str | None = None
     parameters: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """Further parameters of libpq, which win over those of the environment."""
-
-    def with_dbname(self, dbname: str) -> "PostgresTarget":
-        """The same server, another database."""
-        return replace(self, dbname=dbname)
 
     @property
     def place(self) -> str:

@@ -6,6 +6,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -133,7 +134,7 @@ def storage_template(server: PostgresTarget, tmp_path_factory: pytest.TempPathFa
     with psycopg.connect(server.url(), autocommit=True) as connection:
         connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DAGSTER_POSTGRES_URL", server.with_dbname(name).url(DRIVER))
+        patch.setenv("DAGSTER_POSTGRES_URL", replace(server, dbname=name).url(DRIVER))
         with open_instance() as instance:
             instance.get_runs(limit=1)
     with psycopg.connect(server.url(), autocommit=True) as connection:
@@ -152,7 +153,7 @@ def instance(
         connection.execute(
             sql.SQL("create database {} template {}").format(sql.Identifier(name), sql.Identifier(storage_template))
         )
-    url = server.with_dbname(name).url(DRIVER)
+    url = replace(server, dbname=name).url(DRIVER)
     monkeypatch.setenv("DAGSTER_POSTGRES_URL", url)
     environment["DAGSTER_POSTGRES_URL"] = url
     with open_instance() as opened:

@@ -1,5 +1,4 @@
-"""dbt in this process: its environment, its parsed project, an invocation of it. Its assets are in
-defs/dbt_models.py.
+"""dbt in this process: its environment, its parsed project, an invocation of it.
 
 dbt's documented programmatic entry saves a process, a second import of dbt and a second parse for every invocation.
 """

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 import dagster as dg
 
 from taxi_orchestration.asset_keys import RAW_TRIPS
-from taxi_orchestration.defs.incidents import (
+from taxi_orchestration.defs.notify import Message, NotifyError, send
+from taxi_orchestration.instance.incidents import (
     ALERTS,
     INSTIGATORS,
     Incident,
@@ -19,7 +20,6 @@ from taxi_orchestration.defs.incidents import (
     failed_instigators,
     from_key,
 )
-from taxi_orchestration.defs.notify import Message, NotifyError, send
 from taxi_orchestration.months import parse_partition_key, partition_key, windows_of
 from taxi_orchestration.postgres.binaries import ServerError
 from taxi_orchestration.settings import Settings

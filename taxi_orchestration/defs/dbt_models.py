@@ -1,6 +1,5 @@
 """The dbt models and seeds as assets, their tests as asset checks. dbt itself is run by dbt/runner.py."""
 
-import hashlib
 import json
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -11,13 +10,10 @@ from typing import Any
 from dagster import (
     AssetCheckEvaluation,
     AssetCheckResult,
-    AssetDep,
     AssetExecutionContext,
-    AssetKey,
     AssetMaterialization,
     AssetObservation,
     AssetsDefinition,
-    AssetSpec,
     AutomationCondition,
     BackfillPolicy,
     BetaWarning,
@@ -30,11 +26,11 @@ from dagster import (
 )
 from dagster_dbt import DagsterDbtTranslator, dbt_assets
 
-from taxi_orchestration.asset_keys import RAW_TRIPS
 from taxi_orchestration.dbt.column_lineage import ColumnLineage
 from taxi_orchestration.dbt.dagster_dbt_internals import DbtCoreCliEventMessage, get_asset_check_key_for_test
 from taxi_orchestration.dbt.retry import invoke_with_retries
 from taxi_orchestration.dbt.runner import FAILED_STATUSES, DbtOutcome, invoke_dbt
+from taxi_orchestration.defs.dbt_translator import TaxiDbtTranslator
 from taxi_orchestration.defs.interruption import canceled_by_interrupt
 from taxi_orchestration.defs.markdown import as_markdown
 from taxi_orchestration.defs.retries import translate_to_failure
@@ -63,68 +59,6 @@ MAX_FAILING_ROWS = 1000
 SAMPLE_ROWS = 5
 
 
-class TaxiDbtTranslator(DagsterDbtTranslator):
-    """dbt's nodes under their own plain names, so that the tables of the warehouse and the assets are called alike."""
-
-    def __init__(
-        self, manifest: Mapping[str, Any], monthly: AutomationCondition | None, monthless: AutomationCondition | None
-    ) -> None:
-        super().__init__()
-        self.macros = manifest["macros"]
-        self.monthly = monthly
-        self.monthless = monthless
-
-    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> AssetKey:
-        """The name of the model, seed or source table."""
-        return AssetKey(dbt_resource_props["name"])
-
-    def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: Any) -> AssetSpec:
-        """dbt's own, but that tables which read raw_trips through a view depend on its months, and the view does not.
-
-        A view is there whatever months are. Downstream of them it would keep all from the tables, in a backfill from
-        the UI, where one cannot be loaded: Dagster ignores partition mappings to an asset without partitions there.
-        """
-        spec = super().get_asset_spec(manifest, unique_id, project)
-        deps = [dep for dep in spec.deps if dep.asset_key != RAW_TRIPS]
-        parents = manifest["parent_map"].get(unique_id, ())
-        behind = {grandparent for parent in parents for grandparent in manifest["parent_map"].get(parent, ())}
-        sources = [manifest["sources"][source] for source in behind if source in manifest["sources"]]
-        is_table = unique_id in manifest["nodes"] and is_monthly(manifest["nodes"][unique_id])
-        if is_table and any(self.get_asset_key(source) == RAW_TRIPS for source in sources):
-            deps.append(AssetDep(RAW_TRIPS))
-        return spec.replace_attributes(deps=deps)
-
-    def get_automation_condition(self, dbt_resource_props: Mapping[str, Any]) -> AutomationCondition | None:
-        """Tables are built when their month changed; views and seeds when their code did."""
-        if dbt_resource_props["resource_type"] == "source":
-            return None
-        return self.monthly if is_monthly(dbt_resource_props) else self.monthless
-
-    def get_code_version(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
-        """A digest of all that the node is made from: its file, its columns and what they mean, and its macros."""
-        if dbt_resource_props["resource_type"] == "source":
-            return None
-        macros, to_see = set(), list(dbt_resource_props["depends_on"]["macros"])
-        while to_see:
-            macro = self.macros[to_see.pop()]
-            if macro["unique_id"] not in macros and macro["package_name"] == dbt_resource_props["package_name"]:
-                macros.add(macro["unique_id"])
-                to_see += macro["depends_on"]["macros"]
-        code = [
-            dbt_resource_props["checksum"],
-            dbt_resource_props["description"],
-            dbt_resource_props["columns"],
-            dbt_resource_props["config"],
-            [self.macros[unique_id]["macro_sql"] for unique_id in sorted(macros)],
-        ]
-        return hashlib.sha256(json.dumps(code, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-    def get_tags(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, str]:
-        """dbt's own tags and how the node is materialized, so that the UI can filter by it."""
-        materialized = str(dbt_resource_props.get("config", {}).get("materialized") or "source")
-        return {**super().get_tags(dbt_resource_props), "materialized": materialized}
-
-
 def build_dbt_assets(
     manifest: Mapping[str, Any],
     artifacts: Path,
@@ -133,7 +67,7 @@ def build_dbt_assets(
 ) -> list[AssetsDefinition]:
     """The assets of a parsed dbt project: the tables that are filled by month, and views and seeds, which know none.
 
-    `artifacts` is the directory that `dbt_runner.prepared_project` returned for the manifest; `monthly` and `monthless`
+    `artifacts` is the directory that `prepared_project` returned for the manifest; `monthly` and `monthless`
     say when either of them is built without anybody asking.
     """
     translator = TaxiDbtTranslator(manifest, monthly, monthless)

@@ -9,9 +9,9 @@ from datetime import date, datetime, timedelta
 
 import dagster as dg
 
-from taxi_orchestration.asset_keys import TLC_FILES
+from taxi_orchestration.asset_keys import FRESHNESS_CHECK
 from taxi_orchestration.defs.clock import Clock
-from taxi_orchestration.defs.coverage import COVERAGE, coverage_evaluation, observed_months
+from taxi_orchestration.defs.coverage import coverage_evaluation, observed_months
 from taxi_orchestration.defs.evaluations import evaluation_of
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
 from taxi_orchestration.months import Window, last_complete_month, next_month, parse_partition_key, partition_key
@@ -29,10 +29,9 @@ INTERVAL_SECONDS = 900
 # The same result is recorded again after so long, to show that somebody looked.
 REPEAT_AFTER = timedelta(days=1)
 
-# Of the source, not of raw_trips: else every run that loads a month would ask the TLC for others.
 FRESHNESS = dg.AssetCheckSpec(
-    "newest_published_month_is_loaded",
-    asset=TLC_FILES,
+    FRESHNESS_CHECK.name,
+    asset=FRESHNESS_CHECK.asset_key,
     description=(
         "A published month is loaded within a day (else a warning) or three (else a failure), and the next one is out "
         "75 days after its end (else a warning) or 100 (else a failure). Asks the TLC's host for the months that are "
@@ -130,7 +129,3 @@ def _is_news(instance: dg.DagsterInstance, evaluation: dg.AssetCheckEvaluation, 
         evaluation.description,
     )
     return not is_same or now.timestamp() - last.create_timestamp > REPEAT_AFTER.total_seconds()
-
-
-WATCHED = (FRESHNESS.key, COVERAGE.key)
-"""The checks of all months; of them the last record counts, whoever made it."""

@@ -42,13 +42,7 @@ def raw_zones(
     context: AssetExecutionContext, settings: ResourceParam[Settings], warehouse: WarehouseResource
 ) -> MaterializeResult:
     """The TLC's taxi zones, as published: one row a zone, with its borough, name and service zone."""
-    with (
-        canceled_by_interrupt(context),
-        translate_to_failure(),
-        open_loader(settings, warehouse.open(), on_retry=context.log.warning) as loader,
-    ):
-        zones = loader.load_zones()
-    return MaterializeResult(metadata={"dagster/row_count": zones})
+    return _materialize(context, settings, warehouse, Loader.load_zones)
 
 
 @asset(
@@ -57,22 +51,24 @@ def raw_zones(
     owners=["team:data-engineering"],
     kinds={"postgres", "python"},
     retry_policy=RETRIES,
-    metadata={
-        "dagster/column_schema": TableSchema([TableColumn(n, t, description=d) for n, t, d in ZONE_SHAPE_COLUMNS]),
-        "dagster/table_name": "raw_zone_shapes",
-    },
+    metadata=table_metadata("raw_zone_shapes", ZONE_SHAPE_COLUMNS),
 )
 def raw_zone_shapes(
     context: AssetExecutionContext, settings: ResourceParam[Settings], warehouse: WarehouseResource
 ) -> MaterializeResult:
     """The shapes of the TLC's taxi zones, for maps: one row a zone. Two zones of the zone table have none."""
+    return _materialize(context, settings, warehouse, Loader.load_zone_shapes)
+
+
+def _materialize(
+    context: AssetExecutionContext, settings: Settings, warehouse: WarehouseResource, load: Callable[[Loader], int]
+) -> MaterializeResult:
     with (
         canceled_by_interrupt(context),
         translate_to_failure(),
         open_loader(settings, warehouse.open(), on_retry=context.log.warning) as loader,
     ):
-        shapes = loader.load_zone_shapes()
-    return MaterializeResult(metadata={"dagster/row_count": shapes})
+        return MaterializeResult(metadata={"dagster/row_count": load(loader)})
 
 
 def load_missing_zones(context: AssetExecutionContext, loader: Loader, warn: Callable[[str], None]) -> None:

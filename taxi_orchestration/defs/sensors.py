@@ -13,9 +13,10 @@ import dagster as dg
 
 from taxi_orchestration.defs.clock import Clock
 from taxi_orchestration.defs.jobs import taxi_pipeline
-from taxi_orchestration.defs.run_requests import attempts_by, keys_in_progress, plan_requests
+from taxi_orchestration.defs.run_requests import plan_requests
 from taxi_orchestration.defs.tlc_source import NOT_PUBLISHED, observation, observed_version
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
+from taxi_orchestration.instance.attempts import TLC_PUBLICATIONS, attempts_by, keys_in_progress
 from taxi_orchestration.months import (
     Window,
     add_months,
@@ -29,8 +30,6 @@ from taxi_orchestration.tlc.client import Publication
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.tlc.publications import MAX_MONTHS_A_TICK, fetch_publications
 from taxi_orchestration.warehouse.load_log import loaded_files
-
-TLC_PUBLICATIONS = "tlc_publications"
 
 INTERVAL_SECONDS = 300
 # Where no month is loaded yet, the newest published one is looked for this far back.

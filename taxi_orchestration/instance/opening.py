@@ -1,7 +1,7 @@
 """Dagster's instance, as `dagster dev` in this checkout opens it."""
 
 from dagster import DagsterError, DagsterInstance
-from yaml import YAMLError  # type: ignore[import-untyped]
+from yaml import YAMLError
 
 from taxi_orchestration.settings import PROJECT_DIRECTORY, SettingsError, dagster_home
 

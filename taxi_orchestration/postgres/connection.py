@@ -130,11 +130,6 @@ def _way_out(error: psycopg.Error, target: PostgresTarget) -> str:
                 "The server takes no writes (a standby), or only read-only transactions by default: point PG_HOST at "
                 f"another, or run: alter role {target.user} set default_transaction_read_only = off."
             )
-        case errors.TransactionTimeout() | errors.IdleInTransactionSessionTimeout():
-            setting = "transaction_timeout"
-            if isinstance(error, errors.IdleInTransactionSessionTimeout):
-                setting = "idle_in_transaction_session_timeout"
-            return f"Allow more time, then run it again: alter role {target.user} set {setting} = '1h'."
         case errors.InsufficientPrivilege():
             return f"{target.user} may not do that: it has to own the schema, or may make it (CREATE on the database)."
         case errors.InvalidSchemaName() | errors.UndefinedTable():
@@ -157,17 +152,15 @@ _LIMITS = {
 def _limit_that_cut(error: psycopg.Error, target: PostgresTarget, seconds: float) -> str | None:
     """The setting of the server that ended what took so many seconds; None where it was none."""
     is_lost = error.sqlstate is None and isinstance(error, psycopg.OperationalError)
-    if error.sqlstate not in _LIMITS and not is_lost:
-        return None
+    limit = _LIMITS.get(error.sqlstate or "")
+    if not is_lost and not isinstance(error, errors.QueryCanceled):
+        return limit
     try:
         limits = session_limits(target)
     except (psycopg.Error, WarehouseError):
         return None
-    if not is_lost:
-        limit = _LIMITS[error.sqlstate or ""]
-        return limit if limit in limits else None
     # With the connection goes the server's last word, if a COPY was on its way.
-    return _limit_reached(limits, seconds)
+    return _limit_reached(limits, seconds) if is_lost else limit if limit in limits else None
 
 
 def session_limits(target: PostgresTarget) -> Mapping[str, float]:

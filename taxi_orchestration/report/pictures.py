@@ -26,7 +26,6 @@ from taxi_orchestration.report.words import (
 # The categories that a chart tells apart by colour; what is rarer is one more, "Other".
 MOST_KINDS = 6
 TOP_ZONES = 20
-NOT_RECORDED = -1
 
 
 @dataclass(frozen=True)

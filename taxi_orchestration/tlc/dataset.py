@@ -51,8 +51,8 @@ class Column:
 
     @property
     def postgres_type(self) -> str:
-        """The type in the warehouse."""
-        return POSTGRES_TYPES[self.type]
+        """The type in the warehouse; one that no file carries is named as PostgreSQL does."""
+        return POSTGRES_TYPES.get(self.type, self.type)
 
     @property
     def comment(self) -> str:
@@ -81,17 +81,18 @@ ZONE_COLUMNS = (
 """The zone table, a CSV file that every data set shares."""
 
 ZONE_SHAPE_COLUMNS = (
-    ("zone_id", "integer", "Number of the taxi zone, as in raw_zones."),
-    ("borough", "text", "Borough of the zone."),
-    ("zone_name", "text", "Name of the zone."),
-    (
+    Column("zone_id", "int32", {}, "Number of the taxi zone, as in raw_zones."),
+    Column("borough", "string", {}, "Borough of the zone."),
+    Column("zone_name", "string", {}, "Name of the zone."),
+    Column(
         "polygons",
         "jsonb",
+        {},
         "The outline as coordinates of a GeoJSON MultiPolygon in feet of the New York State Plane (EPSG 2263), "
         "simplified to 250 feet with shared borders kept.",
     ),
 )
-"""The shapes of the zones: name, PostgreSQL type and meaning of each column."""
+"""The shapes of the zones, of a zip file that every data set shares."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def create_raw_tables(warehouse: Warehouse, dataset: DataSet = DATASET) -> None:
         "raw_trips": {column.name: column.postgres_type for column in (*KEY_COLUMNS, *dataset.columns)},
         "raw_loads": RAW_LOADS_COLUMNS,
         "raw_zones": {column.name: f"{column.postgres_type} not null" for column in ZONE_COLUMNS},
-        "raw_zone_shapes": {name: f"{type_} not null" for name, type_, _ in ZONE_SHAPE_COLUMNS},
+        "raw_zone_shapes": {column.name: f"{column.postgres_type} not null" for column in ZONE_SHAPE_COLUMNS},
     }
     tables = [Relation(name, TABLE, of_table) for name, of_table in columns.items()]
     with warehouse.connect(f"Making the raw tables in schema {warehouse.schema}") as connection:

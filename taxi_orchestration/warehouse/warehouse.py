@@ -22,15 +22,12 @@ class Warehouse:
     schema: str
 
     @contextmanager
-    def connect(self, doing: str, *, autocommit: bool = False, snapshot: bool = False) -> Iterator[psycopg.Connection]:
+    def connect(self, doing: str, *, snapshot: bool = False) -> Iterator[psycopg.Connection]:
         """A transaction, committed when the block ends well. Raises WarehouseError, whose message begins with `doing`.
 
-        With `autocommit` it begins none; with `snapshot` all statements see the data of one moment.
+        With `snapshot` all statements see the data of one moment.
         """
-        with (
-            translate_errors(doing, self.target),
-            connect(self.target, autocommit=autocommit, snapshot=snapshot) as connection,
-        ):
+        with translate_errors(doing, self.target), connect(self.target, snapshot=snapshot) as connection:
             yield connection
 
     def identifier(self, *names: str) -> sql.Identifier:

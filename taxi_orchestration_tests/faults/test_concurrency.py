@@ -21,9 +21,8 @@ from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.defs import dbt_models as dbt_assets
 from taxi_orchestration.defs.interruption import STARTED_BY_TAG
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
-from taxi_orchestration.defs.run_requests import ASKED_BY
 from taxi_orchestration.defs.schedules import MONTHLY_SCHEDULE
-from taxi_orchestration.defs.sensors import TLC_PUBLICATIONS
+from taxi_orchestration.instance.attempts import ASKED_BY, TLC_PUBLICATIONS
 from taxi_orchestration.instance.opening import open_instance
 from taxi_orchestration.instance.status import MonthStatus, month_statuses
 from taxi_orchestration.instance.storage import DRIVER
@@ -204,7 +203,7 @@ def test_two_students_whose_pipelines_run_at_once_in_one_database_each_have_thei
                 storage = sql.Identifier(f"storage_of_{student}"), sql.Identifier(storage_template)
                 by_hand.execute(sql.SQL("create database {} template {}").format(*storage))
                 monkeypatch.setenv("DAGSTER_STUDENT", student)
-                monkeypatch.setenv("DAGSTER_POSTGRES_URL", target.with_dbname(f"storage_of_{student}").url(DRIVER))
+                monkeypatch.setenv("DAGSTER_POSTGRES_URL", replace(target, dbname=f"storage_of_{student}").url(DRIVER))
                 started.append(programs.taxi("backfill", "2024-01", "2024-01"))
             said = [program.communicate(timeout=240)[0] for program in started]
             assert [program.returncode for program in started] == [0, 0], "\n".join(said)

@@ -90,7 +90,7 @@ def tls_server(authority: Authority) -> Iterator[PostgresTarget]:
                 sql.SQL("create database dagster owner {}").format(sql.Identifier(OWNER)),
             ):
                 connection.execute(statement)
-        with psycopg.connect(superuser.with_dbname("warehouse").url(), autocommit=True) as connection:
+        with psycopg.connect(replace(superuser, dbname="warehouse").url(), autocommit=True) as connection:
             # What docs/reliability.md says is enough.
             connection.execute("revoke create on schema public from public")
             connection.execute(sql.SQL("create schema taxi authorization {}").format(sql.Identifier(OWNER)))
@@ -118,7 +118,7 @@ def as_owner(
         "PG_SCHEMA": "taxi",
         "PG_SSLMODE": owner.sslmode,
         "PG_SSLROOTCERT": str(owner.sslrootcert),
-        "DAGSTER_POSTGRES_URL": owner.with_dbname("dagster").url(),
+        "DAGSTER_POSTGRES_URL": replace(owner, dbname="dagster").url(),
     }
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
@@ -194,7 +194,7 @@ def test_with_verify_full_the_loader_dbt_and_dagsters_storage_all_refuse(
     settings = load_settings()
     outcome = invoke_dbt(["show", "--inline", "select 1"], Warehouse(bad, "taxi"), prepared_project(settings))
     assert message in str(outcome.error) or any(message in json.dumps(event, default=str) for event in outcome.events)
-    monkeypatch.setenv("DAGSTER_POSTGRES_URL", bad.with_dbname("dagster").url())
+    monkeypatch.setenv("DAGSTER_POSTGRES_URL", replace(bad, dbname="dagster").url())
     with pytest.raises(SettingsError, match=message), open_instance() as instance:
         instance.get_runs(limit=1)
 
@@ -295,7 +295,7 @@ def test_a_role_and_a_database_with_hostile_names_are_quoted_right_by_the_loader
             for variable, value in (
                 ("PG_HOST", theirs.host), ("PG_PORT", str(theirs.port)), ("PG_USER", hostile),
                 ("PG_PASSWORD", hostile), ("PG_DBNAME", warehouse),
-                ("DAGSTER_POSTGRES_URL", theirs.with_dbname(hostile).url()),
+                ("DAGSTER_POSTGRES_URL", replace(theirs, dbname=hostile).url()),
             ):  # fmt: skip
                 monkeypatch.setenv(variable, value)
             settings = load_settings()
@@ -369,7 +369,7 @@ def test_no_password_is_found_in_anything_written_or_shown_after_failures_on_pur
                 )
             )
     try:
-        storage = server.with_dbname(psycopg.conninfo.conninfo_to_dict(instance_url(environment))["dbname"])  # type: ignore[arg-type]
+        storage = replace(server, dbname=str(psycopg.conninfo.conninfo_to_dict(instance_url(environment))["dbname"]))
         variables = {
             "TAXI_HOME": str(home),
             "PG_HOST": server.host,

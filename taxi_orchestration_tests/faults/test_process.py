@@ -145,7 +145,7 @@ def test_a_month_committed_before_dagster_heard_of_it_is_called_unfinished_and_t
     backfill: Callable[..., int],
 ) -> None:
     made = held_by_file(tlc.publish(JANUARY).path.read_bytes())
-    storage = server.with_dbname(os.environ["DAGSTER_POSTGRES_URL"].rpartition("/")[2].partition("?")[0])
+    storage = replace(server, dbname=os.environ["DAGSTER_POSTGRES_URL"].rpartition("/")[2].partition("?")[0])
     with holding(target, settings.schema_name, "raw_loads") as stranger:
         program = programs.taxi("backfill", "2024-01", "2024-01")
         until(lambda: waiting_for(target, settings.schema_name, "raw_loads"))

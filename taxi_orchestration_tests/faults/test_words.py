@@ -280,7 +280,7 @@ with running_cluster(settings={"dynamic_shared_memory_type": "posix"}) as target
         connection.execute("create table numbers as select generate_series(1, 500000) as n")
         connection.execute("analyze numbers")
         for name in ("min_parallel_table_scan_size", "parallel_setup_cost", "parallel_tuple_cost"):
-            connection.execute(f"set {name} = 0")
+            connection.execute("select set_config(%s, '0', false)", [name])
         connection.execute("set enable_mergejoin = off")
         connection.execute("select count(*) from numbers a join numbers b using (n)")
 """

@@ -3,6 +3,7 @@
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import date
 
 import psycopg
@@ -110,6 +111,6 @@ def test_dagsters_storage_behind_a_pooler_is_refused_in_words(
 ) -> None:
     name = environment["DAGSTER_POSTGRES_URL"].rpartition("/")[2].partition("?")[0]
     with running_pooler(server, {"pool_mode": "transaction", **settings}) as pooler:
-        monkeypatch.setenv("DAGSTER_POSTGRES_URL", pooler.with_dbname(name).url())
+        monkeypatch.setenv("DAGSTER_POSTGRES_URL", replace(pooler, dbname=name).url())
         with pytest.raises(SettingsError, match=r"behind a pooler .* Set DAGSTER_POSTGRES_URL to the server itself"):
             open_instance()

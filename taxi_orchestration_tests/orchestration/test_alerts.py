@@ -14,13 +14,13 @@ from pytest_httpserver import HTTPServer
 from taxi_orchestration.asset_keys import RAW_TRIPS, TLC_FILES
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.defs.evaluations import evaluation_of
-from taxi_orchestration.defs.incidents import ALERTS
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE, TAXI_REFERENCE
 from taxi_orchestration.defs.month_checks import RAW_CHECKS
 from taxi_orchestration.defs.month_watch import FRESHNESS, MONTH_WATCH
 from taxi_orchestration.defs.notify import NotifyError
-from taxi_orchestration.defs.run_requests import MAX_ATTEMPTS, request_of
-from taxi_orchestration.defs.sensors import TLC_PUBLICATIONS
+from taxi_orchestration.defs.run_requests import request_of
+from taxi_orchestration.instance.attempts import MAX_ATTEMPTS, TLC_PUBLICATIONS
+from taxi_orchestration.instance.incidents import ALERTS
 from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.postgres.binaries import ServerError

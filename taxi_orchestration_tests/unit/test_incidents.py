@@ -1,7 +1,7 @@
 """What is new and what is resolved, of what is wrong now and what was reported: without any Dagster."""
 
 from taxi_orchestration.defs.alerts import group, incident_message, resolved_message
-from taxi_orchestration.defs.incidents import Incident, difference
+from taxi_orchestration.instance.incidents import Incident, difference
 
 JANUARY = Incident("raw_trips", "2024-01", "no answer", page="runs/1")
 FEBRUARY = Incident("raw_trips", "2024-02", "no answer", page="runs/1")

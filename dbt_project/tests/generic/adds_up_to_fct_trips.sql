@@ -1,17 +1,8 @@
-{{ config(
-    severity='error',
-    group='reporting',
-    meta={
-        'description':
-            'In every month of the window zone_flows holds the trips and the money of fct_trips, to the '
-            ~ 'cent.',
-        'dagster': {'ref': {'name': 'int_zone_flows_by_file'}},
-    },
-) }}
+{# In every month of the window the model holds the trips and the money of fct_trips, to the cent. #}
+{% test adds_up_to_fct_trips(model) -%}
 with mart as (
     select source_month, sum(trips) as trips, sum(total_amount) as total_amount
-    from {{ ref('int_zone_flows_by_file') }}
-    where {{ in_window('source_month') }}
+    from {{ model }}
     group by source_month
 ),
 
@@ -26,3 +17,4 @@ select source_month, mart.trips, fact.trips as fact_trips, mart.total_amount, fa
 from mart
 full join fact using (source_month)
 where mart.trips is distinct from fact.trips or mart.total_amount is distinct from fact.total_amount
+{%- endtest %}

@@ -1,4 +1,4 @@
-"""What is wrong now, from Dagster's record alone, and how that differs from what was reported. Messages: alerts.py.
+"""What is wrong now, by Dagster's record alone, and how that differs from what was reported. Messages: defs/alerts.py.
 
 An incident is one step, check, sensor or schedule, for one month or for none. It is:
 - a step whose last attempt at a month (or at an asset without months) failed. An attempt counts as failed where its run
@@ -22,10 +22,8 @@ from typing import Any
 
 import dagster as dg
 
-from taxi_orchestration.asset_keys import RAW_TRIPS
-from taxi_orchestration.defs.month_watch import WATCHED
-from taxi_orchestration.defs.run_requests import attempts_by, file_of_run, months_of_run
-from taxi_orchestration.defs.sensors import TLC_PUBLICATIONS
+from taxi_orchestration.asset_keys import CHECKS_OF_ALL_MONTHS, RAW_TRIPS
+from taxi_orchestration.instance.attempts import TLC_PUBLICATIONS, attempts_by, file_of_run, months_of_run
 from taxi_orchestration.instance.dagster_internals import AssetCheckExecutionRecordStatus
 
 ALERTS = "alerts"
@@ -192,7 +190,7 @@ def _failures_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[str, 
 
 def _failed_checks(record: _Record) -> Iterator[Incident]:
     for key in sorted(record.graph.asset_check_keys, key=str):
-        if key in WATCHED or not record.graph.get(key.asset_key).is_partitioned:
+        if key in CHECKS_OF_ALL_MONTHS or not record.graph.get(key.asset_key).is_partitioned:
             # A warning resolves nothing: a silent host does not mean that the overdue month is loaded.
             for execution in record.history(key, limit=1, status=_EVALUATED):
                 if not execution.evaluation.passed:

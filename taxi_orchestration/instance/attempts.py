@@ -1,0 +1,78 @@
+"""What the tags of runs say: which months they are of, and how often a file of a month was asked for by itself."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import dagster as dg
+
+from taxi_orchestration.months import Window, next_month, parse_partition_key, partition_key
+
+# The sensor that asks again for a file that could not be loaded.
+TLC_PUBLICATIONS = "tlc_publications"
+
+ASKED_BY = "taxi/asked_by"
+ASKED_AT = "taxi/asked_at"
+FILE_VERSION = "taxi/file_version"
+
+MAX_ATTEMPTS = 5
+# After the first attempt an hour, then 4, 16 and 64: the fifth is made three and a half days after the first.
+FIRST_PAUSE = timedelta(hours=1)
+PAUSE_GROWTH = 4
+
+# Runs that are looked at for earlier attempts: more than two years of them.
+RECENT_RUNS = 200
+
+_UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """How often the same file of a month was asked for, and when last."""
+
+    made: int
+    last: datetime
+
+    @property
+    def next(self) -> datetime | None:
+        """When the next one may be made; None where it takes a person."""
+        return None if self.made >= MAX_ATTEMPTS else self.last + FIRST_PAUSE * PAUSE_GROWTH ** (self.made - 1)
+
+
+def file_of_run(run: dg.DagsterRun) -> tuple[str, str]:
+    """The partition key and the version of the file that a run was requested for."""
+    return run.tags.get("dagster/partition", ""), run.tags.get(FILE_VERSION, "")
+
+
+def attempts_by(instance: dg.DagsterInstance, asked_by: str) -> dict[tuple[str, str], Attempts]:
+    """The attempts that were made so far, by partition key and version of the file."""
+    attempts: dict[tuple[str, str], Attempts] = {}
+    for run in instance.get_runs(dg.RunsFilter(tags={ASKED_BY: asked_by}), limit=RECENT_RUNS):
+        file = file_of_run(run)
+        asked_at = datetime.fromisoformat(run.tags[ASKED_AT])
+        before = attempts.get(file, Attempts(0, asked_at))
+        attempts[file] = Attempts(before.made + 1, max(before.last, asked_at))
+    return attempts
+
+
+def keys_in_progress(instance: dg.DagsterInstance, keys: Iterable[str]) -> set[str]:
+    """Which of these partitions a run has that waits or goes on, whoever started it."""
+    runs = instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED))
+    return set(keys) & {month for run in runs for month in months_of_run(run)}
+
+
+def months_of_run(run: dg.DagsterRun) -> list[str]:
+    """The partition keys of a run, by its tags."""
+    first, last = run.tags.get("dagster/asset_partition_range_start"), run.tags.get("dagster/asset_partition_range_end")
+    if first and last:
+        return [
+            partition_key(month)
+            for month in Window(parse_partition_key(first), next_month(parse_partition_key(last))).months
+        ]
+    return [run.tags["dagster/partition"]] if "dagster/partition" in run.tags else []
