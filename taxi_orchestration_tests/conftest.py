@@ -4,10 +4,9 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 
 import psycopg
@@ -22,14 +21,11 @@ from taxi_orchestration.loading import Loader, open_loader
 from taxi_orchestration.postgres.server import WAREHOUSE_DATABASE, ensure_running, remove
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings, load_settings
 from taxi_orchestration.warehouse.warehouse import open_warehouse
+from taxi_orchestration_tests.support.interference import Refusing
 from taxi_orchestration_tests.support.tlc_host import TlcHost, running_tlc_host
 
 HOME = "TAXI_TEST_HOME"
 OUTER_VARIABLES = ("PG_", "TAXI_", "DAGSTER_", "TLC_", "DBT_")
-
-Refusing = Callable[[str], AbstractContextManager[None]]
-
-JANUARY, FEBRUARY, MARCH = date(2024, 1, 1), date(2024, 2, 1), date(2024, 3, 1)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -36,9 +36,9 @@ from taxi_orchestration.postgres.server import WAREHOUSE_DATABASE, ensure_runnin
 from taxi_orchestration.settings import PROJECT_DIRECTORY, Settings, load_settings
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.warehouse.warehouse import Warehouse
+from taxi_orchestration_tests.support.programs import TAXI
 from taxi_orchestration_tests.support.tlc_host import TlcHost, running_tlc_host
 
-TAXI = [sys.executable, "-c", "from taxi_orchestration.cli.commands import main; main()"]
 FIRST, LAST = "2023-12", "2024-04"
 MONTHS = Window(date(2023, 12, 1), date(2024, 5, 1))
 # The rows of the TLC's own files of these months.
@@ -179,7 +179,7 @@ def run_lane(lane: Lane) -> Result:
     result = Result(Counter(), [])
     with tempfile.TemporaryDirectory() as directory, running_tlc_host(Path(directory)) as tlc, environment(tlc) as home:
         expected = publish(tlc, lane.real_months)
-        backfill, again = [*TAXI, "backfill", FIRST, LAST], ["--reprocess", "completed"]
+        backfill, again = [TAXI, "backfill", FIRST, LAST], ["--reprocess", "completed"]
         began = time.monotonic()
         subprocess.run(backfill, check=True, capture_output=True)
         # The very first makes the environment; what one takes from then on is the time within which to kill.

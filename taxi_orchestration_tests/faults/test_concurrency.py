@@ -33,13 +33,15 @@ from taxi_orchestration.tlc.client import TlcClient
 from taxi_orchestration.warehouse.load_log import loaded_files
 from taxi_orchestration.warehouse.raw_tables import create_raw_tables
 from taxi_orchestration.warehouse.warehouse import Warehouse
-from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY
-from taxi_orchestration_tests.faults.conftest import Programs, holding, until, waiting_for
-from taxi_orchestration_tests.faults.test_model import At
 from taxi_orchestration_tests.support.daemon import Daemon, clock_at, schedule_tick
 from taxi_orchestration_tests.support.http_host import ok
-from taxi_orchestration_tests.support.months import held, held_by_file
+from taxi_orchestration_tests.support.interference import holding, waiting_for
+from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, held, held_by_file
+from taxi_orchestration_tests.support.parquet_files import file_version
+from taxi_orchestration_tests.support.programs import Programs
+from taxi_orchestration_tests.support.stages import At
 from taxi_orchestration_tests.support.tlc_host import TlcHost
+from taxi_orchestration_tests.support.waiting import until
 
 YEAR = Window(JANUARY, date(2025, 1, 1)).months
 
@@ -94,16 +96,14 @@ def test_twelve_months_loaded_at_once_are_each_exact(
 def test_months_that_bring_a_new_column_at_once_neither_lose_it_nor_wait_for_each_other_for_ever(
     loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
-    from taxi_orchestration_tests.faults.test_model import file_of
-
     for month in YEAR:
-        tlc.publish_bytes(month, file_of(month, 1))
+        tlc.publish_bytes(month, file_version(month, 1))
     list(loader.load_months(YEAR, at_once=6))
     for month in YEAR:
-        tlc.publish_bytes(month, file_of(month, 3 if month.month % 2 else 2))
+        tlc.publish_bytes(month, file_version(month, 3 if month.month % 2 else 2))
     assert not [outcome for _, outcome in loader.load_months(YEAR, at_once=6) if isinstance(outcome, Exception)]
     found = held(target, settings.schema_name)
-    assert found == {month: held_by_file(file_of(month, 3 if month.month % 2 else 2)) for month in YEAR}
+    assert found == {month: held_by_file(file_version(month, 3 if month.month % 2 else 2)) for month in YEAR}
 
 
 def test_a_reader_who_looks_all_the_while_sees_the_old_month_or_the_new_one_whole(

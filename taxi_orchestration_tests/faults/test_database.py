@@ -18,12 +18,12 @@ from taxi_orchestration.postgres.connection import WarehouseError, WarehouseUnav
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.warehouse.raw_tables import create_raw_tables
 from taxi_orchestration.warehouse.warehouse import Warehouse
-from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY
-from taxi_orchestration_tests.faults.conftest import holding, until, waiting_for
-from taxi_orchestration_tests.faults.test_model import At
 from taxi_orchestration_tests.support.clusters import can_mount, running_cluster, small_disk
-from taxi_orchestration_tests.support.months import Held, held, held_by_file
+from taxi_orchestration_tests.support.interference import holding, waiting_for
+from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, Held, held, held_by_file
+from taxi_orchestration_tests.support.stages import At
 from taxi_orchestration_tests.support.tlc_host import TlcHost
+from taxi_orchestration_tests.support.waiting import until
 
 
 @pytest.fixture

@@ -35,14 +35,14 @@ from taxi_orchestration.settings import (
     load_settings,
 )
 from taxi_orchestration.warehouse.warehouse import Warehouse, open_warehouse
-from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY
-from taxi_orchestration_tests.faults.conftest import Programs, family, until
-from taxi_orchestration_tests.faults.test_process import nothing
-from taxi_orchestration_tests.integration.test_server import STRANGER, as_root, call_as
+from taxi_orchestration_tests.support.accounts import STRANGER, as_root, call_as
 from taxi_orchestration_tests.support.clusters import DEBIAN, running_cluster
 from taxi_orchestration_tests.support.http_host import ok
-from taxi_orchestration_tests.support.months import held, held_by_file
+from taxi_orchestration_tests.support.jobs import nothing
+from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, held, held_by_file
+from taxi_orchestration_tests.support.programs import Programs, family
 from taxi_orchestration_tests.support.tlc_host import TlcHost
+from taxi_orchestration_tests.support.waiting import until
 
 OWNER, OWNER_PASSWORD = "taxi_owner", "correct-horse/battery:staple@%"
 

@@ -21,20 +21,13 @@ from taxi_orchestration.tlc import parquet
 from taxi_orchestration.tlc.client import TlcClient
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.tlc.errors import BadFileError
-from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY
-from taxi_orchestration_tests.faults.test_model import damaged
-from taxi_orchestration_tests.support.months import held, held_by_file
+from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, held, held_by_file
+from taxi_orchestration_tests.support.parquet_files import damaged, file_of
 from taxi_orchestration_tests.support.synthetic import month_table
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 TABLE = month_table(JANUARY, 200)
 PICKUP, DROPOFF = DATASET.pickup, DATASET.dropoff
-
-
-def file_of(table: pa.Table, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, write_page_checksum=True, **options)
-    return buffer.getvalue()
 
 
 def changed(name: str, values: object, kind: pa.DataType | None = None) -> pa.Table:

@@ -4,23 +4,19 @@ hypothesis chooses the sequence; after each step the database must equal a dicti
 printed, and `make soak` tries thousands.
 """
 
-import io
 import multiprocessing
 import os
 import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import date
-from functools import cache
 from pathlib import Path
 
 import psycopg
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -34,7 +30,7 @@ from hypothesis.stateful import (
 )
 from psycopg import sql
 
-from taxi_orchestration.loading import Loader, LoadStoppedError, Progress
+from taxi_orchestration.loading import Loader, LoadStoppedError
 from taxi_orchestration.postgres.connection import WarehouseError, WarehouseUnavailableError
 from taxi_orchestration.postgres.server import WAREHOUSE_DATABASE, ensure_running, remove, stop
 from taxi_orchestration.settings import PostgresTarget
@@ -43,8 +39,9 @@ from taxi_orchestration.tlc.errors import TlcError
 from taxi_orchestration.warehouse.raw_tables import create_raw_tables
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.http_host import Answer, ok, reset_after, status
-from taxi_orchestration_tests.support.months import Held, held_by_database, held_by_file
-from taxi_orchestration_tests.support.synthetic import month_table
+from taxi_orchestration_tests.support.months import Held, held_by_database
+from taxi_orchestration_tests.support.parquet_files import damaged, file_version
+from taxi_orchestration_tests.support.stages import At
 from taxi_orchestration_tests.support.tlc_host import TlcHost, running_tlc_host
 
 SCHEMA = "model"
@@ -59,56 +56,8 @@ months = st.sampled_from(MONTHS)
 versions = st.sampled_from(VERSIONS)
 
 
-@cache
-def file_of(month: date, version: int) -> bytes:
-    """Version 2 has other rows than 1, and version 3 a new column as well."""
-    table = month_table(month, 20 * version, seed=version)
-    if version == 3:
-        table = table.append_column("Airport_Fee", pa.array([1.75] * table.num_rows))
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, write_page_checksum=True)
-    return buffer.getvalue()
-
-
-@cache
-def content_of(month: date, version: int) -> Held:
-    return held_by_file(file_of(month, version))
-
-
-def damaged(data: bytes) -> bytes:
-    """The same file with one bit of its pages turned over."""
-    column = pq.read_metadata(io.BytesIO(data)).row_group(0).column(0)
-    position = (column.dictionary_page_offset or column.data_page_offset) + column.total_compressed_size - 1
-    return data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
-
-
 class BrokenError(Exception):
     """What a stage raises when it is told to."""
-
-
-class At(Progress):
-    """Does something when a load gets to a stage."""
-
-    def __init__(self, stage: str, action: Callable[[], object]) -> None:
-        self.stage, self.action = stage, action
-
-    def _reached(self, stage: str) -> None:
-        if stage == self.stage:
-            self.stage = ""
-            self.action()
-
-    def started(self, month: date) -> None:
-        self._reached("started")
-
-    def opened(self, month: date, rows: int) -> None:
-        self._reached("opened")
-
-    def copied(self, month: date, rows: int) -> None:
-        if rows:
-            self._reached("copied")
-
-    def loaded(self, month: date, error: Exception | None) -> None:
-        self._reached("loaded")
 
 
 def fail() -> None:
@@ -184,7 +133,7 @@ class Months(RuleBasedStateMachine):
 
     @rule(month=months, fault=st.sampled_from(["refused", "reset", "truncated", "page", "damaged", "withdrawn"]))
     def load_from_a_broken_host(self, month: date, fault: str) -> None:
-        data = file_of(month, self.current.get(month, 1))
+        data = file_version(month, self.current.get(month, 1))
         answers: dict[str, Answer] = {
             "refused": status(503),
             "reset": reset_after(data, len(data) // 2),
@@ -285,7 +234,7 @@ class World:
             self.tlc.withdraw(month)
 
     def publish(self, month: date, version: int) -> None:
-        self.tlc.publish_bytes(month, file_of(month, version))
+        self.tlc.publish_bytes(month, file_version(month, version))
 
     @contextmanager
     def answering(self, month: date, answer: Answer) -> Iterator[None]:

@@ -15,9 +15,8 @@ from taxi_orchestration.tlc.client import TlcClient
 from taxi_orchestration.tlc.errors import PermanentTlcError, TlcError, TransientTlcError
 from taxi_orchestration.warehouse.load_log import loaded_files
 from taxi_orchestration.warehouse.warehouse import Warehouse
-from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY
 from taxi_orchestration_tests.support.http_host import Answer, drip, ok, redirect, reset_after, silent, stalled, status
-from taxi_orchestration_tests.support.months import Held, held, held_by_file
+from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, Held, held, held_by_file
 from taxi_orchestration_tests.support.tlc_host import ZONES, TlcHost, month_path
 
 PATH = month_path(JANUARY)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from dagster import AssetKey, DagsterInstance, DagsterRun, DagsterRunStatus, job
+from dagster import AssetKey, DagsterInstance, DagsterRun, DagsterRunStatus
 
 from taxi_orchestration.instance.opening import open_instance
 from taxi_orchestration.instance.processes import PROCESS_TAG, fail_orphaned_runs, is_orphaned, process_tags
@@ -28,19 +28,16 @@ from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.warehouse.load_log import loaded_files
 from taxi_orchestration.warehouse.raw_tables import create_raw_tables
 from taxi_orchestration.warehouse.warehouse import Warehouse
-from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
-from taxi_orchestration_tests.faults.conftest import Programs, copying, family, holding, kill_9, until, waiting_for
-from taxi_orchestration_tests.faults.test_model import At
 from taxi_orchestration_tests.support.http_host import stalled
-from taxi_orchestration_tests.support.months import held, held_by_file
+from taxi_orchestration_tests.support.interference import copying, holding, waiting_for
+from taxi_orchestration_tests.support.jobs import nothing
+from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH, held, held_by_file
+from taxi_orchestration_tests.support.programs import Programs, family, kill_9
+from taxi_orchestration_tests.support.stages import At
 from taxi_orchestration_tests.support.tlc_host import TlcHost
+from taxi_orchestration_tests.support.waiting import until
 
 BIG = 400_000
-
-
-@job
-def nothing() -> None:
-    """For runs that only stand in the storage."""
 
 
 def states(target: PostgresTarget, settings: Settings, instance: DagsterInstance) -> list[str]:

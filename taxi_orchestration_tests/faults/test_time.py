@@ -15,9 +15,10 @@ from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.months import MonthError, Window, last_complete_month, parse_month, partition_key
 from taxi_orchestration.settings import PostgresTarget, Settings
-from taxi_orchestration_tests.faults.test_file import DROPOFF, PICKUP, file_of
+from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration_tests.support.daemon import Daemon, FakeClock, schedule_tick
 from taxi_orchestration_tests.support.months import held, held_by_file
+from taxi_orchestration_tests.support.parquet_files import file_of
 from taxi_orchestration_tests.support.synthetic import month_table
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
@@ -136,7 +137,7 @@ def test_both_trips_of_the_repeated_hour_of_november_are_kept_on_their_day_whate
 def trips_at(month: date, times: list[tuple[str, str]]) -> pa.Table:
     """A file of trips that begin and end at these times, and are otherwise like any."""
     table = month_table(month, 300).slice(0, len(times))
-    for column, moments in zip((PICKUP, DROPOFF), zip(*times, strict=True), strict=True):
+    for column, moments in zip((DATASET.pickup, DATASET.dropoff), zip(*times, strict=True), strict=True):
         values = pa.array([datetime.fromisoformat(moment) for moment in moments], pa.timestamp("us"))
         table = table.set_column(table.column_names.index(column), column, values)
     return table

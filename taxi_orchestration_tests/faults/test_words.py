@@ -36,12 +36,12 @@ from taxi_orchestration.tlc.client import TlcClient
 from taxi_orchestration.warehouse.load_log import loaded_files
 from taxi_orchestration.warehouse.raw_tables import create_raw_tables
 from taxi_orchestration.warehouse.warehouse import Warehouse
-from taxi_orchestration_tests.conftest import JANUARY
-from taxi_orchestration_tests.faults.conftest import holding
-from taxi_orchestration_tests.faults.test_model import At
-from taxi_orchestration_tests.integration.test_cli import TAXI, taxi
-from taxi_orchestration_tests.integration.test_dagster_dev import wait_until
+from taxi_orchestration_tests.support.interference import holding
+from taxi_orchestration_tests.support.months import JANUARY
+from taxi_orchestration_tests.support.programs import TAXI, taxi
+from taxi_orchestration_tests.support.stages import At
 from taxi_orchestration_tests.support.tlc_host import TlcHost
+from taxi_orchestration_tests.support.waiting import until
 
 DAGSTER = str(Path(sys.executable).with_name("dagster"))
 
@@ -421,10 +421,10 @@ def test_dagster_dev_ends_soon_though_its_embedded_server_was_stopped(tmp_path: 
             start_new_session=True,
         )
     try:
-        wait_until(lambda: b"following daemons" in log.read_bytes() and b"Serving" in log.read_bytes(), 200)
+        until(lambda: b"following daemons" in log.read_bytes() and b"Serving" in log.read_bytes(), 200)
         assert stop(home)
         # Now the threads of the daemon find out, and begin to try again.
-        wait_until(lambda: b"Retrying failed database connection" in log.read_bytes(), 60)
+        until(lambda: b"Retrying failed database connection" in log.read_bytes(), 60)
         process.send_signal(signal.SIGTERM)
         process.wait(60)
         # Of the whole only this waited for the server; the rest is the end of interpreters, on however busy a machine.

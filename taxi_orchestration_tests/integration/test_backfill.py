@@ -9,7 +9,7 @@ from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.months import Window
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.warehouse.warehouse import Warehouse
-from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
+from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 APRIL = date(2024, 4, 1)

@@ -21,23 +21,9 @@ from taxi_orchestration.cli.commands import main
 from taxi_orchestration.postgres.server import find, remove
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings
 from taxi_orchestration.tlc.dataset import DATASET
-from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
+from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
+from taxi_orchestration_tests.support.programs import TAXI, Done, taxi
 from taxi_orchestration_tests.support.tlc_host import TlcHost
-
-TAXI = str(Path(sys.executable).with_name("taxi"))
-Done = subprocess.CompletedProcess[str]
-
-
-def taxi(*arguments: str, cwd: Path | None = None, **variables: str) -> Done:
-    return subprocess.run(
-        [TAXI, *arguments],
-        cwd=cwd,
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
 
 
 def rows(target: PostgresTarget, schema: str, query: str) -> list[tuple[Any, ...]]:

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
@@ -25,6 +25,7 @@ from taxi_orchestration.postgres.server import WAREHOUSE_DATABASE, find, remove
 from taxi_orchestration.settings import PROJECT_DIRECTORY, load_settings
 from taxi_orchestration.warehouse.warehouse import open_warehouse
 from taxi_orchestration_tests.support.tlc_host import TlcHost
+from taxi_orchestration_tests.support.waiting import until
 
 MONTHS = [date(2024, month, 1) for month in range(1, 7)]
 UNPUBLISHED = date(2024, 4, 1)
@@ -136,13 +137,6 @@ class Ui:
         return [run["status"] for run in self.ask(RUNS_OF, month=month)["runsOrError"]["results"]]
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 240) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(1)
-
-
 def trips_by_month(home: Path) -> dict[date, int]:
     """The facts and rejected trips of every month, as the mart of quality has them."""
     server = find(home)
@@ -217,7 +211,7 @@ def test_of_six_months_from_the_ui_five_reach_the_marts_and_with_its_switches_on
     try:
         with dagster_dev(environment, tmp_path / "dev.log") as ui:
             # What failed before its first look it does not tell.
-            wait_until(lambda: ui.has_ticked(ALERTS))
+            until(lambda: ui.has_ticked(ALERTS))
             nodes = ui.ask(PARTITIONED_ASSETS)["assetNodes"]
             # As the button on raw_trips, with all that is downstream: also views, which have no months.
             others = ("raw_zone", "stg_", "tlc_")
@@ -261,8 +255,8 @@ def test_of_six_months_from_the_ui_five_reach_the_marts_and_with_its_switches_on
             ui.turn_on(TLC_PUBLICATIONS)
             ui.turn_on(BUILD_CHANGED_MONTHS)
             expected |= {REISSUED: 250, NEW: 300}
-            wait_until(lambda: trips_by_month(home) == expected)
-            wait_until(lambda: ui.runs_of("2024-07") != ["STARTED"])
+            until(lambda: trips_by_month(home) == expected)
+            until(lambda: ui.runs_of("2024-07") != ["STARTED"])
             assert ui.runs_of("2024-07") == ["SUCCESS"], "the condition leaves alone what a run of the sensor builds"
         told = [request.get_json()["title"] for request, _ in httpserver.log]
         assert told.count("taxi: raw_trips failed for 2024-04") == 1, told

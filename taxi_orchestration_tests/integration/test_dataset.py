@@ -20,7 +20,7 @@ from taxi_orchestration.warehouse.load_log import loaded_files
 from taxi_orchestration.warehouse.measures import measure_months
 from taxi_orchestration.warehouse.raw_tables import create_raw_tables
 from taxi_orchestration.warehouse.warehouse import Warehouse, open_warehouse
-from taxi_orchestration_tests.conftest import JANUARY
+from taxi_orchestration_tests.support.months import JANUARY
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 Rows = list[tuple[Any, ...]]

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from taxi_orchestration.loading import Loader
-from taxi_orchestration_tests.conftest import JANUARY
+from taxi_orchestration_tests.support.months import JANUARY
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 

@@ -26,8 +26,8 @@ from taxi_orchestration.tlc.errors import (
     TransientTlcError,
 )
 from taxi_orchestration.warehouse.load_log import loaded_files
-from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.http_host import Answer, drip, ok, redirect, reset_after, silent, stalled, status
+from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.synthetic import month_table
 from taxi_orchestration_tests.support.tlc_host import ZONE_SHAPES, ZONES, TlcHost, month_path
 

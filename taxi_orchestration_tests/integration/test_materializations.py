@@ -8,7 +8,7 @@ from psycopg import sql
 from taxi_orchestration.dbt.runner import DbtOutcome, invoke_dbt, prepared_project
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.settings import Settings
-from taxi_orchestration_tests.conftest import JANUARY
+from taxi_orchestration_tests.support.months import JANUARY
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 COLUMNS = """

@@ -26,7 +26,7 @@ from taxi_orchestration.warehouse.load_log import LoadedFile, loaded_files
 from taxi_orchestration.warehouse.months import ReplacedMonth, replace_month
 from taxi_orchestration.warehouse.raw_tables import create_raw_tables
 from taxi_orchestration.warehouse.warehouse import Warehouse
-from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
+from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.synthetic import month_table
 
 ARROW_SCHEMA = arrow_schema(DATASET)

@@ -10,7 +10,7 @@ import pytest
 from taxi_orchestration.dbt.runner import invoke_dbt, prepared_project
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.settings import Settings
-from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
+from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 FEBRUARY_ALONE = json.dumps({"window_start": str(FEBRUARY), "window_end": str(MARCH)})

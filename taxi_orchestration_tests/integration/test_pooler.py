@@ -18,11 +18,11 @@ from taxi_orchestration.months import Window
 from taxi_orchestration.postgres import session
 from taxi_orchestration.settings import PostgresTarget, SettingsError, load_settings
 from taxi_orchestration.warehouse.warehouse import Warehouse
-from taxi_orchestration_tests.faults.conftest import TAXI
-from taxi_orchestration_tests.integration.test_sessions import point_at
 from taxi_orchestration_tests.support.clusters import running_pooler
 from taxi_orchestration_tests.support.months import held, held_by_file
+from taxi_orchestration_tests.support.programs import TAXI
 from taxi_orchestration_tests.support.tlc_host import TlcHost
+from taxi_orchestration_tests.support.warehouses import point_at
 
 WINTER = Window(date(2023, 12, 1), date(2024, 5, 1))
 
@@ -51,7 +51,7 @@ def assert_exact(target: PostgresTarget, schema: str, instance: DagsterInstance,
 
 
 def taxi(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([*TAXI, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen([TAXI, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def test_five_months_through_a_transaction_pooler_are_exact_and_leave_no_setting_behind(
@@ -90,13 +90,13 @@ def test_two_backfills_at_once_through_a_transaction_pooler_are_exact(
 
 
 def test_psql_through_a_transaction_pooler_says_how_to_find_the_tables(files: dict[date, bytes]) -> None:
-    program = subprocess.run([*TAXI, "psql"], input="select 1;", capture_output=True, text=True, timeout=60)
+    program = subprocess.run([TAXI, "psql"], input="select 1;", capture_output=True, text=True, timeout=60)
     assert "begin; set local search_path = test_" in program.stderr
 
 
 def test_a_pooler_that_takes_no_options_says_so(files: dict[date, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGOPTIONS", "-c work_mem=64MB")
-    program = subprocess.run([*TAXI, "status"], capture_output=True, text=True, timeout=60)
+    program = subprocess.run([TAXI, "status"], capture_output=True, text=True, timeout=60)
     assert program.returncode == 2
     assert "unset PGOPTIONS" in program.stderr
 

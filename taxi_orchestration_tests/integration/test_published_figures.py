@@ -14,7 +14,7 @@ from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.settings import PostgresTarget, Settings, load_settings
 from taxi_orchestration.tlc.dataset import DATASET
-from taxi_orchestration_tests.integration.test_real_months import mirror
+from taxi_orchestration_tests.support.mirror import mirror
 
 pytestmark = pytest.mark.real_data
 

@@ -2,12 +2,6 @@
 
 import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -24,6 +18,7 @@ from taxi_orchestration.settings import PostgresTarget, Settings, load_settings
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.tlc.errors import BadFileError
 from taxi_orchestration.warehouse.warehouse import open_warehouse
+from taxi_orchestration_tests.support.mirror import mirror
 
 pytestmark = pytest.mark.real_data
 
@@ -44,30 +39,6 @@ OUTSIDE = {(2022, 1): 4, (2022, 2): 23, (2023, 12): 4, (2024, 1): 2, (2024, 2): 
 RAW = "select source_month, count(*), sum(total_amount::numeric) from raw_trips group by 1 order by 1"
 MARTS = ("fct_trips", "rejected_trips", "hourly_zone_activity", "zone_flows", "monthly_summary", "monthly_revenue",
          "trip_quality")  # fmt: skip
-
-
-@contextmanager
-def mirror(directory: Path, overlay: Path | None = None) -> Iterator[str]:
-    """The mirror on a free port, with the files of `overlay` in place of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, str(directory / "mirror.py"), "--port", str(port)]
-    command += ["--overlay", str(overlay)] if overlay else []
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_real_months_arrive_whole_and_to_the_cent_however_they_are_loaded(

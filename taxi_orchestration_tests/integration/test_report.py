@@ -4,7 +4,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,10 @@ from taxi_orchestration.defs.conditions import changed_upstream
 from taxi_orchestration.report.read import NO_SHAPES, read_frames
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.warehouse.warehouse import Warehouse
-from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY
+from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY
+from taxi_orchestration_tests.support.programs import TAXI
 from taxi_orchestration_tests.support.tlc_host import ZONE_SHAPES, TlcHost
 
-TAXI = str(Path(sys.executable).with_name("taxi"))
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 

@@ -5,7 +5,6 @@ that this account cannot enter; `open_home` is one that it can.
 """
 
 import logging
-import multiprocessing
 import os
 import pwd
 import shutil
@@ -17,10 +16,8 @@ import sys
 import tempfile
 import threading
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import psutil
@@ -30,10 +27,9 @@ import pytest
 from taxi_orchestration.postgres import binaries, connection, postmaster, server, server_config
 from taxi_orchestration.postgres.postmaster import has_ended
 from taxi_orchestration.postgres.server import EmbeddedServer, ServerError
+from taxi_orchestration_tests.support.accounts import STRANGER, as_root, call_as
+from taxi_orchestration_tests.support.waiting import until
 
-STRANGER = 54321  # an account that nothing here belongs to
-
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 START = """
@@ -82,14 +78,7 @@ def remembered(running: EmbeddedServer) -> int:
 def kill_9(running: EmbeddedServer) -> None:
     pid = pid_of(running)
     os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: has_ended(pid))
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.002)
+    until(lambda: has_ended(pid))
 
 
 @pytest.fixture
@@ -149,34 +138,6 @@ def running_home() -> Iterator[Path]:
 @pytest.fixture
 def running(running_home: Path) -> EmbeddedServer:
     return server.ensure_running(running_home)
-
-
-def call_as(uid: int, action: Callable[[], str]) -> str:
-    """What `action` returns, or the message of its ServerError, in a process of user `uid`.
-
-    Forked and not started, because that user may not be able to enter the directories that Python lies in.
-    """
-
-    def child(end: Connection) -> None:
-        os.setgroups([])
-        os.setgid(uid)
-        os.setuid(uid)
-        try:
-            end.send(action())
-        except ServerError as error:
-            end.send(f"ServerError: {error}")
-
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("fork").Process(target=child, args=(theirs,))
-    with warnings.catch_warnings():
-        # From 3.12 on Python warns of threads at a fork: pytest-xdist's, of which the child needs none.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        process.start()
-    theirs.close()
-    try:
-        return str(ours.recv())
-    finally:
-        process.join()
 
 
 # --- start, find, stop -------------------------------------------------------------------------------------------
@@ -325,7 +286,7 @@ def test_after_kill_9_with_a_busy_session_it_starts_again_with_its_data(stopped_
 
     worker = threading.Thread(target=work)
     worker.start()
-    wait_for(lambda: b"SELECT" in Path(f"/proc/{backend_pid}/cmdline").read_bytes())
+    until(lambda: b"SELECT" in Path(f"/proc/{backend_pid}/cmdline").read_bytes())
     kill_9(running)
 
     again = server.ensure_running(stopped_home)
@@ -363,7 +324,7 @@ def test_a_zombie_has_ended() -> None:
     try:
         assert not has_ended(child.pid)
         child.kill()
-        wait_for(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE)
+        until(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE)
         assert has_ended(child.pid)
     finally:
         child.wait()
@@ -420,7 +381,7 @@ def test_a_kill_9_in_the_middle_of_initdb_leaves_nothing_that_hinders_the_next_s
     open_home: Path, killed: str
 ) -> None:
     program = subprocess.Popen(starter(open_home), start_new_session=True)
-    wait_for(lambda: list(open_home.glob("postgres/initdb-*/data/base")))
+    until(lambda: list(open_home.glob("postgres/initdb-*/data/base")))
     if killed == "the starter":
         program.kill()
     else:

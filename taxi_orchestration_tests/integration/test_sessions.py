@@ -26,8 +26,9 @@ from taxi_orchestration.postgres.connection import WarehouseError, connect
 from taxi_orchestration.postgres.server import ensure_running
 from taxi_orchestration.settings import PostgresTarget, load_settings
 from taxi_orchestration.warehouse.warehouse import Warehouse, open_warehouse
-from taxi_orchestration_tests.faults.conftest import TAXI
+from taxi_orchestration_tests.support.programs import TAXI
 from taxi_orchestration_tests.support.tlc_host import TlcHost
+from taxi_orchestration_tests.support.warehouses import point_at
 
 # Two eras, with a column that only the second has.
 MONTHS = [date(2024, 12, 1), date(2025, 1, 1)]
@@ -141,13 +142,6 @@ def pipeline(
         return outcome
 
     return run
-
-
-def point_at(target: PostgresTarget, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make a database the warehouse, as one's own PostgreSQL."""
-    variables = {"HOST": target.host, "PORT": str(target.port), "USER": target.user, "PASSWORD": target.password}
-    for name, value in {**variables, "DBNAME": target.dbname}.items():
-        monkeypatch.setenv(f"PG_{name}", value)
 
 
 def contents(target: PostgresTarget, schema: str) -> dict[str, list[tuple[Any, ...]]]:
@@ -337,7 +331,7 @@ def test_the_whole_pipeline_on_the_embedded_server_hears_no_variable_of_libpq(
         ["dbt", "test", "--select", "dim_zones"],
         ["psql", "--", "-Atc", "select count(*) || ' rows' from raw_trips"],
     ):
-        done = subprocess.run([*TAXI, *arguments], capture_output=True, text=True, timeout=300)
+        done = subprocess.run([TAXI, *arguments], capture_output=True, text=True, timeout=300)
         # `taxi status` ends with 1 where the TLC is late.
         assert done.returncode == 0 or (arguments == ["status"] and "completed" in done.stdout), done.stderr
     assert "200 rows" in done.stdout

@@ -23,8 +23,8 @@ from taxi_orchestration.tlc.errors import TlcError
 from taxi_orchestration.tlc.publications import fetch_publications
 from taxi_orchestration.warehouse.load_log import LoadedFile
 from taxi_orchestration.warehouse.warehouse import Warehouse
-from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.http_host import status
+from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 APRIL, MAY = date(2024, 4, 1), date(2024, 5, 1)

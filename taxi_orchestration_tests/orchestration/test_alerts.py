@@ -27,10 +27,10 @@ from taxi_orchestration.postgres.binaries import ServerError
 from taxi_orchestration.quality.finding import Finding, Level
 from taxi_orchestration.settings import PostgresTarget, Settings, load_settings
 from taxi_orchestration.warehouse.warehouse import Warehouse
-from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH, Refusing
-from taxi_orchestration_tests.orchestration.test_month_checks import losing_a_row
 from taxi_orchestration_tests.support.daemon import sensor_tick
 from taxi_orchestration_tests.support.http_host import status
+from taxi_orchestration_tests.support.interference import Refusing, losing_a_row
+from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.tlc_host import ZONES, TlcHost
 
 QUARTER = {"dagster/asset_partition_range_start": "2024-01", "dagster/asset_partition_range_end": "2024-03"}

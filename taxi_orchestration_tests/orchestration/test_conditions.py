@@ -16,8 +16,9 @@ from taxi_orchestration.loading import Loader
 from taxi_orchestration.months import Window, last_complete_month, parse_partition_key, partition_key
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.warehouse.warehouse import Warehouse
-from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH, Refusing
 from taxi_orchestration_tests.support.daemon import Daemon, clock_at
+from taxi_orchestration_tests.support.interference import Refusing
+from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 # The definitions are merged with a check of a month, which Dagster says is new, and so their job is made once more.

@@ -13,8 +13,9 @@ from psycopg import sql
 from taxi_orchestration.dbt import retry
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.settings import PostgresTarget, Settings
-from taxi_orchestration_tests.conftest import JANUARY, Refusing
 from taxi_orchestration_tests.support.daemon import Daemon, clock_at
+from taxi_orchestration_tests.support.interference import Refusing
+from taxi_orchestration_tests.support.months import JANUARY
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 

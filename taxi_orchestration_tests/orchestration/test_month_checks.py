@@ -1,7 +1,5 @@
 """The checks of each month in runs on a real instance: what they record, for which month, and what they stop."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date
 from typing import Any
 
@@ -24,7 +22,8 @@ from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.tlc.client import Publication
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.warehouse.warehouse import Warehouse
-from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
+from taxi_orchestration_tests.support.interference import losing_a_row
+from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 QUARTER = Window(JANUARY, date(2024, 4, 1))
@@ -49,25 +48,6 @@ def python_checks(instance: dg.DagsterInstance) -> list[dg.AssetCheckEvaluation]
     """The evaluations of our own checks in the latest runs, newest run first."""
     ours = {spec.key for spec in [*RAW_CHECKS, COVERAGE]}
     return [e for run in instance.get_runs() for e in evaluations(instance, run.run_id) if e.asset_check_key in ours]
-
-
-@contextmanager
-def losing_a_row(target: PostgresTarget, schema: str, month: date) -> Iterator[None]:
-    """A row of a month vanishes as the month is committed, behind the loader's back."""
-    statements = [
-        "create function {schema}.lose() returns trigger language plpgsql as $$ begin "
-        "delete from {schema}.raw_trips where source_month = new.source_month and source_row = 1; return new; end $$",
-        "create trigger lose after insert or update on {schema}.raw_loads for each row "
-        "when (new.source_month = {month}) execute function {schema}.lose()",
-    ]
-    with connect(target) as connection:
-        for statement in statements:
-            connection.execute(
-                sql.SQL(statement).format(schema=sql.Identifier(schema), month=sql.Literal(month))  # type: ignore[arg-type]
-            )
-    yield
-    with connect(target) as connection:
-        connection.execute(sql.SQL("drop function {}.lose cascade").format(sql.Identifier(schema)))
 
 
 def test_a_backfill_makes_every_check_of_every_month_and_a_later_run_of_the_checks_finds_what_somebody_changed(

@@ -12,9 +12,9 @@ from taxi_orchestration.defs.tlc_source import observation
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.settings import Settings
 from taxi_orchestration.tlc.client import Publication
-from taxi_orchestration_tests.conftest import FEBRUARY, MARCH
 from taxi_orchestration_tests.support.daemon import FakeClock, clock_at, sensor_tick
 from taxi_orchestration_tests.support.http_host import status
+from taxi_orchestration_tests.support.months import FEBRUARY, MARCH
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 

@@ -30,8 +30,8 @@ from taxi_orchestration.tlc.errors import PermanentTlcError, TransientTlcError
 from taxi_orchestration.warehouse.load_log import LoadedFile
 from taxi_orchestration.warehouse.measures import measure_months
 from taxi_orchestration.warehouse.warehouse import Warehouse
-from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.http_host import silent, status
+from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.tlc_host import ZONES, TlcHost, month_path
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}

@@ -9,9 +9,9 @@ from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.schedules import MONTHLY_SCHEDULE, build_monthly_schedule
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.settings import SettingsError
-from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.daemon import schedule_tick
 from taxi_orchestration_tests.support.http_host import status
+from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 

@@ -17,9 +17,9 @@ from taxi_orchestration.months import Window, partition_key
 from taxi_orchestration.postgres.connection import connect
 from taxi_orchestration.settings import Settings
 from taxi_orchestration.tlc.dataset import DATASET
-from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.daemon import Daemon, clock_at
 from taxi_orchestration_tests.support.http_host import silent, status
+from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 

@@ -17,7 +17,7 @@ from taxi_orchestration.months import Window
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.warehouse.dbt_tables import RENAMED
 from taxi_orchestration.warehouse.warehouse import Warehouse
-from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY
+from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}

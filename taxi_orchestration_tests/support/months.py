@@ -13,6 +13,8 @@ from taxi_orchestration.settings import PostgresTarget
 
 Row = tuple[object, ...]
 
+JANUARY, FEBRUARY, MARCH = date(2024, 1, 1), date(2024, 2, 1), date(2024, 3, 1)
+
 
 @dataclass(frozen=True)
 class Held:

@@ -12,6 +12,7 @@ from taxi_orchestration.settings import PROJECT_DIRECTORY
 
 PACKAGE = PROJECT_DIRECTORY / "taxi_orchestration"
 FILES = sorted(PACKAGE.rglob("*.py"))
+TESTS = sorted((PROJECT_DIRECTORY / "taxi_orchestration_tests").rglob("*.py"))
 MODULES = sorted(
     ".".join(path.relative_to(PROJECT_DIRECTORY).with_suffix("").parts).removesuffix(".__init__") for path in FILES
 )
@@ -113,6 +114,12 @@ def test_what_a_tool_does_not_export_is_still_there(module: str) -> None:
     name = "taxi_orchestration." + module.removesuffix(".py").replace("/", ".")
     internals = importlib.import_module(name)
     assert all(callable(getattr(internals, each)) for each in internals.__all__)
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_what_tests_share_is_imported_from_support(path: Path) -> None:
+    shared = {name for name in imported(path) if name.startswith("taxi_orchestration_tests.")}
+    assert all(name.startswith("taxi_orchestration_tests.support") for name in shared)
 
 
 IMPORT_ALL = """

@@ -19,8 +19,9 @@ from taxi_orchestration.quality.rows import check_rows
 from taxi_orchestration.quality.volume import check_volume
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.warehouse.measures import MonthMeasure
+from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 
-JANUARY, FEBRUARY, MARCH, APRIL = (date(2024, month, 1) for month in (1, 2, 3, 4))
+APRIL = date(2024, 4, 1)
 ERA_B = {column.source_name: "int64" for column in DATASET.columns_of("B")}
 
 

@@ -1,0 +1,64 @@
+"""What somebody else does to the tables while the project works: locks, rows refused, rows lost."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import date
+
+import psycopg
+from psycopg import sql
+
+from taxi_orchestration.postgres.connection import connect
+from taxi_orchestration.settings import PostgresTarget
+
+Refusing = Callable[[str], AbstractContextManager[None]]
+
+
+@contextmanager
+def holding(target: PostgresTarget, schema: str, table: str, mode: str = "exclusive") -> Iterator[psycopg.Connection]:
+    """A stranger's transaction that holds a lock on a table, and so stops whoever writes to it where they are."""
+    with psycopg.connect(target.url(), application_name="stranger") as connection:
+        connection.execute(sql.SQL("lock table {} in {} mode").format(sql.Identifier(schema, table), sql.SQL(mode)))
+        yield connection
+        connection.rollback()
+
+
+def waiting_for(target: PostgresTarget, schema: str, table: str) -> bool:
+    """Whether somebody waits for a lock on a table."""
+    with psycopg.connect(target.url()) as connection:
+        row = connection.execute(
+            "select exists (select from pg_locks where not granted and relation = to_regclass(%s))",
+            [f"{schema}.{table}"],
+        ).fetchone()
+    return bool(row and row[0])
+
+
+def copying(target: PostgresTarget, schema: str) -> int | None:
+    """The server process of a COPY that is on its way into a table of the schema."""
+    with psycopg.connect(target.url()) as connection:
+        row = connection.execute(
+            """
+            select p.pid from pg_stat_progress_copy p join pg_class c on c.oid = p.relid
+            where c.relnamespace = to_regnamespace(%s) and p.tuples_processed > 0
+            """,
+            [schema],
+        ).fetchone()
+    return row[0] if row else None
+
+
+@contextmanager
+def losing_a_row(target: PostgresTarget, schema: str, month: date) -> Iterator[None]:
+    """A row of a month vanishes as the month is committed, behind the loader's back."""
+    statements = [
+        "create function {schema}.lose() returns trigger language plpgsql as $$ begin "
+        "delete from {schema}.raw_trips where source_month = new.source_month and source_row = 1; return new; end $$",
+        "create trigger lose after insert or update on {schema}.raw_loads for each row "
+        "when (new.source_month = {month}) execute function {schema}.lose()",
+    ]
+    with connect(target) as connection:
+        for statement in statements:
+            connection.execute(
+                sql.SQL(statement).format(schema=sql.Identifier(schema), month=sql.Literal(month))  # type: ignore[arg-type]
+            )
+    yield
+    with connect(target) as connection:
+        connection.execute(sql.SQL("drop function {}.lose cascade").format(sql.Identifier(schema)))

@@ -1,0 +1,34 @@
+"""Parquet files in memory, whole and damaged."""
+
+import io
+from datetime import date
+from functools import cache
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from taxi_orchestration_tests.support.synthetic import month_table
+
+
+def file_of(table: pa.Table, **options: Any) -> bytes:
+    """Return the file of a table."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, write_page_checksum=True, **options)
+    return buffer.getvalue()
+
+
+def damaged(data: bytes) -> bytes:
+    """The same file with one bit of its pages turned over."""
+    column = pq.read_metadata(io.BytesIO(data)).row_group(0).column(0)
+    position = (column.dictionary_page_offset or column.data_page_offset) + column.total_compressed_size - 1
+    return data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
+
+
+@cache
+def file_version(month: date, version: int) -> bytes:
+    """Return a version of a month's file: 2 has other rows than 1, and 3 a new column as well."""
+    table = month_table(month, 20 * version, seed=version)
+    if version == 3:
+        table = table.append_column("Airport_Fee", pa.array([1.75] * table.num_rows))
+    return file_of(table)

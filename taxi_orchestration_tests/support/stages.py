@@ -1,0 +1,31 @@
+"""Something done at a moment of a load."""
+
+from collections.abc import Callable
+from datetime import date
+
+from taxi_orchestration.loading import Progress
+
+
+class At(Progress):
+    """Does something when a load gets to a stage."""
+
+    def __init__(self, stage: str, action: Callable[[], object]) -> None:
+        self.stage, self.action = stage, action
+
+    def _reached(self, stage: str) -> None:
+        if stage == self.stage:
+            self.stage = ""
+            self.action()
+
+    def started(self, month: date) -> None:
+        self._reached("started")
+
+    def opened(self, month: date, rows: int) -> None:
+        self._reached("opened")
+
+    def copied(self, month: date, rows: int) -> None:
+        if rows:
+            self._reached("copied")
+
+    def loaded(self, month: date, error: Exception | None) -> None:
+        self._reached("loaded")
