@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import date
+from functools import cache
 from pathlib import Path
 
 import psycopg
@@ -39,7 +40,7 @@ from taxi_orchestration.tlc.errors import TlcError
 from taxi_orchestration.warehouse.raw_tables import create_raw_tables
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.http_host import Answer, ok, reset_after, status
-from taxi_orchestration_tests.support.months import Held, held_by_database
+from taxi_orchestration_tests.support.months import Held, held_by_database, held_by_file
 from taxi_orchestration_tests.support.parquet_files import damaged, file_version
 from taxi_orchestration_tests.support.stages import At
 from taxi_orchestration_tests.support.tlc_host import TlcHost, running_tlc_host
@@ -54,6 +55,11 @@ STEPS = 10
 
 months = st.sampled_from(MONTHS)
 versions = st.sampled_from(VERSIONS)
+
+
+@cache
+def content_of(month: date, version: int) -> Held:
+    return held_by_file(file_version(month, version))
 
 
 class BrokenError(Exception):
