@@ -17,28 +17,34 @@ from taxi_orchestration.warehouse.warehouse import Warehouse
 
 @dataclass(frozen=True)
 class LoadedFile:
-    """The file that a month was replaced by: a row of raw_loads, each field a column with its definition.
+    """The file that a month was replaced by: a row of raw_loads, each field a column with its definition and comment.
 
-    `bytes` is the file's size and `sha256` its digest; `rows_sha256` is the digest of the rows as they were copied, and
-    so the same for another file with the same rows. It is known once the rows are copied.
+    `rows_sha256` is known once the rows are copied.
     """
 
-    source_month: Annotated[date, "date primary key"]
-    url: Annotated[str, "text not null"]
-    etag: Annotated[str | None, "text"]
-    last_modified: Annotated[datetime | None, "timestamptz"]
-    bytes: Annotated[int, "bigint not null"]
-    sha256: Annotated[str, "text not null"]
-    rows: Annotated[int, "bigint not null"]
-    columns: Annotated[Mapping[str, str], "jsonb not null"]
-    drift: Annotated[Mapping[str, object], "jsonb not null"]
-    dagster_run_id: Annotated[str | None, "text"]
-    rows_sha256: Annotated[str | None, "text not null"] = None
-    loaded_at: Annotated[datetime | None, "timestamptz not null default now()"] = None
+    source_month: Annotated[date, "date primary key", "Month of the file, as its first day."]
+    url: Annotated[str, "text not null", "Where the file was downloaded from."]
+    etag: Annotated[str | None, "text", "ETag of the file, as the host gave it."]
+    last_modified: Annotated[datetime | None, "timestamptz", "When the file was published, as the host says."]
+    bytes: Annotated[int, "bigint not null", "Size of the file."]
+    sha256: Annotated[str, "text not null", "Digest of the file."]
+    rows: Annotated[int, "bigint not null", "Rows of the file, all of which are in raw_trips."]
+    columns: Annotated[Mapping[str, str], "jsonb not null", "Columns of the file with their types in it."]
+    drift: Annotated[
+        Mapping[str, object], "jsonb not null", "Where the file's columns are not those of its era; empty if nowhere."
+    ]
+    dagster_run_id: Annotated[str | None, "text", "Run of Dagster that loaded the file."]
+    rows_sha256: Annotated[
+        str | None,
+        "text not null",
+        "Digest of the rows as copied: the same for another file with these rows.",
+    ] = None
+    loaded_at: Annotated[datetime | None, "timestamptz not null default now()", "When the month was replaced."] = None
 
 
 _HINTS = get_type_hints(LoadedFile, include_extras=True)
 RAW_LOADS_COLUMNS = {name: hint.__metadata__[0] for name, hint in _HINTS.items()}
+RAW_LOADS_COMMENTS = {name: hint.__metadata__[1] for name, hint in _HINTS.items()}
 RAW_LOADS = Relation("raw_loads", TABLE, RAW_LOADS_COLUMNS)
 _NAMES = sql.SQL(", ").join(map(sql.Identifier, RAW_LOADS_COLUMNS))
 

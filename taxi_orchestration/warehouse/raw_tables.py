@@ -9,12 +9,18 @@ from psycopg.types.json import Jsonb
 
 from taxi_orchestration.postgres.connection import WarehouseError
 from taxi_orchestration.tlc.dataset import DATASET, KEY_COLUMNS, ZONE_COLUMNS, ZONE_SHAPE_COLUMNS, DataSet
-from taxi_orchestration.warehouse.load_log import RAW_LOADS_COLUMNS
+from taxi_orchestration.warehouse.load_log import RAW_LOADS_COLUMNS, RAW_LOADS_COMMENTS
 from taxi_orchestration.warehouse.relations import TABLE, Relation, find_relations
 from taxi_orchestration.warehouse.warehouse import Warehouse, define_columns
 
 # How the comment on raw_trips begins; the name of the data set follows.
 _HOLDS = "Data set of the TLC: "
+
+_COMMENTS = {
+    "raw_loads": "One row a month: the file that it is in raw_trips. Written in the transaction that replaces it.",
+    "raw_zones": "The TLC's table of taxi zones, as published.",
+    "raw_zone_shapes": "The outlines of the TLC's taxi zones, for maps.",
+}
 
 
 def create_raw_tables(warehouse: Warehouse, dataset: DataSet = DATASET) -> None:
@@ -38,18 +44,27 @@ def create_raw_tables(warehouse: Warehouse, dataset: DataSet = DATASET) -> None:
         warehouse.lock(connection, "tables")
         if not is_there:
             _create(connection, warehouse, columns)
-            for column in dataset.columns:
-                connection.execute(
-                    sql.SQL("comment on column {} is {}").format(
-                        warehouse.identifier("raw_trips", column.name), column.comment
-                    )
-                )
-        # Unless somebody has written another comment.
-        comment = sql.SQL("select obj_description({}, 'pg_class')").format(warehouse.regclass("raw_trips"))
-        if connection.execute(comment).fetchone() == (None,):
-            connection.execute(
-                sql.SQL("comment on table {} is {}").format(warehouse.identifier("raw_trips"), _HOLDS + dataset.name)
-            )
+        _comment(connection, warehouse, dataset)
+
+
+def _comment(connection: psycopg.Connection, warehouse: Warehouse, dataset: DataSet) -> None:
+    """Comment on every raw table and column, and mark raw_trips as the data set's unless it has another comment."""
+    columns = {
+        "raw_trips": {column.name: column.comment for column in (*KEY_COLUMNS, *dataset.columns)},
+        "raw_loads": RAW_LOADS_COMMENTS,
+        "raw_zones": {column.name: column.comment for column in ZONE_COLUMNS},
+        "raw_zone_shapes": {column.name: column.comment for column in ZONE_SHAPE_COLUMNS},
+    }
+    for table, comments in columns.items():
+        for name, comment in comments.items():
+            identifier = warehouse.identifier(table, name)
+            connection.execute(sql.SQL("comment on column {} is {}").format(identifier, comment))
+    tables = dict(_COMMENTS)
+    existing = sql.SQL("select obj_description({}, 'pg_class')").format(warehouse.regclass("raw_trips"))
+    if connection.execute(existing).fetchone() == (None,):
+        tables["raw_trips"] = _HOLDS + dataset.name
+    for table, comment in tables.items():
+        connection.execute(sql.SQL("comment on table {} is {}").format(warehouse.identifier(table), comment))
 
 
 def _is_marked(connection: psycopg.Connection, warehouse: Warehouse, dataset: DataSet) -> bool:

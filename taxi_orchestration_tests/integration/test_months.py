@@ -405,11 +405,3 @@ def test_a_lock_of_a_strangers_is_waited_for_a_while_and_then_the_holder_is_name
         assert raw.target.password not in message
     assert raw.everything() == before
     raw.load(JANUARY, trips(JANUARY, seed=1))
-
-
-def test_raw_trips_says_what_its_columns_mean(raw: Raw) -> None:
-    described = raw.query(
-        "select attname, col_description(attrelid, attnum) from pg_attribute where attrelid = 'raw_trips'::regclass "
-        "and attnum > 2 and not attisdropped"
-    )
-    assert described == [(column.name, column.comment) for column in DATASET.columns]

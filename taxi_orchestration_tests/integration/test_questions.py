@@ -1,0 +1,145 @@
+"""Months with every kind of oddity: each is flagged, counted and summed as it should be, and questions agree."""
+
+from datetime import date, datetime
+from typing import Any
+
+import dagster as dg
+import psycopg
+import pyarrow as pa
+import pytest
+
+from taxi_orchestration.cli.backfill import Backfill
+from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.tlc.dataset import DATASET
+from taxi_orchestration_tests.support.parquet_files import file_of
+from taxi_orchestration_tests.support.questions import questions_of
+from taxi_orchestration_tests.support.synthetic import month_table
+from taxi_orchestration_tests.support.tlc_host import TlcHost
+
+# Tables, views and their columns, but for the partitions of raw_trips.
+WITHOUT_COMMENT = """
+    select relname, attname from pg_class join pg_attribute on attrelid = pg_class.oid
+    where relnamespace = current_schema::regnamespace and relkind in ('r', 'p', 'v') and not relispartition
+        and attnum > 0 and not attisdropped and coalesce(col_description(attrelid, attnum), '') = ''
+    union all
+    select relname, null from pg_class
+    where relnamespace = current_schema::regnamespace and relkind in ('r', 'p', 'v') and not relispartition
+        and obj_description(oid, 'pg_class') is null
+"""
+
+MONTH = date(2024, 11, 1)
+"""The clocks go back on the 3rd: an hour occurs twice."""
+
+LOST_MINUTES = 6
+"""A vendor in whose file the minute of every time is the number of the month."""
+
+Trip = dict[str, Any]
+
+
+def trip(**changes: Any) -> Trip:
+    """Return an ordinary trip of vendor 2 with some values of its own, by the file's names."""
+    values = month_table(MONTH, 1, seed=1).to_pylist()[0]
+    ordinary = {
+        "VendorID": 2, DATASET.pickup: datetime(2024, 11, 12, 9), DATASET.dropoff: datetime(2024, 11, 12, 9, 20),
+        "RatecodeID": 1, "PULocationID": 74, "DOLocationID": 75, "passenger_count": 1, "trip_distance": 2.5,
+        "fare_amount": 12.0, "extra": 0.0, "mta_tax": 0.5, "tip_amount": 0.0, "tolls_amount": 0.0,
+        "improvement_surcharge": 1.0, "total_amount": 13.5, "payment_type": 2, "trip_type": 1,
+        "congestion_surcharge": 0.0,
+    }  # fmt: skip
+    names = {name.lower(): name for name in values}
+    return values | {names[name.lower()]: value for name, value in (ordinary | changes).items()}
+
+
+def refund(**changes: Any) -> Trip:
+    """Return what takes an ordinary trip back."""
+    amounts = ("fare_amount", "mta_tax", "improvement_surcharge", "total_amount")
+    return trip(**{name: -trip()[name] for name in amounts}, payment_type=4, **changes)
+
+
+def at(hour: int, minute: int, day: int = 3) -> datetime:
+    return datetime(2024, 11, day, hour, minute)
+
+
+def times(begin: datetime, end: datetime) -> Trip:
+    return {DATASET.pickup: begin, DATASET.dropoff: end}
+
+
+ODD_TRIPS: list[Trip] = [
+    *(
+        trip(VendorID=LOST_MINUTES, **times(at(hour, 11, day), at(hour + 1, 11, day)))
+        for day in range(4, 9)
+        for hour in range(8, 18)
+    ),
+    *(trip(VendorID=1, trip_distance=90_000.0 + n) for n in range(7)),
+    # Taken back: one trip, one of two that are alike, none.
+    trip(PULocationID=41), refund(PULocationID=41),
+    trip(PULocationID=42), trip(PULocationID=42), refund(PULocationID=42),
+    refund(PULocationID=43),
+    # Across the repeated hour: 20 minutes are possible; 20 or 80; and 60 more than the clock says.
+    trip(PULocationID=61, **times(at(1, 50), at(1, 10))),
+    trip(PULocationID=62, **times(at(1, 20), at(1, 40))),
+    trip(PULocationID=63, **times(at(0, 50), at(2, 10))),
+    # A key of every kind that the file does not have.
+    *(trip(**{name: None}) for name in
+      ("VendorID", "RatecodeID", "PULocationID", "DOLocationID", "payment_type", "trip_type", "passenger_count")),
+]  # fmt: skip
+
+
+@pytest.fixture
+def warehouse(
+    tlc: TlcHost, settings: Settings, target: PostgresTarget, definitions: dg.Definitions, instance: dg.DagsterInstance
+) -> psycopg.Connection:
+    """Build a month of 2,000 made trips and the odd ones, and the month before it."""
+    table = month_table(MONTH, 2000)
+    odd = pa.Table.from_pylist(ODD_TRIPS, schema=table.schema)
+    tlc.publish(date(2024, 10, 1), rows=500)
+    tlc.publish_bytes(MONTH, file_of(pa.concat_tables([table, odd])))
+    assert Backfill(definitions, instance, 2, False).run([date(2024, 10, 1), MONTH]).succeeded
+    return psycopg.connect(target.url(), options=f"-c search_path={settings.schema_name}")
+
+
+def test_each_oddity_is_flagged_and_marts_answer_as_raw_trips_does(warehouse: psycopg.Connection) -> None:
+    def ask(query: str) -> list[tuple[Any, ...]]:
+        return warehouse.execute(query.encode()).fetchall()
+
+    with warehouse:
+        assert ask(WITHOUT_COMMENT) == []
+
+        odd = f"source_month = '{MONTH}' and source_row > 2000"
+        assert ask(
+            f"select vendor_id, count(*), count(trip_seconds), bool_and(has_unreliable_times) from fct_trips "
+            f"where {odd} and has_unreliable_times group by 1"
+        ) == [(LOST_MINUTES, 50, 0, True)]
+        assert ask(
+            f"select vendor_id, count(*), count(trip_miles), sum(total_amount)::float from fct_trips "
+            f"where {odd} and has_implausible_distance group by 1"
+        ) == [(1, 7, 0, 94.5)]
+        assert ask(
+            "select pickup_zone_id, is_refund, refunds_source_row is not null, is_refunded from fct_trips "
+            f"where {odd} and pickup_zone_id in (41, 42, 43) order by 1, 2"
+        ) == [
+            (41, False, False, True), (41, True, True, False),
+            (42, False, False, False), (42, False, False, False), (42, True, False, False),
+            (43, True, False, False),
+        ]  # fmt: skip
+        assert ask(
+            "select pickup_zone_id, trip_seconds, has_invalid_duration from fct_trips "
+            f"where {odd} and pickup_zone_id in (61, 62, 63) order by 1"
+        ) == [(61, 1200, False), (62, None, True), (63, 8400, False)]
+        # No trip is lost by any join.
+        for key, dimension in (
+            ("vendor_id", "dim_vendors"),
+            ("rate_code_id", "dim_rate_codes"),
+            ("payment_type_id", "dim_payment_types"),
+            ("trip_type_id", "dim_trip_types"),
+        ):
+            assert ask(f"select count(*) from fct_trips join {dimension} using ({key}) where {odd}") == [
+                (len(ODD_TRIPS),)
+            ]
+        assert ask(
+            "select count(*) from fct_trips join dim_zones as f on f.zone_id = pickup_zone_id "
+            f"join dim_zones as t on t.zone_id = dropoff_zone_id where {odd}"
+        ) == [(len(ODD_TRIPS),)]
+
+        for question, (mart, raw) in questions_of(MONTH, "'2024-11-02', '2024-11-03'", str(LOST_MINUTES)).items():
+            assert ask(mart) == ask(raw), question
