@@ -1,27 +1,38 @@
 {{ config(group='core') }}
 
-with trips as (
+with trips as not materialized (
     select * from {{ ref('stg_trips') }}
     where {{ in_window('source_month') }} and not is_rejected
 ),
 
--- Few trips are refunds: they are the hashed side, which every other trip is looked up in once.
+refunds as materialized (
+    select * from trips
+    where is_refund
+),
+
+-- What begins at no refund's time is left out by one look into a hash table. PostgreSQL, which does not know how few
+-- refunds there are, would sort all trips for a join: 468,000 trips take 0.6 s of CPU this way and 2.0 s that way.
+candidates as (
+    select * from trips
+    where not is_refund and (pickup_at in (select pickup_at from refunds)) is true
+),
+
 pairs as (
     select
-        refund.source_month,
-        refund.source_row,
-        trip.source_row as refunded_source_row,
-        count(*) over (partition by refund.source_month, refund.source_row) as refunded_trips,
-        count(*) over (partition by trip.source_month, trip.source_row) as refunds
-    from trips as trip
-    inner join trips as refund
+        refunds.source_month,
+        refunds.source_row,
+        candidates.source_row as refunded_source_row,
+        count(*) over (partition by refunds.source_month, refunds.source_row) as refunded_trips,
+        count(*) over (partition by candidates.source_month, candidates.source_row) as refunds
+    from candidates
+    inner join refunds
         on
-            trip.source_month = refund.source_month
-            and trip.vendor_id = refund.vendor_id
-            and trip.pickup_at = refund.pickup_at
-            and trip.pickup_zone_id = refund.pickup_zone_id
-            and trip.dropoff_zone_id = refund.dropoff_zone_id
-    where refund.is_refund and not trip.is_refund and trip.total_amount = -refund.total_amount
+            candidates.source_month = refunds.source_month
+            and candidates.vendor_id = refunds.vendor_id
+            and candidates.pickup_at = refunds.pickup_at
+            and candidates.pickup_zone_id = refunds.pickup_zone_id
+            and candidates.dropoff_zone_id = refunds.dropoff_zone_id
+    where candidates.total_amount = -refunds.total_amount
 ),
 
 final as (
