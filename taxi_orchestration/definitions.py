@@ -9,13 +9,14 @@ from taxi_orchestration.dbt.runner import prepared_project, read_manifest
 from taxi_orchestration.defs.clock import Clock
 from taxi_orchestration.defs.conditions import automation_sensor, changed_code, changed_months
 from taxi_orchestration.defs.dbt_models import build_dbt_assets
+from taxi_orchestration.defs.exposures import client_specs
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE, taxi_pipeline, taxi_reference
 from taxi_orchestration.defs.month_watch import build_month_watch, newest_published_month_is_loaded
 from taxi_orchestration.defs.raw_trips import raw_trips
 from taxi_orchestration.defs.raw_zones import raw_zone_shapes, raw_zones
 from taxi_orchestration.defs.schedules import build_monthly_schedule
 from taxi_orchestration.defs.sensors import tlc_publications
-from taxi_orchestration.defs.taxi_report import taxi_report
+from taxi_orchestration.defs.taxi_report import build_taxi_report
 from taxi_orchestration.defs.tlc_source import tlc_files
 from taxi_orchestration.defs.warehouse_resource import build_warehouse_resource
 from taxi_orchestration.instance.processes import process_tags
@@ -40,7 +41,8 @@ def build_definitions(
             raw_zones,
             raw_zone_shapes,
             *build_dbt_assets(manifest, artifacts, changed_months(settings), changed_code()),
-            taxi_report,
+            build_taxi_report(manifest),
+            *client_specs(manifest),
         ],
         asset_checks=[newest_published_month_is_loaded],
         jobs=[taxi_pipeline, taxi_reference],

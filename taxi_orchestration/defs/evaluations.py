@@ -27,8 +27,11 @@ def evaluation_of(
                 metadata[name] = MetadataValue.text(value)
     if finding.sample:
         metadata["sample"] = MetadataValue.md(as_markdown(finding.sample[:SAMPLE_ROWS]))
-    if finding.plot:
-        metadata["plot"] = MetadataValue.md(finding.plot)
+    if finding.rows_by_month:
+        # Imported here: it takes a second and 100 MiB, and most loads have nothing to draw.
+        from taxi_orchestration.report.volume import draw_volume
+
+        metadata["rows by month"] = MetadataValue.md(draw_volume(finding.rows_by_month))
     return AssetCheckEvaluation(
         asset_key=spec.asset_key,
         check_name=spec.name,

@@ -1,61 +1,67 @@
 """taxi_report: the page that the lineage ends in. What it shows is the report's own."""
 
-from base64 import b64encode
+from collections.abc import Mapping
+from typing import Any
 
-from dagster import AssetExecutionContext, AssetKey, Failure, MaterializeResult, MetadataValue, ResourceParam, asset
+from dagster import (
+    AssetExecutionContext,
+    AssetsDefinition,
+    Failure,
+    MaterializeResult,
+    MetadataValue,
+    ResourceParam,
+    multi_asset,
+)
 
-from taxi_orchestration.asset_keys import RAW_ZONE_SHAPES, TAXI_REPORT
+from taxi_orchestration.asset_keys import TAXI_REPORT
 from taxi_orchestration.defs.clock import Clock
 from taxi_orchestration.defs.conditions import changed_upstream
+from taxi_orchestration.defs.exposures import exposure_spec
 from taxi_orchestration.defs.retries import RETRIES, translate_to_failure
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
 from taxi_orchestration.instance.status import count_checks
 from taxi_orchestration.settings import Settings, make_home
 from taxi_orchestration.warehouse.load_log import loaded_files
-
-MARTS = [
-    AssetKey(name)
-    for name in (
-        *("monthly_summary", "daily_zone_activity", "hourly_zone_activity", "zone_flows", "monthly_revenue"),
-        *("trip_quality", "dim_zones"),
-    )
-]
-PICTURE_WIDTH = 700
+from taxi_orchestration.warehouse.warehouse import Warehouse
 
 
-@asset(
-    key=TAXI_REPORT,
-    deps=[*MARTS, RAW_ZONE_SHAPES],
-    group_name="reporting",
-    owners=["team:data-engineering"],
-    kinds={"html", "python"},
-    automation_condition=changed_upstream(),
-    retry_policy=RETRIES,
-)
-def taxi_report(
-    context: AssetExecutionContext,
-    settings: ResourceParam[Settings],
-    warehouse: WarehouseResource,
-    clock: ResourceParam[Clock],
+def build_taxi_report(manifest: Mapping[str, Any]) -> AssetsDefinition:
+    """The asset of the exposure of this name: what it reads, who owns it and what it is, dbt's project says."""
+    spec = exposure_spec(manifest, TAXI_REPORT.path[-1])
+    spec = spec.replace_attributes(kinds={"html", "python"}, automation_condition=changed_upstream())
+
+    @multi_asset(name=TAXI_REPORT.path[-1], specs=[spec], retry_policy=RETRIES)
+    def taxi_report(
+        context: AssetExecutionContext,
+        settings: ResourceParam[Settings],
+        warehouse: WarehouseResource,
+        clock: ResourceParam[Clock],
+    ) -> MaterializeResult:
+        with translate_to_failure():
+            return make_report(context, settings, warehouse.open(), clock)
+
+    return taxi_report
+
+
+def make_report(
+    context: AssetExecutionContext, settings: Settings, warehouse: Warehouse, clock: Clock
 ) -> MaterializeResult:
-    """Pictures of all loaded months as one HTML file, report.html in TAXI_HOME, which needs no network to be read."""
+    """Write the page, and show some of its pictures as metadata."""
     # Imported here: drawing takes a second to import, and every other run does without.
     from taxi_orchestration.report import pictures
-    from taxi_orchestration.report.drawing import draw_svg
+    from taxi_orchestration.report.drawing import draw_markdown
     from taxi_orchestration.report.file import FILE_NAME, write_report
-    from taxi_orchestration.report.palette import LIGHT
 
-    with translate_to_failure():
-        opened, path = warehouse.open(), make_home(settings) / FILE_NAME
-        checks = count_checks(context.instance, list(loaded_files(opened)))
-        try:
-            frames = write_report(opened, clock.now(), checks, path)
-        except OSError as error:
-            raise Failure(
-                f"Writing the report to {path} failed: {error.strerror or error}. Make room there, or set TAXI_HOME to "
-                "another directory, and materialize it again.",
-                allow_retries=False,
-            ) from error
+    path = make_home(settings) / FILE_NAME
+    checks = count_checks(context.instance, list(loaded_files(warehouse)))
+    try:
+        frames = write_report(warehouse, clock.now(), checks, path)
+    except OSError as error:
+        raise Failure(
+            f"Writing the report to {path} failed: {error.strerror or error}. Make room there, or set TAXI_HOME to "
+            "another directory, and materialize it again.",
+            allow_retries=False,
+        ) from error
     metadata: dict[str, MetadataValue] = {
         "file": MetadataValue.path(path),
         "bytes": MetadataValue.int(path.stat().st_size),
@@ -63,12 +69,6 @@ def taxi_report(
     }
     for make in (pictures.trips_by_month, pictures.revenue_by_month, pictures.map_of_zones, pictures.top_zones):
         if (picture := make(frames)) and picture.panels:
-            svg = draw_svg(picture.panels[0].chart, picture.data, PICTURE_WIDTH, LIGHT)
-            metadata[picture.question] = MetadataValue.md(f"{picture.sentence}\n\n{_image(svg, picture.question)}")
+            image = draw_markdown(picture.panels[0].chart, picture.data, picture.question)
+            metadata[picture.question] = MetadataValue.md(f"{picture.sentence}\n\n{image}")
     return MaterializeResult(metadata=metadata)
-
-
-def _image(svg: str, title: str) -> str:
-    """A picture as Markdown, on paper of its own: the UI may be dark."""
-    on_paper = svg.replace("<svg ", '<svg style="background: #fff" ', 1)
-    return f"![{title}](data:image/svg+xml;base64,{b64encode(on_paper.encode()).decode()})"

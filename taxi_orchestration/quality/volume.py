@@ -6,12 +6,11 @@ from statistics import median
 
 from taxi_orchestration.months import add_months, partition_key
 from taxi_orchestration.quality.finding import Finding
-from taxi_orchestration.quality.plot import bars
 
 TRAILING_MONTHS = 12
 # Fewer say nothing of what is usual.
 FEWEST_MONTHS = 3
-PLOTTED_MONTHS = 25
+DRAWN_MONTHS = 25
 FACTOR = 2.0
 
 
@@ -24,8 +23,6 @@ def check_volume(month: date, rows: Mapping[date, int]) -> Finding:
     if (last_year := add_months(month, -12)) in rows:
         references["same month last year"] = rows[last_year]
     counts: dict[str, int | float | str] = {"rows": rows[month], **references}
-    plotted = [add_months(month, -back) for back in reversed(range(PLOTTED_MONTHS))]
-    plot = bars([(partition_key(m), rows.get(m, 0)) for m in plotted], title=f"Rows by month to {partition_key(month)}")
     if not references:
         return Finding(
             "pass", f"{partition_key(month)}: {rows[month]:,} rows; no month to compare with.", "Nothing.", counts
@@ -39,6 +36,6 @@ def check_volume(month: date, rows: Mapping[date, int]) -> Finding:
             f"{says} That is less than half or more than twice of what was to be expected.",
             "See whether the TLC says why, or published half a file: then wait for it to be issued again.",
             counts,
-            plot=plot,
+            rows_by_month={m: rows[m] for m in sorted(rows) if add_months(month, -DRAWN_MONTHS) < m <= month},
         )
-    return Finding("pass", says, counts=counts, plot=plot)
+    return Finding("pass", says, counts=counts)

@@ -34,10 +34,19 @@ Chart = alt.Chart | alt.LayerChart | alt.FacetChart
 Channel = TypeVar("Channel", alt.Color, alt.Fill)
 
 
-def monthly_bars(data: str, field: str, title: str, *, is_money: bool = False, brush: bool = False) -> Chart:
+def monthly_bars(
+    data: str,
+    field: str,
+    title: str,
+    *,
+    is_money: bool = False,
+    brush: bool = False,
+    chosen: tuple[int, int] = ALL_MONTHS,
+) -> Chart:
     """Bars by month, the year before as a mark on each, months that are not complete pale and outlined.
 
-    Rows: month, is_complete, `field` and before_`field`. With `brush`, dragging across the bars chooses months.
+    Rows: month, is_complete, `field` and before_`field`. With `brush`, dragging across the bars chooses months;
+    those that are not between the two that are `chosen` are pale.
     """
     figure = "$,.2f" if is_money else ",.0f"
     base = _by_month(data).transform_calculate(
@@ -71,7 +80,7 @@ def monthly_bars(data: str, field: str, title: str, *, is_money: bool = False, b
             )
         )
     before = base.mark_rule(strokeWidth=2, color="var(--before)").encode(x="date:T", x2="end:T", y=f"before_{field}:Q")
-    return _finish(alt.layer(bars, before), 210).add_params(*_month_params())
+    return _finish(alt.layer(bars, before), 210).add_params(*_month_params(chosen))
 
 
 def calendar(data: str, first_year: int, years: int, thresholds: Sequence[float]) -> Chart:
@@ -461,8 +470,8 @@ def _line_and_points(chart: alt.Chart) -> Chart:
     )
 
 
-def _month_params() -> list[Any]:
-    return [alt.param(name="first_month", value=ALL_MONTHS[0]), alt.param(name="last_month", value=ALL_MONTHS[1])]
+def _month_params(chosen: tuple[int, int] = ALL_MONTHS) -> list[Any]:
+    return [alt.param(name="first_month", value=chosen[0]), alt.param(name="last_month", value=chosen[1])]
 
 
 def _measure_param() -> Any:

@@ -5,6 +5,7 @@ vl-convert carries Vega, Vega-Lite and Vega-Embed inside its wheel, and the inte
 
 import json
 import re
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -15,7 +16,7 @@ import pandas as pd
 import vl_convert
 
 from taxi_orchestration.report.charts import Chart
-from taxi_orchestration.report.palette import with_colours
+from taxi_orchestration.report.palette import LIGHT, with_colours
 
 VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 
@@ -38,6 +39,12 @@ def draw_svg(
     # Hundredths of a pixel are enough, and a third of the size of a calendar.
     svg = re.sub(r"(\d\.\d\d)\d+", r"\1", svg)
     return with_colours(svg, palette) if palette else svg
+
+
+def draw_markdown(chart: Chart, data: Mapping[str, pd.DataFrame], title: str, width: int = 700) -> str:
+    """Draw a chart as an image in Markdown, on paper of its own: what shows it may be dark."""
+    svg = draw_svg(chart, data, width, LIGHT).replace("<svg ", f'<svg style="background: {LIGHT["card"]}" ', 1)
+    return f"![{title}](data:image/svg+xml;base64,{b64encode(svg.encode()).decode()})"
 
 
 def to_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ NO_SHAPES = (
 )
 
 
-class _Source(NamedTuple):
+class Source(NamedTuple):
     """A table or view of the schema, the columns to read, and the query that has them; `{}` is the table."""
 
     table: str
@@ -25,8 +25,8 @@ class _Source(NamedTuple):
     query: LiteralString
 
 
-_SOURCES = {
-    "months": _Source(
+SOURCES = {
+    "months": Source(
         "monthly_summary",
         [
             *("month", "is_complete", "trips", "total_amount"),
@@ -41,12 +41,12 @@ _SOURCES = {
         from {}
         """,
     ),
-    "days": _Source(
+    "days": Source(
         "daily_zone_activity",
         ["day", "trips", "total_amount"],
         "select pickup_date, sum(trips)::bigint, sum(total_amount)::float8 from {} group by pickup_date",
     ),
-    "hours": _Source(
+    "hours": Source(
         "hourly_zone_activity",
         ["month", "weekday", "hour", "trips"],
         """
@@ -56,7 +56,7 @@ _SOURCES = {
         from {} group by 1, 2, 3
         """,
     ),
-    "zone_months": _Source(
+    "zone_months": Source(
         "zone_flows",
         ["month", "zone_id", "pickups", "dropoffs", "total_amount"],
         """
@@ -69,8 +69,8 @@ _SOURCES = {
         group by 1, 2
         """,
     ),
-    "zones": _Source("dim_zones", ["zone_id", "zone_name", "borough"], "select zone_id, zone_name, borough from {}"),
-    "payments": _Source(
+    "zones": Source("dim_zones", ["zone_id", "zone_name", "borough"], "select zone_id, zone_name, borough from {}"),
+    "payments": Source(
         "monthly_revenue",
         ["month", "payment_type_id", "payment_type_name", "trips", "total_amount", "fare_amount", "tip_amount"],
         """
@@ -80,7 +80,7 @@ _SOURCES = {
         from {}
         """,
     ),
-    "findings": _Source(
+    "findings": Source(
         "trip_quality",
         ["source_month", "column", "trips"],
         """
@@ -88,12 +88,12 @@ _SOURCES = {
         from {} as quality, jsonb_each_text(to_jsonb(quality) - 'source_month') where key not like '%%amount'
         """,
     ),
-    "loads": _Source(
+    "loads": Source(
         "raw_loads",
         ["source_month", "published_at", "loaded_at", "file", "sha256", "file_rows"],
         "select source_month, last_modified, loaded_at, regexp_replace(url, '^.*/', ''), sha256, rows from {}",
     ),
-    "zone_shapes": _Source("raw_zone_shapes", ["zone_id", "polygons"], "select zone_id, polygons from {}"),
+    "zone_shapes": Source("raw_zone_shapes", ["zone_id", "polygons"], "select zone_id, polygons from {}"),
 }
 
 # The columns of trip_quality that count all rows of a month, and those that count flags, as a person reads them.
@@ -118,7 +118,7 @@ def read_frames(
     `checks` are, by month, how many checks there are and how many of them pass. Raises WarehouseError.
     """
     with warehouse.connect(f"Reading the report from schema {warehouse.schema}", snapshot=True) as connection:
-        read = {name: _read(connection, warehouse, source) for name, source in _SOURCES.items()}
+        read = {name: _read(connection, warehouse, source) for name, source in SOURCES.items()}
     findings = read.pop("findings")
     frames = {
         **read,
@@ -133,7 +133,7 @@ def read_frames(
     )
 
 
-def _read(connection: psycopg.Connection, warehouse: Warehouse, source: _Source) -> pd.DataFrame:
+def _read(connection: psycopg.Connection, warehouse: Warehouse, source: Source) -> pd.DataFrame:
     is_there = connection.execute(
         sql.SQL("select {} is not null").format(warehouse.regclass(source.table))
     ).fetchone() == (True,)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,11 +13,13 @@ import pytest
 import yaml
 from sqlalchemy.engine import make_url
 
+from taxi_orchestration.dbt.runner import prepared_project, read_manifest
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE, TAXI_REFERENCE
 from taxi_orchestration.instance.opening import open_instance
 from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.instance.storage import TaxiStepLogs
+from taxi_orchestration.report.read import SOURCES
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings, load_settings
 from taxi_orchestration.tlc.dataset import DATASET
 
@@ -31,9 +34,12 @@ VIEWS = {
     *("daily_zone_activity", "hourly_zone_activity", "zone_flows", "monthly_revenue", "monthly_summary"),
     *("dim_dates", "trips"),
 }
-REPORT = "taxi_report"
+REPORT, CLIENTS = "taxi_report", "sql_clients"
+EXPOSURES = {REPORT, CLIENTS}
 MONTHLESS = {"raw_zones", "raw_zone_shapes"} | SEEDS | VIEWS
 SOURCE = f"tlc_{DATASET.name}"
+
+README = (PROJECT_DIRECTORY / "README.md").read_text()
 
 OWN_SERVER = {
     **{"PG_HOST": "db.example", "PG_PORT": "6432", "PG_USER": "ann", "PG_PASSWORD": "s3cret!", "PG_DBNAME": "trips"},
@@ -54,7 +60,7 @@ def test_the_definitions_load_as_dagster_dev_loads_them_and_start_no_server(
 
 
 def test_every_asset_is_there_under_the_name_of_its_table(specs: dict[str, dg.AssetSpec]) -> None:
-    assert set(specs) == MONTHLY | MONTHLESS | {SOURCE, REPORT}
+    assert set(specs) == MONTHLY | MONTHLESS | {SOURCE} | EXPOSURES
 
 
 def test_every_asset_says_who_owns_it_what_it_is_and_where_it_belongs(specs: dict[str, dg.AssetSpec]) -> None:
@@ -68,7 +74,7 @@ def test_every_asset_says_who_owns_it_what_it_is_and_where_it_belongs(specs: dic
 
 def test_every_table_has_its_columns_with_types_and_meanings(specs: dict[str, dg.AssetSpec]) -> None:
     for name, spec in specs.items():
-        if name not in (SOURCE, REPORT):
+        if name not in {SOURCE} | EXPOSURES:
             columns = spec.metadata["dagster/column_schema"].columns
             assert columns, name
             for column in columns:
@@ -80,7 +86,7 @@ def test_what_is_made_of_months_has_one_partition_a_month_and_the_rest_has_none(
     specs: dict[str, dg.AssetSpec],
 ) -> None:
     assert {name for name, spec in specs.items() if spec.partitions_def == monthly_partitions} - {SOURCE} == MONTHLY
-    assert all(specs[name].partitions_def is None for name in MONTHLESS | {REPORT})
+    assert all(specs[name].partitions_def is None for name in MONTHLESS | EXPOSURES)
 
 
 def test_the_models_stand_downstream_of_the_raw_tables(definitions: dg.Definitions) -> None:
@@ -97,6 +103,33 @@ def test_the_models_stand_downstream_of_the_raw_tables(definitions: dg.Definitio
     assert {"raw_zones", "raw_trips", "fct_trips", "dim_zones"} < set(upstream("daily_zone_activity"))
     assert {"fct_trips", "rejected_trips", "raw_trips"} < set(upstream("trip_quality"))
     assert {"raw_zone_shapes", "monthly_revenue", "fct_trips"} < set(upstream(REPORT))
+
+
+def test_the_lineage_ends_where_people_look_as_dbts_exposures_have_it(
+    definitions: dg.Definitions, settings: Settings, specs: dict[str, dg.AssetSpec]
+) -> None:
+    manifest = read_manifest(prepared_project(settings))
+    nodes = {**manifest["nodes"], **manifest["sources"]}
+    exposures = {exposure["name"]: exposure for exposure in manifest["exposures"].values()}
+    reads = {
+        name: {nodes[unique_id]["name"] for unique_id in exposure["depends_on"]["nodes"]}
+        for name, exposure in exposures.items()
+    }
+    assert set(exposures) == EXPOSURES
+    # What the page is read from, and what the README offers to whoever connects.
+    assert reads[REPORT] == {source.table for source in SOURCES.values()}
+    offered = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^(\| `.*?) \|", README, re.MULTILINE))))
+    assert reads[CLIENTS] == offered & (MONTHLY | VIEWS) - {"raw_trips"}
+    graph = definitions.resolve_asset_graph()
+    for name, exposure in exposures.items():
+        spec = specs[name]
+        assert {key.to_user_string() for key in graph.get(spec.key).parent_keys} == reads[name] - {"raw_loads"}
+        assert spec.description == exposure["description"]
+        assert spec.owners == specs["fct_trips"].owners
+    # Dagster makes the one and knows of the other.
+    assert (graph.get(specs[REPORT].key).is_executable, graph.get(specs[CLIENTS].key).is_executable) == (True, False)
+    ends = {key.to_user_string() for key in graph.get_all_asset_keys() if not graph.get(key).child_keys}
+    assert ends == EXPOSURES
 
 
 def test_the_months_of_raw_trips_stand_downstream_of_the_tlcs_files_which_nobody_here_makes(

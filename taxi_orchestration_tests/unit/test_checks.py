@@ -1,5 +1,7 @@
 """What the checks of months find, from plain numbers."""
 
+import subprocess
+import sys
 from base64 import b64decode
 from datetime import UTC, date, datetime, timedelta
 from xml.etree import ElementTree
@@ -17,6 +19,7 @@ from taxi_orchestration.quality.freshness import check_freshness
 from taxi_orchestration.quality.pickups import check_pickups
 from taxi_orchestration.quality.rows import check_rows
 from taxi_orchestration.quality.volume import check_volume
+from taxi_orchestration.report.palette import LIGHT
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.warehouse.measures import MonthMeasure
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
@@ -97,11 +100,32 @@ def test_a_month_without_others_to_compare_with_is_as_expected() -> None:
     assert check_volume(JANUARY, {JANUARY: 1}).level == "pass"
 
 
-def test_the_plot_of_the_volume_is_an_image_with_a_bar_for_each_month() -> None:
-    rows = {add_months(JANUARY, -back): 100 for back in range(25)}
-    plot = check_volume(JANUARY, rows).plot
-    svg = ElementTree.fromstring(b64decode(plot.split("base64,")[1].removesuffix(")")))
-    assert len(svg.findall("{http://www.w3.org/2000/svg}rect")) == 25
+def test_a_volume_that_warns_is_drawn_in_the_reports_style_and_one_that_passes_is_not() -> None:
+    rows = {add_months(JANUARY, -back): 100 for back in range(40)}
+    assert not check_volume(JANUARY, rows).rows_by_month
+    finding = check_volume(JANUARY, rows | {JANUARY: 20})
+    assert len(finding.rows_by_month) == 25
+    drawn = str(evaluation_of(RAW_CHECKS[3], finding, "2024-01").metadata["rows by month"].value)
+    assert len(drawn) < 20_000
+    assert "The orange line is the same month a year before." in drawn
+    svg = b64decode(drawn.split("base64,")[1].split(")")[0]).decode()
+    bars = [path for path in ElementTree.fromstring(svg).iter() if path.get("fill") == LIGHT["accent"]]
+    assert len(bars) == 25
+    assert [path.get("opacity") for path in bars if path.get("opacity") != "0.3"] == ["1"]
+
+
+def test_a_load_with_nothing_to_draw_imports_nothing_that_draws() -> None:
+    code = (
+        "import sys, datetime; from taxi_orchestration.defs.month_checks import RAW_CHECKS;"
+        "from taxi_orchestration.defs.evaluations import evaluation_of;"
+        "from taxi_orchestration.quality.volume import check_volume;"
+        "from taxi_orchestration.loading import open_loader; from taxi_orchestration.definitions import defs;"
+        "month = datetime.date(2024, 1, 1);"
+        "evaluation_of(RAW_CHECKS[3], check_volume(month, {month: 9, datetime.date(2023, 1, 1): 9}), '2024-01');"
+        "print([name for name in ('altair', 'vl_convert') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 def test_what_is_loaded_and_known_everywhere_is_covered() -> None:
@@ -172,7 +196,7 @@ def test_where_nothing_is_loaded_nothing_is_late() -> None:
 
 
 def test_a_finding_becomes_an_evaluation_that_names_its_month_and_what_to_do() -> None:
-    finding = Finding("error", "It is so.", "Do that.", {"rows": 3}, [{"row": n} for n in range(9)], "![rows](data:x)")
+    finding = Finding("error", "It is so.", "Do that.", {"rows": 3}, [{"row": n} for n in range(9)])
     evaluation = evaluation_of(RAW_CHECKS[0], finding, "2024-01")
     assert (evaluation.partition, evaluation.passed, evaluation.blocking) == ("2024-01", False, True)
     assert evaluation.severity is AssetCheckSeverity.ERROR
@@ -180,4 +204,4 @@ def test_a_finding_becomes_an_evaluation_that_names_its_month_and_what_to_do() -
     assert evaluation.metadata["to do"].value == "Do that."
     assert evaluation.metadata["rows"].value == 3
     assert str(evaluation.metadata["sample"].value).count("\n") == 6
-    assert evaluation.metadata["plot"].value == "![rows](data:x)"
+    assert "rows by month" not in evaluation.metadata

@@ -1,0 +1,32 @@
+"""dbt's exposures as assets: dagster-dbt makes none of them, and the lineage would end before anybody looks."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dagster import AssetKey, AssetSpec
+
+from taxi_orchestration.asset_keys import TAXI_REPORT
+
+# No asset: it is written with the months of raw_trips, from which all other tables are made.
+_NO_ASSET = {"raw_loads"}
+
+
+def exposure_spec(manifest: Mapping[str, Any], name: str) -> AssetSpec:
+    """Translate one exposure of the dbt project: its upstream, owner and description are said there alone."""
+    (exposure,) = (found for found in manifest["exposures"].values() if found["name"] == name)
+    nodes = {**manifest["nodes"], **manifest["sources"]}
+    upstream = {nodes[unique_id]["name"] for unique_id in exposure["depends_on"]["nodes"]}
+    return AssetSpec(
+        name,
+        deps=[AssetKey(table) for table in sorted(upstream - _NO_ASSET)],
+        description=exposure["description"],
+        owners=[f"team:{exposure['owner']['name']}"],
+        group_name="reporting",
+        kinds={"postgres", exposure["type"]},
+    )
+
+
+def client_specs(manifest: Mapping[str, Any]) -> list[AssetSpec]:
+    """The exposures that nothing here makes: what people connect to the warehouse."""
+    names = {exposure["name"] for exposure in manifest["exposures"].values()} - {TAXI_REPORT.path[-1]}
+    return [exposure_spec(manifest, name) for name in sorted(names)]
