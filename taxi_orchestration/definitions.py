@@ -18,6 +18,7 @@ from taxi_orchestration.defs.sensors import tlc_publications
 from taxi_orchestration.defs.taxi_report import taxi_report
 from taxi_orchestration.defs.tlc_source import tlc_files
 from taxi_orchestration.defs.warehouse_resource import build_warehouse_resource
+from taxi_orchestration.instance.attempts import named_months
 from taxi_orchestration.instance.processes import process_tags
 from taxi_orchestration.loading import Progress
 from taxi_orchestration.settings import Settings, dagster_home, load_settings
@@ -78,11 +79,15 @@ def _alerts(settings: Settings) -> list[dg.SensorDefinition]:
 
 
 def _settings_of_a_run(settings: Settings) -> dg.ResourceDefinition:
-    """The settings, which every step asks for: so here a run, whoever started it, is marked with its process."""
+    """The settings, which every step asks for: so here a run is marked with its process and, if of several, its months.
+
+    Whoever started it.
+    """
 
     def given(context: dg.InitResourceContext) -> Settings:
         if context.run and context.instance:
-            context.instance.add_run_tags(context.run.run_id, process_tags(context.run.run_id))
+            run = context.run
+            context.instance.add_run_tags(run.run_id, process_tags(run.run_id) | named_months(run))
         return settings
 
     return dg.ResourceDefinition(given)

@@ -1,10 +1,9 @@
 """A backfill in this process: which months, in which order, as runs on Dagster's own storage. No terminal here.
 
 Dagster has nothing that launches, follows or cancels an asset backfill from a shell, and its daemon looks only every 30
-seconds; runs made here need no daemon, and the UI shows them, their checks and their months like any other.
+seconds; runs made here need no daemon, and the UI shows them as one backfill like its own (instance/backfills.py).
 """
 
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -12,17 +11,19 @@ from typing import Any, Literal
 
 from dagster import (
     AssetKey,
+    DagsterEvent,
     DagsterEventType,
     DagsterInstance,
+    DagsterRun,
     DagsterRunStatus,
     Definitions,
-    ExecuteInProcessResult,
+    JobDefinition,
 )
 
 from taxi_orchestration.asset_keys import RAW_TRIPS
-from taxi_orchestration.defs.interruption import STARTED_BY_TAG
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
-from taxi_orchestration.instance.processes import process_tags
+from taxi_orchestration.instance.attempts import tags_of_months
+from taxi_orchestration.instance.backfills import RunningBackfill, recorded_backfill
 from taxi_orchestration.instance.status import MonthStatus, is_changed, is_published
 from taxi_orchestration.months import Window, partition_key, windows_of
 from taxi_orchestration.tlc.client import Publication
@@ -91,73 +92,66 @@ class Backfill:
     def run(self, months: Sequence[date]) -> Outcome:
         """Load and build these months. A month that fails leaves the others alone; Ctrl-C keeps what is loaded."""
         outcome = Outcome()
-        for some in _chunks(sorted(months, reverse=self.newest_first)):
-            loaded: list[date] = []
-            for window in self._ordered(windows_of(some)):
-                loaded += self._load(window, outcome)
-            for window in self._ordered(windows_of(loaded)):
-                self._build(window, outcome)
+        if not months:
+            return outcome
+        with recorded_backfill(self.instance, self._job, months) as backfill:
+            for some in _chunks(sorted(months, reverse=self.newest_first)):
+                loaded: list[date] = []
+                for window in self._ordered(windows_of(some)):
+                    loaded += self._load(backfill, window, outcome)
+                for window in self._ordered(windows_of(loaded)):
+                    self._build(backfill, window, outcome)
+            backfill.has_failures = not outcome.succeeded
         return outcome
 
-    def _load(self, window: Window, outcome: Outcome) -> list[date]:
+    @property
+    def _job(self) -> JobDefinition:
+        return self.definitions.resolve_job_def(TAXI_PIPELINE)
+
+    def _load(self, backfill: RunningBackfill, window: Window, outcome: Outcome) -> list[date]:
         config = {
             "ops": {"raw_trips": {"config": {"months_at_once": self.months_at_once, "newest_first": self.newest_first}}}
         }
-        if self._execute(window, [RAW_TRIPS], config, outcome):
+        if self._execute(backfill, window, [RAW_TRIPS], config, outcome):
             return window.months
         # A failure that names months has loaded the others; one that names none may have loaded anything.
         failed = outcome.failures.keys() & set(window.months)
         return [month for month in window.months if failed and month not in failed]
 
-    def _build(self, window: Window, outcome: Outcome) -> None:
-        keys = self.definitions.resolve_job_def(TAXI_PIPELINE).asset_layer.executable_asset_keys
-        self._execute(window, sorted(key for key in keys if key != RAW_TRIPS), {}, outcome)
+    def _build(self, backfill: RunningBackfill, window: Window, outcome: Outcome) -> None:
+        assets = set(self._job.asset_layer.executable_asset_keys) - {RAW_TRIPS}
+        self._execute(backfill, window, sorted(assets), {}, outcome)
 
     def _ordered(self, windows: list[Window]) -> list[Window]:
         return list(reversed(windows)) if self.newest_first else windows
 
     def _execute(
-        self, window: Window, selection: Sequence[AssetKey], config: Mapping[str, Any], outcome: Outcome
+        self,
+        backfill: RunningBackfill,
+        window: Window,
+        assets: Sequence[AssetKey],
+        config: Mapping[str, Any],
+        outcome: Outcome,
     ) -> bool:
-        run_id = str(uuid.uuid4())
+        # Dagster would print every event to the terminal; they are all in its storage.
+        config = {**config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
         # Whoever began this backfill begins it again: the daemon has no way to.
-        tags = {STARTED_BY_TAG: "taxi backfill", "dagster/max_retries": "0"} | process_tags(run_id)
-        key = None
-        if len(window.months) == 1:
-            key = partition_key(window.start)
-        else:
-            tags["dagster/asset_partition_range_start"] = partition_key(window.start)
-            tags["dagster/asset_partition_range_end"] = partition_key(window.months[-1])
-        try:
-            result = self.definitions.resolve_job_def(TAXI_PIPELINE).execute_in_process(
-                # Dagster would print every event to the terminal; they are all in its storage.
-                run_config={**config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-                instance=self.instance,
-                partition_key=key,
-                asset_selection=selection,
-                tags=tags,
-                run_id=run_id,
-                raise_on_error=False,
-            )
-        except KeyboardInterrupt:
-            run = self.instance.get_run_by_id(run_id)
-            if run and not run.is_finished:
-                self.instance.report_run_canceled(run, "Interrupted in the terminal before it began.")
-            raise
-        if _was_interrupted(result):
+        tags = {"dagster/max_retries": "0", **tags_of_months(window)}
+        run, events = backfill.execute(self._job, assets, tags, config)
+        if _was_interrupted(run, events):
             raise KeyboardInterrupt
-        for event in result.all_events:
+        for event in events:
             if event.is_step_failure:
                 _add_failure(event.step_failure_data, window, outcome)
-        return result.success
+        return run.is_success
 
 
-def _was_interrupted(result: ExecuteInProcessResult) -> bool:
+def _was_interrupted(run: DagsterRun, events: Sequence[DagsterEvent]) -> bool:
     """Whether Ctrl-C or somebody in the UI ended the run; Dagster itself returns from it as from any other failure."""
-    last = result.all_events[-1]
+    last = events[-1]
     reason = last.job_failure_data.failure_reason if last.event_type is DagsterEventType.RUN_FAILURE else None
     was_cut_off = reason is not None and reason.value == "UNEXPECTED_TERMINATION"
-    return was_cut_off or result.dagster_run.status is DagsterRunStatus.CANCELED
+    return was_cut_off or run.status is DagsterRunStatus.CANCELED
 
 
 def _add_failure(failure: Any, window: Window, outcome: Outcome) -> None:

@@ -48,7 +48,7 @@ MONTHS_PER_RUN = 24
 
 # On a run that nobody asked for in person: a file with the rows that everything was built from already changes nothing
 # downstream, so nothing there is run. Who presses "materialize" gets it materialized.
-ONLY_IF_CHANGED = "taxi/only_if_changed"
+ONLY_IF_CHANGED = ".dagster/taxi_only_if_changed"
 
 
 class LoadConfig(Config):

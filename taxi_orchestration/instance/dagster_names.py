@@ -2,6 +2,11 @@
 
 ROWS = "dagster/partition_row_count"
 DATA_VERSION = "dagster/data_version"
+BACKFILL = "dagster/backfill"
+# What the list of runs shows under "Launched by".
+LAUNCHED_BY = "user"
+# Of a run in a terminal, where Ctrl-C is how a person cancels it.
+TAXI_BACKFILL = "taxi backfill"
 
 
 def data_version_tags(version: str) -> dict[str, str]:
