@@ -10,18 +10,20 @@ from taxi_orchestration.defs.clock import Clock
 from taxi_orchestration.defs.conditions import automation_sensor, changed_code, changed_months
 from taxi_orchestration.defs.dbt_models import build_dbt_assets
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE, taxi_pipeline, taxi_reference
-from taxi_orchestration.defs.month_watch import build_month_watch, newest_published_month_is_loaded
-from taxi_orchestration.defs.raw_trips import raw_trips
-from taxi_orchestration.defs.raw_zones import raw_zone_shapes, raw_zones
+from taxi_orchestration.defs.month_watch import build_month_watch, newest_month_is_loaded
+from taxi_orchestration.defs.raw_trips import build_raw_trips
+from taxi_orchestration.defs.raw_zones import build_raw_zones
 from taxi_orchestration.defs.schedules import build_monthly_schedule
 from taxi_orchestration.defs.sensors import tlc_publications
 from taxi_orchestration.defs.taxi_report import taxi_report
-from taxi_orchestration.defs.tlc_source import tlc_files
+from taxi_orchestration.defs.tlc_source import build_tlc_files
 from taxi_orchestration.defs.warehouse_resource import build_warehouse_resource
 from taxi_orchestration.instance.attempts import named_months
+from taxi_orchestration.instance.partitions import first_month, monthly_partitions
 from taxi_orchestration.instance.processes import process_tags
 from taxi_orchestration.loading import Progress
 from taxi_orchestration.settings import Settings, dagster_home, load_settings
+from taxi_orchestration.warehouse.warehouse import describe_warehouse
 
 
 def build_definitions(
@@ -33,17 +35,18 @@ def build_definitions(
     """
     artifacts = prepared_project(settings)
     manifest = read_manifest(artifacts)
+    months = monthly_partitions(first_month(settings))
+    schema = f"{describe_warehouse(settings).target.dbname}.{settings.schema_name}"
     settings_of_a_run = _settings_of_a_run(settings)
     definitions = dg.Definitions(
         assets=[
-            tlc_files,
-            raw_trips,
-            raw_zones,
-            raw_zone_shapes,
-            *build_dbt_assets(manifest, artifacts, changed_months(settings), changed_code()),
+            build_tlc_files(months),
+            build_raw_trips(months, schema),
+            *build_raw_zones(schema),
+            *build_dbt_assets(manifest, artifacts, months, changed_months(settings), changed_code()),
             taxi_report,
         ],
-        asset_checks=[newest_published_month_is_loaded],
+        asset_checks=[newest_month_is_loaded],
         jobs=[taxi_pipeline, taxi_reference],
         schedules=[build_monthly_schedule(settings.taxi_schedule_cron)],
         sensors=[

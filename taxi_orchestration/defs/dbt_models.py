@@ -22,6 +22,7 @@ from dagster import (
     Failure,
     MetadataValue,
     Output,
+    PartitionsDefinition,
     ResourceParam,
 )
 from dagster_dbt import DagsterDbtTranslator, dbt_assets
@@ -38,7 +39,6 @@ from taxi_orchestration.defs.views import CODE_VERSION, code_versions_made, is_m
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
 from taxi_orchestration.instance.builds import BUILT_FROM, MONTHLY_TABLES
 from taxi_orchestration.instance.dagster_names import ROWS, data_version_tags
-from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.loading import Progress
 from taxi_orchestration.months import Window, next_month, parse_partition_key, partition_key
 from taxi_orchestration.postgres.connection import WarehouseError, advice_on_text
@@ -62,6 +62,7 @@ SAMPLE_ROWS = 5
 def build_dbt_assets(
     manifest: Mapping[str, Any],
     artifacts: Path,
+    months: PartitionsDefinition,
     monthly: AutomationCondition | None = None,
     monthless: AutomationCondition | None = None,
 ) -> list[AssetsDefinition]:
@@ -77,7 +78,7 @@ def build_dbt_assets(
         select="config.materialized:month_window",
         exclude="resource_type:unit_test",
         name=DBT_MODELS,
-        partitions_def=monthly_partitions,
+        partitions_def=months,
         backfill_policy=BackfillPolicy.single_run(),
         dagster_dbt_translator=translator,
         pool=DBT_POOL,
@@ -85,10 +86,8 @@ def build_dbt_assets(
     def dbt_models(
         context: AssetExecutionContext, warehouse: WarehouseResource, progress: ResourceParam[Progress]
     ) -> Iterator[Any]:
-        keys = context.partition_key_range
-        window = Window(parse_partition_key(keys.start), next_month(parse_partition_key(keys.end)))
         with translate_to_failure():
-            yield from run_dbt(context, warehouse, progress, manifest, translator, artifacts, window)
+            yield from run_dbt(context, warehouse, progress, manifest, translator, artifacts, window_of(context))
 
     @dbt_assets(
         manifest=manifest,
@@ -105,6 +104,16 @@ def build_dbt_assets(
             yield from run_dbt(context, warehouse, progress, manifest, translator, artifacts, None)
 
     return [dbt_views, dbt_models]
+
+
+def window_of(context: AssetExecutionContext) -> Window | None:
+    """Return the months of the run; None, which means all of them to dbt, for a run of tests that is of no month."""
+    if context.has_partition_key or context.has_partition_key_range:
+        keys = context.partition_key_range
+        return Window(parse_partition_key(keys.start), next_month(parse_partition_key(keys.end)))
+    if context.selected_asset_keys:
+        raise Failure("These models are built by month: choose the months in the dialog.", allow_retries=False)
+    return None
 
 
 def run_dbt(

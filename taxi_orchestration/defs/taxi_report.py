@@ -27,7 +27,6 @@ PICTURE_WIDTH = 700
     key=TAXI_REPORT,
     deps=[*MARTS, RAW_ZONE_SHAPES],
     group_name="reporting",
-    owners=["team:data-engineering"],
     kinds={"html", "python"},
     automation_condition=changed_upstream(),
     retry_policy=RETRIES,

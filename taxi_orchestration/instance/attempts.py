@@ -75,7 +75,8 @@ def tags_of_months(window: Window) -> dict[str, str]:
     """The tags of a run for these months: Dagster's own, and the one that a person sees."""
     first, last = partition_key(window.start), partition_key(window.months[-1])
     if first == last:
-        return {"dagster/partition": first, MONTHS: first}
+        # Which the pages show.
+        return {"dagster/partition": first}
     return {
         "dagster/asset_partition_range_start": first,
         "dagster/asset_partition_range_end": last,

@@ -14,6 +14,7 @@ from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
 from dagster._core.remote_origin import RemoteRepositoryOrigin
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
 from dagster._core.storage.local_compute_log_manager import CapturedLogContext, LocalComputeLogManager
 from dagster._core.utils import make_new_backfill_id
 from dagster._core.workspace.load import location_origins_from_yaml_paths
@@ -22,6 +23,7 @@ __all__ = [
     "AssetBackfillData",
     "AssetCheckEvaluationTargetMaterializationData",
     "AssetCheckExecutionRecordStatus",
+    "AssetCheckExecutionsTable",
     "AssetGraphSubset",
     "BulkActionStatus",
     "BulkActionsFilter",
@@ -32,6 +34,7 @@ __all__ = [
     "PartitionBackfill",
     "PartitionsSubset",
     "RemoteRepositoryOrigin",
+    "SqlEventLogStorageTable",
     "TimestampWithTimezone",
     "WorkerStatus",
     "execute_run_iterator",
