@@ -40,9 +40,10 @@ from taxi_orchestration.defs.month_checks import (
 )
 from taxi_orchestration.defs.raw_zones import load_missing_zones, table_metadata
 from taxi_orchestration.defs.retries import RETRIES, translate_to_failure
+from taxi_orchestration.defs.table_metadata import format_bytes
 from taxi_orchestration.defs.tlc_source import source_tags
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
-from taxi_orchestration.instance.builds import rows_built_from
+from taxi_orchestration.instance.builds import DETAILS, rows_built_from
 from taxi_orchestration.instance.dagster_names import BACKFILL, DATA_VERSION, ROWS, WITHDRAWS_PLAN, data_version_tags
 from taxi_orchestration.instance.partitions import first_month
 from taxi_orchestration.loading import MonthLoad, Progress, open_loader
@@ -301,20 +302,23 @@ def month_metadata(load: MonthLoad) -> dict[str, MetadataValue]:
         ROWS: MetadataValue.int(file.rows),
         "rows before": MetadataValue.int(load.rows_before),
         "pickups outside the month": MetadataValue.int(load.pickups_outside),
-        "era": MetadataValue.text(load.era),
+        "layout": MetadataValue.text(DATASET.label_of(load.era)),
         "drift": MetadataValue.text(drift or "none"),
         "url": MetadataValue.url(file.url),
-        "etag": MetadataValue.text(file.etag or "none sent"),
-        "bytes": MetadataValue.int(file.bytes),
-        "sha256": MetadataValue.text(file.sha256),
-        "sha256 of the rows": MetadataValue.text(file.rows_sha256 or ""),
-        "seconds": MetadataValue.float(round(load.seconds, 3)),
+        "size": MetadataValue.text(format_bytes(file.bytes)),
+        "seconds": MetadataValue.float(round(load.seconds, 2)),
         "rows a second": MetadataValue.int(round(load.rows_per_second)),
         "preview": MetadataValue.md(as_markdown(load.preview)),
     }
     if file.last_modified:
         metadata["last modified"] = MetadataValue.timestamp(file.last_modified)
-    return metadata
+    identifiers = {
+        "etag": file.etag,
+        "bytes": file.bytes,
+        "sha256": file.sha256,
+        "sha256 of the rows": file.rows_sha256,
+    }
+    return metadata | {DETAILS: MetadataValue.json(identifiers)}
 
 
 def names_of(columns: object) -> str:
