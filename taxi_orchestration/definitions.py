@@ -15,12 +15,11 @@ from taxi_orchestration.defs.raw_trips import build_raw_trips
 from taxi_orchestration.defs.raw_zones import build_raw_zones
 from taxi_orchestration.defs.schedules import build_monthly_schedule
 from taxi_orchestration.defs.sensors import tlc_publications
+from taxi_orchestration.defs.settings_resource import build_given_resource, build_settings_resource
 from taxi_orchestration.defs.taxi_report import taxi_report
 from taxi_orchestration.defs.tlc_source import build_tlc_files
 from taxi_orchestration.defs.warehouse_resource import build_warehouse_resource
-from taxi_orchestration.instance.attempts import named_months
 from taxi_orchestration.instance.partitions import first_month, monthly_partitions
-from taxi_orchestration.instance.processes import process_tags
 from taxi_orchestration.loading import Progress
 from taxi_orchestration.settings import Settings, dagster_home, load_settings
 from taxi_orchestration.warehouse.warehouse import describe_warehouse
@@ -37,7 +36,7 @@ def build_definitions(
     manifest = read_manifest(artifacts)
     months = monthly_partitions(first_month(settings))
     schema = f"{describe_warehouse(settings).target.dbname}.{settings.schema_name}"
-    settings_of_a_run = _settings_of_a_run(settings)
+    settings_of_a_run = build_settings_resource(settings)
     definitions = dg.Definitions(
         assets=[
             build_tlc_files(months),
@@ -58,8 +57,8 @@ def build_definitions(
         resources={
             "settings": settings_of_a_run,
             "warehouse": build_warehouse_resource(settings, settings_of_a_run),
-            "progress": progress or Progress(),
-            "clock": clock or Clock(),
+            "progress": build_given_resource(progress or Progress(), "Who is told how a run goes on: taxi, or nobody."),
+            "clock": build_given_resource(clock or Clock(), "What time it is: the clock of this machine."),
         },
         executor=dg.in_process_executor,
     )
@@ -79,21 +78,6 @@ def _alerts(settings: Settings) -> list[dg.SensorDefinition]:
     from taxi_orchestration.defs.alerts import build_alerts
 
     return [build_alerts()]
-
-
-def _settings_of_a_run(settings: Settings) -> dg.ResourceDefinition:
-    """The settings, which every step asks for: so here a run is marked with its process and, if of several, its months.
-
-    Whoever started it.
-    """
-
-    def given(context: dg.InitResourceContext) -> Settings:
-        if context.run and context.instance:
-            run = context.run
-            context.instance.add_run_tags(run.run_id, process_tags(run.run_id) | named_months(run))
-        return settings
-
-    return dg.ResourceDefinition(given)
 
 
 @dg.definitions

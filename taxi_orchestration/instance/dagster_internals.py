@@ -3,6 +3,7 @@
 An upgrade of Dagster that moves or changes one of these fails the test of this module.
 """
 
+from dagster._config.pythonic_config import ConfigurableResourceFactory
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
 from dagster._core.definitions.job_base import InMemoryJob
@@ -29,6 +30,7 @@ __all__ = [
     "BulkActionsFilter",
     "CapturedLogContext",
     "CheckRunHealthResult",
+    "ConfigurableResourceFactory",
     "InMemoryJob",
     "LocalComputeLogManager",
     "PartitionBackfill",
