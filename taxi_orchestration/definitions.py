@@ -11,17 +11,19 @@ from taxi_orchestration.defs.conditions import automation_sensor, changed_code, 
 from taxi_orchestration.defs.dbt_models import build_dbt_assets
 from taxi_orchestration.defs.exposures import client_specs
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE, taxi_pipeline, taxi_reference
-from taxi_orchestration.defs.month_watch import build_month_watch, newest_published_month_is_loaded
-from taxi_orchestration.defs.raw_trips import raw_trips
-from taxi_orchestration.defs.raw_zones import raw_zone_shapes, raw_zones
+from taxi_orchestration.defs.month_watch import build_month_watch, newest_month_is_loaded
+from taxi_orchestration.defs.raw_trips import build_raw_trips
+from taxi_orchestration.defs.raw_zones import build_raw_zones
 from taxi_orchestration.defs.schedules import build_monthly_schedule
 from taxi_orchestration.defs.sensors import tlc_publications
+from taxi_orchestration.defs.settings_resource import build_given_resource, build_settings_resource
 from taxi_orchestration.defs.taxi_report import build_taxi_report
-from taxi_orchestration.defs.tlc_source import tlc_files
+from taxi_orchestration.defs.tlc_source import build_tlc_files
 from taxi_orchestration.defs.warehouse_resource import build_warehouse_resource
-from taxi_orchestration.instance.processes import process_tags
+from taxi_orchestration.instance.partitions import first_month, monthly_partitions
 from taxi_orchestration.loading import Progress
 from taxi_orchestration.settings import Settings, dagster_home, load_settings
+from taxi_orchestration.warehouse.warehouse import describe_warehouse
 
 
 def build_definitions(
@@ -33,18 +35,19 @@ def build_definitions(
     """
     artifacts = prepared_project(settings)
     manifest = read_manifest(artifacts)
-    settings_of_a_run = _settings_of_a_run(settings)
+    months = monthly_partitions(first_month(settings))
+    schema = f"{describe_warehouse(settings).target.dbname}.{settings.schema_name}"
+    settings_of_a_run = build_settings_resource(settings)
     definitions = dg.Definitions(
         assets=[
-            tlc_files,
-            raw_trips,
-            raw_zones,
-            raw_zone_shapes,
-            *build_dbt_assets(manifest, artifacts, changed_months(settings), changed_code()),
+            build_tlc_files(months),
+            build_raw_trips(months, schema),
+            *build_raw_zones(schema),
+            *build_dbt_assets(manifest, artifacts, months, changed_months(settings), changed_code()),
             build_taxi_report(manifest),
             *client_specs(manifest),
         ],
-        asset_checks=[newest_published_month_is_loaded],
+        asset_checks=[newest_month_is_loaded],
         jobs=[taxi_pipeline, taxi_reference],
         schedules=[build_monthly_schedule(settings.taxi_schedule_cron)],
         sensors=[
@@ -56,8 +59,8 @@ def build_definitions(
         resources={
             "settings": settings_of_a_run,
             "warehouse": build_warehouse_resource(settings, settings_of_a_run),
-            "progress": progress or Progress(),
-            "clock": clock or Clock(),
+            "progress": build_given_resource(progress or Progress(), "Who is told how a run goes on: taxi, or nobody."),
+            "clock": build_given_resource(clock or Clock(), "What time it is: the clock of this machine."),
         },
         executor=dg.in_process_executor,
     )
@@ -77,17 +80,6 @@ def _alerts(settings: Settings) -> list[dg.SensorDefinition]:
     from taxi_orchestration.defs.alerts import build_alerts
 
     return [build_alerts()]
-
-
-def _settings_of_a_run(settings: Settings) -> dg.ResourceDefinition:
-    """The settings, which every step asks for: so here a run, whoever started it, is marked with its process."""
-
-    def given(context: dg.InitResourceContext) -> Settings:
-        if context.run and context.instance:
-            context.instance.add_run_tags(context.run.run_id, process_tags(context.run.run_id))
-        return settings
-
-    return dg.ResourceDefinition(given)
 
 
 @dg.definitions

@@ -9,6 +9,9 @@ from taxi_orchestration.tlc.dataset import DATASET
 
 KEY_FORMAT = "%Y-%m"
 
+# Of the second month after: 42 to 45 days after the end of a month.
+DAY_OF_PUBLICATION = 15
+
 
 class MonthError(ValueError):
     """A month, or two, that cannot be loaded; the message says why and what a month looks like."""
@@ -55,31 +58,36 @@ def add_months(month: date, months: int) -> date:
     return date(years, zero_based + 1, 1)
 
 
-def last_complete_month(now: datetime) -> date:
-    """The newest month that is over, and so the newest partition."""
-    return add_months(date(now.year, now.month, 1), -1)
+def newest_month(now: datetime) -> date:
+    """The newest month that can be out, and so the newest partition: the TLC has never taken less than 45 days."""
+    return add_months(date(now.year, now.month, 1), -2 if now.day >= DAY_OF_PUBLICATION else -3)
 
 
-def parse_month(text: str, now: datetime) -> date:
+def parse_month(text: str, now: datetime, first_month: date = DATASET.first_month) -> date:
     """The first day of the month that a person wrote as `2024-01`. Raises MonthError for anything that has no file."""
     if not re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", text):
         raise MonthError(f"{text!r} is not a month. Write it as YYYY-MM, for example 2024-01.")
     month = parse_partition_key(text)
-    newest = last_complete_month(now)
+    newest = newest_month(now)
     if month < DATASET.first_month:
         first = partition_key(DATASET.first_month)
         raise MonthError(f"{text} is before {first}, where {DATASET.label} begins. Choose a later month.")
+    if month < first_month:
+        raise MonthError(
+            f"{text} is before {partition_key(first_month)}, the TAXI_FIRST_MONTH of this project. Choose a later "
+            "month, or set another."
+        )
     if month > newest:
         raise MonthError(
-            f"{text} is not over yet: the newest month that can be asked for is {partition_key(newest)}, "
+            f"{text} cannot be out yet: the newest month that can be asked for is {partition_key(newest)}, "
             "and the TLC publishes a month about two months late."
         )
     return month
 
 
-def parse_range(first: str, last: str, now: datetime) -> Window:
+def parse_range(first: str, last: str, now: datetime, first_month: date = DATASET.first_month) -> Window:
     """The window of two months that a person wrote, both included. Raises MonthError."""
-    start, final = parse_month(first, now), parse_month(last, now)
+    start, final = parse_month(first, now, first_month), parse_month(last, now, first_month)
     if start > final:
         raise MonthError(f"The range {first} to {last} runs backwards: put the older month first.")
     return Window(start, next_month(final))

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property
 from io import StringIO
 from ipaddress import ip_address
@@ -120,6 +121,7 @@ class Settings(BaseSettings):
     pg_schema: str | None = None
     dagster_postgres_url: SecretStr | None = None
 
+    taxi_first_month: date | None = None
     taxi_reissue_months: int = Field(default=24, ge=0, le=600)
     taxi_schedule_cron: str = "0 6 1 * *"
 
@@ -131,6 +133,15 @@ class Settings(BaseSettings):
     def _known_services(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
             parse_alert_urls(value.get_secret_value())
+        return value
+
+    @field_validator("taxi_first_month", mode="before")
+    @classmethod
+    def _month(cls, value: object) -> object:
+        if isinstance(value, str):
+            if not re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", value):
+                raise ValueError("must be a month, written as YYYY-MM, for example 2024-01")
+            return f"{value}-01"
         return value
 
     @field_validator("taxi_ui_url")

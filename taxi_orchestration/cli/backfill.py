@@ -1,10 +1,9 @@
 """A backfill in this process: which months, in which order, as runs on Dagster's own storage. No terminal here.
 
 Dagster has nothing that launches, follows or cancels an asset backfill from a shell, and its daemon looks only every 30
-seconds; runs made here need no daemon, and the UI shows them, their checks and their months like any other.
+seconds; runs made here need no daemon, and the UI shows them as one backfill like its own (instance/backfills.py).
 """
 
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -12,19 +11,24 @@ from typing import Any, Literal
 
 from dagster import (
     AssetKey,
+    DagsterEvent,
     DagsterEventType,
     DagsterInstance,
+    DagsterRun,
     DagsterRunStatus,
     Definitions,
-    ExecuteInProcessResult,
+    JobDefinition,
+    RunConfig,
 )
 
 from taxi_orchestration.asset_keys import RAW_TRIPS
-from taxi_orchestration.defs.interruption import STARTED_BY_TAG
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
-from taxi_orchestration.instance.processes import process_tags
+from taxi_orchestration.defs.raw_trips import LoadConfig
+from taxi_orchestration.instance.attempts import tags_of_months
+from taxi_orchestration.instance.backfills import RunningBackfill, recorded_backfill
+from taxi_orchestration.instance.dagster_names import WITHDRAWS_PLAN
 from taxi_orchestration.instance.status import MonthStatus, is_changed, is_published
-from taxi_orchestration.months import Window, partition_key, windows_of
+from taxi_orchestration.months import Window, parse_partition_key, partition_key, windows_of
 from taxi_orchestration.tlc.client import Publication
 from taxi_orchestration.tlc.errors import TlcError
 
@@ -43,9 +47,13 @@ _STATES: Mapping[Reprocess, frozenset[str]] = {
 
 @dataclass
 class Outcome:
-    """What a backfill did: the reason of each month that failed, and of each run that did."""
+    """What a backfill did: the reason of each month that failed and of each run that did, and what is not out yet.
+
+    A month that is not published is among the failures where it was asked for alone.
+    """
 
     failures: dict[date, str] = field(default_factory=dict)
+    not_published: set[date] = field(default_factory=set)
     run_failures: list[str] = field(default_factory=list)
 
     @property
@@ -88,76 +96,84 @@ class Backfill:
     months_at_once: int
     newest_first: bool = False
 
-    def run(self, months: Sequence[date]) -> Outcome:
-        """Load and build these months. A month that fails leaves the others alone; Ctrl-C keeps what is loaded."""
+    def run(self, months: Sequence[date], *, is_of_a_range: bool | None = None) -> Outcome:
+        """Load and build these months. A month that fails leaves the others alone; Ctrl-C keeps what is loaded.
+
+        `is_of_a_range` says whether more months were asked for than one, some of which need nothing.
+        """
         outcome = Outcome()
-        for some in _chunks(sorted(months, reverse=self.newest_first)):
-            loaded: list[date] = []
-            for window in self._ordered(windows_of(some)):
-                loaded += self._load(window, outcome)
-            for window in self._ordered(windows_of(loaded)):
-                self._build(window, outcome)
+        if not months:
+            return outcome
+        is_range = len(months) > 1 if is_of_a_range is None else is_of_a_range
+        with recorded_backfill(self.instance, self._job, months) as backfill:
+            for some in _chunks(sorted(months, reverse=self.newest_first)):
+                loaded: list[date] = []
+                for window in self._ordered(windows_of(some)):
+                    loaded += self._load(backfill, window, is_range, outcome)
+                for window in self._ordered(windows_of(loaded)):
+                    self._build(backfill, window, outcome)
+            backfill.has_failures, backfill.not_published = not outcome.succeeded, outcome.not_published
         return outcome
 
-    def _load(self, window: Window, outcome: Outcome) -> list[date]:
-        config = {
-            "ops": {"raw_trips": {"config": {"months_at_once": self.months_at_once, "newest_first": self.newest_first}}}
-        }
-        if self._execute(window, [RAW_TRIPS], config, outcome):
-            return window.months
+    @property
+    def _job(self) -> JobDefinition:
+        return self.definitions.resolve_job_def(TAXI_PIPELINE)
+
+    def _load(self, backfill: RunningBackfill, window: Window, is_range: bool, outcome: Outcome) -> list[date]:
+        config = LoadConfig(months_at_once=self.months_at_once, newest_first=self.newest_first, is_of_a_range=is_range)
+        run, events = self._execute(backfill, window, [RAW_TRIPS], {"raw_trips": config}, outcome)
+        outcome.not_published |= _not_published(events)
         # A failure that names months has loaded the others; one that names none may have loaded anything.
         failed = outcome.failures.keys() & set(window.months)
-        return [month for month in window.months if failed and month not in failed]
+        if not run.is_success and not failed:
+            return []
+        return sorted(_loaded(events) - failed)
 
-    def _build(self, window: Window, outcome: Outcome) -> None:
-        keys = self.definitions.resolve_job_def(TAXI_PIPELINE).asset_layer.executable_asset_keys
-        self._execute(window, sorted(key for key in keys if key != RAW_TRIPS), {}, outcome)
+    def _build(self, backfill: RunningBackfill, window: Window, outcome: Outcome) -> None:
+        assets = set(self._job.asset_layer.executable_asset_keys) - {RAW_TRIPS}
+        self._execute(backfill, window, sorted(assets), {}, outcome)
 
     def _ordered(self, windows: list[Window]) -> list[Window]:
         return list(reversed(windows)) if self.newest_first else windows
 
     def _execute(
-        self, window: Window, selection: Sequence[AssetKey], config: Mapping[str, Any], outcome: Outcome
-    ) -> bool:
-        run_id = str(uuid.uuid4())
+        self,
+        backfill: RunningBackfill,
+        window: Window,
+        assets: Sequence[AssetKey],
+        ops: dict[str, LoadConfig],
+        outcome: Outcome,
+    ) -> tuple[DagsterRun, Sequence[DagsterEvent]]:
+        # Dagster would print every event to the terminal; they are all in its storage.
+        quiet = {"console": {"config": {"log_level": "CRITICAL"}}}
         # Whoever began this backfill begins it again: the daemon has no way to.
-        tags = {STARTED_BY_TAG: "taxi backfill", "dagster/max_retries": "0"} | process_tags(run_id)
-        key = None
-        if len(window.months) == 1:
-            key = partition_key(window.start)
-        else:
-            tags["dagster/asset_partition_range_start"] = partition_key(window.start)
-            tags["dagster/asset_partition_range_end"] = partition_key(window.months[-1])
-        try:
-            result = self.definitions.resolve_job_def(TAXI_PIPELINE).execute_in_process(
-                # Dagster would print every event to the terminal; they are all in its storage.
-                run_config={**config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-                instance=self.instance,
-                partition_key=key,
-                asset_selection=selection,
-                tags=tags,
-                run_id=run_id,
-                raise_on_error=False,
-            )
-        except KeyboardInterrupt:
-            run = self.instance.get_run_by_id(run_id)
-            if run and not run.is_finished:
-                self.instance.report_run_canceled(run, "Interrupted in the terminal before it began.")
-            raise
-        if _was_interrupted(result):
+        tags = {"dagster/max_retries": "0", **tags_of_months(window)}
+        run, events = backfill.execute(self._job, assets, tags, RunConfig(ops, loggers=quiet).to_config_dict())
+        if _was_interrupted(run, events):
             raise KeyboardInterrupt
-        for event in result.all_events:
+        for event in events:
             if event.is_step_failure:
                 _add_failure(event.step_failure_data, window, outcome)
-        return result.success
+        return run, events
 
 
-def _was_interrupted(result: ExecuteInProcessResult) -> bool:
+def _loaded(events: Sequence[DagsterEvent]) -> set[date]:
+    of_raw_trips = (e for e in events if e.is_step_materialization and e.asset_key == RAW_TRIPS)
+    return {parse_partition_key(event.partition) for event in of_raw_trips if event.partition}
+
+
+def _not_published(events: Sequence[DagsterEvent]) -> set[date]:
+    seen = (e for e in events if e.event_type is DagsterEventType.ASSET_OBSERVATION and e.asset_key == RAW_TRIPS)
+    observations = (event.asset_observation_data.asset_observation for event in seen)
+    return {parse_partition_key(o.partition) for o in observations if o.partition and WITHDRAWS_PLAN in o.tags}
+
+
+def _was_interrupted(run: DagsterRun, events: Sequence[DagsterEvent]) -> bool:
     """Whether Ctrl-C or somebody in the UI ended the run; Dagster itself returns from it as from any other failure."""
-    last = result.all_events[-1]
+    last = events[-1]
     reason = last.job_failure_data.failure_reason if last.event_type is DagsterEventType.RUN_FAILURE else None
     was_cut_off = reason is not None and reason.value == "UNEXPECTED_TERMINATION"
-    return was_cut_off or result.dagster_run.status is DagsterRunStatus.CANCELED
+    return was_cut_off or run.status is DagsterRunStatus.CANCELED
 
 
 def _add_failure(failure: Any, window: Window, outcome: Outcome) -> None:

@@ -122,6 +122,7 @@ def backfill(
     from taxi_orchestration.definitions import build_definitions
     from taxi_orchestration.defs.clock import Clock
     from taxi_orchestration.instance.opening import open_instance
+    from taxi_orchestration.instance.partitions import first_month
     from taxi_orchestration.instance.processes import fail_orphaned_runs
     from taxi_orchestration.instance.status import known_window, month_statuses
     from taxi_orchestration.months import MonthError, parse_range
@@ -131,17 +132,16 @@ def backfill(
 
     if last is None and (first is not None or not (missing or changed)):
         raise click.UsageError("Say which months: FROM and TO, as 2024-01 2024-03, or --missing or --changed.")
-    now = Clock().now()
+    now, settings = Clock().now(), load_settings()
     try:
-        window = parse_range(first, last, now) if first and last else None
+        window = parse_range(first, last, now, first_month(settings)) if first and last else None
     except MonthError as error:
         raise click.UsageError(str(error)) from error
-    settings = load_settings()
     with terminal.showing_work() as screen, open_instance() as instance:
         warehouse = open_warehouse(settings)
         if not dry_run:
             fail_orphaned_runs(instance)
-        window = window or known_window(warehouse, now)
+        window = window or known_window(warehouse, now, first_month(settings))
         statuses = month_statuses(warehouse, instance, window)
         if missing or changed:
             published = fetch_publications(settings.tlc_base_url, window.months)
@@ -160,7 +160,9 @@ def backfill(
             screen.error(str(error))
             return SOMETHING_FAILED
         screen.expect(months)
-        outcome = Backfill(definitions, instance, max_active_runs, run_backwards).run(months)
+        outcome = Backfill(definitions, instance, max_active_runs, run_backwards).run(
+            months, is_of_a_range=len(window.months) > 1
+        )
         statuses = month_statuses(warehouse, instance, window)
         screen.summary(statuses, outcome)
     return 0 if outcome.succeeded else SOMETHING_FAILED

@@ -11,6 +11,7 @@ from dagster import (
     AssetCheckEvaluation,
     AssetCheckResult,
     AssetExecutionContext,
+    AssetKey,
     AssetMaterialization,
     AssetObservation,
     AssetsDefinition,
@@ -22,6 +23,7 @@ from dagster import (
     Failure,
     MetadataValue,
     Output,
+    PartitionsDefinition,
     ResourceParam,
 )
 from dagster_dbt import DagsterDbtTranslator, dbt_assets
@@ -34,17 +36,15 @@ from taxi_orchestration.defs.dbt_translator import TaxiDbtTranslator
 from taxi_orchestration.defs.interruption import canceled_by_interrupt
 from taxi_orchestration.defs.markdown import as_markdown
 from taxi_orchestration.defs.retries import translate_to_failure
+from taxi_orchestration.defs.table_metadata import check_metadata, months_metadata, node_metadata
 from taxi_orchestration.defs.views import CODE_VERSION, code_versions_made, is_monthly, views_to_make
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
-from taxi_orchestration.instance.builds import BUILT_FROM, MONTHLY_TABLES
-from taxi_orchestration.instance.dagster_names import ROWS, data_version_tags
-from taxi_orchestration.instance.partitions import monthly_partitions
+from taxi_orchestration.instance.dagster_names import data_version_tags
 from taxi_orchestration.loading import Progress
 from taxi_orchestration.months import Window, next_month, parse_partition_key, partition_key
 from taxi_orchestration.postgres.connection import WarehouseError, advice_on_text
 from taxi_orchestration.settings import PostgresTarget
 from taxi_orchestration.warehouse.load_log import LoadedFile, loaded_files
-from taxi_orchestration.warehouse.measures import count_by_month
 from taxi_orchestration.warehouse.raw_tables import create_raw_tables
 from taxi_orchestration.warehouse.relations import TABLE, VIEW, Relation, refuse_foreign_relations
 from taxi_orchestration.warehouse.warehouse import Warehouse
@@ -62,6 +62,7 @@ SAMPLE_ROWS = 5
 def build_dbt_assets(
     manifest: Mapping[str, Any],
     artifacts: Path,
+    months: PartitionsDefinition,
     monthly: AutomationCondition | None = None,
     monthless: AutomationCondition | None = None,
 ) -> list[AssetsDefinition]:
@@ -77,7 +78,7 @@ def build_dbt_assets(
         select="config.materialized:month_window",
         exclude="resource_type:unit_test",
         name=DBT_MODELS,
-        partitions_def=monthly_partitions,
+        partitions_def=months,
         backfill_policy=BackfillPolicy.single_run(),
         dagster_dbt_translator=translator,
         pool=DBT_POOL,
@@ -85,10 +86,8 @@ def build_dbt_assets(
     def dbt_models(
         context: AssetExecutionContext, warehouse: WarehouseResource, progress: ResourceParam[Progress]
     ) -> Iterator[Any]:
-        keys = context.partition_key_range
-        window = Window(parse_partition_key(keys.start), next_month(parse_partition_key(keys.end)))
         with translate_to_failure():
-            yield from run_dbt(context, warehouse, progress, manifest, translator, artifacts, window)
+            yield from run_dbt(context, warehouse, progress, manifest, translator, artifacts, window_of(context))
 
     @dbt_assets(
         manifest=manifest,
@@ -105,6 +104,16 @@ def build_dbt_assets(
             yield from run_dbt(context, warehouse, progress, manifest, translator, artifacts, None)
 
     return [dbt_views, dbt_models]
+
+
+def window_of(context: AssetExecutionContext) -> Window | None:
+    """Return the months of the run; None, which means all of them to dbt, for a run of tests that is of no month."""
+    if context.has_partition_key or context.has_partition_key_range:
+        keys = context.partition_key_range
+        return Window(parse_partition_key(keys.start), next_month(parse_partition_key(keys.end)))
+    if context.selected_asset_keys:
+        raise Failure("These models are built by month: choose the months in the dialog.", allow_retries=False)
+    return None
 
 
 def run_dbt(
@@ -153,27 +162,34 @@ def run_dbt(
             "loads them.",
             allow_retries=False,
         )
-    if window:
-        _add_month_metadata(context, warehouse, window, files)
     lineage = ColumnLineage(artifacts, manifest, translator)
+    sql = {result.node.unique_id: getattr(result.node, "compiled_code", None) for result in outcome.results}
     for raw_event in outcome.events:
         unique_id = raw_event["data"].get("node_info", {}).get("unique_id")
         for event in DbtCoreCliEventMessage(dict(raw_event), {}).to_default_asset_events(manifest, translator, context):
             match event:
                 case Output():
-                    metadata = {**event.metadata, **lineage.metadata_of(raw_event)}
-                    yield from _materialized(context, translator, nodes[unique_id], event, metadata)
+                    node = nodes[unique_id]
+                    if window and is_monthly(node):
+                        of_months = months_metadata(warehouse, node, window, files, event.metadata, sql[unique_id])
+                        _add_metadata(context, translator.get_asset_key(node), of_months)
+                        yield event.with_metadata({**lineage.metadata_of(raw_event)})
+                        continue
+                    version = str(translator.get_code_version(node))
+                    shown = node_metadata(event.metadata, sql.get(unique_id), {CODE_VERSION: version})
+                    metadata = {**shown, **lineage.metadata_of(raw_event)}
+                    yield from _materialized(context, translator.get_asset_key(node), version, event, metadata)
                 case AssetCheckResult(passed=False):
                     yield _with_failing_rows(event, raw_event, outcome, warehouse)
                 case AssetCheckResult():
-                    yield event
+                    yield event._replace(metadata=check_metadata(event.metadata))
                 case AssetObservation():
                     context.log_event(
                         AssetCheckEvaluation(
                             asset_key=translator.get_asset_key(nodes[nodes[unique_id]["attached_node"]]),
                             check_name=nodes[unique_id]["name"],
                             passed=event.metadata["status"].value == "pass",
-                            metadata=event.metadata,
+                            metadata=check_metadata(event.metadata),
                         )
                     )
     lineage.save()
@@ -224,18 +240,15 @@ def _views_beside(
 
 def _materialized(
     context: AssetExecutionContext,
-    translator: DagsterDbtTranslator,
-    node: Mapping[str, Any],
+    key: AssetKey,
+    version: str,
     output: Output[None],
     metadata: Mapping[str, Any],
 ) -> Iterator[Output[None]]:
-    """A node that dbt built, as the output of this step, or as an event of its own where nobody asked for it."""
-    key, version = translator.get_asset_key(node), str(translator.get_code_version(node))
-    if is_monthly(node):
-        yield output.with_metadata(dict(metadata))
-        return
-    # A view or a seed is what its code says: made again from the same code it changes nothing downstream.
-    metadata = {**metadata, CODE_VERSION: version}
+    """A view or a seed, as the output of this step, or as an event of its own where nobody asked for it.
+
+    It is what its code says: made again from the same code it changes nothing downstream.
+    """
     if key in context.selected_asset_keys:
         with warnings.catch_warnings():
             # That an output says its data version is new in Dagster, which is nothing that a user could act on.
@@ -275,24 +288,11 @@ def _files_of(warehouse: Warehouse, window: Window | None) -> dict[date, LoadedF
     return {m: file for m, file in loaded_files(warehouse).items() if window.start <= m < window.end}
 
 
-def _add_month_metadata(
-    context: AssetExecutionContext,
-    warehouse: Warehouse,
-    window: Window,
-    files: Mapping[date, LoadedFile],
+def _add_metadata(
+    context: AssetExecutionContext, key: AssetKey, of_months: Mapping[date, Mapping[str, MetadataValue]]
 ) -> None:
-    """Rows of each month, for the tables among the selected models; a view would have to be computed for it.
-
-    And which rows of raw_trips they come from, so that anyone can tell whether these are still the rows that are there.
-    """
-    for table in MONTHLY_TABLES:
-        if table in context.selected_asset_keys:
-            counts = count_by_month(warehouse, table.path[-1], window.start, window.end)
-            for month in window.months:
-                metadata: dict[str, Any] = {ROWS: counts.get(month, 0)}
-                if month in files:
-                    metadata[BUILT_FROM] = files[month].rows_sha256
-                context.add_asset_metadata(metadata, asset_key=table, partition_key=partition_key(month))
+    for month, metadata in of_months.items():
+        context.add_asset_metadata(metadata, asset_key=key, partition_key=partition_key(month))
 
 
 def _with_failing_rows(
@@ -317,5 +317,5 @@ def _with_failing_rows(
         asset_key=result.asset_key,
         check_name=result.check_name,
         severity=result.severity,
-        metadata={**result.metadata, **shown},
+        metadata={**check_metadata(result.metadata), **shown},
     )

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from dagster import AssetDep, AssetKey, AssetSpec, AutomationCondition
+from dagster import AssetCheckSpec, AssetDep, AssetKey, AssetSpec, AutomationCondition
 from dagster_dbt import DagsterDbtTranslator
 
 from taxi_orchestration.asset_keys import RAW_TRIPS
@@ -42,6 +42,22 @@ class TaxiDbtTranslator(DagsterDbtTranslator):
         if is_table and any(self.get_asset_key(source) == RAW_TRIPS for source in sources):
             deps.append(AssetDep(RAW_TRIPS))
         return spec.replace_attributes(deps=deps)
+
+    def get_asset_check_spec(
+        self, asset_spec: AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: Any
+    ) -> AssetCheckSpec | None:
+        """dbt's own, with the description that a test has in its yml: dbt's own takes that of its meta alone."""
+        spec = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
+        if spec is None or spec.description:
+            return spec
+        return AssetCheckSpec(
+            spec.name,
+            asset=spec.asset_key,
+            description=manifest["nodes"][unique_id].get("description") or None,
+            additional_deps=spec.additional_deps,
+            blocking=spec.blocking,
+            metadata=spec.metadata,
+        )
 
     def get_automation_condition(self, dbt_resource_props: Mapping[str, Any]) -> AutomationCondition | None:
         """Tables are built when their month changed; views and seeds when their code did."""

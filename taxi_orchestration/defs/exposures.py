@@ -12,7 +12,7 @@ _NO_ASSET = {"raw_loads"}
 
 
 def exposure_spec(manifest: Mapping[str, Any], name: str) -> AssetSpec:
-    """Translate one exposure of the dbt project: its upstream, owner and description are said there alone."""
+    """Translate one exposure of the dbt project: its upstream and description are said there alone."""
     (exposure,) = (found for found in manifest["exposures"].values() if found["name"] == name)
     nodes = {**manifest["nodes"], **manifest["sources"]}
     upstream = {nodes[unique_id]["name"] for unique_id in exposure["depends_on"]["nodes"]}
@@ -20,7 +20,6 @@ def exposure_spec(manifest: Mapping[str, Any], name: str) -> AssetSpec:
         name,
         deps=[AssetKey(table) for table in sorted(upstream - _NO_ASSET)],
         description=exposure["description"],
-        owners=[f"team:{exposure['owner']['name']}"],
         group_name="reporting",
         kinds={"postgres", exposure["type"]},
     )

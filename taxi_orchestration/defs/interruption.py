@@ -5,8 +5,7 @@ from contextlib import contextmanager
 
 from dagster import AssetExecutionContext, DagsterExecutionInterruptedError, DagsterRunStatus, Failure
 
-# Set by whoever executes a run in a terminal, where Ctrl-C is how a person cancels it.
-STARTED_BY_TAG = "taxi/started_by"
+from taxi_orchestration.instance.dagster_names import LAUNCHED_BY, TAXI_BACKFILL
 
 
 @contextmanager
@@ -19,7 +18,7 @@ def canceled_by_interrupt(context: AssetExecutionContext) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, DagsterExecutionInterruptedError) as error:
-        if STARTED_BY_TAG in context.run.tags:
+        if context.run.tags.get(LAUNCHED_BY) == TAXI_BACKFILL:
             context.instance.report_run_canceling(context.run, "Interrupted in the terminal.")
         run = context.instance.get_run_by_id(context.run.run_id)
         if run and run.status is DagsterRunStatus.CANCELING:

@@ -4,11 +4,11 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
 
-from dagster import AssetCheckEvaluation, AssetCheckSpec, AssetKey, DagsterInstance, PreviewWarning
+from dagster import AssetCheckEvaluation, AssetCheckSpec, DagsterInstance, PartitionsDefinition, PreviewWarning
 
+from taxi_orchestration.asset_keys import RAW_TRIPS
 from taxi_orchestration.defs.evaluations import evaluation_of
 from taxi_orchestration.instance.builds import latest_materializations
-from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.months import next_month, partition_key
 from taxi_orchestration.quality.columns import check_columns
 from taxi_orchestration.quality.finding import SAMPLE_ROWS, Finding
@@ -23,41 +23,41 @@ from taxi_orchestration.warehouse.warehouse import Warehouse
 Findings = Mapping[date, Mapping[str, Finding]]
 
 FILE_IS_WHOLE = "file_is_whole"
+COLUMNS_AS_AGREED = "columns_as_agreed"
+PICKUPS_IN_MONTH = "pickups_lie_in_the_month"
+VOLUME_AS_EXPECTED = "volume_as_expected"
+_DESCRIPTIONS = {
+    FILE_IS_WHOLE: (
+        "The rows that the file's footer promises were copied, and are those that raw_loads says and raw_trips has."
+    ),
+    COLUMNS_AS_AGREED: (
+        "The file has the columns of its time: a new or a missing optional one warns, a missing required one fails."
+    ),
+    PICKUPS_IN_MONTH: "No more than 1 % of a file's pickups lie outside its month.",
+    VOLUME_AS_EXPECTED: (
+        "A month has between half and twice the rows of the same month last year, or of the median of the last twelve."
+    ),
+}
 
 
-def _monthly_spec(asset: AssetKey, name: str, description: str, *, blocking: bool = False) -> AssetCheckSpec:
+def raw_checks(months: PartitionsDefinition | None = None) -> list[AssetCheckSpec]:
+    """The checks of raw_trips, made by the step that loads it."""
     with warnings.catch_warnings():
         # Checks by partition are new in Dagster, which is nothing that a user could act on.
         warnings.simplefilter("ignore", PreviewWarning)
-        return AssetCheckSpec(
-            name, asset=asset, description=description, blocking=blocking, partitions_def=monthly_partitions
-        )
+        return [
+            AssetCheckSpec(
+                name,
+                asset=RAW_TRIPS,
+                description=description,
+                blocking=name == FILE_IS_WHOLE,
+                partitions_def=months,
+            )
+            for name, description in _DESCRIPTIONS.items()
+        ]
 
 
-RAW_CHECKS = [
-    _monthly_spec(
-        AssetKey("raw_trips"),
-        FILE_IS_WHOLE,
-        "The rows that the file's footer promises were copied, and are those that raw_loads says and raw_trips has.",
-        blocking=True,
-    ),
-    _monthly_spec(
-        AssetKey("raw_trips"),
-        "columns_as_agreed",
-        "The file has the columns of its era: a new or a missing optional one warns, a missing required one fails.",
-    ),
-    _monthly_spec(
-        AssetKey("raw_trips"),
-        "pickups_lie_in_the_month",
-        "No more than 1 % of a file's pickups lie outside its month.",
-    ),
-    _monthly_spec(
-        AssetKey("raw_trips"),
-        "volume_as_expected",
-        "A month has between half and twice the rows of the same month last year, or of the median of the last twelve.",
-    ),
-]
-"""The checks of raw_trips, made by the step that loads it."""
+RAW_CHECKS = raw_checks()
 
 
 def raw_findings(
@@ -81,9 +81,9 @@ def raw_findings(
         findings[month] = {FILE_IS_WHOLE: check_rows(key, measure, (footer_rows or {}).get(month))}
         if file:
             findings[month] |= {
-                "columns_as_agreed": check_columns(month, file.columns, _left_out(file)),
-                "pickups_lie_in_the_month": check_pickups(key, measure, outside),
-                "volume_as_expected": check_volume(month, rows),
+                COLUMNS_AS_AGREED: check_columns(month, file.columns, _left_out(file)),
+                PICKUPS_IN_MONTH: check_pickups(key, measure, outside),
+                VOLUME_AS_EXPECTED: check_volume(month, rows),
             }
     return findings
 
@@ -97,7 +97,7 @@ def evaluations(
     instance: DagsterInstance, specs: Sequence[AssetCheckSpec], findings: Findings
 ) -> Iterator[AssetCheckEvaluation]:
     """The findings as Dagster records them: one evaluation a check and month, of the month's last materialization."""
-    latest = latest_materializations(instance, specs[0].asset_key, [partition_key(month) for month in findings])
+    latest = latest_materializations(instance, RAW_TRIPS, [partition_key(month) for month in findings])
     for month, of_month in findings.items():
         for spec in specs:
             if spec.name in of_month:

@@ -14,7 +14,7 @@ from taxi_orchestration.defs.clock import Clock
 from taxi_orchestration.defs.coverage import coverage_evaluation, observed_months
 from taxi_orchestration.defs.evaluations import evaluation_of
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
-from taxi_orchestration.months import Window, last_complete_month, next_month, parse_partition_key, partition_key
+from taxi_orchestration.months import Window, newest_month, next_month, parse_partition_key, partition_key
 from taxi_orchestration.quality.finding import Finding
 from taxi_orchestration.quality.freshness import check_freshness
 from taxi_orchestration.settings import Settings
@@ -52,7 +52,7 @@ def evaluate_freshness(
     `seen` is the latter as of the last evaluation; None where nobody remembers one.
     """
     loaded = months_in_raw_trips(warehouse)
-    newest = last_complete_month(now)
+    newest = newest_month(now)
     if not loaded or max(loaded) >= newest:
         return check_freshness(now, {}, loaded), {}
     after = Window(next_month(max(loaded)), next_month(newest)).months
@@ -67,7 +67,7 @@ def evaluate_freshness(
 
 
 @dg.asset_check(asset=FRESHNESS.asset_key, name=FRESHNESS.name, description=FRESHNESS.description)
-def newest_published_month_is_loaded(
+def newest_month_is_loaded(
     context: dg.AssetCheckExecutionContext,
     settings: dg.ResourceParam[Settings],
     warehouse: WarehouseResource,

@@ -1,7 +1,7 @@
 """raw_trips: exactly the rows of the newest accepted file of every month."""
 
 import os
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Collection, Iterator, Mapping, Set
 from datetime import date
 from typing import cast
 
@@ -9,6 +9,8 @@ from dagster import (
     AssetCheckEvaluation,
     AssetExecutionContext,
     AssetMaterialization,
+    AssetObservation,
+    AssetsDefinition,
     AssetSpec,
     BackfillPolicy,
     Config,
@@ -17,6 +19,8 @@ from dagster import (
     Failure,
     MaterializeResult,
     MetadataValue,
+    Output,
+    PartitionsDefinition,
     ResourceParam,
     multi_asset,
 )
@@ -26,29 +30,41 @@ from taxi_orchestration.asset_keys import RAW_TRIPS, TLC_FILES
 from taxi_orchestration.defs.coverage import COVERAGE, coverage_evaluation
 from taxi_orchestration.defs.interruption import canceled_by_interrupt
 from taxi_orchestration.defs.markdown import as_markdown
-from taxi_orchestration.defs.month_checks import FILE_IS_WHOLE, RAW_CHECKS, Findings, evaluations, raw_findings
+from taxi_orchestration.defs.month_checks import (
+    FILE_IS_WHOLE,
+    RAW_CHECKS,
+    Findings,
+    evaluations,
+    raw_checks,
+    raw_findings,
+)
 from taxi_orchestration.defs.raw_zones import load_missing_zones, table_metadata
 from taxi_orchestration.defs.retries import RETRIES, translate_to_failure
+from taxi_orchestration.defs.table_metadata import format_bytes
 from taxi_orchestration.defs.tlc_source import source_tags
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
-from taxi_orchestration.instance.builds import rows_built_from
-from taxi_orchestration.instance.dagster_names import DATA_VERSION, ROWS, data_version_tags
-from taxi_orchestration.instance.partitions import monthly_partitions
+from taxi_orchestration.instance.builds import DETAILS, rows_built_from
+from taxi_orchestration.instance.dagster_names import BACKFILL, DATA_VERSION, ROWS, WITHDRAWS_PLAN, data_version_tags
+from taxi_orchestration.instance.partitions import first_month
 from taxi_orchestration.loading import MonthLoad, Progress, open_loader
 from taxi_orchestration.months import parse_partition_key, partition_key
 from taxi_orchestration.postgres.connection import WarehouseError, WarehouseUnavailableError
 from taxi_orchestration.settings import Settings
 from taxi_orchestration.tlc.client import Publication
 from taxi_orchestration.tlc.dataset import DATASET, KEY_COLUMNS
+from taxi_orchestration.tlc.errors import NotPublishedError
 from taxi_orchestration.warehouse.load_log import LoadedFile, loaded_files
 from taxi_orchestration.warehouse.warehouse import Warehouse
 
 # A range from the UI becomes runs of so many months: one process start for all of them, and still something to see.
 MONTHS_PER_RUN = 24
+CODE_VERSION = "1"
 
 # On a run that nobody asked for in person: a file with the rows that everything was built from already changes nothing
 # downstream, so nothing there is run. Who presses "materialize" gets it materialized.
-ONLY_IF_CHANGED = "taxi/only_if_changed"
+ONLY_IF_CHANGED = ".dagster/taxi_only_if_changed"
+
+_OUTPUT_OF_CHECK = {spec.key: spec.get_python_identifier() for spec in (*RAW_CHECKS, COVERAGE)}
 
 
 class LoadConfig(Config):
@@ -58,46 +74,55 @@ class LoadConfig(Config):
         default_factory=lambda: os.cpu_count() or 1, ge=1, le=32, description="How many months are loaded side by side."
     )
     newest_first: bool = Field(default=False, description="Begin with the newest month.")
+    is_of_a_range: bool = Field(
+        default=False,
+        description="A month that is not published fails no run, even where it is the only one: others were asked for.",
+    )
 
 
-raw_trips_spec = AssetSpec(
-    key=RAW_TRIPS,
-    description=(
-        f"Every row of the TLC's files of {DATASET.label}, as published: one partition a file. A month is the month "
-        "of its file, never of a pickup, and holds exactly the rows of the newest file that was accepted. "
-        "Key: source_month, source_row."
-    ),
-    partitions_def=monthly_partitions,
-    deps=[TLC_FILES],
-    group_name="raw",
-    owners=["team:data-engineering"],
-    kinds={"postgres", "parquet", "python"},
-    code_version="1",
-    metadata=table_metadata("raw_trips", [*KEY_COLUMNS, *DATASET.columns]),
-    # A run over several months records each by itself and leaves the output out.
-    skippable=True,
-)
+def build_raw_trips(months: PartitionsDefinition, schema: str) -> AssetsDefinition:
+    """The asset with its checks, for these months, as a table of this schema."""
+
+    @multi_asset(
+        name="raw_trips",
+        specs=[_spec(months, schema)],
+        check_specs=[*raw_checks(months), COVERAGE],
+        # So that the months of a run can have their checks one by one, and these can be made without loading anything.
+        can_subset=True,
+        backfill_policy=BackfillPolicy.multi_run(max_partitions_per_run=MONTHS_PER_RUN),
+        retry_policy=RETRIES,
+    )
+    def raw_trips(
+        context: AssetExecutionContext,
+        config: LoadConfig,
+        settings: ResourceParam[Settings],
+        warehouse: WarehouseResource,
+        progress: ResourceParam[Progress],
+    ) -> Iterator[MaterializeResult | AssetCheckEvaluation | Output[None]]:
+        """Load and check the months of the run; each that can be loaded is, whatever becomes of the others."""
+        with translate_to_failure():
+            yield from load_and_check(context, config, settings, warehouse.open(), progress)
+
+    return raw_trips
 
 
-@multi_asset(
-    name="raw_trips",
-    specs=[raw_trips_spec],
-    check_specs=[*RAW_CHECKS, COVERAGE],
-    # So that the months of a run can have their checks one by one, and these can be made without loading anything.
-    can_subset=True,
-    backfill_policy=BackfillPolicy.multi_run(max_partitions_per_run=MONTHS_PER_RUN),
-    retry_policy=RETRIES,
-)
-def raw_trips(
-    context: AssetExecutionContext,
-    config: LoadConfig,
-    settings: ResourceParam[Settings],
-    warehouse: WarehouseResource,
-    progress: ResourceParam[Progress],
-) -> Iterator[MaterializeResult | AssetCheckEvaluation]:
-    """Load and check the months of the run; each that can be loaded is, whatever becomes of the others."""
-    with translate_to_failure():
-        yield from load_and_check(context, config, settings, warehouse.open(), progress)
+def _spec(months: PartitionsDefinition, schema: str) -> AssetSpec:
+    return AssetSpec(
+        key=RAW_TRIPS,
+        description=(
+            f"Every row of the TLC's files of {DATASET.label}, as published: one partition a file. A month is that "
+            "of its file, never of a pickup, and holds exactly the rows of the newest file that was accepted. "
+            "Key: source_month, source_row."
+        ),
+        partitions_def=months,
+        deps=[TLC_FILES],
+        group_name="raw",
+        kinds={"postgres", "parquet", "python"},
+        code_version=CODE_VERSION,
+        metadata=table_metadata(schema, "raw_trips", [*KEY_COLUMNS, *DATASET.columns]),
+        # A run over several months records each by itself and leaves the output out.
+        skippable=True,
+    )
 
 
 def load_and_check(
@@ -106,42 +131,48 @@ def load_and_check(
     settings: Settings,
     warehouse: Warehouse,
     progress: Progress,
-) -> Iterator[MaterializeResult | AssetCheckEvaluation]:
+) -> Iterator[MaterializeResult | AssetCheckEvaluation | Output[None]]:
     """Do what `raw_trips` is for; errors written for people are raised as they are."""
 
     def warn(text: str) -> None:
         context.log.warning(text)
         progress.warned(text)
 
+    # An evaluation is no output of the step, and Dagster says of a check without one that it was left out.
+    for key in context.selected_asset_check_keys:
+        yield Output(None, output_name=_OUTPUT_OF_CHECK[key])
+    months = sorted(months_to_do(context, settings, warehouse), reverse=config.newest_first)
     if RAW_TRIPS not in context.selected_asset_keys:
-        months = [parse_partition_key(key) for key in context.partition_keys]
-        yield from evaluations(context.instance, RAW_CHECKS, raw_findings(warehouse, months))
-        yield coverage_evaluation(context.instance, warehouse)
+        yield from check_months(context, warehouse, months)
         return
-    months = sorted((parse_partition_key(key) for key in context.partition_keys), reverse=config.newest_first)
     made: dict[date, AssetMaterialization] = {}
     failures: dict[date, Exception] = {}
+    not_published: dict[date, NotPublishedError] = {}
+    is_alone = len(months) == 1 and not (config.is_of_a_range or is_of_a_backfill_of_several(context))
     with canceled_by_interrupt(context), open_loader(settings, warehouse, on_retry=warn) as loader:
         load_missing_zones(context, loader, warn)
         if context.retry_number and not context.has_partition_key:
             made = made_before(context, loaded_files(warehouse))
         to_load = [month for month in months if month not in made]
         for month, outcome in loader.load_months(to_load, config.months_at_once, context.run.run_id, progress):
-            if isinstance(outcome, Exception):
+            if isinstance(outcome, NotPublishedError) and not is_alone:
+                not_published[month] = outcome
+                context.log_event(observation_of(month, "Not yet published.", outcome, {WITHDRAWS_PLAN: "true"}))
+            elif isinstance(outcome, Exception):
                 failures[month] = outcome
                 context.log.error(str(outcome))
+                context.log_event(observation_of(month, "Not loaded.", outcome))
             else:
                 made[month] = month_materialization(context, outcome)
                 if not context.has_partition_key:
                     context.log_event(made[month])
-    if not failures:
+    if not failures and not not_published:
         yield from records(context, made)
     findings: Findings = {}
     footer_rows = {month: cast(int, made[month].metadata[ROWS].value) for month in made}
     try:
         findings = raw_findings(warehouse, footer_rows, footer_rows) if made else {}
-        yield from evaluations(context.instance, RAW_CHECKS, findings)
-        yield coverage_evaluation(context.instance, warehouse)
+        yield from selected_evaluations(context, warehouse, findings)
     except WarehouseError as error:
         if not failures:
             # A retry would load nothing, and so check nothing.
@@ -151,8 +182,58 @@ def load_and_check(
         for month, of_month in findings.items()
         if of_month[FILE_IS_WHOLE].level == "error"
     }
-    if failures:
-        raise failure_of(failures, made.keys())
+    if failures or (not_published and has_steps_after(context)):
+        # Steps after this one would build all months of the run, or none.
+        raise failure_of(failures, made.keys(), not_published.keys())
+
+
+def months_to_do(context: AssetExecutionContext, settings: Settings, warehouse: Warehouse) -> list[date]:
+    """Return the months of the run; a run of checks that is of no month is of all loaded ones."""
+    if context.has_partition_key or context.has_partition_key_range:
+        return [parse_partition_key(key) for key in context.partition_keys]
+    if RAW_TRIPS in context.selected_asset_keys:
+        raise Failure("raw_trips is loaded by month: choose the months in the dialog.", allow_retries=False)
+    return [month for month in loaded_files(warehouse) if month >= first_month(settings)]
+
+
+def check_months(
+    context: AssetExecutionContext, warehouse: Warehouse, months: Collection[date]
+) -> Iterator[AssetCheckEvaluation]:
+    """Check the loaded ones of these months; of one that is not loaded there is nothing to say."""
+    loaded = loaded_files(warehouse).keys() & set(months)
+    yield from selected_evaluations(context, warehouse, raw_findings(warehouse, loaded) if loaded else {})
+
+
+def selected_evaluations(
+    context: AssetExecutionContext, warehouse: Warehouse, findings: Findings
+) -> Iterator[AssetCheckEvaluation]:
+    """Yield what the selected checks found."""
+    selected = context.selected_asset_check_keys
+    yield from evaluations(context.instance, [spec for spec in RAW_CHECKS if spec.key in selected], findings)
+    if COVERAGE.key in selected:
+        yield coverage_evaluation(context.instance, warehouse)
+
+
+def is_of_a_backfill_of_several(context: AssetExecutionContext) -> bool:
+    """Whether the one month of this run is what is left of a range, which Dagster cuts into runs."""
+    id_ = context.run.tags.get(BACKFILL)
+    backfill = context.instance.get_backfill(id_) if id_ else None
+    data = backfill.asset_backfill_data if backfill else None
+    return data is not None and len(data.target_subset.get_partitions_subset(RAW_TRIPS)) > 1
+
+
+def has_steps_after(context: AssetExecutionContext) -> bool:
+    """Whether this run builds models too."""
+    return context.run.asset_selection != {RAW_TRIPS}
+
+
+def observation_of(
+    month: date, found: str, error: Exception, tags: Mapping[str, str] | None = None
+) -> AssetObservation:
+    """The reason why a month was not loaded, for its own page: the log of a run has those of all its months."""
+    return AssetObservation(
+        asset_key=RAW_TRIPS, partition=partition_key(month), description=f"{found} {error}", tags=tags
+    )
 
 
 def made_before(context: AssetExecutionContext, files: Mapping[date, LoadedFile]) -> dict[date, AssetMaterialization]:
@@ -184,7 +265,7 @@ def records(context: AssetExecutionContext, made: Mapping[date, AssetMaterializa
             data_version=DataVersion(tags[DATA_VERSION]),
             tags={name: value for name, value in tags.items() if name.startswith("dagster/input_")},
         )
-    elif context.run.asset_selection != {RAW_TRIPS}:
+    elif has_steps_after(context):
         # Steps after this one run only if there is an output; but that records one data version for all months, so the
         # records of each follow it and count.
         yield MaterializeResult(RAW_TRIPS)
@@ -207,7 +288,7 @@ def month_materialization(context: AssetExecutionContext, load: MonthLoad) -> As
         metadata=month_metadata(load),
         tags={
             **data_version_tags(file.rows_sha256 or ""),
-            "dagster/code_version": raw_trips_spec.code_version or "",
+            "dagster/code_version": CODE_VERSION,
             **source_tags(context, file.source_month, publication),
         },
     )
@@ -221,20 +302,23 @@ def month_metadata(load: MonthLoad) -> dict[str, MetadataValue]:
         ROWS: MetadataValue.int(file.rows),
         "rows before": MetadataValue.int(load.rows_before),
         "pickups outside the month": MetadataValue.int(load.pickups_outside),
-        "era": MetadataValue.text(load.era),
+        "layout": MetadataValue.text(DATASET.label_of(load.era)),
         "drift": MetadataValue.text(drift or "none"),
         "url": MetadataValue.url(file.url),
-        "etag": MetadataValue.text(file.etag or "none sent"),
-        "bytes": MetadataValue.int(file.bytes),
-        "sha256": MetadataValue.text(file.sha256),
-        "sha256 of the rows": MetadataValue.text(file.rows_sha256 or ""),
-        "seconds": MetadataValue.float(round(load.seconds, 3)),
+        "size": MetadataValue.text(format_bytes(file.bytes)),
+        "seconds": MetadataValue.float(round(load.seconds, 2)),
         "rows a second": MetadataValue.int(round(load.rows_per_second)),
         "preview": MetadataValue.md(as_markdown(load.preview)),
     }
     if file.last_modified:
         metadata["last modified"] = MetadataValue.timestamp(file.last_modified)
-    return metadata
+    identifiers = {
+        "etag": file.etag,
+        "bytes": file.bytes,
+        "sha256": file.sha256,
+        "sha256 of the rows": file.rows_sha256,
+    }
+    return metadata | {DETAILS: MetadataValue.json(identifiers)}
 
 
 def names_of(columns: object) -> str:
@@ -242,9 +326,10 @@ def names_of(columns: object) -> str:
     return ", ".join(columns) if isinstance(columns, Mapping) else str(columns)
 
 
-def failure_of(failures: Mapping[date, Exception], made: Set[date]) -> Failure:
+def failure_of(failures: Mapping[date, Exception], made: Set[date], not_published: Set[date] = frozenset()) -> Failure:
     """The failure of a run in which these months failed, of which `made` were loaded; retried where that can help."""
     kinds = {
+        "Not yet published, and so no model of this run was built": not_published,
         "Not loaded": failures.keys() - made,
         "Loaded, but not whole": failures.keys() & made,
         "Loaded": made - failures.keys(),

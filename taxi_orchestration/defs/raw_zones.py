@@ -6,6 +6,7 @@ from typing import Any
 from dagster import (
     AssetExecutionContext,
     AssetMaterialization,
+    AssetsDefinition,
     MaterializeResult,
     ResourceParam,
     TableColumn,
@@ -24,40 +25,42 @@ from taxi_orchestration.tlc.dataset import ZONE_COLUMNS, ZONE_SHAPE_COLUMNS, Col
 from taxi_orchestration.tlc.errors import TlcError
 
 
-def table_metadata(name: str, columns: Sequence[Column]) -> dict[str, Any]:
-    """The name of a raw table, and its columns with their PostgreSQL types and meanings."""
+def table_metadata(schema: str, name: str, columns: Sequence[Column]) -> dict[str, Any]:
+    """The full name of a raw table, and its columns with their PostgreSQL types and meanings."""
     described = [TableColumn(column.name, column.postgres_type, description=column.comment) for column in columns]
-    return {"dagster/column_schema": TableSchema(described), "dagster/table_name": name}
+    return {"dagster/column_schema": TableSchema(described), "dagster/table_name": f"{schema}.{name}"}
 
 
-@asset(
-    key=RAW_ZONES,
-    group_name="raw",
-    owners=["team:data-engineering"],
-    kinds={"postgres", "csv", "python"},
-    retry_policy=RETRIES,
-    metadata=table_metadata("raw_zones", ZONE_COLUMNS),
-)
-def raw_zones(
-    context: AssetExecutionContext, settings: ResourceParam[Settings], warehouse: WarehouseResource
-) -> MaterializeResult:
-    """The TLC's taxi zones, as published: one row a zone, with its borough, name and service zone."""
-    return _materialize(context, settings, warehouse, Loader.load_zones)
+def build_raw_zones(schema: str) -> list[AssetsDefinition]:
+    """The two assets, as tables of this schema."""
 
+    @asset(
+        key=RAW_ZONES,
+        group_name="raw",
+        kinds={"postgres", "csv", "python"},
+        retry_policy=RETRIES,
+        metadata=table_metadata(schema, "raw_zones", ZONE_COLUMNS),
+    )
+    def raw_zones(
+        context: AssetExecutionContext, settings: ResourceParam[Settings], warehouse: WarehouseResource
+    ) -> MaterializeResult:
+        """The TLC's taxi zones, as published: one row a zone, with its borough, name and service zone."""
+        return _materialize(context, settings, warehouse, Loader.load_zones)
 
-@asset(
-    key=RAW_ZONE_SHAPES,
-    group_name="raw",
-    owners=["team:data-engineering"],
-    kinds={"postgres", "python"},
-    retry_policy=RETRIES,
-    metadata=table_metadata("raw_zone_shapes", ZONE_SHAPE_COLUMNS),
-)
-def raw_zone_shapes(
-    context: AssetExecutionContext, settings: ResourceParam[Settings], warehouse: WarehouseResource
-) -> MaterializeResult:
-    """The shapes of the TLC's taxi zones, for maps: one row a zone. Two zones of the zone table have none."""
-    return _materialize(context, settings, warehouse, Loader.load_zone_shapes)
+    @asset(
+        key=RAW_ZONE_SHAPES,
+        group_name="raw",
+        kinds={"postgres", "python"},
+        retry_policy=RETRIES,
+        metadata=table_metadata(schema, "raw_zone_shapes", ZONE_SHAPE_COLUMNS),
+    )
+    def raw_zone_shapes(
+        context: AssetExecutionContext, settings: ResourceParam[Settings], warehouse: WarehouseResource
+    ) -> MaterializeResult:
+        """The shapes of the TLC's taxi zones, for maps: one row a zone. Two zones of the zone table have none."""
+        return _materialize(context, settings, warehouse, Loader.load_zone_shapes)
+
+    return [raw_zones, raw_zone_shapes]
 
 
 def _materialize(

@@ -17,10 +17,11 @@ from taxi_orchestration.defs.run_requests import plan_requests
 from taxi_orchestration.defs.tlc_source import NOT_PUBLISHED, observation, observed_version
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
 from taxi_orchestration.instance.attempts import TLC_PUBLICATIONS, attempts_by, keys_in_progress
+from taxi_orchestration.instance.partitions import first_month
 from taxi_orchestration.months import (
     Window,
     add_months,
-    last_complete_month,
+    newest_month,
     next_month,
     parse_partition_key,
     partition_key,
@@ -78,7 +79,8 @@ def tlc_publications(
     files = loaded_files(warehouse.open())
     attempts = attempts_by(context.instance, TLC_PUBLICATIONS)
     waited_for = {parse_partition_key(key) for key, _ in attempts if key} | memory.not_published()
-    months = months_to_ask(files, waited_for, now, settings.taxi_reissue_months)
+    first = first_month(settings)
+    months = [m for m in months_to_ask(files, waited_for, now, settings.taxi_reissue_months) if m >= first]
     if len(months) > MAX_MONTHS_A_TICK:
         begin = memory.begin_at % len(months)
         months = (months[begin:] + months[:begin])[:MAX_MONTHS_A_TICK]
@@ -109,7 +111,7 @@ def months_to_ask(
     files: Collection[date], waited_for: Collection[date], now: datetime, reissue_months: int
 ) -> list[date]:
     """The months worth a request: those after the newest loaded one, the last loaded ones, and those waited for."""
-    newest = last_complete_month(now)
+    newest = newest_month(now)
     if not files:
         first = max(DATASET.first_month, add_months(newest, 1 - MONTHS_BACK_AT_FIRST))
         return Window(first, next_month(newest)).months

@@ -26,7 +26,7 @@ from taxi_orchestration.warehouse.warehouse import Warehouse
 
 
 def build_taxi_report(manifest: Mapping[str, Any]) -> AssetsDefinition:
-    """The asset of the exposure of this name: what it reads, who owns it and what it is, dbt's project says."""
+    """The asset of the exposure of this name: what it reads and what it is, dbt's project says."""
     spec = exposure_spec(manifest, TAXI_REPORT.path[-1])
     spec = spec.replace_attributes(kinds={"html", "python"}, automation_condition=changed_upstream())
 

@@ -9,11 +9,11 @@ from dagster import (
     AssetRecordsFilter,
     AssetSpec,
     MetadataValue,
+    PartitionsDefinition,
 )
 
 from taxi_orchestration.asset_keys import TLC_FILES
 from taxi_orchestration.instance.dagster_names import data_version_tags
-from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.months import partition_key
 from taxi_orchestration.tlc.client import Publication
 from taxi_orchestration.tlc.dataset import DATASET
@@ -21,18 +21,20 @@ from taxi_orchestration.tlc.dataset import DATASET
 # The data version of a month that is not there; no ETag looks like it.
 NOT_PUBLISHED = "not published"
 
-tlc_files = AssetSpec(
-    key=TLC_FILES,
-    description=(
-        f"The TLC's files of {DATASET.label} trips, one a month, as its download host announces them: asked for by "
-        "HEAD, never downloaded for this. The sensor tlc_publications records a month when it is new, re-issued or "
-        "withdrawn, and a load what it found; the data version is the file's ETag."
-    ),
-    partitions_def=monthly_partitions,
-    group_name="tlc",
-    owners=["team:data-engineering"],
-    kinds={"parquet", "http"},
-)
+
+def build_tlc_files(months: PartitionsDefinition) -> AssetSpec:
+    """The asset, with these months."""
+    return AssetSpec(
+        key=TLC_FILES,
+        description=(
+            f"The TLC's files of {DATASET.label} trips, one a month, as its download host announces them: asked for by "
+            "HEAD, never downloaded for this. The sensor tlc_publications records a month when it is new, re-issued or "
+            "withdrawn, and a load what it found; the data version is the file's ETag."
+        ),
+        partitions_def=months,
+        group_name="tlc",
+        kinds={"parquet", "http"},
+    )
 
 
 def observed_version(publication: Publication) -> str:

@@ -6,6 +6,8 @@ from typing import Any
 
 from dagster import AssetKey, DagsterInstance
 
+from taxi_orchestration.instance.builds import detail
+
 Node = Mapping[str, Any]
 
 # What the materialization of a view or a seed says of the SQL or the file that it was made from.
@@ -23,8 +25,8 @@ def code_versions_made(instance: DagsterInstance, keys: Iterable[AssetKey]) -> d
     for record in instance.get_asset_records(list(keys)):
         event = record.asset_entry.last_materialization
         materialization = event.asset_materialization if event else None
-        if materialization and CODE_VERSION in materialization.metadata:
-            made[record.asset_entry.asset_key] = str(materialization.metadata[CODE_VERSION].value)
+        if version := detail(materialization, CODE_VERSION):
+            made[record.asset_entry.asset_key] = version
     return made
 
 

@@ -3,6 +3,7 @@
 import dagster as dg
 from pydantic import Field
 
+from taxi_orchestration.defs.settings_resource import SettingsResource
 from taxi_orchestration.settings import Settings
 from taxi_orchestration.warehouse.warehouse import Warehouse, describe_warehouse, open_warehouse
 
@@ -23,7 +24,7 @@ class WarehouseResource(dg.ConfigurableResource):
         return open_warehouse(self.settings)
 
 
-def build_warehouse_resource(settings: Settings, resource: dg.ResourceDefinition) -> WarehouseResource:
+def build_warehouse_resource(settings: Settings, resource: SettingsResource) -> WarehouseResource:
     """The resource that shows the warehouse of `settings`, which runs get from `resource`. Starts no server."""
     target = describe_warehouse(settings).target
     return WarehouseResource(

@@ -11,9 +11,13 @@ from taxi_orchestration.months import Window, next_month, parse_partition_key, p
 # The sensor that asks again for a file that could not be loaded.
 TLC_PUBLICATIONS = "tlc_publications"
 
-ASKED_BY = "taxi/asked_by"
-ASKED_AT = "taxi/asked_at"
-FILE_VERSION = "taxi/file_version"
+# The UI hides tags that begin with .dagster/, and no others.
+ASKED_BY = ".dagster/taxi_asked_by"
+ASKED_AT = ".dagster/taxi_asked_at"
+FILE_VERSION = ".dagster/taxi_file_version"
+
+# The list of runs shows no tag of Dagster's own, so that a range would be of nothing.
+MONTHS = "months"
 
 MAX_ATTEMPTS = 5
 # After the first attempt an hour, then 4, 16 and 64: the fifth is made three and a half days after the first.
@@ -67,6 +71,19 @@ def keys_in_progress(instance: dg.DagsterInstance, keys: Iterable[str]) -> set[s
     return set(keys) & {month for run in runs for month in months_of_run(run)}
 
 
+def tags_of_months(window: Window) -> dict[str, str]:
+    """The tags of a run for these months: Dagster's own, and the one that a person sees."""
+    first, last = partition_key(window.start), partition_key(window.months[-1])
+    if first == last:
+        # Which the pages show.
+        return {"dagster/partition": first}
+    return {
+        "dagster/asset_partition_range_start": first,
+        "dagster/asset_partition_range_end": last,
+        MONTHS: str(window),
+    }
+
+
 def months_of_run(run: dg.DagsterRun) -> list[str]:
     """The partition keys of a run, by its tags."""
     first, last = run.tags.get("dagster/asset_partition_range_start"), run.tags.get("dagster/asset_partition_range_end")
@@ -76,3 +93,9 @@ def months_of_run(run: dg.DagsterRun) -> list[str]:
             for month in Window(parse_partition_key(first), next_month(parse_partition_key(last))).months
         ]
     return [run.tags["dagster/partition"]] if "dagster/partition" in run.tags else []
+
+
+def named_months(run: dg.DagsterRun) -> dict[str, str]:
+    """The tag that names the months of a run over several; a run of one has Dagster's own, which its page shows."""
+    months = months_of_run(run)
+    return {MONTHS: f"{months[0]} to {months[-1]}"} if len(months) > 1 else {}

@@ -3,13 +3,15 @@
 from collections.abc import Collection
 from datetime import date
 
-from dagster import AssetKey, AssetRecordsFilter, DagsterInstance, EventLogRecord
+from dagster import AssetKey, AssetMaterialization, AssetRecordsFilter, DagsterInstance, EventLogRecord
 
 from taxi_orchestration.months import partition_key
 from taxi_orchestration.warehouse.dbt_tables import RENAMED
 
 # What the models say of a month: the data version of raw_trips that they were built from.
 BUILT_FROM = "built from rows with sha256"
+# The entry of an asset's metadata that has what only programs need: the UI folds it.
+DETAILS = "details"
 
 # The tables that dbt fills by month. A month is built once all of them are from the same rows: dbt may build some of
 # them and fail at the next, and a person may build just one.
@@ -72,6 +74,14 @@ def _latest_builds(instance: DagsterInstance, table: AssetKey, keys: Collection[
 
 
 def _built_from(record: EventLogRecord | None) -> str | None:
-    materialization = record.asset_materialization if record else None
-    rows = materialization.metadata.get(BUILT_FROM) if materialization else None
-    return str(rows.value) if rows else None
+    return detail(record.asset_materialization, BUILT_FROM) if record else None
+
+
+def detail(materialization: AssetMaterialization | None, name: str) -> str | None:
+    """What the details of a materialization say under this name; before there were any, an entry of its own."""
+    metadata = materialization.metadata if materialization else {}
+    details = metadata.get(DETAILS)
+    value = details.value if details else None
+    found = value.get(name) if isinstance(value, dict) else None
+    own = metadata.get(name)
+    return str(found) if found is not None else str(own.value) if own else None

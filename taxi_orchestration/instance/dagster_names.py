@@ -1,7 +1,14 @@
-"""Dagster's own names of tags and metadata, for which it exports no constant."""
+"""Dagster's own names of tags and metadata, for which it exports no constant, and our own beside them."""
 
 ROWS = "dagster/partition_row_count"
 DATA_VERSION = "dagster/data_version"
+BACKFILL = "dagster/backfill"
+# What the list of runs shows under "Launched by".
+LAUNCHED_BY = "user"
+# Of a run in a terminal, where Ctrl-C is how a person cancels it.
+TAXI_BACKFILL = "taxi backfill"
+# Of an observation: its run plans nothing for the month any more (instance/storage.py).
+WITHDRAWS_PLAN = ".dagster/taxi_withdraws_plan"
 
 
 def data_version_tags(version: str) -> dict[str, str]:

@@ -6,13 +6,15 @@ ever and keep the slot that the next one waits for.
 
 import os
 import socket
+from collections.abc import Mapping
 
 import psutil
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
 from taxi_orchestration.postgres.postmaster import has_ended
 
-PROCESS_TAG = "taxi/process"
+# The UI hides tags that begin with .dagster/, and no others.
+PROCESS_TAG = ".dagster/taxi_process"
 
 # The start of a process is told twice: by the wall clock, which may be set while it runs, and by the time since the
 # machine began, which begins anew with it. Another process has both otherwise.
@@ -28,7 +30,7 @@ _EXECUTING = [
 
 
 def process_tags(run_id: str) -> dict[str, str]:
-    """The tag that says that this process executes the run."""
+    """The tag that says that this process executes the run, or the backfill, of this id."""
     # The run's own id too: a retried run takes over the tags of the one before. The start: process ids are used again.
     started = psutil.Process().create_time()
     uptime = started - psutil.boot_time()
@@ -37,18 +39,37 @@ def process_tags(run_id: str) -> dict[str, str]:
 
 def is_orphaned(run: DagsterRun) -> bool:
     """Whether the process that executes the run is gone; False where that cannot be known from this machine."""
-    run_id, host, pid, started, uptime = (run.tags.get(PROCESS_TAG, "").split() + [""] * 5)[:5]
-    if run_id != run.run_id or host != socket.gethostname():
+    return is_process_gone(run.run_id, run.tags)
+
+
+def is_process_gone(id_: str, tags: Mapping[str, str]) -> bool:
+    """Whether the process that these tags of a run or a backfill name is gone; False where that cannot be known."""
+    named = _process_of(id_, tags)
+    if named is None:
         return False
+    pid, started, uptime = named
     try:
-        created = psutil.Process(int(pid)).create_time()
+        created = psutil.Process(pid).create_time()
     except psutil.NoSuchProcess:
         return True
     is_another = (
-        abs(created - float(started)) > _CLOCK_SECONDS
-        and abs(created - psutil.boot_time() - float(uptime or "inf")) > _UPTIME_SECONDS
+        abs(created - started) > _CLOCK_SECONDS and abs(created - psutil.boot_time() - uptime) > _UPTIME_SECONDS
     )
-    return is_another or has_ended(int(pid))
+    return is_another or has_ended(pid)
+
+
+def living_process(run: DagsterRun) -> int | None:
+    """The id of the process that executes the run; None where it is gone, or not of this machine."""
+    named = _process_of(run.run_id, run.tags)
+    return named[0] if named and not is_orphaned(run) else None
+
+
+def _process_of(id_: str, tags: Mapping[str, str]) -> tuple[int, float, float] | None:
+    """The process, its start and the machine's uptime at its start, of a process of this machine that has this id."""
+    of_id, host, pid, started, uptime = (tags.get(PROCESS_TAG, "").split() + [""] * 5)[:5]
+    if of_id != id_ or host != socket.gethostname():
+        return None
+    return int(pid), float(started), float(uptime or "inf")
 
 
 def fail_orphaned_runs(instance: DagsterInstance) -> list[str]:

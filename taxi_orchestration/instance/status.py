@@ -21,7 +21,7 @@ from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.months import (
     Window,
     add_months,
-    last_complete_month,
+    newest_month,
     next_month,
     parse_partition_key,
     partition_key,
@@ -30,6 +30,7 @@ from taxi_orchestration.quality.coverage import check_coverage
 from taxi_orchestration.quality.finding import Finding
 from taxi_orchestration.quality.freshness import check_freshness
 from taxi_orchestration.tlc.client import Publication, version_of
+from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.tlc.errors import TlcError
 from taxi_orchestration.warehouse.load_log import LoadedFile, loaded_files
 from taxi_orchestration.warehouse.measures import count_by_month, months_in_raw_trips
@@ -82,11 +83,11 @@ class MonthStatus:
         )
 
 
-def known_window(warehouse: Warehouse, now: datetime) -> Window:
-    """The months worth a look: from the oldest loaded one to the newest that is over; half a year if none is loaded."""
-    newest = last_complete_month(now)
+def known_window(warehouse: Warehouse, now: datetime, first: date = DATASET.first_month) -> Window:
+    """The months worth a look: from the oldest loaded one to the newest that can be out; six if none is."""
+    newest = newest_month(now)
     oldest = min(loaded_files(warehouse), default=add_months(newest, -5))
-    return Window(oldest, next_month(newest))
+    return Window(max(oldest, first), next_month(newest))
 
 
 def is_published(answer: Publication | TlcError) -> bool:
@@ -145,7 +146,7 @@ def month_statuses(warehouse: Warehouse, instance: DagsterInstance, window: Wind
         for table in ("raw_trips", "fct_trips", "rejected_trips")
     }
     keys = [partition_key(month) for month in window.months]
-    attempts = instance.get_status_by_partition(RAW_TRIPS, keys, monthly_partitions) or {}
+    attempts = instance.get_status_by_partition(RAW_TRIPS, keys, monthly_partitions()) or {}
     loads = latest_materializations(instance, RAW_TRIPS, keys)
     builds = latest_materializations(instance, FCT_TRIPS, keys)
     built_from = rows_built_from(instance, window.months)

@@ -15,15 +15,22 @@ from typing import Any, TextIO
 
 import psycopg2.errors
 from click import ClickException
-from dagster import DagsterEventType, EventLogEntry
+from dagster import AssetKey, DagsterEventType, EventLogEntry
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
 from dagster_postgres.utils import DagsterPostgresException
-from sqlalchemy import create_engine, event, text
+from sqlalchemy import Table, and_, create_engine, event, exists, select, text
 from sqlalchemy.engine import URL, Dialect, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DisconnectionError, InternalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, Pool
 
-from taxi_orchestration.instance.dagster_internals import CapturedLogContext, LocalComputeLogManager
+from taxi_orchestration.instance.dagster_internals import (
+    AssetCheckExecutionRecordStatus,
+    AssetCheckExecutionsTable,
+    CapturedLogContext,
+    LocalComputeLogManager,
+    SqlEventLogStorageTable,
+)
+from taxi_orchestration.instance.dagster_names import WITHDRAWS_PLAN
 from taxi_orchestration.postgres.connection import CONNECT_TIMEOUT_SECONDS
 from taxi_orchestration.postgres.server import STORAGE_DATABASE, ServerError, ensure_running
 from taxi_orchestration.postgres.session import MARKED, POOLER_REFUSES, startup_options
@@ -40,7 +47,10 @@ MAX_OVERFLOW = 20
 # threads of its daemon would go from one such wait to the next, and `dagster dev` take 40 s to end.
 PATIENCE_SECONDS = 2.0
 
+_APART_SECONDS = 0.002
 _PLANNED = DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+_IS_PLANNED_CHECK = AssetCheckExecutionsTable.c.execution_status == AssetCheckExecutionRecordStatus.PLANNED.value
+_ENDS = {DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED}
 
 
 def storage_url(settings: Settings) -> str:
@@ -99,7 +109,10 @@ def _storage_error(error: Exception, url: URL) -> StorageError:
 
 
 class TaxiEventLog(PostgresEventLogStorage):
-    """Dagster's event log, without what costs a round trip for each event or each month, or fails two first runs."""
+    """Dagster's event log, without what costs a round trip for each event or each month, or fails two first runs.
+
+    And without red for what nobody came to.
+    """
 
     def __init__(self, postgres_url: str) -> None:
         self._tables: set[str] = set()
@@ -118,6 +131,56 @@ class TaxiEventLog(PostgresEventLogStorage):
         except InternalError:
             return True
 
+    def store_event(self, event: EventLogEntry) -> None:
+        """Withdraw what a run that ended, or that found a month unpublished, planned and did not come to.
+
+        Out of the box a check that nobody could make is red for the whole asset, and so is a month that is not out.
+        """
+        super().store_event(event)
+        if event.dagster_event_type in _ENDS:
+            self._withdraw_checks(event.run_id)
+        elif event.dagster_event_type is DagsterEventType.ASSET_OBSERVATION:
+            observation = event.get_dagster_event().asset_observation_data.asset_observation
+            if WITHDRAWS_PLAN in observation.tags:
+                self._withdraw_month(event.run_id, observation.partition)
+
+    def _withdraw_checks(self, run_id: str) -> None:
+        """Delete the planned checks of what the run was to make and did not: they keep the result of before."""
+        checks = AssetCheckExecutionsTable.c
+
+        def of_checked(kind: DagsterEventType) -> Any:
+            events = SqlEventLogStorageTable.alias()
+            is_event = (events.c.run_id == run_id) & (events.c.dagster_event_type == kind.value)
+            is_of_month = checks.partition.is_(None) | (events.c.partition == checks.partition)
+            return exists().where(is_event & (events.c.asset_key == checks.asset_key) & is_of_month)
+
+        self._delete(
+            AssetCheckExecutionsTable,
+            checks.run_id == run_id,
+            _IS_PLANNED_CHECK,
+            of_checked(_PLANNED),
+            ~of_checked(DagsterEventType.ASSET_MATERIALIZATION),
+        )
+
+    def _withdraw_month(self, run_id: str, key: str | None) -> None:
+        """Delete what the run planned to make, and to check, of a month; and those who tried before, and failed."""
+        events, checks = SqlEventLogStorageTable.c, AssetCheckExecutionsTable.c
+        is_planned = (events.dagster_event_type == _PLANNED.value) & (events.partition == key)
+        with self.index_connection() as connection:
+            of_run = connection.execute(select(events.asset_key).where(is_planned, events.run_id == run_id))
+            assets: Sequence[str] = of_run.scalars().all()
+        self._delete(SqlEventLogStorageTable, is_planned, events.asset_key.in_(assets))
+        self._delete(
+            AssetCheckExecutionsTable, _IS_PLANNED_CHECK, checks.partition == key, checks.asset_key.in_(assets)
+        )
+        for asset in filter(None, map(AssetKey.from_db_string, assets)):
+            # Dagster remembers a month that failed until it is made.
+            self.wipe_asset_cached_status(asset)
+
+    def _delete(self, table: Table, *which: Any) -> None:
+        with self.index_connection() as connection:
+            connection.execute(table.delete().where(and_(*which)))
+
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Out of the box only what was made is written in batches: of 36 months of 14 models, 504 plans took 1.4 s."""
         planned = [e for e in events if e.dagster_event_type is _PLANNED]
@@ -129,7 +192,16 @@ class TaxiEventLog(PostgresEventLogStorage):
             newest = {e.get_dagster_event().asset_key: (e, id_) for e, id_ in zip(planned, ids, strict=True)}
             for of_asset, id_ in newest.values():
                 self.store_asset_event(of_asset, id_)
-        super().store_event_batch([e for e in events if e.dagster_event_type is not _PLANNED])
+        super().store_event_batch(_one_by_one([e for e in events if e.dagster_event_type is not _PLANNED]))
+
+
+def _one_by_one(events: Sequence[EventLogEntry]) -> list[EventLogEntry]:
+    """The events, no two in one millisecond: the page of an asset folds those, and shows three of five months."""
+    apart: list[EventLogEntry] = []
+    for entry in events:
+        earliest = apart[-1].timestamp + _APART_SECONDS if apart else entry.timestamp
+        apart.append(entry._replace(timestamp=max(entry.timestamp, earliest)))
+    return apart
 
 
 class TaxiStorage(DagsterPostgresStorage):

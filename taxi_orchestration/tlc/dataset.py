@@ -146,6 +146,16 @@ class DataSet:
             raise ValueError(f"{self.label} has no {month:%Y-%m}: the first month is {self.first_month:%Y-%m}.")
         return max(eras)
 
+    def label_of(self, era: Era) -> str:
+        """An era as a person calls it: by the years of its files."""
+        starts = sorted(self.eras.values())
+        start = self.eras[era]
+        following = next((other for other in starts if other > start), None)
+        if following is None:
+            return f"since {start.year}"
+        last = date(following.year + (following.month - 2) // 12, (following.month - 2) % 12 + 1, 1)
+        return f"{start.year}" if start.year == last.year else f"{start.year} to {last.year}"
+
     def columns_of(self, era: Era) -> tuple[Column, ...]:
         """The columns that the files of an era have."""
         return tuple(column for column in self.columns if column.type_in_files(era) is not None)

@@ -1,7 +1,9 @@
 """Months measured where they are: rows and pickups. What is right and what is not is decided elsewhere."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 from psycopg import sql
@@ -22,6 +24,42 @@ class MonthMeasure:
     pickups_outside: int = 0
     first_pickup: datetime | None = None
     last_pickup: datetime | None = None
+
+
+PREVIEW_ROWS = 5
+
+
+@dataclass(frozen=True)
+class MonthSummary:
+    """A month of a table: its rows, their total_amount where there is such a column, and a few of them."""
+
+    rows: int = 0
+    total_amount: Decimal | None = None
+    preview: Sequence[Mapping[str, Any]] = ()
+
+
+def summarize_months(
+    warehouse: Warehouse, table: str, start: date, end: date, *, with_amount: bool
+) -> dict[date, MonthSummary]:
+    """Every month of `table` from `start` to before `end`; empty where there is no such table."""
+    window = {"start": start, "end": end}
+    counted = sql.SQL(
+        "select source_month, count(*), {amount} from {table} "
+        "where source_month >= %(start)s and source_month < %(end)s group by 1"
+    ).format(amount=sql.SQL("sum(total_amount)" if with_amount else "null"), table=warehouse.identifier(table))
+    seen = sql.SQL(
+        "select few.* from generate_series(%(start)s::date, %(end)s::date - 1, interval '1 month') as month, "
+        "lateral (select * from {table} where source_month = month::date limit {rows}) as few"
+    ).format(table=warehouse.identifier(table), rows=sql.Literal(PREVIEW_ROWS))
+    with warehouse.connect(f"Summarizing {warehouse.schema}.{table}") as connection:
+        if not find_relations(connection, warehouse, [Relation(table, TABLE, ["source_month"])]):
+            return {}
+        counts = connection.execute(counted, window).fetchall()
+        rows = connection.cursor(row_factory=dict_row).execute(seen, window).fetchall()
+    preview: dict[date, list[dict[str, Any]]] = {}
+    for row in rows:
+        preview.setdefault(row["source_month"], []).append(row)
+    return {month: MonthSummary(count, amount, preview.get(month, ())) for month, count, amount in counts}
 
 
 def measure_months(warehouse: Warehouse, start: date, end: date, pickup: str) -> dict[date, MonthMeasure]:

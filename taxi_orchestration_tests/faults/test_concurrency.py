@@ -19,10 +19,10 @@ from psycopg import sql
 from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.defs import dbt_models as dbt_assets
-from taxi_orchestration.defs.interruption import STARTED_BY_TAG
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.schedules import MONTHLY_SCHEDULE
 from taxi_orchestration.instance.attempts import ASKED_BY, TLC_PUBLICATIONS
+from taxi_orchestration.instance.dagster_names import LAUNCHED_BY
 from taxi_orchestration.instance.opening import open_instance
 from taxi_orchestration.instance.status import MonthStatus, month_statuses
 from taxi_orchestration.instance.storage import DRIVER
@@ -371,9 +371,7 @@ def test_the_ui_the_schedule_the_sensor_and_a_command_on_the_same_months_at_once
         run.join(240)
     assert [run.exitcode for run in runs] == [0, 0, 0]
     assert held(target, settings.schema_name) == {month: held_by_file(file) for month, file in data.items()}
-    askers = {
-        run.tags.get(ASKED_BY) or run.tags.get(STARTED_BY_TAG, "a person in the UI") for run in instance.get_runs()
-    }
+    askers = {run.tags.get(ASKED_BY) or run.tags.get(LAUNCHED_BY, "a person in the UI") for run in instance.get_runs()}
     assert askers == {"taxi backfill", "a person in the UI", MONTHLY_SCHEDULE, TLC_PUBLICATIONS}
     assert backfill("2024-01", "2024-02") == 0
     for month in data:

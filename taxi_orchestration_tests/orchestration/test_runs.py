@@ -86,13 +86,14 @@ def test_what_a_run_over_several_months_intends_is_recorded_for_every_asset_and_
 ) -> None:
     for month in (JANUARY, FEBRUARY):
         tlc.publish(month)
+    tlc.publish_bytes(MARCH, b"PAR1")
     result = run("2024-01", "2024-03")
     assert not result.success
     entries = instance.all_logs(result.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
     planned = [entry.get_dagster_event() for entry in entries]
     for asset in (RAW_TRIPS, FCT_TRIPS):
         assert [str(e.partition) for e in planned if e.asset_key == asset] == ["2024-01", "2024-02", "2024-03"]
-    # From that Dagster knows which months a run owes: March has no file.
+    # From that Dagster knows which months a run owes: March is damaged.
     status = instance.get_status_by_partition(RAW_TRIPS, ["2024-01", "2024-02", "2024-03"], monthly_partitions)
     assert status
     assert {key: str(value.value) for key, value in status.items() if value} == {

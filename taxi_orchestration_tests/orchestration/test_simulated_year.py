@@ -17,7 +17,7 @@ from taxi_orchestration_tests.support.daemon import Daemon, Tick, clock_at
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 from taxi_orchestration_tests.support.year import BAD_DAY, BROKEN, LOADED_BEFORE, MONTHS, RESAVED, WITHDRAWN, Year
 
-OVERDUE = f"check newest_published_month_is_loaded of {TLC_FILES.to_user_string()}"
+OVERDUE = f"check newest_month_is_loaded of {TLC_FILES.to_user_string()}"
 
 
 @pytest.mark.timeout(600)

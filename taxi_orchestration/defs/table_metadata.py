@@ -1,0 +1,84 @@
+"""What a person sees of a table: rows, money, a few rows, the SQL; what only programs need is one entry, and folded."""
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+from dagster import MetadataValue
+
+from taxi_orchestration.defs.markdown import as_markdown
+from taxi_orchestration.instance.builds import BUILT_FROM, DETAILS
+from taxi_orchestration.instance.dagster_names import ROWS
+from taxi_orchestration.months import Window
+from taxi_orchestration.warehouse.load_log import LoadedFile
+from taxi_orchestration.warehouse.measures import MonthSummary, count_by_month, summarize_months
+from taxi_orchestration.warehouse.warehouse import Warehouse
+
+# What dagster-dbt calls the time that dbt took for a node, and the rows that a test found.
+_SECONDS, _FAILING_ROWS = "Execution Duration", "dagster_dbt/failed_row_count"
+_MEGABYTE = 1_000_000
+_FACTS, _REJECTED = "fct_trips", "rejected_trips"
+
+
+def node_metadata(
+    of_dbt: Mapping[str, Any], sql: str | None, details: Mapping[str, object]
+) -> dict[str, MetadataValue]:
+    """What dagster-dbt says of a node that dbt built, as a person reads it."""
+    shown: dict[str, MetadataValue] = {"seconds": _seconds(of_dbt)}
+    if sql:
+        shown["SQL"] = MetadataValue.md(f"```sql\n{sql.strip()}\n```")
+    return shown | {DETAILS: MetadataValue.json({**_identifiers(of_dbt), **details})}
+
+
+def check_metadata(of_dbt: Mapping[str, Any]) -> dict[str, MetadataValue]:
+    """What dagster-dbt says of a test that dbt ran, as a person reads it."""
+    shown: dict[str, MetadataValue] = {"seconds": _seconds(of_dbt)}
+    if _FAILING_ROWS in of_dbt:
+        shown["failing rows"] = of_dbt[_FAILING_ROWS]
+    return shown | {DETAILS: MetadataValue.json(_identifiers(of_dbt))}
+
+
+def months_metadata(
+    warehouse: Warehouse,
+    node: Mapping[str, Any],
+    window: Window,
+    files: Mapping[date, LoadedFile],
+    of_dbt: Mapping[str, Any],
+    sql: str | None,
+) -> dict[date, dict[str, MetadataValue]]:
+    """What each month of a table holds that dbt built for the window, from which file, and how."""
+    table, start, end = node["name"], window.start, window.end
+    summaries = summarize_months(warehouse, table, start, end, with_amount="total_amount" in node["columns"])
+    counts = (
+        [count_by_month(warehouse, name, start, end) for name in (_FACTS, _REJECTED)]
+        if table in (_FACTS, _REJECTED)
+        else None
+    )
+    metadata = {}
+    for month in window.months:
+        summary = summaries.get(month, MonthSummary())
+        shown: dict[str, MetadataValue] = {ROWS: MetadataValue.int(summary.rows)}
+        if summary.total_amount is not None:
+            shown["sum of total_amount"] = MetadataValue.float(float(summary.total_amount))
+        if counts:
+            facts, rejected = (of_table.get(month, 0) for of_table in counts)
+            shown["share rejected"] = MetadataValue.text(f"{rejected / max(facts + rejected, 1):.3%}")
+        if summary.preview:
+            shown["preview"] = MetadataValue.md(as_markdown(summary.preview))
+        # From which rows, so that anyone can tell whether they are still those that are there.
+        built_from = {BUILT_FROM: files[month].rows_sha256} if month in files else {}
+        metadata[month] = shown | node_metadata(of_dbt, sql, built_from)
+    return metadata
+
+
+def format_bytes(count: int) -> str:
+    """A size in megabytes."""
+    return f"{count / _MEGABYTE:,.1f} MB"
+
+
+def _seconds(of_dbt: Mapping[str, Any]) -> MetadataValue:
+    return MetadataValue.float(round(float(of_dbt[_SECONDS].value), 2)) if _SECONDS in of_dbt else MetadataValue.null()
+
+
+def _identifiers(of_dbt: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(of_dbt[name].value) for name in ("unique_id", "invocation_id", "status") if name in of_dbt}
