@@ -61,10 +61,16 @@ def last_complete_month(now: datetime) -> date:
 
 
 def parse_month(text: str, now: datetime) -> date:
-    """The first day of the month that a person wrote as `2024-01`. Raises MonthError for anything that has no file."""
-    if not re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", text):
-        raise MonthError(f"{text!r} is not a month. Write it as YYYY-MM, for example 2024-01.")
-    month = parse_partition_key(text)
+    """The first day of the month that a person wrote as `2024-01`, or as a day of it, `2024-01-31`.
+
+    Raises MonthError for anything that has no file.
+    """
+    try:
+        if not re.fullmatch(r"[0-9]{4}-[0-9]{2}(-[0-9]{2})?", text):
+            raise ValueError
+        month = date.fromisoformat(text if len(text) > len("2024-01") else f"{text}-01").replace(day=1)
+    except ValueError:
+        raise MonthError(f"{text!r} is not a month. Write it as YYYY-MM, for example 2024-01.") from None
     newest = last_complete_month(now)
     if month < DATASET.first_month:
         first = partition_key(DATASET.first_month)
@@ -99,3 +105,8 @@ def windows_of(months: Iterable[date]) -> list[Window]:
 def format_months(months: Iterable[date]) -> str:
     """Months in a sentence: those in a row as one range, so that a long list stays short."""
     return ", ".join(map(str, windows_of(months))) or "none"
+
+
+def count_months(number: int) -> str:
+    """A number of months in a sentence."""
+    return f"{number:,} month{'' if number == 1 else 's'}"

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any, Literal
+from typing import Any
 
 from dagster import (
     AssetKey,
@@ -23,60 +23,25 @@ from taxi_orchestration.asset_keys import RAW_TRIPS
 from taxi_orchestration.defs.interruption import STARTED_BY_TAG
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.instance.processes import process_tags
-from taxi_orchestration.instance.status import MonthStatus, is_changed, is_published
 from taxi_orchestration.months import Window, partition_key, windows_of
-from taxi_orchestration.tlc.client import Publication
-from taxi_orchestration.tlc.errors import TlcError
-
-Reprocess = Literal["none", "failed", "completed"]
 
 # Months that are loaded before their models are built: enough that dbt's start is nothing beside its work, and few
 # enough that a long backfill shows results on the way and loses little when it is interrupted.
 MONTHS_PER_BUILD = 36
 
-_STATES: Mapping[Reprocess, frozenset[str]] = {
-    "none": frozenset({"missing"}),
-    "failed": frozenset({"missing", "failed", "unfinished"}),
-    "completed": frozenset({"missing", "failed", "unfinished", "completed"}),
-}
-
 
 @dataclass
 class Outcome:
-    """What a backfill did: the reason of each month that failed, and of each run that did."""
+    """What a backfill did: the reason of each month that failed, and of each run that did, with their ids."""
 
     failures: dict[date, str] = field(default_factory=dict)
     run_failures: list[str] = field(default_factory=list)
+    failed_runs: list[str] = field(default_factory=list)
 
     @property
     def succeeded(self) -> bool:
         """Whether everything that was asked for is done."""
         return not self.failures and not self.run_failures
-
-
-def months_to_do(
-    statuses: Mapping[date, MonthStatus], reprocess: Reprocess = "failed", newest_first: bool = False
-) -> list[date]:
-    """The months that a backfill would load, in its order; the words are those of Airflow's `backfill create`."""
-    return sorted((m for m, s in statuses.items() if s.state in _STATES[reprocess]), reverse=newest_first)
-
-
-def months_at_source(
-    statuses: Mapping[date, MonthStatus],
-    published: Mapping[date, Publication | TlcError],
-    missing: bool,
-    changed: bool,
-    newest_first: bool = False,
-) -> list[date]:
-    """The months that the TLC has and nobody loaded (`missing`), and those that it has re-issued since (`changed`)."""
-    wanted = set()
-    for month, status in statuses.items():
-        publication = published[month]
-        if missing and status.file is None and is_published(publication):
-            wanted.add(month)
-        if changed and is_changed(status.file, publication):
-            wanted.add(month)
-    return sorted(wanted, reverse=newest_first)
 
 
 @dataclass(frozen=True)
@@ -149,6 +114,8 @@ class Backfill:
         for event in result.all_events:
             if event.is_step_failure:
                 _add_failure(event.step_failure_data, window, outcome)
+        if not result.success:
+            outcome.failed_runs.append(run_id)
         return result.success
 
 

@@ -11,8 +11,9 @@ import pytest
 from click.testing import CliRunner
 from dagster import DagsterInstance, Definitions
 
-from taxi_orchestration.cli.backfill import Backfill, months_at_source
+from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.cli.commands import main
+from taxi_orchestration.cli.selection import months_at_source
 from taxi_orchestration.defs.clock import Clock
 from taxi_orchestration.instance.status import Checks, MonthStatus, known_window, month_statuses, to_do
 from taxi_orchestration.loading import Loader
