@@ -146,7 +146,7 @@ def backfill(
     settings = load_settings()
     warehouse = open_warehouse(settings)
     window = window or known_window(warehouse, Clock().now())
-    statuses = compare_months(warehouse, _read_records(settings, window.months, ends_orphans=not dry_run), window)
+    statuses = compare_months(warehouse, _read_records(settings, warehouse, window, ends_orphans=not dry_run), window)
     if missing or changed:
         published = fetch_publications(settings.tlc_base_url, window.months)
         if errors := [answer for answer in published.values() if isinstance(answer, TlcError)]:
@@ -194,7 +194,7 @@ def _load_and_build(
             return SOMETHING_FAILED
         with open_instance() as instance:
             outcome = Backfill(definitions, instance, months_at_once, newest_first).run(months)
-            statuses = compare_months(warehouse, _read_records(settings, window.months), window)
+            statuses = compare_months(warehouse, _read_records(settings, warehouse, window), window)
     logs = [
         log
         for run_id in outcome.failed_runs
@@ -205,23 +205,25 @@ def _load_and_build(
     return 0 if outcome.succeeded else SOMETHING_FAILED
 
 
-def _read_records(settings: Settings, months: Sequence[date], *, ends_orphans: bool = False) -> Records:
+def _read_records(settings: Settings, warehouse: Warehouse, window: Window, *, ends_orphans: bool = False) -> Records:
     """What Dagster's record says of these months; Dagster is asked where something was recorded since the last time.
 
     With `ends_orphans` runs whose process is gone are failed first.
     """
+    from taxi_orchestration.defs.clock import Clock
     from taxi_orchestration.instance.record_cache import RecordCache
-    from taxi_orchestration.instance.status import read_records
+    from taxi_orchestration.instance.status import known_window, read_records
 
     cache = RecordCache(settings)
-    if (cache.is_idle or not ends_orphans) and (records := cache.read(months)):
+    if (cache.is_idle or not ends_orphans) and (records := cache.read(window.months)):
         return records
     from taxi_orchestration.instance.opening import open_instance
     from taxi_orchestration.instance.processes import fail_orphaned_runs
 
+    # All that the next command may ask for: that costs little more than the few that this one does.
+    months = sorted({*window.months, *known_window(warehouse, Clock().now()).months})
     with open_instance() as instance:
-        if ends_orphans:
-            fail_orphaned_runs(instance)
+        if ends_orphans and fail_orphaned_runs(instance):
             cache = RecordCache(settings)
         records = read_records(instance, months)
     cache.write(records)
@@ -250,7 +252,7 @@ def status(shows_all: bool, as_json: bool) -> int:
     window = known_window(warehouse, now)
     with ThreadPoolExecutor(1) as executor:
         asked = executor.submit(fetch_publications, settings.tlc_base_url, window.months)
-        records = _read_records(settings, window.months)
+        records = _read_records(settings, warehouse, window)
         statuses = compare_months(warehouse, records, window)
         published = asked.result()
     findings = overall(warehouse, records, published, now)
