@@ -1,31 +1,31 @@
 # Everything that a fresh machine with python3 (3.11 to 3.13) and make needs is made by the first target that is asked for.
 .DEFAULT_GOAL := help
-.PHONY: help backfill dev report test lint bench soak bare-machine clean no-dotenv
+.PHONY: help backfill dev report test lint bench soak bare-machine clean clean-data no-dotenv
 
 # The first that runs and is of a version that every package has: a name alone may be a shim with nothing behind it.
 FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c '$(FITS)' 2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP_INSTALL := $(BIN)/python .ci/pip_install.py --constraint constraints.txt
 ENVIRONMENT := .venv/.installed
 DEVELOPMENT := .venv/.installed-dev
 
 help:
 	@echo 'make backfill FROM=2024-01 TO=2024-03   load months, build the models, check them'
-	@echo 'make dev                                the Dagster UI on http://127.0.0.1:3000'
+	@echo 'make dev                                the Dagster UI on http://127.0.0.1:3000; another port: PORT=3001'
 	@echo 'make report                             a page of pictures of all loaded months, in .taxi/report.html'
 	@echo 'make test | lint | bench | soak         tests | style and types | benchmarks | random kills, for hours'
 	@echo 'make bare-machine                       make backfill and make test on a bare Debian 13: as root, with debootstrap'
-	@echo 'make clean                              stop the embedded PostgreSQL and remove .venv and .taxi'
+	@echo 'make clean                              stop the embedded PostgreSQL and remove .venv; the data is kept'
+	@echo 'make clean-data                         remove the loaded months and the history, once you have said yes'
 
 backfill: $(ENVIRONMENT)
-	@test -n "$(FROM)" -a -n "$(TO)" || { echo 'Say which months: make backfill FROM=2024-01 TO=2024-03'; exit 2; }
-	@$(BIN)/taxi backfill "$(FROM)" "$(TO)"
+	@test -n "$(FROM)" || { echo 'Say which months: make backfill FROM=2024-01 TO=2024-03'; exit 2; }
+	@$(BIN)/taxi backfill "$(FROM)" $(if $(TO),"$(TO)") $(ARGS)
 
 dev: $(ENVIRONMENT)
-	@$(BIN)/taxi check-settings
-	@$(BIN)/dagster dev
+	@$(BIN)/taxi dev $(if $(PORT),--port $(PORT))
 
 report: $(ENVIRONMENT)
 	@$(BIN)/taxi report $(ARGS)
@@ -56,15 +56,15 @@ bare-machine:
 
 clean:
 	@test ! -x $(BIN)/taxi || $(BIN)/taxi stop
-	@# As root its data may lie elsewhere, where another account can reach it.
-	@test ! -e .taxi -o ! -x $(BIN)/taxi || $(BIN)/python -c \
-		'from pathlib import Path; from taxi_orchestration.postgres.server import remove; remove(Path(".taxi"))'
-	rm -rf .venv .taxi
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+clean-data: $(ENVIRONMENT)
+	@$(BIN)/taxi remove-data
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" && $(PYTHON) -c '$(FITS)' || \
 		{ echo 'Python 3.11, 3.12 or 3.13 is needed; name one with PYTHON=/path/to/python3'; exit 2; }
-	@echo 'Making the environment in .venv (about a minute) ...'
+	@echo 'Making the environment in .venv, about a minute ...'
 	@$(PYTHON) -m venv .venv
 
 $(ENVIRONMENT): pyproject.toml constraints.txt | $(BIN)/python

@@ -20,7 +20,7 @@ from taxi_orchestration.defs.settings_resource import build_given_resource, buil
 from taxi_orchestration.defs.taxi_report import build_taxi_report
 from taxi_orchestration.defs.tlc_source import build_tlc_files
 from taxi_orchestration.defs.warehouse_resource import build_warehouse_resource
-from taxi_orchestration.instance.partitions import first_month, monthly_partitions
+from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.loading import Progress
 from taxi_orchestration.settings import Settings, dagster_home, load_settings
 from taxi_orchestration.warehouse.warehouse import describe_warehouse
@@ -35,7 +35,7 @@ def build_definitions(
     """
     artifacts = prepared_project(settings)
     manifest = read_manifest(artifacts)
-    months = monthly_partitions(first_month(settings))
+    months = monthly_partitions(settings.first_month)
     schema = f"{describe_warehouse(settings).target.dbname}.{settings.schema_name}"
     settings_of_a_run = build_settings_resource(settings)
     definitions = dg.Definitions(

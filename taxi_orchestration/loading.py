@@ -44,6 +44,9 @@ class Progress:
     def started(self, month: date) -> None:
         """The download of a month begins."""
 
+    def downloaded(self, month: date, received: int, total: int | None) -> None:
+        """So many bytes of the month's file are here, of so many as far as the host says."""
+
     def opened(self, month: date, rows: int) -> None:
         """The file is here and says how many rows it has."""
 
@@ -58,6 +61,9 @@ class Progress:
 
     def built(self) -> None:
         """One of them ended."""
+
+    def logged(self, line: str) -> None:
+        """dbt wrote a line of its log."""
 
 
 @dataclass(frozen=True)
@@ -100,15 +106,19 @@ class Loader:
         progress = progress or Progress()
         stop = stop or threading.Event()
 
-        def go_on(*_: object) -> None:
+        def go_on() -> None:
             if stop.is_set():
                 raise LoadStoppedError(month)
+
+        def on_bytes(received: int, total: int | None) -> None:
+            go_on()
+            progress.downloaded(month, received, total)
 
         def load_newest() -> MonthLoad:
             started = time.perf_counter()
             with (
                 self._kept(f"{month:%Y-%m}"),
-                self.tlc.download(month, self.scratch, on_progress=go_on) as download,
+                self.tlc.download(month, self.scratch, on_progress=on_bytes) as download,
             ):
                 return self._replace(month, download, run_id, progress, started, go_on)
 

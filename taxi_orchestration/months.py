@@ -63,20 +63,21 @@ def newest_month(now: datetime) -> date:
     return add_months(date(now.year, now.month, 1), -2 if now.day >= DAY_OF_PUBLICATION else -3)
 
 
-def parse_month(text: str, now: datetime, first_month: date = DATASET.first_month) -> date:
-    """The first day of the month that a person wrote as `2024-01`. Raises MonthError for anything that has no file."""
-    if not re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", text):
-        raise MonthError(f"{text!r} is not a month. Write it as YYYY-MM, for example 2024-01.")
-    month = parse_partition_key(text)
+def parse_month(text: str, now: datetime) -> date:
+    """The first day of the month that a person wrote as `2024-01`, or as a day of it, `2024-01-31`.
+
+    Raises MonthError for anything that has no file.
+    """
+    try:
+        if not re.fullmatch(r"[0-9]{4}-[0-9]{2}(-[0-9]{2})?", text):
+            raise ValueError
+        month = date.fromisoformat(text if len(text) > len("2024-01") else f"{text}-01").replace(day=1)
+    except ValueError:
+        raise MonthError(f"{text!r} is not a month. Write it as YYYY-MM, for example 2024-01.") from None
     newest = newest_month(now)
     if month < DATASET.first_month:
         first = partition_key(DATASET.first_month)
         raise MonthError(f"{text} is before {first}, where {DATASET.label} begins. Choose a later month.")
-    if month < first_month:
-        raise MonthError(
-            f"{text} is before {partition_key(first_month)}, the TAXI_FIRST_MONTH of this project. Choose a later "
-            "month, or set another."
-        )
     if month > newest:
         raise MonthError(
             f"{text} cannot be out yet: the newest month that can be asked for is {partition_key(newest)}, "
@@ -85,9 +86,9 @@ def parse_month(text: str, now: datetime, first_month: date = DATASET.first_mont
     return month
 
 
-def parse_range(first: str, last: str, now: datetime, first_month: date = DATASET.first_month) -> Window:
+def parse_range(first: str, last: str, now: datetime) -> Window:
     """The window of two months that a person wrote, both included. Raises MonthError."""
-    start, final = parse_month(first, now, first_month), parse_month(last, now, first_month)
+    start, final = parse_month(first, now), parse_month(last, now)
     if start > final:
         raise MonthError(f"The range {first} to {last} runs backwards: put the older month first.")
     return Window(start, next_month(final))
@@ -107,3 +108,8 @@ def windows_of(months: Iterable[date]) -> list[Window]:
 def format_months(months: Iterable[date]) -> str:
     """Months in a sentence: those in a row as one range, so that a long list stays short."""
     return ", ".join(map(str, windows_of(months))) or "none"
+
+
+def count_months(number: int) -> str:
+    """A number of months in a sentence."""
+    return f"{number:,} month{'' if number == 1 else 's'}"

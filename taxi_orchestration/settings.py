@@ -15,6 +15,8 @@ from dotenv import load_dotenv
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from taxi_orchestration.tlc.dataset import DATASET
+
 PROJECT_DIRECTORY = Path(__file__).resolve().parent.parent
 DBT_PROJECT_DIRECTORY = PROJECT_DIRECTORY / "dbt_project"
 
@@ -86,19 +88,36 @@ class PostgresTarget:
         """Where this is, for messages: user, host, port and database, without the password."""
         return f"{self.user}@{self.host}:{self.port}/{self.dbname}"
 
-    def url(self, driver: str = "postgresql") -> str:
+    def url(self, driver: str = "postgresql", search_path: str | None = None) -> str:
         """The libpq URL, password included: for programs, never for logs."""
-        tls = {"sslmode": self.sslmode} | ({"sslrootcert": self.sslrootcert} if self.sslrootcert else {})
+        options = {"options": f"-csearch_path={search_path}"} if search_path else {}
         login = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}"
+        return f"{driver}://{login}@{self._at}?{_query({**self._tls, **options})}"
+
+    def jdbc_url(self, search_path: str) -> str:
+        """The same for the JDBC driver, which takes the login as parameters and the search_path as a setting."""
+        login = {"user": self.user, "password": self.password}
+        return f"jdbc:postgresql://{self._at}?{_query({**login, **self._tls, 'currentSchema': search_path})}"
+
+    @property
+    def _at(self) -> str:
         # A socket's directory has slashes, which a URL would end the host at.
         host = f"[{self.host}]" if ":" in self.host else quote(self.host, safe="")
-        return f"{driver}://{login}@{host}:{self.port}/{quote(self.dbname, safe='')}?{urlencode(tls, quote_via=quote)}"
+        return f"{host}:{self.port}/{quote(self.dbname, safe='')}"
+
+    @property
+    def _tls(self) -> dict[str, str]:
+        return {"sslmode": self.sslmode} | ({"sslrootcert": self.sslrootcert} if self.sslrootcert else {})
 
     def environment(self) -> dict[str, str]:
         """The same as libpq's own environment variables, for psql and its kin."""
         tls = {"PGSSLMODE": self.sslmode} | ({"PGSSLROOTCERT": self.sslrootcert} if self.sslrootcert else {})
         login = {"PGUSER": self.user, "PGPASSWORD": self.password}
         return {"PGHOST": self.host, "PGPORT": str(self.port), "PGDATABASE": self.dbname} | login | tls
+
+
+def _query(parameters: Mapping[str, str]) -> str:
+    return urlencode(parameters, quote_via=quote)
 
 
 class Settings(BaseSettings):
@@ -205,6 +224,11 @@ class Settings(BaseSettings):
                 "digits and _, at most 63 characters, not beginning with a digit or pg_ and not information_schema"
             )
         return self
+
+    @property
+    def first_month(self) -> date:
+        """The first partition: TAXI_FIRST_MONTH, or the first month of the data set."""
+        return max(DATASET.first_month, self.taxi_first_month or DATASET.first_month)
 
     @property
     def schema_name(self) -> str:

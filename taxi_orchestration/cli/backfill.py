@@ -4,10 +4,10 @@ Dagster has nothing that launches, follows or cancels an asset backfill from a s
 seconds; runs made here need no daemon, and the UI shows them as one backfill like its own (instance/backfills.py).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any, Literal
+from typing import Any
 
 from dagster import (
     AssetKey,
@@ -27,22 +27,11 @@ from taxi_orchestration.defs.raw_trips import LoadConfig
 from taxi_orchestration.instance.attempts import tags_of_months
 from taxi_orchestration.instance.backfills import RunningBackfill, recorded_backfill
 from taxi_orchestration.instance.dagster_names import WITHDRAWS_PLAN
-from taxi_orchestration.instance.status import MonthStatus, is_changed, is_published
 from taxi_orchestration.months import Window, parse_partition_key, partition_key, windows_of
-from taxi_orchestration.tlc.client import Publication
-from taxi_orchestration.tlc.errors import TlcError
-
-Reprocess = Literal["none", "failed", "completed"]
 
 # Months that are loaded before their models are built: enough that dbt's start is nothing beside its work, and few
 # enough that a long backfill shows results on the way and loses little when it is interrupted.
 MONTHS_PER_BUILD = 36
-
-_STATES: Mapping[Reprocess, frozenset[str]] = {
-    "none": frozenset({"missing"}),
-    "failed": frozenset({"missing", "failed", "unfinished"}),
-    "completed": frozenset({"missing", "failed", "unfinished", "completed"}),
-}
 
 
 @dataclass
@@ -55,36 +44,12 @@ class Outcome:
     failures: dict[date, str] = field(default_factory=dict)
     not_published: set[date] = field(default_factory=set)
     run_failures: list[str] = field(default_factory=list)
+    failed_runs: list[str] = field(default_factory=list)
 
     @property
     def succeeded(self) -> bool:
         """Whether everything that was asked for is done."""
         return not self.failures and not self.run_failures
-
-
-def months_to_do(
-    statuses: Mapping[date, MonthStatus], reprocess: Reprocess = "failed", newest_first: bool = False
-) -> list[date]:
-    """The months that a backfill would load, in its order; the words are those of Airflow's `backfill create`."""
-    return sorted((m for m, s in statuses.items() if s.state in _STATES[reprocess]), reverse=newest_first)
-
-
-def months_at_source(
-    statuses: Mapping[date, MonthStatus],
-    published: Mapping[date, Publication | TlcError],
-    missing: bool,
-    changed: bool,
-    newest_first: bool = False,
-) -> list[date]:
-    """The months that the TLC has and nobody loaded (`missing`), and those that it has re-issued since (`changed`)."""
-    wanted = set()
-    for month, status in statuses.items():
-        publication = published[month]
-        if missing and status.file is None and is_published(publication):
-            wanted.add(month)
-        if changed and is_changed(status.file, publication):
-            wanted.add(month)
-    return sorted(wanted, reverse=newest_first)
 
 
 @dataclass(frozen=True)
@@ -154,6 +119,8 @@ class Backfill:
         for event in events:
             if event.is_step_failure:
                 _add_failure(event.step_failure_data, window, outcome)
+        if not run.is_success:
+            outcome.failed_runs.append(run.run_id)
         return run, events
 
 

@@ -1,34 +1,37 @@
 """`taxi`: what a person types in a terminal. What it shows is in terminal.py, what it does is elsewhere.
 
-Imports are made inside the commands: Dagster takes seconds, and most commands do without it.
+Imports are made inside the commands, once the arguments have been looked at: the settings take a quarter of a second,
+Dagster takes seconds, and most commands do without it.
 """
+
+from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 import threading
+import time
 import warnings
 import webbrowser
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from functools import wraps
 from pathlib import Path
-from typing import Literal, ParamSpec
+from typing import TYPE_CHECKING, ParamSpec
 
 import click
 
-from taxi_orchestration.settings import (
-    PROJECT_DIRECTORY,
-    SettingsError,
-    dagster_home,
-    load_settings,
-    make_home,
-    read_dotenv,
-)
 from taxi_orchestration.tlc.dataset import DATASET
 
+if TYPE_CHECKING:
+    from taxi_orchestration.cli.selection import Reprocess
+    from taxi_orchestration.instance.status import Records
+    from taxi_orchestration.months import Window
+    from taxi_orchestration.settings import Settings
+    from taxi_orchestration.warehouse.warehouse import Warehouse
+
 Arguments = ParamSpec("Arguments")
-Reprocess = Literal["none", "failed", "completed"]
 
 SOMETHING_FAILED = 1
 BAD_INPUT = 2
@@ -41,25 +44,22 @@ INTERRUPTED = 130
 )
 @click.version_option(package_name="taxi-orchestration")
 def main() -> None:
-    """Prepare the environment of every command."""
-    try:
-        read_dotenv()
-    except SettingsError as error:
-        click.echo(f"taxi: {error}", err=True)
-        sys.exit(BAD_INPUT)
-    # Nothing that a user could act on: Dagster and dbt warn of their own deprecated and beta parts.
-    warnings.simplefilter("ignore")
+    """Hold the commands."""
 
 
 def _translate_errors(command: Callable[Arguments, int | None]) -> Callable[Arguments, None]:
-    """Print the errors that are written for people as they are, without a traceback."""
+    """Prepare the environment, and print the errors that are written for people as they are, without a traceback."""
 
     @wraps(command)
     def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
         from taxi_orchestration.postgres.binaries import ServerError
         from taxi_orchestration.postgres.connection import WarehouseError
+        from taxi_orchestration.settings import SettingsError, read_dotenv
 
+        # Nothing that a user could act on: Dagster and dbt warn of their own deprecated and beta parts.
+        warnings.simplefilter("ignore")
         try:
+            read_dotenv()
             code = command(*args, **kwargs) or 0
         except (SettingsError, ServerError, WarehouseError) as error:
             click.echo(f"taxi: {error}", err=True)
@@ -80,11 +80,27 @@ def _translate_errors(command: Callable[Arguments, int | None]) -> Callable[Argu
     return run
 
 
+def _parse_window(context: click.Context, _: click.Parameter, months: Sequence[str]) -> Window | None:
+    """The months FROM to TO; None where --missing or --changed choose them."""
+    from taxi_orchestration.defs.clock import Clock
+    from taxi_orchestration.months import MonthError, parse_range
+
+    if len(months) > 2:
+        raise click.UsageError(f"Say two months, FROM and TO, or one: {len(months)} were given.")
+    if not months and not (context.params.get("missing") or context.params.get("changed")):
+        raise click.UsageError("Say which months: 2024-03, or FROM and TO as 2024-01 2024-03, or --missing, --changed.")
+    try:
+        return parse_range(months[0], months[-1], Clock().now()) if months else None
+    except MonthError as error:
+        raise click.UsageError(str(error)) from error
+
+
 @main.command()
-@click.argument("first", metavar="[FROM", required=False)
-@click.argument("last", metavar="TO]", required=False)
-@click.option("--missing", is_flag=True, help="The months that the TLC has published and nobody has loaded.")
-@click.option("--changed", is_flag=True, help="The loaded months of which the TLC now has another file.")
+@click.argument("window", metavar="[FROM [TO]]", nargs=-1, callback=_parse_window)
+@click.option(
+    "--missing", is_flag=True, is_eager=True, help="The months that the TLC has published and nobody has loaded."
+)
+@click.option("--changed", is_flag=True, is_eager=True, help="The loaded months of which the TLC now has another file.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option(
     "--reprocess",
@@ -100,102 +116,162 @@ def _translate_errors(command: Callable[Arguments, int | None]) -> Callable[Argu
     default=os.cpu_count() or 1,
     help="How many months are loaded side by side.  [default: as many as there are cores]",
 )
+@click.option("--verbose", is_flag=True, help="Show the lines of dbt's log too.")
 @_translate_errors
 def backfill(
-    first: str | None,
-    last: str | None,
+    window: Window | None,
     missing: bool,
     changed: bool,
     dry_run: bool,
     reprocess: Reprocess,
     run_backwards: bool,
     max_active_runs: int,
+    verbose: bool,
 ) -> int:
     """Load the months FROM to TO (as 2024-01), build the dbt models and run their tests as checks.
 
-    With --missing or --changed only the months of FROM to TO that are that; of all since the oldest loaded one, where
-    FROM and TO are left out.
+    FROM alone is that month; a date stands for its month. With --missing or --changed only the months of FROM to TO
+    that are that; of all since the oldest loaded one, where FROM and TO are left out.
     """
     from taxi_orchestration.cli import terminal
-    from taxi_orchestration.cli.backfill import Backfill, months_at_source, months_to_do
-    from taxi_orchestration.dbt.runner import DbtError
-    from taxi_orchestration.definitions import build_definitions
+    from taxi_orchestration.cli.selection import months_at_source, months_to_do
     from taxi_orchestration.defs.clock import Clock
-    from taxi_orchestration.instance.opening import open_instance
-    from taxi_orchestration.instance.partitions import first_month
-    from taxi_orchestration.instance.processes import fail_orphaned_runs
-    from taxi_orchestration.instance.status import known_window, month_statuses
-    from taxi_orchestration.months import MonthError, parse_range
+    from taxi_orchestration.instance.status import compare_months, known_window
+    from taxi_orchestration.months import partition_key
+    from taxi_orchestration.settings import load_settings
     from taxi_orchestration.tlc.errors import TlcError
     from taxi_orchestration.tlc.publications import fetch_publications
     from taxi_orchestration.warehouse.warehouse import open_warehouse
 
-    if last is None and (first is not None or not (missing or changed)):
-        raise click.UsageError("Say which months: FROM and TO, as 2024-01 2024-03, or --missing or --changed.")
-    now, settings = Clock().now(), load_settings()
-    try:
-        window = parse_range(first, last, now, first_month(settings)) if first and last else None
-    except MonthError as error:
-        raise click.UsageError(str(error)) from error
-    with terminal.showing_work() as screen, open_instance() as instance:
-        warehouse = open_warehouse(settings)
-        if not dry_run:
-            fail_orphaned_runs(instance)
-        window = window or known_window(warehouse, now, first_month(settings))
-        statuses = month_statuses(warehouse, instance, window)
-        if missing or changed:
-            published = fetch_publications(settings.tlc_base_url, window.months)
-            if errors := [answer for answer in published.values() if isinstance(answer, TlcError)]:
-                screen.error(f"The TLC's host does not answer: try again later, or check TLC_BASE_URL. {errors[0]}")
-                return SOMETHING_FAILED
-            months = months_at_source(statuses, published, missing, changed, run_backwards)
-        else:
-            months = months_to_do(statuses, reprocess, run_backwards)
-        if dry_run:
-            screen.plan(window, months)
-            return 0
+    began = time.monotonic()
+    settings = load_settings()
+    if window and window.start < settings.first_month:
+        raise click.UsageError(
+            f"{partition_key(window.start)} is before {partition_key(settings.first_month)}, the TAXI_FIRST_MONTH of "
+            "this project. Choose a later month, or set another."
+        )
+    warehouse = open_warehouse(settings)
+    window = window or known_window(warehouse, Clock().now(), settings.first_month)
+    statuses = compare_months(warehouse, _read_records(settings, warehouse, window, ends_orphans=not dry_run), window)
+    if missing or changed:
+        published = fetch_publications(settings.tlc_base_url, window.months)
+        if errors := [answer for answer in published.values() if isinstance(answer, TlcError)]:
+            terminal.print_error(f"The TLC's host does not answer: try again later, or check TLC_BASE_URL. {errors[0]}")
+            return SOMETHING_FAILED
+        months = months_at_source(statuses, published, missing, changed, run_backwards)
+    else:
+        months = months_to_do(statuses, reprocess, run_backwards)
+    if dry_run:
+        terminal.show_plan(window, months)
+        return 0
+    if not months:
+        terminal.show_nothing_to_do(statuses)
+        return 0
+    return _load_and_build(settings, warehouse, window, months, max_active_runs, run_backwards, verbose, began)
+
+
+def _load_and_build(
+    settings: Settings,
+    warehouse: Warehouse,
+    window: Window,
+    months: Sequence[date],
+    months_at_once: int,
+    newest_first: bool,
+    verbose: bool,
+    began: float,
+) -> int:
+    """Load and build the months, and show how it goes and what came of those of `window`."""
+    from taxi_orchestration.cli import terminal
+    from taxi_orchestration.cli.screen import showing_progress
+    from taxi_orchestration.instance.status import compare_months
+
+    with showing_progress(len(months), verbose) as screen:
+        # They take seconds, in which the screen already shows something.
+        from taxi_orchestration.cli.backfill import Backfill
+        from taxi_orchestration.dbt.runner import DbtError
+        from taxi_orchestration.definitions import build_definitions
+        from taxi_orchestration.instance.opening import open_instance
+
         try:
             definitions = build_definitions(settings, progress=screen)
         except DbtError as error:
-            screen.error(str(error))
+            screen.stop()
+            terminal.print_error(str(error))
             return SOMETHING_FAILED
-        screen.expect(months)
-        outcome = Backfill(definitions, instance, max_active_runs, run_backwards).run(
-            months, is_of_a_range=len(window.months) > 1
-        )
-        statuses = month_statuses(warehouse, instance, window)
-        screen.summary(statuses, outcome)
+        with open_instance() as instance:
+            outcome = Backfill(definitions, instance, months_at_once, newest_first).run(
+                months, is_of_a_range=len(window.months) > 1
+            )
+            statuses = compare_months(warehouse, _read_records(settings, warehouse, window), window)
+    logs = [
+        log
+        for run_id in outcome.failed_runs
+        for log in (settings.taxi_home / "step_logs" / run_id).rglob("*.out")
+        if log.stat().st_size
+    ]
+    terminal.show_summary(statuses, outcome, screen.seconds, time.monotonic() - began, logs)
     return 0 if outcome.succeeded else SOMETHING_FAILED
 
 
+def _read_records(settings: Settings, warehouse: Warehouse, window: Window, *, ends_orphans: bool = False) -> Records:
+    """What Dagster's record says of these months; Dagster is asked where something was recorded since the last time.
+
+    With `ends_orphans` runs whose process is gone are failed first.
+    """
+    from taxi_orchestration.defs.clock import Clock
+    from taxi_orchestration.instance.record_cache import RecordCache
+    from taxi_orchestration.instance.status import known_window, read_records
+
+    cache = RecordCache(settings)
+    if (cache.is_idle or not ends_orphans) and (records := cache.read(window.months)):
+        return records
+    from taxi_orchestration.instance.opening import open_instance
+    from taxi_orchestration.instance.processes import fail_orphaned_runs
+
+    # All that the next command may ask for: that costs little more than the few that this one does.
+    months = sorted({*window.months, *known_window(warehouse, Clock().now(), settings.first_month).months})
+    with open_instance() as instance:
+        if ends_orphans and fail_orphaned_runs(instance):
+            cache = RecordCache(settings)
+        records = read_records(instance, months)
+    cache.write(records)
+    return records
+
+
 @main.command()
+@click.option("--all", "shows_all", is_flag=True, help="One row a month, in place of the grid.")
 @click.option("--json", "as_json", is_flag=True, help="For programs: a list of objects, one a month.")
 @_translate_errors
-def status(as_json: bool) -> int:
-    """One row a month: published, loaded, rows, fact rows, checks, what to do, when, by which run.
+def status(shows_all: bool, as_json: bool) -> int:
+    """Show every month, and what needs something: a month that failed, that is new, or that the TLC has re-issued.
 
-    Ends with 1 where there is something that somebody can do.
+    Ends with 1 where a month that was asked for failed, is unfinished or was re-issued.
     """
     from taxi_orchestration.cli import terminal
     from taxi_orchestration.defs.clock import Clock
-    from taxi_orchestration.instance.opening import open_instance
-    from taxi_orchestration.instance.status import known_window, month_statuses, overall, to_do
+    from taxi_orchestration.instance.status import compare_months, known_window, overall
+    from taxi_orchestration.settings import load_settings
     from taxi_orchestration.tlc.publications import fetch_publications
     from taxi_orchestration.warehouse.warehouse import open_warehouse
 
     settings = load_settings()
-    with open_instance() as instance:
-        warehouse = open_warehouse(settings)
-        now = Clock().now()
-        window = known_window(warehouse, now)
-        statuses = month_statuses(warehouse, instance, window)
-        published = fetch_publications(settings.tlc_base_url, window.months)
-        findings = overall(warehouse, instance, published, now)
-    terminal.show_status(statuses, published, findings, as_json)
-    # Where the TLC is late nobody here can do anything: it is said, and alerted, but all that can be done is done.
+    warehouse = open_warehouse(settings)
+    now = Clock().now()
+    window = known_window(warehouse, now, settings.first_month)
+    with ThreadPoolExecutor(1) as executor:
+        asked = executor.submit(fetch_publications, settings.tlc_base_url, window.months)
+        records = _read_records(settings, warehouse, window)
+        statuses = compare_months(warehouse, records, window)
+        published = asked.result()
+    findings = overall(warehouse, records, published, now)
+    if as_json:
+        terminal.show_json(statuses, published)
+    else:
+        (terminal.show_table if shows_all else terminal.show_grid)(statuses, published)
+        terminal.show_needs(statuses, published, findings)
     coverage, _ = findings
-    is_well = coverage.level != "error" and not any(to_do(month, published[m]) for m, month in statuses.items())
-    return 0 if is_well else SOMETHING_FAILED
+    signs = {terminal.sign_of(month, published[m]) for m, month in statuses.items()}
+    return SOMETHING_FAILED if coverage.level == "error" or signs & terminal.AMISS else 0
 
 
 @main.command()
@@ -212,6 +288,7 @@ def report(opens: bool, output: Path | None) -> None:
     from taxi_orchestration.instance.opening import open_instance
     from taxi_orchestration.instance.status import count_checks
     from taxi_orchestration.report.file import FILE_NAME, write_report
+    from taxi_orchestration.settings import load_settings, make_home
     from taxi_orchestration.warehouse.load_log import loaded_files
     from taxi_orchestration.warehouse.warehouse import open_warehouse
 
@@ -233,6 +310,7 @@ def report(opens: bool, output: Path | None) -> None:
 def alert_test() -> int:
     """Send a message to every service of TAXI_ALERT_URLS."""
     from taxi_orchestration.defs.notify import Message, NotifyError, send
+    from taxi_orchestration.settings import SettingsError, load_settings
 
     settings = load_settings()
     if not settings.alert_urls:
@@ -255,12 +333,42 @@ def alert_test() -> int:
 
 
 @main.command()
+@click.option("--jdbc", "form", flag_value="jdbc", help="For DBeaver, Metabase and others in Java.")
+@click.option("--sqlalchemy", "form", flag_value="sqlalchemy", help="For pandas, Superset and others in Python.")
+@click.option("--read-only", is_flag=True, help="Of a role that can only read, made when it is missing.")
 @_translate_errors
-def url() -> None:
-    """Print the libpq URL of the warehouse, password included; starts the embedded PostgreSQL if need be."""
+def url(form: str | None, read_only: bool) -> None:
+    """Print the address of the warehouse for other programs, password included: a libpq URL with the schema in it.
+
+    Starts the embedded PostgreSQL if need be. docs/connect.md has the lines for each program.
+    """
+    from taxi_orchestration.postgres.connection import WarehouseError, passes_options
+    from taxi_orchestration.settings import SettingsError, load_settings
+    from taxi_orchestration.warehouse.reader import ensure_reader
     from taxi_orchestration.warehouse.warehouse import open_warehouse
 
-    click.echo(open_warehouse(load_settings()).target.url())
+    settings = load_settings()
+    warehouse, schemas = open_warehouse(settings), f"{settings.schema_name},public"
+    target = warehouse.target
+    if read_only:
+        if settings.warehouse is not None:
+            raise SettingsError(
+                "--read-only makes a role in the embedded PostgreSQL alone. In one of your own its administrator makes "
+                "it: docs/reliability.md has the grants."
+            )
+        target = ensure_reader(settings.taxi_home, warehouse)
+    try:
+        is_passed_on = settings.warehouse is None or passes_options(target)
+    except WarehouseError:
+        # The address of a server that is down is right all the same.
+        is_passed_on = True
+    if form == "jdbc":
+        click.echo(target.jdbc_url(schemas))
+    else:
+        if not is_passed_on:
+            click.echo(f"taxi: a pooler is in between: name the schema yourself, {settings.schema_name}.", err=True)
+        driver = "postgresql+psycopg2" if form == "sqlalchemy" else "postgresql"
+        click.echo(target.url(driver, schemas if is_passed_on else None))
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
@@ -268,8 +376,9 @@ def url() -> None:
 @_translate_errors
 def psql(arguments: Sequence[str]) -> None:
     """Open psql on the warehouse, in the right schema. What follows `--` goes to psql."""
-    from taxi_orchestration.postgres.binaries import program_directory
-    from taxi_orchestration.postgres.connection import passes_options
+    from taxi_orchestration.postgres.binaries import find_psql
+    from taxi_orchestration.postgres.connection import connect, passes_options
+    from taxi_orchestration.settings import load_settings
     from taxi_orchestration.warehouse.warehouse import open_warehouse
 
     settings = load_settings()
@@ -286,7 +395,8 @@ def psql(arguments: Sequence[str]) -> None:
             arguments = ["--single-transaction", "--quiet", "--command", set_path, *arguments]
         else:
             click.echo(f"taxi: a pooler is in between: begin each transaction with: begin; {set_path};", err=True)
-    program = shutil.which("psql") or str(program_directory(None) / "psql")
+    with connect(target, autocommit=True, options="") as connection:
+        program = str(find_psql(connection.info.server_version // 10_000))
     # In place of this process, so that Ctrl-C is psql's alone: it cancels a query with it.
     os.execve(program, [program, *arguments], environment)  # noqa: S606 - the user's own
 
@@ -299,6 +409,7 @@ def dbt(arguments: Sequence[str]) -> None:
     from contextlib import ExitStack
 
     from taxi_orchestration.dbt.runner import BUILDING, dbt_environment
+    from taxi_orchestration.settings import PROJECT_DIRECTORY, load_settings, make_home
     from taxi_orchestration.warehouse.dbt_tables import one_build
     from taxi_orchestration.warehouse.raw_tables import create_raw_tables
     from taxi_orchestration.warehouse.warehouse import open_warehouse
@@ -318,19 +429,58 @@ def dbt(arguments: Sequence[str]) -> None:
 
 
 @main.command()
+@click.option("--force", is_flag=True, help="Also where programs are connected to it.")
 @_translate_errors
-def stop() -> None:
+def stop(force: bool) -> int:
     """Stop the embedded PostgreSQL; what it holds is kept."""
+    from taxi_orchestration.cli import terminal
+    from taxi_orchestration.cli.dev import find_running
+    from taxi_orchestration.postgres.clients import list_clients
+    from taxi_orchestration.postgres.server import find
     from taxi_orchestration.postgres.server import stop as stop_server
+    from taxi_orchestration.settings import load_settings
 
     settings = load_settings()
+    server = find(settings.taxi_home)
+    clients = list_clients(server) if server and not force else []
+    if clients:
+        ui = find_running(settings)
+        at = f" The Dagster UI is at {ui}; Ctrl-C in its terminal stops it." if ui else ""
+        terminal.print_error(
+            f"The embedded PostgreSQL of {settings.taxi_home} is in use by {', '.join(clients)}.{at} End them, or "
+            "stop it all the same: taxi stop --force"
+        )
+        return SOMETHING_FAILED
     stopped = stop_server(settings.taxi_home)
     click.echo(f"The embedded PostgreSQL of {settings.taxi_home} {'is stopped' if stopped else 'was not running'}.")
+    return 0
 
 
-@main.command("check-settings", hidden=True)
+@main.command(hidden=True)
+@click.option("--port", type=click.IntRange(1, 65535), default=3000)
 @_translate_errors
-def check_settings() -> None:
-    """Refuse settings that cannot be used: for `make dev`, because Dagster ends in a traceback upon some of them."""
-    load_settings()
-    dagster_home()
+def dev(port: int) -> int:
+    """Start the Dagster UI: what `make dev` runs."""
+    from taxi_orchestration.cli.dev import start
+    from taxi_orchestration.settings import load_settings
+
+    return start(load_settings(), port)
+
+
+@main.command("remove-data", hidden=True)
+@_translate_errors
+def remove_data() -> int:
+    """Remove the loaded months and Dagster's history, once somebody has said yes: what `make clean-data` runs."""
+    from taxi_orchestration.cli.data import describe_data, remove_data
+    from taxi_orchestration.settings import load_settings
+
+    settings = load_settings()
+    if not (found := describe_data(settings)):
+        click.echo(f"There is no data in {settings.taxi_home}.")
+        return 0
+    if not click.confirm(f"Remove {found} from {settings.taxi_home}? This cannot be undone.", default=False):
+        click.echo("Nothing was removed.")
+        return SOMETHING_FAILED
+    remove_data(settings)
+    click.echo(f"Removed from {settings.taxi_home}: {found}.")
+    return 0

@@ -1,160 +1,151 @@
-"""What `taxi` shows in a terminal: progress while it works, and tables of months."""
+"""What `taxi` prints: tables and the grid of months on standard output, errors on standard error. No Dagster here.
+
+Rich hears NO_COLOR, TERM=dumb and whether there is a terminal at all. What moves while work goes on is in screen.py.
+"""
+
+from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import date
-from threading import Lock
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
-from taxi_orchestration.cli.backfill import Outcome
-from taxi_orchestration.instance.status import MonthStatus, to_do
-from taxi_orchestration.loading import Progress
-from taxi_orchestration.months import Window, partition_key
+from taxi_orchestration.instance.status import MonthStatus, is_changed, is_published, to_do
+from taxi_orchestration.months import Window, count_months, format_months, partition_key, windows_of
 from taxi_orchestration.quality.finding import Finding
 from taxi_orchestration.tlc.client import Publication
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.tlc.errors import TlcError
 
-
-class Screen(Progress):
-    """A bar for the whole backfill and one for every month that is on its way; lines where there is no terminal."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.bars = Bars(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[count]}"),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-        )
-        self.seconds: dict[date, float] = {}
-        self._began: dict[date, float] = {}
-        self._tasks: dict[date, TaskID] = {}
-        self._whole: TaskID | None = None
-        self._nodes: TaskID | None = None
-        self._lock = Lock()
-        self._rows = 0
-        self._start = time.monotonic()
-
-    def expect(self, months: Sequence[date]) -> None:
-        """So many months are going to be loaded."""
-        if months:
-            self._start = time.monotonic()
-            self._whole = self._add(f"{len(months)} months", len(months))
-
-    def warned(self, text: str) -> None:
-        """A line."""
-        self.console.print(f"taxi: {text}", style="yellow", highlight=False, markup=False, soft_wrap=True)
-
-    def started(self, month: date) -> None:
-        """A bar for the month."""
-        with self._lock:
-            self._began[month] = time.monotonic()
-            self._tasks[month] = self._add(f"{partition_key(month)} downloading", None)
-
-    def opened(self, month: date, rows: int) -> None:
-        """The bar knows its length."""
-        self.bars.update(self._tasks[month], description=f"{partition_key(month)} copying", total=rows)
-
-    def copied(self, month: date, rows: int) -> None:
-        """The bar grows."""
-        task = self._tasks[month]
-        self.bars.advance(task, rows)
-        done = int(self.bars.tasks[self.bars.task_ids.index(task)].completed)
-        rate = done / (time.monotonic() - self._began[month])
-        self.bars.update(task, count=f"{done:,} rows", rate=f"{rate:,.0f} rows/s")
-        with self._lock:
-            self._rows += rows
-            if self._whole is not None:
-                whole = self._rows / (time.monotonic() - self._start)
-                self.bars.update(self._whole, count=f"{self._rows:,} rows", rate=f"{whole:,.0f} rows/s")
-
-    def loaded(self, month: date, error: Exception | None) -> None:
-        """The bar goes, and a line stays."""
-        with self._lock:
-            self.seconds[month] = time.monotonic() - self._began[month]
-            task = self.bars.tasks[self.bars.task_ids.index(self._tasks[month])]
-            rows = int(task.completed)
-            self.bars.remove_task(task.id)
-            if self._whole is not None:
-                self.bars.advance(self._whole)
-        if error:
-            self.console.print(f"[red]{partition_key(month)} not loaded[/]", highlight=False)
-        else:
-            rate = rows / self.seconds[month]
-            self.console.print(f"{partition_key(month)} {rows:>11,} rows {rate:>11,.0f} rows/s", highlight=False)
-
-    def building(self, nodes: int) -> None:
-        """A bar for dbt, in place of that of the months before."""
-        if self._nodes is not None:
-            self.bars.remove_task(self._nodes)
-        self._nodes = self._add("dbt models and tests", nodes)
-
-    def built(self) -> None:
-        """dbt's bar grows."""
-        if self._nodes is None:
-            return
-        self.bars.advance(self._nodes)
-        task = self.bars.tasks[self.bars.task_ids.index(self._nodes)]
-        self.bars.update(self._nodes, count=f"{int(task.completed)} of {int(task.total or 0)}")
-
-    def plan(self, window: Window, months: Sequence[date]) -> None:
-        """What a backfill would do."""
-        for month in months:
-            self.console.print(f"would load {partition_key(month)}", highlight=False)
-        left = len(window.months) - len(months)
-        self.console.print(
-            f"{len(months)} of the months {window} to load, {left} to leave as they are.", highlight=False
-        )
-
-    def error(self, text: str) -> None:
-        """An error written for people."""
-        self.console.print(f"taxi: {text}", style="red", highlight=False, markup=False, soft_wrap=True)
-
-    def summary(self, statuses: Mapping[date, MonthStatus], outcome: Outcome) -> None:
-        """The table that a backfill ends with, then what failed, and why."""
-        self.bars.stop()
-        table = Table(
-            box=SIMPLE,
-            padding=(0, 1, 0, 0),
-            title=f"New York {DATASET.label}, by the month of the file",
-            title_justify="left",
-        )
-        for name in ("month", "file rows", "raw_trips", "fct_trips", "rejected", "checks", "seconds"):
-            table.add_column(name, justify="left" if name == "month" else "right", no_wrap=True)
-        for month, status in sorted(statuses.items()):
-            table.add_row(*_summary_row(status, self.seconds.get(month), month in outcome.failures))
-        well = [s for s in statuses.values() if s.file]
-        totals = [sum(s.file.rows for s in well if s.file), *(sum(getattr(s, n) for s in well) for n in _ROW_COUNTS)]
-        table.add_section()
-        table.add_row(f"{len(well)} months", *(f"{total:,}" for total in totals), "", "")
-        self.console.print(table)
-        for month, reason in sorted(outcome.failures.items()):
-            self.error(f"{partition_key(month)} was not loaded. {reason}")
-        for reason in outcome.run_failures:
-            self.error(reason)
-        for status in statuses.values():
-            for name in status.checks.failed:
-                self.error(f"check {name} fails for {partition_key(status.month)}; `make dev` shows its rows.")
-
-    def _add(self, description: str, total: int | None) -> TaskID:
-        return self.bars.add_task(description, total=total, count="", rate="")
+if TYPE_CHECKING:
+    from taxi_orchestration.cli.backfill import Outcome
 
 
+class Sign(NamedTuple):
+    """How a month looks in the grid; `ascii` where the terminal knows no more."""
+
+    name: str
+    mark: str
+    ascii: str
+    style: str
+
+
+LOADED = Sign("loaded", "■", "#", "green")
+FAILED = Sign("failed", "✗", "x", "bold red")
+UNFINISHED = Sign("unfinished", "◧", "%", "red")
+REISSUED = Sign("re-issued", "↻", "r", "bold yellow")
+PUBLISHED = Sign("published", "□", "o", "cyan")
+NOT_YET = Sign("not yet", "·", ".", "dim")
+UNKNOWN = Sign("not known", "?", "?", "yellow")
+SIGNS = (LOADED, FAILED, UNFINISHED, REISSUED, PUBLISHED, NOT_YET, UNKNOWN)
+# Somebody asked for these months, and they are not what they should be.
+AMISS = frozenset({FAILED, UNFINISHED, REISSUED})
+
+_MONTH_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _ROW_COUNTS = ("raw_rows", "fact_rows", "rejected_rows")
+_COLOURS = {"pass": "", "warn": "yellow", "error": "red"}
+
+
+def print_line(console: Console, text: str, style: str = "") -> None:
+    """Print a text as it is, however long it is."""
+    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_error(text: str) -> None:
+    """Print an error written for people."""
+    print_line(Console(stderr=True), f"taxi: {as_typed(text)}", "red")
+
+
+def print_note(text: str) -> None:
+    """Print what a person may want to know, and a program that reads the output does not."""
+    print_line(Console(stderr=True), as_typed(text))
+
+
+def as_typed(text: str) -> str:
+    """The text with `taxi` as it has to be typed here: by its path where it is not on PATH."""
+    program, found = Path(sys.argv[0]), shutil.which("taxi")
+    if program.name != "taxi" or (found and Path(found).resolve() == program.resolve()):
+        return text
+    name = os.path.relpath(program)
+    for command in ("backfill", "report", "stop", "dbt", "psql"):
+        text = text.replace(f"taxi {command} ", f"{name} {command} ")
+    return text
+
+
+def format_bytes(number: int) -> str:
+    """A size for people."""
+    return f"{number / 1_000_000:,.1f} MB"
+
+
+def show_plan(window: Window, months: Sequence[date]) -> None:
+    """What a backfill would do."""
+    console = Console()
+    for month in months:
+        print_line(console, f"would load {partition_key(month)}")
+    left = len(window.months) - len(months)
+    print_line(
+        console,
+        f"{len(months)} of the {count_months(len(window.months))} {window} to load, {left} to leave as they are.",
+    )
+
+
+def show_nothing_to_do(statuses: Mapping[date, MonthStatus]) -> None:
+    """That the months are as they were asked for."""
+    done = sum(status.state == "completed" for status in statuses.values())
+    are = "is" if done == 1 else "are"
+    print_note(f"Nothing to do: {count_months(done)} {are} loaded and built." if done else "Nothing to do.")
+    _show_failed_checks(statuses)
+
+
+def show_summary(
+    statuses: Mapping[date, MonthStatus],
+    outcome: Outcome,
+    seconds: Mapping[date, float],
+    elapsed: float,
+    logs: Sequence[Path],
+) -> None:
+    """The table that a backfill ends with; then what failed, why and where the log is, and what to do next."""
+    table = Table(
+        box=SIMPLE,
+        padding=(0, 1, 0, 0),
+        title=f"New York {DATASET.label}, by the month of the file",
+        title_justify="left",
+    )
+    for name in ("month", "file rows", "raw_trips", "fct_trips", "rejected", "checks", "seconds"):
+        table.add_column(name, justify="left" if name == "month" else "right", no_wrap=True)
+    for month, status in sorted(statuses.items()):
+        table.add_row(*_summary_row(status, seconds.get(month), month in outcome.failures))
+    loaded = [status for status in statuses.values() if status.file]
+    totals = [sum(s.file.rows for s in loaded if s.file), *(sum(getattr(s, n) for s in loaded) for n in _ROW_COUNTS)]
+    table.add_section()
+    table.add_row(count_months(len(loaded)), *(f"{total:,}" for total in totals), "", "")
+    Console().print(table)
+    for month, reason in sorted(outcome.failures.items()):
+        print_error(f"{partition_key(month)} was not loaded. {reason}")
+    for reason in outcome.run_failures:
+        print_error(reason)
+    for log in logs:
+        print_error(f"dbt's log is in {log}")
+    _show_failed_checks(statuses)
+    done = len(seconds) - len(outcome.failures)
+    print_note(f"{count_months(done)} loaded in {elapsed:.1f} s.")
+    if outcome.succeeded:
+        print_note("Next: make dev opens the Dagster UI; taxi report draws all months.")
+
+
+def _show_failed_checks(statuses: Mapping[date, MonthStatus]) -> None:
+    for status in statuses.values():
+        for name in status.checks.failed:
+            print_error(f"check {name} fails for {partition_key(status.month)}; `make dev` shows its rows.")
 
 
 def _summary_row(status: MonthStatus, seconds: float | None, failed: bool) -> list[str]:
@@ -169,52 +160,100 @@ def _summary_row(status: MonthStatus, seconds: float | None, failed: bool) -> li
     return [f"[{style}]{cell}[/]" if style else cell for cell in cells]
 
 
-@contextmanager
-def showing_work() -> Iterator[Screen]:
-    """A screen on a copy of standard error: a step of Dagster's redirects the original to its log."""
-    with os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding) as file:
-        screen = Screen(Console(file=file))
-        screen.bars.start()
-        try:
-            yield screen
-        finally:
-            screen.bars.stop()
+def sign_of(status: MonthStatus, publication: Publication | TlcError) -> Sign:
+    """The sign of a month in the grid."""
+    if status.file is None and isinstance(publication, Publication) and not publication.published:
+        return NOT_YET
+    if status.state == "failed" or status.checks.failed:
+        return FAILED
+    if status.state == "missing":
+        return PUBLISHED if is_published(publication) else UNKNOWN
+    if status.state == "unfinished" or not status.is_exact:
+        return UNFINISHED
+    return REISSUED if is_changed(status.file, publication) else LOADED
 
 
-def show_status(
-    statuses: Mapping[date, MonthStatus],
-    published: Mapping[date, Publication | TlcError],
-    findings: Sequence[Finding],
-    as_json: bool,
-) -> None:
-    """One row a month, for people or for programs; for people also what there is to say of all months."""
-    rows = [_status_row(status, published[month]) for month, status in statuses.items()]
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return
-    # 80 columns wide.
+def show_json(statuses: Mapping[date, MonthStatus], published: Mapping[date, Publication | TlcError]) -> None:
+    """One object a month, for programs."""
+    print(json.dumps([_status_row(status, published[month]) for month, status in statuses.items()], indent=2))
+
+
+def show_grid(statuses: Mapping[date, MonthStatus], published: Mapping[date, Publication | TlcError]) -> None:
+    """Years by months with a sign for each month, and what the signs mean."""
+    console = Console()
+    is_plain = not (console.encoding or "").lower().startswith("utf")
+    signs = {month: sign_of(status, published[month]) for month, status in statuses.items()}
+    grid = Table(box=None, padding=(0, 1, 0, 0))
+    grid.add_column("")
+    for name in _MONTH_NAMES:
+        grid.add_column(name, justify="center")
+    for year in range(min(signs).year, max(signs).year + 1):
+        of_year = [signs.get(date(year, number, 1)) for number in range(1, 13)]
+        grid.add_row(str(year), *(_marked(sign, is_plain) if sign else "" for sign in of_year))
+    console.print(grid)
+    found = list(signs.values())
+    counted = [_marked(s, is_plain) + Text(f" {found.count(s)} {s.name}") for s in SIGNS if s in found]
+    console.print(Text("   ").join(counted), soft_wrap=True)
+
+
+def _marked(sign: Sign, is_plain: bool) -> Text:
+    return Text.assemble((sign.ascii if is_plain else sign.mark, sign.style))
+
+
+def show_table(statuses: Mapping[date, MonthStatus], published: Mapping[date, Publication | TlcError]) -> None:
+    """One row a month, in 80 columns."""
     table = Table(box=None, padding=(0, 1, 0, 0))
     for name in ("month", "out", "file rows", "fct_trips", "rejected", "checks", "loaded", "run", "state"):
         table.add_column(
             name, justify="right" if name in ("file rows", "fct_trips", "rejected") else "left", no_wrap=True
         )
-    for row in rows:
+    for row in (_status_row(status, published[month]) for month, status in statuses.items()):
         cells = [row["month"], row["published"], row["rows"], row["fact_rows"], row["rejected_rows"]]
         checks = f"{row['checks_passed']} of {row['checks']}" if row["checks"] else None
         cells += [checks, (row["loaded_at"] or "")[:10], (row["run"] or "")[:8], row["state"]]
         table.add_row(*map(_shown, cells), style="red" if row["to_do"] else "")
+    Console().print(table)
+
+
+def show_needs(
+    statuses: Mapping[date, MonthStatus],
+    published: Mapping[date, Publication | TlcError],
+    findings: tuple[Finding, Finding],
+) -> None:
+    """The months that need something, those that need the same in one line, and what there is to say of all months."""
+    coverage, freshness = findings
     console = Console()
-    console.print(table)
-    lines = [(f"{row['month']}: {row['to_do']}", "red") for row in rows if row["to_do"]]
-    lines += [(f"{row['month']}: warns: {row['warned']}", "yellow") for row in rows if row["warned"]]
-    for finding in findings:
-        text = finding.summary if finding.level == "pass" else f"{finding.summary} To do: {finding.to_do}"
-        lines.append((text, _COLOURS[finding.level]))
-    for text, style in lines:
-        console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+    needs: dict[str, list[date]] = {}
+    warned: dict[str, list[date]] = {}
+    for month, status in statuses.items():
+        if text := to_do(status, published[month]):
+            needs.setdefault(text.replace(partition_key(month), "{}"), []).append(month)
+        if status.checks.warned:
+            warned.setdefault(", ".join(status.checks.warned), []).append(month)
+    lines = [
+        (
+            f"{format_months(months)} {text.format(_range(months))}",
+            "red" if "{}" in text or "fail" in text else "yellow",
+        )
+        for text, of_text in needs.items()
+        for months in ([w.months for w in windows_of(of_text)] if "{}" in text else [of_text])
+    ]
+    lines += [(f"{format_months(months)} warns: {names}", "yellow") for names, months in warned.items()]
+    answered = not any(isinstance(answer, TlcError) for answer in published.values())
+    # What else it can say, the lines before it say of each month.
+    if coverage.level == "error" or (coverage.level == "warn" and not lines and not answered):
+        lines.append((f"{coverage.summary} To do: {coverage.to_do}", _COLOURS[coverage.level]))
+    if freshness.level != "pass":
+        lines.append((f"{freshness.summary} To do: {freshness.to_do}", _COLOURS[freshness.level]))
+    if not any(status.file for status in statuses.values()):
+        lines.append((f"{coverage.summary} To do: {coverage.to_do}", ""))
+    for text, style in lines or [("Nothing to do.", "")]:
+        print_line(console, as_typed(text), style)
 
 
-_COLOURS = {"pass": "", "warn": "yellow", "error": "red"}
+def _range(months: Sequence[date]) -> str:
+    """Months in a row as `taxi backfill` takes them."""
+    return " ".join(dict.fromkeys((partition_key(months[0]), partition_key(months[-1]))))
 
 
 def _status_row(status: MonthStatus, publication: Publication | TlcError) -> dict[str, Any]:

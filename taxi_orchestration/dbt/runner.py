@@ -60,6 +60,8 @@ def dbt_environment(warehouse: Warehouse, artifacts: Path) -> dict[str, str]:
         "DBT_TARGET_PATH": str(artifacts),
         "DBT_LOG_PATH": str(artifacts / "logs"),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+        # It hears neither by itself.
+        **({"DBT_USE_COLORS": "false"} if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else {}),
     }
 
 
@@ -121,10 +123,12 @@ def invoke_dbt(
     artifacts: Path,
     on_node: Callable[[str], None] = lambda unique_id: None,
     log: Callable[[str], None] = lambda message: None,
+    on_line: Callable[[str], None] = lambda line: None,
 ) -> DbtOutcome:
     """Run dbt with `args` on the parsed project; no other build goes on in the schema meanwhile.
 
-    `on_node` is called with every node that ended, from dbt's threads; `log` with what was done before dbt began.
+    `on_node` is called with every node that ended and `on_line` with every line of dbt's log, from dbt's threads; `log`
+    with what was done before dbt began.
 
     What interrupts dbt (Ctrl-C, a terminated run) is raised again once dbt has cancelled its statements.
     """
@@ -143,6 +147,7 @@ def invoke_dbt(
             on_node(message.data.node_info.unique_id)
         if message.info.level != "debug":
             events.append(msg_to_dict(message))
+            on_line(message.info.msg)
 
     # Its artifacts are read by nobody, and two runs would write the same files.
     flags = ["--log-level-file", "none", "--no-write-json"]

@@ -145,7 +145,9 @@ def run_dbt(
     def invoke(some: Sequence[str]) -> DbtOutcome:
         # Asked for anew each time: an embedded server that went down is started again.
         args = ["build", "--select", *some, *options]
-        return invoke_dbt(args, resource.open(), artifacts, lambda _: progress.built(), context.log.info)
+        return invoke_dbt(
+            args, resource.open(), artifacts, lambda _: progress.built(), context.log.info, progress.logged
+        )
 
     # dbt builds the models in several transactions: a month that is replaced between two of them is built once more.
     for _ in range(BUILD_ATTEMPTS):

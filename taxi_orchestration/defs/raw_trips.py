@@ -45,7 +45,6 @@ from taxi_orchestration.defs.tlc_source import source_tags
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
 from taxi_orchestration.instance.builds import DETAILS, rows_built_from
 from taxi_orchestration.instance.dagster_names import BACKFILL, DATA_VERSION, ROWS, WITHDRAWS_PLAN, data_version_tags
-from taxi_orchestration.instance.partitions import first_month
 from taxi_orchestration.loading import MonthLoad, Progress, open_loader
 from taxi_orchestration.months import parse_partition_key, partition_key
 from taxi_orchestration.postgres.connection import WarehouseError, WarehouseUnavailableError
@@ -193,7 +192,7 @@ def months_to_do(context: AssetExecutionContext, settings: Settings, warehouse: 
         return [parse_partition_key(key) for key in context.partition_keys]
     if RAW_TRIPS in context.selected_asset_keys:
         raise Failure("raw_trips is loaded by month: choose the months in the dialog.", allow_retries=False)
-    return [month for month in loaded_files(warehouse) if month >= first_month(settings)]
+    return [month for month in loaded_files(warehouse) if month >= settings.first_month]
 
 
 def check_months(

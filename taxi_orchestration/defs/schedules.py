@@ -8,7 +8,6 @@ from taxi_orchestration.defs.jobs import taxi_pipeline
 from taxi_orchestration.defs.run_requests import plan_requests
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
 from taxi_orchestration.instance.attempts import attempts_by, keys_in_progress
-from taxi_orchestration.instance.partitions import first_month
 from taxi_orchestration.months import Window, add_months, next_month, partition_key
 from taxi_orchestration.settings import Settings, SettingsError
 from taxi_orchestration.tlc.publications import REQUESTS_AT_ONCE, fetch_publications
@@ -33,9 +32,7 @@ def months_due(
     now = context.scheduled_execution_time
     due = add_months(date(now.year, now.month, 1), -MONTHS_BACK)
     files = loaded_files(warehouse.open())
-    last = [
-        m for m in Window(add_months(due, 1 - MONTHS_AT_MOST), next_month(due)).months if m >= first_month(settings)
-    ]
+    last = [m for m in Window(add_months(due, 1 - MONTHS_AT_MOST), next_month(due)).months if m >= settings.first_month]
     # Those before the oldest loaded one nobody wanted; the newest may have been re-issued.
     months = [m for m in last if m == due or not files or (m not in files and m > min(files))]
     requests, said = plan_requests(

@@ -17,7 +17,6 @@ from taxi_orchestration.defs.run_requests import plan_requests
 from taxi_orchestration.defs.tlc_source import NOT_PUBLISHED, observation, observed_version
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
 from taxi_orchestration.instance.attempts import TLC_PUBLICATIONS, attempts_by, keys_in_progress
-from taxi_orchestration.instance.partitions import first_month
 from taxi_orchestration.months import (
     Window,
     add_months,
@@ -79,7 +78,7 @@ def tlc_publications(
     files = loaded_files(warehouse.open())
     attempts = attempts_by(context.instance, TLC_PUBLICATIONS)
     waited_for = {parse_partition_key(key) for key, _ in attempts if key} | memory.not_published()
-    first = first_month(settings)
+    first = settings.first_month
     months = [m for m in months_to_ask(files, waited_for, now, settings.taxi_reissue_months) if m >= first]
     if len(months) > MAX_MONTHS_A_TICK:
         begin = memory.begin_at % len(months)

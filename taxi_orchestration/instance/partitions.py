@@ -5,13 +5,7 @@ from datetime import date
 from dagster import TimeWindowPartitionsDefinition
 
 from taxi_orchestration.months import DAY_OF_PUBLICATION, KEY_FORMAT
-from taxi_orchestration.settings import Settings
 from taxi_orchestration.tlc.dataset import DATASET
-
-
-def first_month(settings: Settings) -> date:
-    """The first partition: TAXI_FIRST_MONTH, or the first month of the data set."""
-    return max(DATASET.first_month, settings.taxi_first_month or DATASET.first_month)
 
 
 def monthly_partitions(first: date = DATASET.first_month) -> TimeWindowPartitionsDefinition:

@@ -1,23 +1,18 @@
-"""What is so, month by month: at the TLC, in the warehouse, in Dagster's record; and what is to do about it."""
+"""What is so, month by month: at the TLC, in the warehouse, in Dagster's record; and what is to do about it.
+
+Dagster is imported by what reads its record, and by nothing else here: that takes seconds, and `taxi status` keeps what
+was read last (record_cache.py).
+"""
+
+from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from dagster import (
-    AssetCheckEvaluation,
-    AssetCheckSeverity,
-    AssetPartitionStatus,
-    DagsterEventType,
-    DagsterInstance,
-    EventLogRecord,
-)
-
-from taxi_orchestration.asset_keys import COVERAGE_CHECK, FCT_TRIPS, RAW_TRIPS
-from taxi_orchestration.instance.builds import latest_materializations, rows_built_from
 from taxi_orchestration.instance.dagster_names import DATA_VERSION
-from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.months import (
     Window,
     add_months,
@@ -36,9 +31,10 @@ from taxi_orchestration.warehouse.load_log import LoadedFile, loaded_files
 from taxi_orchestration.warehouse.measures import count_by_month, months_in_raw_trips
 from taxi_orchestration.warehouse.warehouse import Warehouse
 
-State = Literal["missing", "failed", "unfinished", "completed"]
+if TYPE_CHECKING:
+    from dagster import AssetCheckEvaluation, DagsterInstance, EventLogRecord
 
-_PAGE = 500
+State = Literal["missing", "failed", "unfinished", "completed"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +49,25 @@ class Checks:
     def passed(self) -> int:
         """How many hold."""
         return self.total - len(self.failed) - len(self.warned)
+
+
+@dataclass(frozen=True)
+class MonthRecord:
+    """What Dagster's record says of a month: the sha256 of the rows that were loaded and built from, and its checks."""
+
+    has_failed: bool = False
+    loaded_rows: str | None = None
+    built_rows: str | None = None
+    built_at: datetime | None = None
+    checks: Checks = field(default_factory=Checks)
+
+
+@dataclass(frozen=True)
+class Records:
+    """What Dagster's record says of some months, and which months of all it knows as loaded."""
+
+    of_month: Mapping[date, MonthRecord]
+    materialized: AbstractSet[date]
 
 
 @dataclass(frozen=True)
@@ -112,59 +127,84 @@ def to_do(status: MonthStatus, publication: Publication | TlcError) -> str:
         return ""
     if status.state in ("failed", "unfinished"):
         fails = f" once this holds: {', '.join(status.checks.failed)}" if status.checks.failed else ""
-        return f"{status.state}: taxi backfill {month} {month}{fails}"
+        return f"{status.state}: taxi backfill {month}{fails}"
     if status.state == "missing":
         return "published: taxi backfill --missing" if is_published(publication) else ""
     if status.checks.failed:
         return f"fails: {', '.join(status.checks.failed)}"
     if not status.is_exact:
-        return f"not exact: taxi backfill {month} {month} --reprocess completed"
+        return f"not exact: taxi backfill {month} --reprocess completed"
     return "re-issued: taxi backfill --changed" if is_changed(status.file, publication) else ""
 
 
 def overall(
     warehouse: Warehouse,
-    instance: DagsterInstance,
+    records: Records,
     published: Mapping[date, Publication | TlcError],
     now: datetime,
 ) -> tuple[Finding, Finding]:
     """What there is to say of all months together: coverage, and whether the TLC is late."""
     loaded = months_in_raw_trips(warehouse)
-    in_dagster = {parse_partition_key(key) for key in instance.get_materialized_partitions(RAW_TRIPS)}
     out = {month for month, publication in published.items() if is_published(publication)}
     answered = not any(isinstance(answer, TlcError) for answer in published.values())
     # Since when a month is out does not matter here: that it is not loaded stands beside it.
     since: Mapping[date, datetime | None] = dict.fromkeys(out, now)
-    return check_coverage(loaded, in_dagster, out), check_freshness(now, since, loaded, answered=answered)
+    return (
+        check_coverage(loaded, records.materialized, out),
+        check_freshness(now, since, loaded, answered=answered),
+    )
 
 
 def month_statuses(warehouse: Warehouse, instance: DagsterInstance, window: Window) -> dict[date, MonthStatus]:
     """Where every month of the window stands. Reads the warehouse and Dagster's storage, and nothing else."""
+    return compare_months(warehouse, read_records(instance, window.months), window)
+
+
+def read_records(instance: DagsterInstance, months: Sequence[date]) -> Records:
+    """What Dagster's record says of these months."""
+    from dagster import AssetPartitionStatus
+
+    from taxi_orchestration.asset_keys import FCT_TRIPS, RAW_TRIPS
+    from taxi_orchestration.instance.builds import latest_materializations, rows_built_from
+    from taxi_orchestration.instance.partitions import monthly_partitions
+
+    keys = [partition_key(month) for month in months]
+    attempts = instance.get_status_by_partition(RAW_TRIPS, keys, monthly_partitions()) or {}
+    loads = latest_materializations(instance, RAW_TRIPS, keys)
+    builds = latest_materializations(instance, FCT_TRIPS, keys)
+    built_from = rows_built_from(instance, months)
+    checks = _checks_of(instance, keys, loads, builds)
+    records = {}
+    for month, key in zip(months, keys, strict=True):
+        load, build = loads.get(key), builds.get(key)
+        records[month] = MonthRecord(
+            has_failed=attempts.get(key) == AssetPartitionStatus.FAILED,
+            loaded_rows=_data_version(load) if load else None,
+            built_rows=built_from.get(month),
+            built_at=datetime.fromtimestamp(build.timestamp).astimezone() if build else None,
+            checks=checks[key],
+        )
+    materialized = {parse_partition_key(key) for key in instance.get_materialized_partitions(RAW_TRIPS)}
+    return Records(records, materialized)
+
+
+def compare_months(warehouse: Warehouse, records: Records, window: Window) -> dict[date, MonthStatus]:
+    """Where every month of the window stands, by Dagster's record and by what is in the warehouse now."""
     files = loaded_files(warehouse)
     counts = {
         table: count_by_month(warehouse, table, window.start, window.end)
         for table in ("raw_trips", "fct_trips", "rejected_trips")
     }
-    keys = [partition_key(month) for month in window.months]
-    attempts = instance.get_status_by_partition(RAW_TRIPS, keys, monthly_partitions()) or {}
-    loads = latest_materializations(instance, RAW_TRIPS, keys)
-    builds = latest_materializations(instance, FCT_TRIPS, keys)
-    built_from = rows_built_from(instance, window.months)
-    checks = _checks_of(instance, keys, loads, builds)
-
     statuses = {}
     for month in window.months:
-        key = partition_key(month)
-        load, build = loads.get(key), builds.get(key)
-        file = files.get(month)
-        failed = attempts.get(key) == AssetPartitionStatus.FAILED
+        file, record = files.get(month), records.of_month[month]
         raw, fact, rejected = (counts[table].get(month, 0) for table in counts)
         # By what the rows are, not by when it was said: a load can be committed while dbt builds from the one before.
-        is_known = bool(file and load and _data_version(load) == file.rows_sha256)
-        is_built = bool(file and built_from.get(month) == file.rows_sha256)
+        is_known = bool(file and record.loaded_rows == file.rows_sha256)
+        is_built = bool(file and record.built_rows == file.rows_sha256)
         is_whole = bool(file and raw == file.rows == fact + rejected)
         state: State = "completed"
-        if failed:
+        if record.has_failed:
             state = "failed"
         elif file is None:
             state = "missing"
@@ -177,15 +217,18 @@ def month_statuses(warehouse: Warehouse, instance: DagsterInstance, window: Wind
             raw_rows=raw,
             fact_rows=fact,
             rejected_rows=rejected,
-            checks=checks[key],
+            checks=record.checks,
             run_id=file.dagster_run_id if file else None,
-            built_at=datetime.fromtimestamp(build.timestamp).astimezone() if build else None,
+            built_at=record.built_at,
         )
     return statuses
 
 
 def count_checks(instance: DagsterInstance, months: Sequence[date]) -> dict[date, tuple[int, int]]:
     """By month how many checks there are and how many pass, of those of these months that were loaded or built."""
+    from taxi_orchestration.asset_keys import FCT_TRIPS, RAW_TRIPS
+    from taxi_orchestration.instance.builds import latest_materializations
+
     keys = [partition_key(month) for month in months]
     loads, builds = (latest_materializations(instance, asset, keys) for asset in (RAW_TRIPS, FCT_TRIPS))
     checks = _checks_of(instance, [key for key in keys if key in loads or key in builds], loads, builds)
@@ -216,6 +259,10 @@ def _runs(*records: EventLogRecord | None) -> list[str]:
 
 def _checks(instance: DagsterInstance, run_id: str) -> list[AssetCheckEvaluation]:
     """What each check of a run found last, but for that of all months: a step that was tried again made its twice."""
+    from dagster import DagsterEventType
+
+    from taxi_orchestration.asset_keys import COVERAGE_CHECK
+
     entries = instance.all_logs(run_id, of_type=DagsterEventType.ASSET_CHECK_EVALUATION)
     evaluations = [entry.get_dagster_event().asset_check_evaluation_data for entry in entries]
     last = {(evaluation.asset_check_key, evaluation.partition): evaluation for evaluation in evaluations}
@@ -224,6 +271,8 @@ def _checks(instance: DagsterInstance, run_id: str) -> list[AssetCheckEvaluation
 
 def _of_month(evaluations: Sequence[AssetCheckEvaluation], key: str) -> Checks:
     """Those that are of a month: by partition, or of a whole run, where those that failed name their months."""
+    from dagster import AssetCheckSeverity
+
     of_month = [evaluation for evaluation in evaluations if evaluation.partition in (None, key)]
     failing = [evaluation for evaluation in of_month if not evaluation.passed and _is_named(evaluation, key)]
     return Checks(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import pwd
+import re
 import shutil
 import subprocess
 import tempfile
@@ -104,6 +105,23 @@ def program_directory(account: Account | None) -> Path:
             f"be used by that account either. Make every directory above them searchable (chmod a+x), or remove {copy}."
         )
     return copy / _PACKAGE / _INSTALLATION / "bin"
+
+
+def find_psql(major: int) -> Path:
+    """The psql of the server's own version where there is one: an older one cannot show all that a newer server has."""
+    bundled = program_directory(None) / "psql"
+    installed = [Path(found)] if (found := shutil.which("psql")) else []
+    # Of the same version the machine's own comes first: it is set up for this machine's terminals.
+    candidates = [*installed, Path(f"/usr/lib/postgresql/{major}/bin/psql"), bundled]
+    return next((psql for psql in candidates if _major_of(psql) == major), [*installed, bundled][0])
+
+
+def _major_of(program: Path) -> int | None:
+    if not program.is_file():
+        return None
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
+    found = re.search(r"(\d+)", said)
+    return int(found[1]) if found else None
 
 
 def _package() -> Path:

@@ -39,6 +39,7 @@ __all__ = [
     "find",
     "remove",
     "stop",
+    "write_private",
 ]
 
 WAREHOUSE_DATABASE = "taxi"
@@ -179,8 +180,7 @@ class _Record:
     def write(self) -> None:
         known = asdict(self)
         del known["folder"]
-        owner = self.folder.stat()
-        _write(self.folder / "server.json", json.dumps(known), Account(owner.st_uid, owner.st_gid))
+        write_private(self.folder / "server.json", json.dumps(known))
 
 
 def _start(home: Path) -> EmbeddedServer:
@@ -345,6 +345,12 @@ def _create_databases(record: _Record) -> None:
             f"Making the databases of the PostgreSQL in {server.data_directory} (port {server.port}) failed: {error}. "
             f"{postmaster.log_tail(server.data_directory)}"
         ) from error
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file of the home's by one that only the owner of its directory can read."""
+    owner = path.parent.stat()
+    _write(path, text, Account(owner.st_uid, owner.st_gid))
 
 
 def _write(path: Path, text: str, owner: Account | None) -> None:

@@ -4,7 +4,8 @@ from datetime import date
 
 from dagster import DagsterInstance, Definitions
 
-from taxi_orchestration.cli.backfill import Backfill, months_to_do
+from taxi_orchestration.cli.backfill import Backfill
+from taxi_orchestration.cli.selection import months_to_do
 from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.months import Window
 from taxi_orchestration.settings import PostgresTarget, Settings

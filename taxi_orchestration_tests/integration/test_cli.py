@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,8 @@ from taxi_orchestration.postgres.server import find, remove
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
-from taxi_orchestration_tests.support.programs import TAXI, Done, taxi
+from taxi_orchestration_tests.support.programs import TAXI, taxi
+from taxi_orchestration_tests.support.terminal import COLOUR, run_on_terminal
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 
@@ -51,16 +53,16 @@ def everything(target: PostgresTarget, schema: str) -> list[list[tuple[Any, ...]
     ]
 
 
-def lines(done: Done) -> list[list[str]]:
-    """The lines of the summary table that begin with a month and hold numbers, word by word."""
-    words = [line.split() for line in done.stderr.splitlines()]
+def rows_of_table(output: str) -> list[list[str]]:
+    """The rows of the summary table that hold numbers, word by word."""
+    words = [line.split() for line in output.splitlines()]
     return [w for w in words if w and w[0].startswith("2024-") and "of" in w]
 
 
-def loaded(done: Done) -> list[str]:
+def loaded(errors: str) -> list[str]:
     """The months that were loaded, in their order."""
-    words = [line.split() for line in done.stderr.splitlines()]
-    return [w[0] for w in words if len(w) == 5 and w[-1] == "rows/s"]
+    words = [line.split() for line in errors.splitlines()]
+    return [w[0] for w in words if len(w) == 7 and w[2] == "rows" and w[4] == "MB"]
 
 
 def test_a_backfill_from_any_directory_loads_builds_checks_and_tells_and_the_next_one_finishes_it(
@@ -70,10 +72,11 @@ def test_a_backfill_from_any_directory_loads_builds_checks_and_tells_and_the_nex
     for month in (JANUARY, MARCH):
         tlc.publish(month, rows=300)
 
-    planned = taxi("backfill", "2024-01", "2024-03", "--dry-run", cwd=tmp_path)
+    planned = taxi("backfill", "2024-01-01", "2024-03-31", "--dry-run", cwd=tmp_path)
     assert planned.returncode == 0
-    assert [line for line in planned.stderr.splitlines() if line.startswith("would load")] == [
-        f"would load {key}" for key in ("2024-01", "2024-02", "2024-03")
+    assert planned.stdout.splitlines() == [
+        *(f"would load {key}" for key in ("2024-01", "2024-02", "2024-03")),
+        "3 of the 3 months 2024-01 to 2024-03 to load, 0 to leave as they are.",
     ]
     assert rows(target, schema, "select to_regnamespace(current_schema)") == [(None,)] or not rows(
         target, schema, "select 1 from pg_tables where schemaname = current_schema"
@@ -81,14 +84,22 @@ def test_a_backfill_from_any_directory_loads_builds_checks_and_tells_and_the_nex
     assert instance.get_runs() == []
     assert tlc.requests_for(JANUARY) == 0
 
-    first = taxi("backfill", "2024-01", "2024-03", cwd=tmp_path)
-    assert first.returncode == 1, first.stderr
-    assert [line[:3] for line in lines(first)] == [["2024-01", "300", "300"], ["2024-03", "300", "300"]]
-    assert "2024-02 failed" in first.stderr
-    assert "2024-02 was not loaded." in first.stderr
-    assert "two months late" in " ".join(first.stderr.split())
-    assert "Traceback" not in first.stderr
-    assert all(int(fact) + int(rejected) == 300 for _, _, _, fact, rejected, *_ in lines(first))
+    # On a terminal: two bars while it works, no line a month; then what failed and where to go on. The table is apart.
+    first = run_on_terminal([TAXI, "backfill", "2024-01", "2024-03"], os.environ, pipes_output=True, cwd=tmp_path)
+    assert first.returncode == 1, first.text
+    assert [row[:3] for row in rows_of_table(first.piped)] == [["2024-01", "300", "300"], ["2024-03", "300", "300"]]
+    assert "2024-02 failed" in first.piped
+    assert "\x1b" not in first.piped
+    assert all(int(fact) + int(rejected) == 300 for _, _, _, fact, rejected, *_ in rows_of_table(first.piped))
+    bars = [line for line in first.lines if line.startswith(("Loading", "Building"))]
+    assert any("3 of 3 months  600 rows  0.0 MB" in line for line in bars)
+    assert any(re.search(r"Building .* [1-9]\d* of \d+ models and tests", line) for line in bars)
+    assert max(map(len, bars)) <= 80
+    assert loaded(first.text) == []
+    assert "2024-02 was not loaded." in first.text
+    assert "two months late" in " ".join(first.text.split())
+    assert "Traceback" not in first.text
+    assert "2 months loaded in" in first.text
 
     status = taxi("status", "--json")
     months = {month["month"]: month for month in json.loads(status.stdout)}
@@ -97,30 +108,42 @@ def test_a_backfill_from_any_directory_loads_builds_checks_and_tells_and_the_nex
     assert months["2024-01"]["state"] == "completed"
     assert months["2024-01"]["rows"] == months["2024-01"]["fact_rows"] + months["2024-01"]["rejected_rows"] == 300
     assert months["2024-01"]["run"] in {run.run_id for run in instance.get_runs()}
-    assert "2024-02" in taxi("status").stdout
+    # Nobody can do anything about a month that is not out.
+    assert status.returncode == 0
+    assert "2024-02" in taxi("status", "--all").stdout
 
     only_new = taxi("backfill", "2024-01", "2024-03", "--reprocess", "none", "--dry-run")
-    assert "0 of the months 2024-01 to 2024-03 to load, 3 to leave" in only_new.stderr
+    assert "0 of the 3 months 2024-01 to 2024-03 to load, 3 to leave" in only_new.stdout
 
+    # Through a pipe: a line a month, dbt's log where it is asked for, and no colour anywhere.
     tlc.publish(FEBRUARY, rows=100)
-    second = taxi("backfill", "2024-01", "2024-03")
+    second = taxi("backfill", "2024-02", "--verbose")
     assert second.returncode == 0, second.stderr
-    assert loaded(second) == ["2024-02"]
+    assert loaded(second.stderr) == ["2024-02"]
+    assert [row[0] for row in rows_of_table(second.stdout)] == ["2024-02"]
+    assert re.search(r"OK created sql month_window model .*fct_trips", second.stderr)
+    assert "1 month loaded in" in second.stderr
+    assert "Next: make dev" in second.stderr
+    assert "\x1b" not in second.stdout + second.stderr
     assert tlc.requests_for(JANUARY) == 1
 
     # As the README has them.
-    query = "select pickup_month, payment_type_name, trips from monthly_revenue order by 1 desc, 3 desc limit 5"
+    query = "select pickup_month, trips, total_amount from monthly_summary where is_complete order by 1 desc limit 5"
     asked = taxi("psql", "--", "-c", query, cwd=tmp_path)
     assert asked.returncode == 0, asked.stderr
     assert "2024-03-01" in asked.stdout
-    tested = taxi("dbt", "test", "--select", "trip_quality", cwd=tmp_path)
-    assert tested.returncode == 0, tested.stdout
+    assert "(3 rows)" in asked.stdout
+    tested = run_on_terminal(
+        [TAXI, "dbt", "test", "--select", "trip_quality"], {**os.environ, "NO_COLOR": "1"}, cwd=tmp_path
+    )
+    assert tested.returncode == 0, tested.text
+    assert "PASS" in tested.text
+    assert not COLOUR.search(tested.screen)
 
     before, runs = everything(target, schema), len(instance.get_runs())
     nothing = taxi("backfill", "2024-01", "2024-03")
-    assert nothing.returncode == 0
-    assert loaded(nothing) == []
-    assert len(lines(nothing)) == 3
+    assert (nothing.returncode, nothing.stdout) == (0, "")
+    assert nothing.stderr == "Nothing to do: 3 months are loaded and built.\n"
     assert everything(target, schema) == before
     assert len(instance.get_runs()) == runs
 
@@ -128,7 +151,8 @@ def test_a_backfill_from_any_directory_loads_builds_checks_and_tells_and_the_nex
         "backfill", "2024-01", "2024-03", "--reprocess", "completed", "--run-backwards", "--max-active-runs", "1"
     )
     assert again.returncode == 0, again.stderr
-    assert loaded(again) == ["2024-03", "2024-02", "2024-01"]
+    assert loaded(again.stderr) == ["2024-03", "2024-02", "2024-01"]
+    assert len(rows_of_table(again.stdout)) == 3
     assert everything(target, schema) == before
     assert not instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.NOT_STARTED]))
 
@@ -141,7 +165,9 @@ def test_a_backfill_from_any_directory_loads_builds_checks_and_tells_and_the_nex
         (("2013-07", "2013-09"), f"2013-07 is before 2013-08, where {DATASET.label} begins"),
         (("2024-01", "2999-01"), "2999-01 is not over yet"),
         (("2024-02", "2024-01"), "The range 2024-02 to 2024-01 runs backwards: put the older month first"),
-        (("2024-01",), "Say which months: FROM and TO"),
+        ((), "Say which months: 2024-03, or FROM and TO as 2024-01 2024-03, or --missing, --changed"),
+        (("2024-01", "2024-02", "2024-03"), "Say two months, FROM and TO, or one: 3 were given"),
+        (("2024-02-30",), "'2024-02-30' is not a month"),
         (("2024-01", "2024-02", "--reprocess", "all"), "'all' is not one of"),
         (("2024-01", "2024-02", "--max-active-runs", "0"), "0 is not in the range"),
     ],
@@ -189,7 +215,7 @@ def test_a_dotenv_of_the_checkout_is_read_from_anywhere_and_wins_over_the_shell(
         text=True,
         check=False,
     )
-    assert done.stdout == "postgresql://ada:p%20w@dotenv.example:5432/taxi?sslmode=require\n", done.stderr
+    assert done.stdout.startswith("postgresql://ada:p%20w@dotenv.example:5432/taxi?sslmode=require&"), done.stderr
 
 
 @pytest.mark.parametrize("command", [("backfill", "2024-01", "2024-01"), ("status",)])
@@ -289,7 +315,7 @@ def test_ctrl_c_ends_a_backfill_soon_keeps_what_is_loaded_and_the_next_one_goes_
     tlc.publish(FEBRUARY, rows=400)
     done = taxi("backfill", "2024-01", "2024-02")
     assert done.returncode == 0, done.stderr
-    assert [line[:3] for line in lines(done)] == [["2024-01", "300", "300"], ["2024-02", "400", "400"]]
+    assert [row[:3] for row in rows_of_table(done.stdout)] == [["2024-01", "300", "300"], ["2024-02", "400", "400"]]
 
 
 def test_three_backfills_of_the_same_range_at_once_end_as_one_would(
@@ -302,7 +328,8 @@ def test_three_backfills_of_the_same_range_at_once_end_as_one_would(
     with psycopg.connect(target.url()) as connection:
         connection.execute(sql.SQL("drop schema {} cascade").format(sql.Identifier(settings.schema_name)))
     command = [TAXI, "backfill", "2024-01", "2024-03", "--reprocess", "completed"]
-    started = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    started = [subprocess.Popen(command, text=True, **quiet) for _ in range(3)]
     said = [process.communicate(timeout=240)[1] for process in started]
     assert [process.returncode for process in started] == [0, 0, 0], "\n".join(said)
     assert everything(target, settings.schema_name) == alone

@@ -11,8 +11,9 @@ import pytest
 from click.testing import CliRunner
 from dagster import DagsterInstance, Definitions
 
-from taxi_orchestration.cli.backfill import Backfill, months_at_source
+from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.cli.commands import main
+from taxi_orchestration.cli.selection import months_at_source
 from taxi_orchestration.defs.clock import Clock
 from taxi_orchestration.instance.status import Checks, MonthStatus, known_window, month_statuses, to_do
 from taxi_orchestration.loading import Loader
@@ -62,10 +63,10 @@ UNKNOWN = TlcError("no answer")
         (MonthStatus(JANUARY, "missing"), SAME, "taxi backfill --missing"),
         (MonthStatus(JANUARY, "missing"), NOT_THERE, ""),
         (MonthStatus(JANUARY, "missing"), UNKNOWN, ""),
-        (MonthStatus(JANUARY, "failed"), SAME, "taxi backfill 2024-01 2024-01"),
+        (MonthStatus(JANUARY, "failed"), SAME, "taxi backfill 2024-01"),
         (MonthStatus(JANUARY, "failed"), NOT_THERE, ""),
-        (whole(JANUARY, state="failed"), REISSUED, "taxi backfill 2024-01 2024-01"),
-        (whole(JANUARY, state="unfinished"), SAME, "taxi backfill 2024-01 2024-01"),
+        (whole(JANUARY, state="failed"), REISSUED, "taxi backfill 2024-01"),
+        (whole(JANUARY, state="unfinished"), SAME, "taxi backfill 2024-01"),
         (whole(JANUARY, checks=Checks(3, ["money_adds_up"], ["x"])), SAME, "fails: money_adds_up"),
         (whole(JANUARY, checks=Checks(3, [], ["volume_as_expected"])), SAME, ""),
         (whole(JANUARY, fact_rows=8), SAME, "--reprocess completed"),

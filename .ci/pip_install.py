@@ -1,0 +1,59 @@
+"""Run `pip install ARGUMENTS` and show on one line what it does. With the Python of an environment that is still empty.
+
+pip itself is silent for a minute with --quiet, and prints 500 lines without.
+"""
+
+import re
+import subprocess
+import sys
+import time
+from collections import deque
+
+COMMAND = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off"]
+DOWNLOAD = re.compile(
+    r"\s*(?:Downloading|Using cached|Processing) (?:\S*/)?([A-Za-z0-9_.]+)-\S+?(?: \(([\d.]+) ([kMG]?B)\))?$"
+)
+MEGABYTES = {"B": 1e-6, "kB": 1e-3, "MB": 1.0, "GB": 1e3}
+# Where there is no terminal only the large ones have a line.
+LARGE_MB = 10.0
+KEPT_LINES = 20
+WIDTH = 79
+
+
+def main(arguments: list[str]) -> int:
+    """Install; returns pip's exit code, and prints the end of what it said where that is none of 0."""
+    is_terminal = sys.stderr.isatty()
+    last: deque[str] = deque(maxlen=KEPT_LINES)
+    packages, megabytes, began = 0, 0.0, time.monotonic()
+
+    def show(text: str) -> None:
+        if is_terminal:
+            sys.stderr.write(f"\r\x1b[K{text[:WIDTH]}")
+            sys.stderr.flush()
+
+    with subprocess.Popen(  # noqa: S603 - what make says
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as pip:
+        for line in pip.stdout or ():
+            last.append(line)
+            if line.startswith("Collecting "):
+                show(f"Choosing versions: {line.split()[1]}")
+            elif ".metadata" not in line and (found := DOWNLOAD.match(line.rstrip())):
+                name, size, unit = found.groups()
+                size_mb = float(size) * MEGABYTES[unit] if size else 0.0
+                packages, megabytes = packages + 1, megabytes + size_mb
+                show(f"{packages} packages, {megabytes:,.1f} MB: {name}")
+                if not is_terminal and size_mb >= LARGE_MB:
+                    print(f"  {name}, {size_mb:,.1f} MB", file=sys.stderr, flush=True)
+            elif line.startswith("Installing collected packages"):
+                show(f"Installing {line.count(',') + 1} packages, {megabytes:,.1f} MB ...")
+    show("")
+    if pip.returncode:
+        print("".join(last), file=sys.stderr)
+    else:
+        print(f"The environment is ready, after {time.monotonic() - began:.0f} s.", file=sys.stderr)
+    return pip.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,50 @@
+"""What `make clean-data` removes: the months and the history that this project keeps in TAXI_HOME, and nothing else."""
+
+import shutil
+
+from taxi_orchestration.cli.dev import find_running
+from taxi_orchestration.months import count_months
+from taxi_orchestration.postgres.connection import WarehouseError
+from taxi_orchestration.postgres.server import ServerError, remove
+from taxi_orchestration.settings import Settings, SettingsError
+from taxi_orchestration.warehouse.load_log import loaded_files
+from taxi_orchestration.warehouse.warehouse import open_warehouse
+
+# TAXI_HOME may be a directory that holds other things too.
+_OURS = ("postgres", "dbt", "step_logs", "dagster", "records.json", "dev.url", "report.html")
+
+
+def describe_data(settings: Settings) -> str:
+    """What there is to remove, in words; nothing where there is none."""
+    home = settings.taxi_home
+    if not any((home / name).exists() for name in _OURS):
+        return ""
+    if not (home / "postgres").exists():
+        return "logs and artifacts"
+    if settings.warehouse is not None:
+        return "Dagster's history (the months are in a PostgreSQL of your own, and stay)"
+    try:
+        months = count_months(len(loaded_files(open_warehouse(settings))))
+    except (ServerError, WarehouseError):
+        # One that does not start any more is removed like any other.
+        months = "all months"
+    return f"{months} of trips and Dagster's history"
+
+
+def remove_data(settings: Settings) -> None:
+    """Stop the embedded PostgreSQL and remove it with its data, and all else of this project's in TAXI_HOME.
+
+    Raises SettingsError while the Dagster UI runs on it.
+    """
+    if ui := find_running(settings):
+        raise SettingsError(f"The Dagster UI at {ui} uses the data: stop it first, by Ctrl-C in its terminal.")
+    home = settings.taxi_home
+    remove(home)
+    for name in _OURS:
+        path = home / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    if not any(home.iterdir()):
+        home.rmdir()

@@ -1,0 +1,42 @@
+"""Which months a backfill takes. Neither a terminal nor Dagster here: how they are loaded is in backfill.py."""
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Literal
+
+from taxi_orchestration.instance.status import MonthStatus, is_changed, is_published
+from taxi_orchestration.tlc.client import Publication
+from taxi_orchestration.tlc.errors import TlcError
+
+Reprocess = Literal["none", "failed", "completed"]
+
+_STATES: Mapping[Reprocess, frozenset[str]] = {
+    "none": frozenset({"missing"}),
+    "failed": frozenset({"missing", "failed", "unfinished"}),
+    "completed": frozenset({"missing", "failed", "unfinished", "completed"}),
+}
+
+
+def months_to_do(
+    statuses: Mapping[date, MonthStatus], reprocess: Reprocess = "failed", newest_first: bool = False
+) -> list[date]:
+    """The months that a backfill would load, in its order; the words are those of Airflow's `backfill create`."""
+    return sorted((m for m, s in statuses.items() if s.state in _STATES[reprocess]), reverse=newest_first)
+
+
+def months_at_source(
+    statuses: Mapping[date, MonthStatus],
+    published: Mapping[date, Publication | TlcError],
+    missing: bool,
+    changed: bool,
+    newest_first: bool = False,
+) -> list[date]:
+    """The months that the TLC has and nobody loaded (`missing`), and those that it has re-issued since (`changed`)."""
+    wanted = set()
+    for month, status in statuses.items():
+        publication = published[month]
+        if missing and status.file is None and is_published(publication):
+            wanted.add(month)
+        if changed and is_changed(status.file, publication):
+            wanted.add(month)
+    return sorted(wanted, reverse=newest_first)

@@ -1,0 +1,116 @@
+"""What Dagster's record said of the months last, kept for as long as nothing was recorded since. No Dagster here.
+
+Importing Dagster and its storage takes two seconds of CPU; that nothing is new takes one statement to find out.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import date, datetime
+from pathlib import Path
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from taxi_orchestration.instance.status import Checks, MonthRecord, Records
+from taxi_orchestration.postgres.connection import WarehouseError, connect
+from taxi_orchestration.postgres.server import STORAGE_DATABASE, ServerError, ensure_running
+from taxi_orchestration.settings import PostgresTarget, Settings, dagster_home, is_local, make_home
+
+# Every change of a run or an asset is an event with a new id; a run that is deleted takes its events with it.
+_STATE = """
+    select
+        (select oid::bigint from pg_database where datname = current_database()),
+        (select max(id) from event_logs),
+        (select count(*) from runs),
+        (select count(*) from runs where status in ('NOT_STARTED', 'STARTING', 'STARTED', 'CANCELING'))
+"""
+
+
+class RecordCache:
+    """The records of one storage. `is_idle` says whether no run goes on there, as far as its record has it.
+
+    Of a storage that cannot be asked, or that a DAGSTER_HOME configures, nothing is kept.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._file = make_home(settings) / "records.json"
+        self._mark: list[str] | None = None
+        self.is_idle = False
+        if dagster_home() is None:
+            with suppress(psycopg.Error, WarehouseError, ServerError):
+                self._mark_state(_storage(settings))
+
+    def _mark_state(self, target: PostgresTarget) -> None:
+        with connect(target, autocommit=True) as connection:
+            *state, running = connection.execute(_STATE).fetchone() or (0,)
+        # Another version of the code may read another thing in the same events.
+        code = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))))
+        self._mark = [target.place, code.hexdigest(), *map(str, state)]
+        self.is_idle = running == 0
+
+    def read(self, months: Sequence[date]) -> Records | None:
+        """What was kept of these months; None where it is not all there, or not the newest."""
+        kept = self._read()
+        if kept is None or not kept.of_month.keys() >= set(months):
+            return None
+        return kept
+
+    def write(self, records: Records) -> None:
+        """Keep what was read since this cache was made."""
+        if self._mark is None:
+            return
+        kept = self._read()
+        of_month = {**(kept.of_month if kept else {}), **records.of_month}
+        content = {
+            "mark": self._mark,
+            "materialized": sorted(map(date.isoformat, records.materialized)),
+            "months": {month.isoformat(): asdict(record) for month, record in of_month.items()},
+        }
+        # What cannot be kept is read again the next time.
+        with suppress(OSError):
+            written = self._file.with_suffix(".new")
+            written.write_text(json.dumps(content, default=datetime.isoformat))
+            written.replace(self._file)
+
+    def _read(self) -> Records | None:
+        try:
+            content = json.loads(self._file.read_text())
+            if self._mark is None or content["mark"] != self._mark:
+                return None
+            return Records(
+                {date.fromisoformat(month): _record(**record) for month, record in content["months"].items()},
+                set(map(date.fromisoformat, content["materialized"])),
+            )
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+
+def _record(built_at: str | None, checks: dict[str, object], **fields: object) -> MonthRecord:
+    return MonthRecord(
+        built_at=datetime.fromisoformat(built_at) if built_at else None,
+        checks=Checks(**checks),  # type: ignore[arg-type]
+        **fields,  # type: ignore[arg-type]
+    )
+
+
+def _storage(settings: Settings) -> PostgresTarget:
+    """Where Dagster's storage is, for psycopg; storage.py has it for SQLAlchemy."""
+    if settings.dagster_postgres_url is None:
+        return ensure_running(make_home(settings)).target(STORAGE_DATABASE)
+    url = re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", settings.dagster_postgres_url.get_secret_value())
+    known = {name: str(value) for name, value in conninfo_to_dict(url).items()}
+    host = known.pop("host", "")
+    return PostgresTarget(
+        host=host,
+        port=int(known.pop("port", "5432")),
+        user=known.pop("user", ""),
+        password=known.pop("password", ""),
+        dbname=known.pop("dbname", ""),
+        sslmode=known.pop("sslmode", "prefer" if is_local(host) else settings.pg_sslmode or "require"),
+        sslrootcert=known.pop("sslrootcert", str(settings.pg_sslrootcert) if settings.pg_sslrootcert else None),
+        parameters=known,
+    )

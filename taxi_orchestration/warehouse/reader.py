@@ -1,0 +1,60 @@
+"""A role that can only read, in the embedded PostgreSQL: made when it is asked for, with a password of its own.
+
+Its password lies beside the server's, in `home/postgres/reader.json`, which only the owner of the home can read.
+"""
+
+import json
+import secrets
+from dataclasses import replace
+from pathlib import Path
+
+from psycopg import sql
+
+from taxi_orchestration.postgres.connection import WarehouseError
+from taxi_orchestration.postgres.server import write_private
+from taxi_orchestration.settings import PostgresTarget
+from taxi_orchestration.warehouse.warehouse import Warehouse
+
+READER = "taxi_reader"
+
+
+def ensure_reader(home: Path, warehouse: Warehouse) -> PostgresTarget:
+    """The way in as the role that can read the tables of the schema, and those that are made there later; no more.
+
+    Raises WarehouseError where the schema has not been made yet.
+    """
+    doing = f"Making the role {READER}"
+    target, schema = warehouse.target, warehouse.schema
+    with warehouse.connect(doing) as connection:
+        # One at a time: the password in the file is that of the role.
+        connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [READER])
+        if connection.execute("select to_regnamespace(%s)", [schema]).fetchone() == (None,):
+            raise WarehouseError(
+                f"{doing} at {target.place} failed: there is no schema {schema} yet. Load a month first: taxi backfill "
+                "2024-01."
+            )
+        path = home / "postgres" / "reader.json"
+        if not path.exists():
+            write_private(path, json.dumps({"password": secrets.token_urlsafe(24)}))
+        password = json.loads(path.read_text())["password"]
+        is_there = connection.execute("select from pg_roles where rolname = %s", [READER]).fetchone() is not None
+        # As a digest: the statement may be written to a log.
+        digest = connection.pgconn.encrypt_password(password.encode(), READER.encode(), b"scram-sha-256").decode()
+        statement = """
+            {make} role {reader} login password {digest};
+            alter role {reader} set default_transaction_read_only = on;
+            revoke temporary on database {database} from public;
+            grant usage on schema {schema} to {reader};
+            grant select on all tables in schema {schema} to {reader};
+            alter default privileges in schema {schema} grant select on tables to {reader}
+        """
+        connection.execute(
+            sql.SQL(statement).format(
+                make=sql.SQL("alter" if is_there else "create"),
+                reader=sql.Identifier(READER),
+                digest=sql.Literal(digest),
+                database=sql.Identifier(target.dbname),
+                schema=sql.Identifier(schema),
+            )
+        )
+    return replace(target, user=READER, password=password)
