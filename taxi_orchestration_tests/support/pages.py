@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -85,7 +86,7 @@ class Page:
     def examples(self) -> Iterator[Example]:
         """Its `bash` blocks, each with the `text` block that follows it."""
         blocks = [*self.blocks(), None]
-        for block, following in zip(blocks, blocks[1:], strict=False):
+        for block, following in pairwise(blocks):
             if block and block.language == "bash":
                 shown = following.text if following and following.language == "text" else None
                 yield Example(block, shown)
