@@ -272,9 +272,11 @@ def _array(column: Column, values: Ints, unknown: Mask) -> pa.Array:
 def write_zones(path: Path) -> None:
     """Write a table of 265 made zones in the form of the TLC's: CRLF, "N/A" as a value, two names that repeat."""
     boroughs = ("Queens", "Bronx", "Manhattan", "Staten Island", "Brooklyn")
-    services = ("Boro Zone", "Boro Zone", "Yellow Zone", "Boro Zone", "Airports")
+    services = ("Boro Zone", "Boro Zone", "Yellow Zone", "Boro Zone")
     rows: list[tuple[int, str, str, str]] = [(1, "EWR", "Newark Airport", "EWR")]
     rows += [(i, boroughs[i % 5], f"{boroughs[i % 5]} Zone {i}", services[i % 4]) for i in range(2, 264)]
+    for i in (132, 138):
+        rows[i - 1] = (*rows[i - 1][:3], "Airports")
     for i, repeated in ((57, 56), (104, 103), (105, 103)):
         rows[i - 1] = (i, *rows[repeated - 1][1:])
     rows += [(264, "Unknown", "N/A", "N/A"), (265, "N/A", "Outside of NYC", "N/A")]

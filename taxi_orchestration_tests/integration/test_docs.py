@@ -1,0 +1,128 @@
+"""Every command of the pages is run, in the order of the pages and from an empty home, and prints what they show.
+
+In a copy of the checkout, because lessons edit it. CI runs it on stand-ins of real months (support/lookalikes.py) and
+without the blocks marked `slow`; `make check-docs` runs all, on the real months where they are beside the checkout.
+"""
+
+import difflib
+import doctest
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from taxi_orchestration.postgres.server import remove
+from taxi_orchestration.settings import PROJECT_DIRECTORY
+from taxi_orchestration_tests.integration.test_real_months import mirror
+from taxi_orchestration_tests.support.lookalikes import ROWS_AND_STRAYS, lookalike
+from taxi_orchestration_tests.support.pages import Example, pages
+from taxi_orchestration_tests.support.tlc_host import TlcHost
+
+ALL = os.environ.get("CHECK_DOCS") == "all"
+EXAMPLES = [example for page in pages() for example in page.examples()]
+NOT_HERE = {".git", ".venv", ".taxi", "__pycache__", "target", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
+
+
+def is_run(example: Example) -> bool:
+    block = example.block
+    return "airflow" not in block.marks and block.test is None and (ALL or "slow" not in block.marks)
+
+
+@pytest.fixture
+def base_url(tlc: TlcHost) -> Iterator[str]:
+    """A host with five months: the real ones if there are any and there is time."""
+    real = PROJECT_DIRECTORY.parent / "shared" / "tlc"
+    if ALL and real.is_dir():
+        with mirror(real) as url:
+            yield url
+        return
+    for month in ROWS_AND_STRAYS:
+        tlc.publish_bytes(month, lookalike(month))
+    yield tlc.url
+
+
+@contextmanager
+def fresh_clone(directory: Path) -> Iterator[Path]:
+    """A copy of the checkout as somebody who cloned it has it, with an environment and without a home."""
+    checkout = directory / "green-taxi"
+    shutil.copytree(PROJECT_DIRECTORY, checkout, ignore=lambda _, names: NOT_HERE.intersection(names))
+    environment = checkout / ".venv"
+    environment.mkdir()
+    for part in (PROJECT_DIRECTORY / ".venv").iterdir():
+        (environment / part.name).symlink_to(part)
+    for name in (".installed", ".installed-dev"):
+        # Newer than what it was made from, as after `make`.
+        (environment / name).unlink(missing_ok=True)
+        (environment / name).touch()
+    git = ["git", "-c", "user.name=docs", "-c", "user.email=docs@example.org"]
+    for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "As cloned"]):
+        subprocess.run([*git, *command], cwd=checkout, check=True)
+    try:
+        yield checkout
+    finally:
+        remove(checkout / ".taxi")
+
+
+def run(example: Example, checkout: Path, base_url: str) -> list[str]:
+    """What is wrong with an example; none if it does and shows what it should."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "TAXI"))}
+    variables |= {"HOME": str(checkout.parent), "PYTHONPATH": str(checkout), "TLC_BASE_URL": base_url, "COLUMNS": "100"}
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", example.block.text],
+        cwd=checkout,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    printed = "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
+    wrong = []
+    if (done.returncode != 0) != ("fails" in example.block.marks):
+        wrong.append(f"ended with {done.returncode}\n{printed}")
+    elif example.shown is not None and not is_shown(printed, example.shown):
+        wrong += difflib.unified_diff(example.shown.splitlines(), printed.splitlines(), "the page", "here", lineterm="")
+    return wrong
+
+
+def is_shown(printed: str, shown: str) -> bool:
+    """Whether a page shows what was printed; its `...` is anything."""
+    return doctest.OutputChecker().check_output(f"{shown.rstrip()}\n", f"{printed.rstrip()}\n", doctest.ELLIPSIS)
+
+
+@pytest.mark.timeout(3600)
+def test_every_command_of_the_pages_does_and_prints_what_they_show(base_url: str, tmp_path: Path) -> None:
+    wrong = []
+    with fresh_clone(tmp_path) as checkout:
+        for example in filter(is_run, EXAMPLES):
+            began = time.monotonic()
+            found = run(example, checkout, base_url)
+            print(f"{time.monotonic() - began:6.1f} s {example.block.place}{' WRONG' if found else ''}")
+            if found:
+                wrong.append("\n".join([f"{example.block.place}:", example.block.text, *found]))
+    assert not wrong, "\n\n".join(["", *wrong])
+
+
+@pytest.mark.parametrize("example", [e for e in EXAMPLES if "slow" in e.block.marks], ids=lambda e: e.block.place)
+def test_a_block_that_is_too_slow_for_ci_is_run_by_make_check_docs(example: Example) -> None:
+    if not ALL:
+        pytest.skip(f"slow: {example.block.text.splitlines()[0]}")
+
+
+@pytest.mark.parametrize(
+    ("printed", "shown", "same"),
+    [
+        ("5 rows in 1.3 s\n", "5 rows in ... s\n", True),
+        ("6 rows in 1.3 s\n", "5 rows in ... s\n", False),
+        ("a\nb\nc\n", "a\n...\nc\n", True),
+        ("a\n", "a\nb\n", False),
+    ],
+)
+def test_only_what_a_page_marks_may_differ(printed: str, shown: str, same: bool) -> None:
+    assert is_shown(printed, shown) is same

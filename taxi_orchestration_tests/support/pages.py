@@ -1,0 +1,114 @@
+"""The pages of the documentation, read as Markdown: their blocks of code, links and names. What is run is in
+integration/test_docs.py, what must exist in unit/test_docs_names.py."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from taxi_orchestration.settings import PROJECT_DIRECTORY
+
+# In the order in which somebody reads them.
+PAGES = [
+    "README.md",
+    *(f"docs/lessons/{path.name}" for path in sorted((PROJECT_DIRECTORY / "docs" / "lessons").glob("[1-9]-*.md"))),
+    "docs/from-airflow.md",
+    "docs/cookbook.md",
+    "docs/architecture.md",
+    "docs/published-figures.md",
+    "docs/reliability.md",
+]
+
+# What a block's first line may say beside its language. `fails`: it ends with an error. `slow`: `make check-docs` runs
+# it, CI does not. `airflow`: Airflow's, not run. `tested-by=...`: that test runs it, or the same with other values.
+MARKS = {"fails", "slow", "airflow"}
+TESTED_BY = "tested-by="
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of code of a page, from its line on."""
+
+    page: str
+    line: int
+    language: str
+    marks: tuple[str, ...]
+    text: str
+
+    @property
+    def place(self) -> str:
+        """Where it stands, as editors open it."""
+        return f"{self.page}:{self.line}"
+
+    @property
+    def test(self) -> str | None:
+        """The test that runs it instead, below taxi_orchestration_tests/."""
+        return next((mark.removeprefix(TESTED_BY) for mark in self.marks if mark.startswith(TESTED_BY)), None)
+
+
+@dataclass(frozen=True)
+class Example:
+    """Commands as a reader copies them, and the output that the page shows right after them."""
+
+    block: Block
+    shown: str | None
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page, by its path in the checkout."""
+
+    name: str
+
+    @property
+    def path(self) -> Path:
+        """Its file."""
+        return PROJECT_DIRECTORY / self.name
+
+    @cached_property
+    def tokens(self) -> list[Token]:
+        """What CommonMark makes of it, tables included, as GitHub does."""
+        tokens = MarkdownIt("commonmark").enable("table").parse(self.path.read_text(encoding="utf-8"))
+        return [each for token in tokens for each in (token, *(token.children or ()))]
+
+    def blocks(self) -> Iterator[Block]:
+        """Its fenced blocks, from top to bottom."""
+        for token in self.tokens:
+            if token.type == "fence":
+                language, *marks = token.info.split() or [""]
+                yield Block(self.name, (token.map or [0])[0] + 1, language, tuple(marks), token.content)
+
+    def examples(self) -> Iterator[Example]:
+        """Its `bash` blocks, each with the `text` block that follows it."""
+        blocks = [*self.blocks(), None]
+        for block, following in pairwise(blocks):
+            if block and block.language == "bash":
+                shown = following.text if following and following.language == "text" else None
+                yield Example(block, shown)
+
+    def code(self) -> Iterator[str]:
+        """What stands between backticks in its sentences."""
+        return (token.content for token in self.tokens if token.type == "code_inline")
+
+    def links(self) -> Iterator[str]:
+        """The targets of its links and pictures."""
+        for token in self.tokens:
+            target = token.attrs.get("href" if token.type == "link_open" else "src")
+            if target and token.type in ("link_open", "image"):
+                yield str(target)
+
+    def anchors(self) -> set[str]:
+        """The anchors that GitHub gives its headings."""
+        tokens = self.tokens
+        headings = [tokens[i + 1].content for i, token in enumerate(tokens) if token.type == "heading_open"]
+        return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def pages() -> list[Page]:
+    """All pages, in the order in which somebody reads them."""
+    return [Page(name) for name in PAGES]

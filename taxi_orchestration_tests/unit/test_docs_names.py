@@ -1,0 +1,248 @@
+"""What the pages name is there: files, links, commands and their flags, variables, tables, columns, and every term.
+
+Not held to: the words of CHANGELOG.md, which names what is gone.
+"""
+
+import ast
+import re
+import subprocess
+from functools import cache
+from pathlib import Path
+from urllib.parse import unquote
+
+import dagster
+import pytest
+import yaml
+from dbt.cli.main import cli as dbt
+
+from taxi_orchestration.cli.commands import main
+from taxi_orchestration.settings import PROJECT_DIRECTORY
+from taxi_orchestration_tests.support.pages import MARKS, PAGES, TESTED_BY, Page, pages
+
+TESTS = PROJECT_DIRECTORY / "taxi_orchestration_tests"
+# Where a page may leave the beginning of a path out.
+ROOTS = [
+    PROJECT_DIRECTORY,
+    PROJECT_DIRECTORY / "docs",
+    PROJECT_DIRECTORY / "taxi_orchestration",
+    PROJECT_DIRECTORY / "dbt_project",
+    TESTS,
+]
+# What a command makes or a reader writes, and is in no clone.
+MADE = {".taxi", ".taxi/report.html", ".env", ".venv"}
+# What belongs to others: Airflow's words, PostgreSQL's settings, dbt's and Dagster's own names.
+FOREIGN = set(
+    re.findall(
+        r"\w+",
+        """
+    all_done all_done_min_one_success all_done_setup_success all_failed all_skipped all_success data_interval_end
+    data_interval_start max_active_runs none_failed none_failed_min_one_success none_skipped one_done one_failed
+    one_success retry_delay to_sql upstream_failed get_server any_deps_match data_version_changed
+    statement_timeout transaction_timeout idle_in_transaction_session_timeout default_transaction_read_only
+    default_tablespace pool_mode search_path lock_timeout airflow_ada
+        """,
+    )
+)
+# Airflow's two, and those of `dagster dev` and `dagster-webserver`.
+FOREIGN_FLAGS = {"--from-date", "--to-date", "--port", "--read-only"}
+
+# Every term of the course, as the issue of this page has them.
+TERMS = """
+    orchestration | pipeline | DAG | task | dependency (`a >> b`) | retry | idempotency | task instance | operator |
+    TaskFlow | `airflow.sdk` | scheduler | api-server | dag-processor | worker | triggerer | metadata database |
+    upstream and `upstream_failed` | the UI's views: grid | the UI's views: graph | the UI's views: logs |
+    the UI's views: rendered templates | schedule interval | cron | presets | logical date (`ds`) | data interval |
+    catchup | manual trigger | clear | sensor (poke, reschedule) | dataset-driven scheduling | connection | hook |
+    XCom |
+    AIRFLOW_STUDENT and the schema of one's own | backfill (`backfill create`) | `max_active_runs` |
+    `params` against the date | `--vars` and the window | ExternalTaskSensor | TriggerDagRunOperator | pools |
+    SLA and missed windows | `airflow tasks test` | full overwrite against partition-scoped loads |
+    `to_sql` against COPY
+"""
+TRIGGER_RULES = """
+    all_success all_failed all_done one_success one_failed none_failed none_skipped always none_failed_min_one_success
+"""
+
+MAKES = {
+    ("backfill", "FROM=2024-01", "TO=2024-03"): '.venv/bin/taxi backfill "2024-01" "2024-03"',
+    ("dev",): ".venv/bin/dagster dev",
+    ("report",): ".venv/bin/taxi report",
+    ("test",): ".venv/bin/pytest",
+    ("check-docs",): "CHECK_DOCS=all .venv/bin/pytest",
+    ("lint",): ".venv/bin/ruff check .",
+    ("bench",): ".venv/bin/python -m bench",
+    ("bare-machine",): "taxi_orchestration_tests/bare_machine.sh",
+    ("clean",): ".venv/bin/taxi stop",
+}
+
+every_page = pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+
+
+def commands(page: Page) -> str:
+    """All that the page shows as commands, in its blocks and in its sentences."""
+    blocks = [block.text for block in page.blocks() if block.language == "bash" and "airflow" not in block.marks]
+    return "\n".join([*blocks, *page.code()])
+
+
+@cache
+def known_names() -> frozenset[str]:
+    """Every name of the code: Python's, dbt's nodes, columns, macros, variables and tests, and the settings."""
+    names: set[str] = set()
+    for path in [*(PROJECT_DIRECTORY / "taxi_orchestration").rglob("*.py"), *TESTS.rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.FunctionDef() | ast.ClassDef():
+                    names.add(node.name)
+                case ast.Name():
+                    names.add(node.id)
+                case ast.Attribute():
+                    names.add(node.attr)
+                case ast.arg():
+                    names.add(node.arg)
+                case ast.Constant(value=str()) if re.fullmatch(r"\w+", node.value):
+                    names.add(node.value.lower() if node.value.isidentifier() else node.value)
+                    names.add(node.value)
+    dbt_project = PROJECT_DIRECTORY / "dbt_project"
+    names |= {path.stem for path in [*dbt_project.rglob("*.sql"), *dbt_project.rglob("*.csv")]}
+    names |= set(re.findall(r"{% (?:macro|test|materialization) (\w+)", "".join(map(read, dbt_project.rglob("*.sql")))))
+    for path in [*dbt_project.rglob("*.yml"), PROJECT_DIRECTORY / "dagster.yaml"]:
+        names |= set(words_of(yaml.safe_load(read(path))))
+    names |= {str(name) for name in dir(dagster)}
+    return frozenset(names)
+
+
+def words_of(value: object) -> list[str]:
+    """Every key and every name of a YAML document."""
+    match value:
+        case dict():
+            return [word for key, each in value.items() for word in (str(key), *words_of(each))]
+        case list():
+            return [word for each in value for word in words_of(each)]
+        case str() if re.fullmatch(r"\w+", value):
+            return [value]
+    return []
+
+
+def read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def test_every_page_of_the_documentation_is_checked() -> None:
+    there = {str(path.relative_to(PROJECT_DIRECTORY)) for path in (PROJECT_DIRECTORY / "docs").rglob("*.md")}
+    assert there <= set(PAGES)
+
+
+@every_page
+def test_every_block_is_run_or_says_why_not(page: Page) -> None:
+    blocks = list(page.blocks())
+    for block, before in zip(blocks, [None, *blocks], strict=False):
+        unknown = [mark for mark in block.marks if mark not in MARKS and not mark.startswith(TESTED_BY)]
+        assert not unknown, f"{block.place}: the mark {unknown[0]} is not known"
+        if block.language == "text":
+            assert before is not None, f"{block.place}: output of no command"
+            assert before.language == "bash", f"{block.place}: output of no command"
+        else:
+            assert block.language in ("bash", "mermaid") or block.test, f"{block.place}: who runs {block.language}?"
+        if block.test:
+            file, name = block.test.split("::")
+            functions = {node.name for node in ast.parse(read(TESTS / file)).body if isinstance(node, ast.FunctionDef)}
+            assert name in functions, f"{block.place}: there is no test {block.test}"
+
+
+@every_page
+def test_every_link_leads_somewhere(page: Page) -> None:
+    broken = []
+    for link in page.links():
+        if link.startswith(("http:", "https:")):
+            continue
+        path, _, anchor = unquote(link).partition("#")
+        target = (page.path.parent / path).resolve() if path else page.path
+        if not target.exists():
+            broken.append(link)
+        elif anchor and target.suffix == ".md":
+            name = str(target.relative_to(PROJECT_DIRECTORY))
+            if anchor not in Page(name).anchors():
+                broken.append(link)
+    assert broken == []
+
+
+@every_page
+def test_every_file_that_a_page_names_is_there(page: Page) -> None:
+    pattern = r"[\w.\-]+(?:/[\w.\-]+)*(?:/|\.(?:py|sql|yml|yaml|md|toml|csv|txt|sh|html|png))"
+    named = {code for code in page.code() if re.fullmatch(pattern, code)} - MADE
+    assert {name for name in named if not any((root / name).exists() for root in ROOTS)} == set()
+
+
+@every_page
+def test_every_command_and_flag_of_taxi_and_target_of_make_is_one(page: Page) -> None:
+    text = commands(page)
+    for name, rest in re.findall(r"(?:^|/)taxi ([a-z][a-z-]*)([^\n;|&`]*)", text, re.MULTILINE):
+        command = main.commands.get(name)
+        assert command, f"taxi {name}"
+        if not command.context_settings.get("ignore_unknown_options"):
+            flags = {flag for option in command.params for flag in option.opts} | {"--help", "-h"}
+            assert set(re.findall(r"(?<=\s)--[a-z-]+(?=\s|$)", rest)) <= flags, f"taxi {name}{rest}"
+    targets = set(re.findall(r"^([a-z-]+):", read(PROJECT_DIRECTORY / "Makefile"), re.MULTILINE))
+    assert set(re.findall(r"(?:^|`)make ([a-z.][\w./-]*)", text, re.MULTILINE)) <= targets | {".venv/.installed-dev"}
+
+
+@every_page
+def test_every_flag_in_a_sentence_is_one_of_a_command(page: Page) -> None:
+    # Those in blocks are run.
+    flags = {flag for command in main.commands.values() for option in command.params for flag in option.opts}
+    flags |= {flag for command in dbt.commands.values() for option in command.params for flag in option.opts}
+    flags |= set(re.findall(r'"(--[a-z-]+)"', read(TESTS / "faults" / "soak.py")))
+    run = " ".join(block.text for each in pages() for block in each.blocks())
+    named = {flag for code in page.code() for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]+", code)}
+    assert {flag for flag in named - flags - FOREIGN_FLAGS if flag not in run} == set()
+
+
+@every_page
+def test_every_variable_is_one_that_is_read(page: Page) -> None:
+    named = set(re.findall(r"\b((?:PG|TAXI|TLC|DAGSTER)_[A-Z_]+)\b", read(page.path)))
+    example = set(re.findall(r"^#([A-Z_]+)=", read(PROJECT_DIRECTORY / ".env.example"), re.MULTILINE))
+    # Dagster's own; those that end in _ stand for several.
+    assert {name for name in named if not name.endswith("_")} <= example | {"DAGSTER_HOME"} | known_names()
+
+
+@every_page
+def test_every_table_column_and_other_name_is_one_of_the_code(page: Page) -> None:
+    named = {code for code in page.code() if re.fullmatch(r"[a-z]+(?:_[a-z0-9]+)+", code)}
+    assert named - known_names() - FOREIGN - made_by(page) == set()
+
+
+def made_by(page: Page) -> set[str]:
+    """What the commands of a page make for its reader: models, schemas, roles."""
+    return set(re.findall(r"\w+", " ".join(block.text for block in page.blocks())))
+
+
+def test_every_term_of_the_course_has_a_line_to_run_and_what_it_prints() -> None:
+    text = read(PROJECT_DIRECTORY / "docs" / "from-airflow.md")
+    sections = {part.split("\n")[0].lower(): part for part in re.split(r"^### ", text, flags=re.MULTILINE)[1:]}
+    terms = [" ".join(term.split()).lower() for term in TERMS.split("|")]
+    assert [term for term in terms if term not in sections] == []
+    for term in terms:
+        assert re.search(r"^```bash.*?^```\n\n```text\n.*?^```", sections[term], re.DOTALL | re.MULTILINE), term
+    rules = text.split("## Trigger rules and branches")[1].split("\n## ")[0]
+    assert [rule for rule in TRIGGER_RULES.split() if f"`{rule}`" not in rules] == []
+    assert [term for term in ("{{ ds }}", "@task.branch", "deferrable") if term not in text] == []
+
+
+def test_the_readme_has_at_most_120_lines() -> None:
+    assert len(read(PROJECT_DIRECTORY / "README.md").splitlines()) <= 120
+
+
+@pytest.mark.parametrize(("arguments", "runs"), MAKES.items(), ids=lambda value: str(value[0]))
+def test_make_runs_what_the_pages_say(arguments: tuple[str, ...], runs: str) -> None:
+    done = subprocess.run(
+        ["make", "--dry-run", *arguments], cwd=PROJECT_DIRECTORY, capture_output=True, text=True, check=True
+    )
+    assert runs in done.stdout
+
+
+def test_make_backfill_without_months_says_which_to_give() -> None:
+    # With the environment taken as made, so that only the recipe itself runs.
+    made = ["--assume-old=.venv/.installed"]
+    done = subprocess.run(["make", *made, "backfill"], cwd=PROJECT_DIRECTORY, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "make backfill FROM=2024-01 TO=2024-03" in done.stdout
