@@ -157,8 +157,10 @@ def _limit_that_cut(error: psycopg.Error, target: PostgresTarget, seconds: float
         return limit
     try:
         limits = session_limits(target)
-    except (psycopg.Error, WarehouseError):
-        return None
+    except (psycopg.Error, WarehouseError) as second:
+        # A limit that is short enough cuts the question too.
+        cause = second if isinstance(second, psycopg.Error) else second.__cause__
+        return _LIMITS.get(getattr(cause, "sqlstate", None) or "")
     # With the connection goes the server's last word, if a COPY was on its way.
     return _limit_reached(limits, seconds) if is_lost else limit if limit in limits else None
 

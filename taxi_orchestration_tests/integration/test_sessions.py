@@ -71,7 +71,7 @@ DEFAULTS = [
     Default("statement_timeout", "1ms", "statement.timeout"),
     Default("transaction_timeout", "1ms", "set transaction_timeout"),
     Default("idle_in_transaction_session_timeout", "1ms", "idle_in_transaction_session_timeout"),
-    Default("idle_session_timeout", "1s"),
+    Default("idle_session_timeout", "3s"),
 ]
 
 # No result depends on these: they are tried at once, and one by one where that fails.
