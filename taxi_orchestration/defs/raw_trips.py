@@ -231,8 +231,13 @@ def observation_of(
     month: date, found: str, error: Exception, tags: Mapping[str, str] | None = None
 ) -> AssetObservation:
     """The reason why a month was not loaded, for its own page: the log of a run has those of all its months."""
+    reason = f"{found} {error}"
     return AssetObservation(
-        asset_key=RAW_TRIPS, partition=partition_key(month), description=f"{found} {error}", tags=tags
+        asset_key=RAW_TRIPS,
+        partition=partition_key(month),
+        description=reason,
+        metadata={"reason": MetadataValue.text(reason)},
+        tags=tags,
     )
 
 
