@@ -12,6 +12,8 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from taxi_orchestration.cli.backfill import Backfill
+from taxi_orchestration.defs.jobs import TAXI_PIPELINE
+from taxi_orchestration.instance.backfills import new_record
 from taxi_orchestration.months import Window
 from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.dagster_dev import Ui, dagster_dev, wait_until
@@ -54,6 +56,8 @@ def test_the_pages_of_a_loaded_project_are_true_and_their_buttons_work(
     for month in (JANUARY, FEBRUARY, MARCH):
         tlc.publish(month, rows=300, seed=month.month)
     assert Backfill(definitions, instance, months_at_once=2).run([JANUARY, FEBRUARY, MARCH, APRIL]).succeeded
+    # As a process that was killed leaves it: the daemon ends it, and starts nothing for it.
+    instance.add_backfill(new_record(instance, "orphaned", definitions.resolve_job_def(TAXI_PIPELINE), [APRIL]))
     with dagster_dev({}, tmp_path / "dev.log") as ui, opened_page() as page:
         page.goto(ui.page)
         expect(page.get_by_text("taxi_pipeline").first).to_be_visible(timeout=SECONDS)
@@ -97,3 +101,6 @@ def test_the_pages_of_a_loaded_project_are_true_and_their_buttons_work(
             page.goto(f"{ui.page}/assets/{asset}?view=checks")
             expect(page.get_by_text("Succeeded").first).to_be_visible(timeout=SECONDS)
             expect(page.get_by_text("Failed", exact=True)).to_have_count(0)
+
+        wait_until(lambda: instance.get_backfill("orphaned").status.value == "COMPLETED_FAILED")  # type: ignore[union-attr]
+        assert not instance.get_runs(dg.RunsFilter(tags={"dagster/backfill": "orphaned"}))

@@ -21,6 +21,7 @@ from taxi_orchestration.asset_keys import RAW_TRIPS
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.raw_trips import failure_of
 from taxi_orchestration.instance.builds import detail
+from taxi_orchestration.instance.dagster_internals import InMemoryJob, execute_run_iterator
 from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.months import Window
@@ -368,6 +369,41 @@ def test_a_range_that_is_tried_again_has_the_records_and_checks_of_the_months_of
         tlc.publish(month)
     assert run("2024-01", "2024-03").success
     assert sorted(attempts) == [JANUARY, FEBRUARY, MARCH, MARCH]
+    statuses = month_statuses(Warehouse(target, settings.schema_name), instance, Window(JANUARY, date(2024, 4, 1)))
+    assert [status.state for status in statuses.values()] == ["completed"] * 3
+    assert len({status.checks.passed for status in statuses.values()}) == 1
+
+
+def test_a_range_re_executed_from_failure_loads_what_failed_and_records_all(
+    tlc: TlcHost,
+    instance: dg.DagsterInstance,
+    definitions: dg.Definitions,
+    run: Any,
+    target: PostgresTarget,
+    settings: Settings,
+) -> None:
+    for month in (JANUARY, MARCH):
+        tlc.publish(month)
+    tlc.publish_bytes(FEBRUARY, b"<html>Sign in</html>")
+    first = run("2024-01", "2024-03")
+    assert not first.success
+    tlc.publish(FEBRUARY)
+    gets = {month: tlc.requests_for(month) for month in (JANUARY, FEBRUARY, MARCH)}
+    job = definitions.resolve_job_def(TAXI_PIPELINE)
+    again = instance.create_run_for_job(
+        job,
+        run_config=QUIET,
+        tags={**first.dagster_run.tags, "dagster/is_resume_retry": "true"},
+        parent_run_id=first.run_id,
+        root_run_id=first.run_id,
+    )
+    assert list(execute_run_iterator(InMemoryJob(job), again, instance))[-1].is_pipeline_event
+    assert instance.get_run_by_id(again.run_id).status is dg.DagsterRunStatus.SUCCESS
+    assert {month: tlc.requests_for(month) - before for month, before in gets.items()} == {
+        JANUARY: 0,
+        FEBRUARY: 1,
+        MARCH: 0,
+    }
     statuses = month_statuses(Warehouse(target, settings.schema_name), instance, Window(JANUARY, date(2024, 4, 1)))
     assert [status.state for status in statuses.values()] == ["completed"] * 3
     assert len({status.checks.passed for status in statuses.values()}) == 1
