@@ -25,7 +25,7 @@ os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PAT
 project.prepare_if_dev()
 
 
-@dg.asset(partitions_def=monthly_partitions, key=["raw", "raw_trips"])
+@dg.asset(partitions_def=monthly_partitions(), key=["raw", "raw_trips"])
 def raw_trips(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
     """A month, loaded by our loader: what is compared here is all that is around it."""
     with open_loader(settings, open_warehouse(settings)) as loader:
@@ -33,7 +33,7 @@ def raw_trips(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
     return dg.MaterializeResult(metadata={"dagster/partition_row_count": load.file.rows})
 
 
-@dbt_assets(manifest=project.manifest_path, exclude="resource_type:unit_test", partitions_def=monthly_partitions)
+@dbt_assets(manifest=project.manifest_path, exclude="resource_type:unit_test", partitions_def=monthly_partitions())
 def models(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator[Any]:
     """`dbt build` of the month."""
     month = parse_partition_key(context.partition_key)

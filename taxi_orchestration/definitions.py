@@ -7,6 +7,7 @@ import dagster as dg
 
 from taxi_orchestration.dbt.runner import prepared_project, read_manifest
 from taxi_orchestration.defs.clock import Clock
+from taxi_orchestration.defs.code_references import with_code_references
 from taxi_orchestration.defs.conditions import automation_sensor, changed_code, changed_months
 from taxi_orchestration.defs.dbt_models import build_dbt_assets
 from taxi_orchestration.defs.exposures import client_specs
@@ -39,14 +40,14 @@ def build_definitions(
     schema = f"{describe_warehouse(settings).target.dbname}.{settings.schema_name}"
     settings_of_a_run = build_settings_resource(settings)
     definitions = dg.Definitions(
-        assets=[
-            build_tlc_files(months),
-            build_raw_trips(months, schema),
-            *build_raw_zones(schema),
-            *build_dbt_assets(manifest, artifacts, months, changed_months(settings), changed_code()),
-            build_taxi_report(manifest),
-            *client_specs(manifest),
-        ],
+        assets=with_code_references(
+            [build_raw_trips(months, schema), *build_raw_zones(schema), build_taxi_report(manifest)],
+            [
+                build_tlc_files(months),
+                *build_dbt_assets(manifest, artifacts, months, changed_months(settings), changed_code()),
+                *client_specs(manifest),
+            ],
+        ),
         asset_checks=[newest_month_is_loaded],
         jobs=[taxi_pipeline, taxi_reference],
         schedules=[build_monthly_schedule(settings.taxi_schedule_cron)],

@@ -13,7 +13,6 @@ from dagster import (
     AssetExecutionContext,
     AssetKey,
     AssetMaterialization,
-    AssetObservation,
     AssetsDefinition,
     AutomationCondition,
     BackfillPolicy,
@@ -168,7 +167,9 @@ def run_dbt(
     sql = {result.node.unique_id: getattr(result.node, "compiled_code", None) for result in outcome.results}
     for raw_event in outcome.events:
         unique_id = raw_event["data"].get("node_info", {}).get("unique_id")
-        for event in DbtCoreCliEventMessage(dict(raw_event), {}).to_default_asset_events(manifest, translator, context):
+        # Of a test that is made beside what was asked for dagster-dbt warns, but not where it knows of no step.
+        of_step = None if unique_id in tests else context
+        for event in DbtCoreCliEventMessage(dict(raw_event), {}).to_default_asset_events(manifest, translator, of_step):
             match event:
                 case Output():
                     node = nodes[unique_id]
@@ -185,12 +186,13 @@ def run_dbt(
                     yield _with_failing_rows(event, raw_event, outcome, warehouse)
                 case AssetCheckResult():
                     yield event._replace(metadata=check_metadata(event.metadata))
-                case AssetObservation():
+                case AssetCheckEvaluation():
                     context.log_event(
                         AssetCheckEvaluation(
-                            asset_key=translator.get_asset_key(nodes[nodes[unique_id]["attached_node"]]),
-                            check_name=nodes[unique_id]["name"],
-                            passed=event.metadata["status"].value == "pass",
+                            asset_key=event.asset_key,
+                            check_name=event.check_name,
+                            passed=event.passed,
+                            severity=event.severity,
                             metadata=check_metadata(event.metadata),
                         )
                     )

@@ -9,7 +9,9 @@ from dagster import AssetCheckSpec, AssetDep, AssetKey, AssetSpec, AutomationCon
 from dagster_dbt import DagsterDbtTranslator
 
 from taxi_orchestration.asset_keys import RAW_TRIPS
+from taxi_orchestration.defs.code_references import file_metadata
 from taxi_orchestration.defs.views import is_monthly
+from taxi_orchestration.settings import DBT_PROJECT_DIRECTORY
 
 
 class TaxiDbtTranslator(DagsterDbtTranslator):
@@ -41,7 +43,8 @@ class TaxiDbtTranslator(DagsterDbtTranslator):
         is_table = unique_id in manifest["nodes"] and is_monthly(manifest["nodes"][unique_id])
         if is_table and any(self.get_asset_key(source) == RAW_TRIPS for source in sources):
             deps.append(AssetDep(RAW_TRIPS))
-        return spec.replace_attributes(deps=deps)
+        path = DBT_PROJECT_DIRECTORY / self.get_resource_props(manifest, unique_id)["original_file_path"]
+        return spec.replace_attributes(deps=deps, metadata={**spec.metadata, **file_metadata(path)})
 
     def get_asset_check_spec(
         self, asset_spec: AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: Any

@@ -6,6 +6,8 @@ from typing import Any
 from dagster import AssetKey, AssetSpec
 
 from taxi_orchestration.asset_keys import TAXI_REPORT
+from taxi_orchestration.defs.code_references import file_metadata
+from taxi_orchestration.settings import DBT_PROJECT_DIRECTORY
 
 # No asset: it is written with the months of raw_trips, from which all other tables are made.
 _NO_ASSET = {"raw_loads"}
@@ -22,6 +24,7 @@ def exposure_spec(manifest: Mapping[str, Any], name: str) -> AssetSpec:
         description=exposure["description"],
         group_name="reporting",
         kinds={"postgres", exposure["type"]},
+        metadata=file_metadata(DBT_PROJECT_DIRECTORY / exposure["original_file_path"]),
     )
 
 

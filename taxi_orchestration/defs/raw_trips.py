@@ -1,7 +1,7 @@
 """raw_trips: exactly the rows of the newest accepted file of every month."""
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from datetime import date
 from typing import cast
 
@@ -15,6 +15,8 @@ from dagster import (
     BackfillPolicy,
     Config,
     DagsterEventType,
+    DagsterInstance,
+    DagsterRun,
     DataVersion,
     Failure,
     MaterializeResult,
@@ -44,7 +46,14 @@ from taxi_orchestration.defs.table_metadata import format_bytes
 from taxi_orchestration.defs.tlc_source import source_tags
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
 from taxi_orchestration.instance.builds import DETAILS, rows_built_from
-from taxi_orchestration.instance.dagster_names import BACKFILL, DATA_VERSION, ROWS, WITHDRAWS_PLAN, data_version_tags
+from taxi_orchestration.instance.dagster_names import (
+    BACKFILL,
+    DATA_VERSION,
+    FROM_FAILURE,
+    ROWS,
+    WITHDRAWS_PLAN,
+    data_version_tags,
+)
 from taxi_orchestration.loading import MonthLoad, Progress, open_loader
 from taxi_orchestration.months import parse_partition_key, partition_key
 from taxi_orchestration.postgres.connection import WarehouseError, WarehouseUnavailableError
@@ -150,8 +159,9 @@ def load_and_check(
     is_alone = len(months) == 1 and not (config.is_of_a_range or is_of_a_backfill_of_several(context))
     with canceled_by_interrupt(context), open_loader(settings, warehouse, on_retry=warn) as loader:
         load_missing_zones(context, loader, warn)
-        if context.retry_number and not context.has_partition_key:
-            made = made_before(context, loaded_files(warehouse))
+        attempts = attempts_before(context)
+        if attempts and not context.has_partition_key:
+            made = made_before(context.instance, attempts, loaded_files(warehouse))
         to_load = [month for month in months if month not in made]
         for month, outcome in loader.load_months(to_load, config.months_at_once, context.run.run_id, progress):
             if isinstance(outcome, NotPublishedError) and not is_alone:
@@ -230,20 +240,41 @@ def observation_of(
     month: date, found: str, error: Exception, tags: Mapping[str, str] | None = None
 ) -> AssetObservation:
     """The reason why a month was not loaded, for its own page: the log of a run has those of all its months."""
+    reason = f"{found} {error}"
     return AssetObservation(
-        asset_key=RAW_TRIPS, partition=partition_key(month), description=f"{found} {error}", tags=tags
+        asset_key=RAW_TRIPS,
+        partition=partition_key(month),
+        description=reason,
+        metadata={"reason": MetadataValue.text(reason)},
+        tags=tags,
     )
 
 
-def made_before(context: AssetExecutionContext, files: Mapping[date, LoadedFile]) -> dict[date, AssetMaterialization]:
-    """What earlier attempts of this run have loaded and told Dagster of, of the months that are still that."""
-    made = {}
-    for entry in context.instance.all_logs(context.run.run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION):
-        materialization = entry.asset_materialization
-        if materialization and materialization.asset_key == RAW_TRIPS and materialization.partition:
-            month = parse_partition_key(materialization.partition)
-            if month in files and files[month].dagster_run_id == context.run.run_id:
-                made[month] = materialization
+def attempts_before(context: AssetExecutionContext) -> list[str]:
+    """The runs that tried these months before, newest first: this one, and those that it is the re-execution of.
+
+    Of one that somebody re-executes whole there is none.
+    """
+    run: DagsterRun | None = context.run
+    attempts = [context.run.run_id] if context.retry_number else []
+    while run and run.parent_run_id and FROM_FAILURE & run.tags.keys():
+        attempts.append(run.parent_run_id)
+        run = context.instance.get_run_by_id(run.parent_run_id)
+    return attempts
+
+
+def made_before(
+    instance: DagsterInstance, attempts: Sequence[str], files: Mapping[date, LoadedFile]
+) -> dict[date, AssetMaterialization]:
+    """What these runs have loaded and told Dagster of, of the months that are still that."""
+    made: dict[date, AssetMaterialization] = {}
+    for run_id in attempts:
+        for entry in instance.all_logs(run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION):
+            materialization = entry.asset_materialization
+            if materialization and materialization.asset_key == RAW_TRIPS and materialization.partition:
+                month = parse_partition_key(materialization.partition)
+                if month in files and files[month].dagster_run_id == run_id:
+                    made[month] = materialization
     return made
 
 

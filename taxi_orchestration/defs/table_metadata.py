@@ -72,8 +72,8 @@ def months_metadata(
 
 
 def format_bytes(count: int) -> str:
-    """A size in megabytes."""
-    return f"{count / _MEGABYTE:,.1f} MB"
+    """A size as people write it."""
+    return f"{count / _MEGABYTE:,.1f} MB" if count >= _MEGABYTE / 10 else f"{count / 1000:,.1f} kB"
 
 
 def _seconds(of_dbt: Mapping[str, Any]) -> MetadataValue:

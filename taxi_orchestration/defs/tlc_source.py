@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import date
+from pathlib import Path
 
 from dagster import (
     AssetExecutionContext,
@@ -13,6 +14,7 @@ from dagster import (
 )
 
 from taxi_orchestration.asset_keys import TLC_FILES
+from taxi_orchestration.defs.code_references import file_metadata
 from taxi_orchestration.instance.dagster_names import data_version_tags
 from taxi_orchestration.months import partition_key
 from taxi_orchestration.tlc.client import Publication
@@ -34,6 +36,7 @@ def build_tlc_files(months: PartitionsDefinition) -> AssetSpec:
         partitions_def=months,
         group_name="tlc",
         kinds={"parquet", "http"},
+        metadata=file_metadata(Path(__file__)),
     )
 
 

@@ -91,7 +91,7 @@ def recorded_backfill(
     """Record a backfill of all assets of the job for these months: that it goes on in the block, and how it ended."""
     end_orphaned_backfills(instance)
     running = RunningBackfill(instance, make_new_backfill_id())
-    instance.add_backfill(_new_record(instance, running.id, job, months))
+    instance.add_backfill(new_record(instance, running.id, job, months))
     status = BulkActionStatus.COMPLETED_FAILED
     try:
         yield running
@@ -111,7 +111,8 @@ def end_orphaned_backfills(instance: DagsterInstance) -> None:
             _end(instance, record.backfill_id, BulkActionStatus.COMPLETED_FAILED, set())
 
 
-def _new_record(instance: DagsterInstance, id_: str, job: JobDefinition, months: Sequence[date]) -> PartitionBackfill:
+def new_record(instance: DagsterInstance, id_: str, job: JobDefinition, months: Sequence[date]) -> PartitionBackfill:
+    """The record of a backfill that begins now; by it everything is requested, so that the daemon requests nothing."""
     keys = [partition_key(month) for month in sorted(months)]
     graph, assets = job.asset_layer.asset_graph, sorted(job.asset_layer.executable_asset_keys)
     definitions = {asset: definition for asset in assets if (definition := graph.get(asset).partitions_def)}
@@ -127,7 +128,6 @@ def _new_record(instance: DagsterInstance, id_: str, job: JobDefinition, months:
         title=f"{TAXI_BACKFILL} {named}",
         asset_backfill_data=AssetBackfillData(
             target_subset=target,
-            # All of it, so that the daemon requests nothing.
             requested_runs_for_target_roots=True,
             requested_subset=target,
             materialized_subset=_of_assets({}),

@@ -3,6 +3,8 @@
 ROWS = "dagster/partition_row_count"
 DATA_VERSION = "dagster/data_version"
 BACKFILL = "dagster/backfill"
+# Of a run that somebody re-executes "from failure": of its steps, or of its assets.
+FROM_FAILURE = frozenset({"dagster/is_resume_retry", "dagster/is_asset_resume_retry"})
 # What the list of runs shows under "Launched by".
 LAUNCHED_BY = "user"
 # Of a run in a terminal, where Ctrl-C is how a person cancels it.

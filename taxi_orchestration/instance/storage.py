@@ -227,6 +227,8 @@ class TaxiStorage(DagsterPostgresStorage):
         # The months of a range are recorded together: otherwise 36 months of 14 models take 504 round trips of three
         # statements each.
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", EVENTS_AT_ONCE)
+        # A backfill waits for a code server that is down; out of the box the daemon fails it and cancels its runs.
+        os.environ.setdefault("DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR", "1")
         try:
             settings = load_settings()
             url = storage_url(settings)

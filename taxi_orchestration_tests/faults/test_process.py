@@ -85,10 +85,27 @@ def test_a_backfill_killed_while_it_downloads_leaves_nothing_and_the_next_one_lo
     tlc.http.on(tlc.path_of(FEBRUARY), *healthy)
     assert backfill("2024-01", "2024-02") == 0
     assert runs(instance, DagsterRunStatus.FAILURE) == dead
+    # Newest first. No daemon was there to end the first.
+    assert [record.status.value for record in instance.get_backfills()] == ["COMPLETED_SUCCESS", "COMPLETED_FAILED"]
     assert not runs(instance, DagsterRunStatus.STARTED)
     assert held(target, settings.schema_name)[FEBRUARY] == held_by_file(data)
     assert states(target, settings, instance) == ["completed", "completed"]
     assert half_files() == []
+
+
+def test_a_backfill_in_a_terminal_is_canceled_from_the_ui(
+    tlc: TlcHost, instance: DagsterInstance, programs: Programs
+) -> None:
+    data = tlc.publish(JANUARY).path.read_bytes()
+    tlc.http.on(tlc.path_of(JANUARY), stalled(data, len(data) // 2, 60))
+    program = programs.taxi("backfill", "2024-01", "2024-02")
+    until(lambda: tlc.requests_for(JANUARY))
+    (run_id,) = runs(instance, DagsterRunStatus.STARTED)
+    # What the buttons Terminate, of a run, and Cancel, of a backfill, end in.
+    assert instance.run_launcher.terminate(run_id)
+    assert program.wait(60) == 130
+    assert runs(instance, DagsterRunStatus.CANCELED) == [run_id]
+    assert [record.status.value for record in instance.get_backfills()] == ["CANCELED"]
 
 
 def test_a_backfill_killed_in_the_middle_of_a_copy_leaves_the_month_as_it_was(

@@ -13,7 +13,7 @@ from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.defs.schedules import MONTHLY_SCHEDULE
 from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.loading import Loader
-from taxi_orchestration.months import MonthError, Window, last_complete_month, parse_month, partition_key
+from taxi_orchestration.months import MonthError, Window, newest_month, parse_month, partition_key
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration_tests.support.daemon import Daemon, FakeClock, schedule_tick
@@ -28,20 +28,20 @@ NOVEMBER = date(2024, 11, 1)
 @pytest.mark.parametrize(
     ("now", "newest"),
     [
-        ("2024-01-31T23:59:59.999999", "2023-12"),
-        ("2024-02-01T00:00:00", "2024-01"),
-        ("2024-02-29T23:59:59", "2024-01"),
-        ("2024-03-01T00:00:00", "2024-02"),
-        ("2024-12-31T23:59:59", "2024-11"),
-        ("2025-01-01T00:00:00", "2024-12"),
+        ("2024-01-31T23:59:59.999999", "2023-11"),
+        ("2024-02-01T00:00:00", "2023-11"),
+        ("2024-02-14T23:59:59", "2023-11"),
+        ("2024-02-15T00:00:00", "2023-12"),
+        ("2024-12-31T23:59:59", "2024-10"),
+        ("2025-01-01T00:00:00", "2024-10"),
     ],
 )
-def test_at_the_end_of_a_month_or_a_year_the_newest_month_is_the_one_that_is_over(now: str, newest: str) -> None:
+def test_at_the_end_of_a_month_or_a_year_the_newest_month_is_one_that_can_be_out(now: str, newest: str) -> None:
     moment = datetime.fromisoformat(now).replace(tzinfo=UTC)
-    assert partition_key(last_complete_month(moment)) == newest
-    assert monthly_partitions.get_partition_keys(moment)[-1] == newest
+    assert partition_key(newest_month(moment)) == newest
+    assert monthly_partitions().get_partition_keys(moment)[-1] == newest
     assert partition_key(parse_month(newest, moment)) == newest
-    with pytest.raises(MonthError, match="not over yet"):
+    with pytest.raises(MonthError, match="cannot be out yet"):
         parse_month(moment.strftime("%Y-%m"), moment)
 
 

@@ -2,10 +2,18 @@
 
 from datetime import date
 
-from dagster import DagsterInstance, Definitions
+from dagster import (
+    AssetCheckKey,
+    AssetRecordsFilter,
+    DagsterInstance,
+    DagsterRunStatus,
+    Definitions,
+)
 
+from taxi_orchestration.asset_keys import RAW_TRIPS
 from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.cli.selection import months_to_do
+from taxi_orchestration.defs.month_checks import FILE_IS_WHOLE
 from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.months import Window
 from taxi_orchestration.settings import PostgresTarget, Settings
@@ -15,6 +23,12 @@ from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 APRIL = date(2024, 4, 1)
 QUARTER = Window(JANUARY, APRIL)
+
+
+def observations(instance: DagsterInstance, key: str) -> list[str]:
+    """What is said of a month of raw_trips on its page."""
+    found = instance.fetch_observations(AssetRecordsFilter(RAW_TRIPS, asset_partitions=[key]), limit=10).records
+    return [str(record.asset_observation.description) for record in found if record.asset_observation]
 
 
 def test_every_row_of_every_file_is_a_fact_or_a_rejected_trip(
@@ -35,6 +49,7 @@ def test_a_month_that_fails_is_failed_alone_and_the_others_are_built(
     tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: DagsterInstance, definitions: Definitions
 ) -> None:
     tlc.publish(JANUARY)
+    tlc.publish_bytes(FEBRUARY, b"<html>Sign in</html>")
     tlc.publish(MARCH)
     outcome = Backfill(definitions, instance, months_at_once=2).run(QUARTER.months)
     statuses = month_statuses(Warehouse(target, settings.schema_name), instance, QUARTER)
@@ -44,7 +59,66 @@ def test_a_month_that_fails_is_failed_alone_and_the_others_are_built(
         MARCH: "completed",
     }
     assert list(outcome.failures) == [FEBRUARY]
-    assert "two months" in outcome.failures[FEBRUARY]
+    assert "Sign in" in outcome.failures[FEBRUARY]
+    (record,) = instance.get_backfills()
+    assert record.status.value == "COMPLETED_FAILED"
+    failed = record.asset_backfill_data.failed_and_downstream_subset.partitions_subsets_by_asset_key
+    assert failed.keys() == set(record.asset_selection)
+    assert {key for subset in failed.values() for key in subset.get_partition_keys()} == {"2024-02"}
+    # Of what nobody came to for February nothing is failed, and so nothing stays red.
+    for check in (FILE_IS_WHOLE, "volume_as_expected"):
+        history = instance.event_log_storage.get_asset_check_execution_history(AssetCheckKey(RAW_TRIPS, check), 10)
+        assert {(e.partition, e.status.value) for e in history} == {("2024-01", "SUCCEEDED"), ("2024-03", "SUCCEEDED")}
+    (reason,) = observations(instance, "2024-02")
+    assert reason.startswith("Not loaded. ")
     assert months_to_do(statuses) == [FEBRUARY]
     assert months_to_do(statuses, "none") == []
     assert months_to_do(statuses, "completed", newest_first=True) == [MARCH, FEBRUARY, JANUARY]
+
+
+def test_a_month_of_a_range_that_is_not_published_is_told_and_red_only_alone(
+    tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: DagsterInstance, definitions: Definitions
+) -> None:
+    backfill = Backfill(definitions, instance, months_at_once=2)
+    tlc.publish(JANUARY)
+    tlc.publish(MARCH)
+    warehouse = Warehouse(target, settings.schema_name)
+    assert list(backfill.run([FEBRUARY]).failures) == [FEBRUARY]
+    assert month_statuses(warehouse, instance, QUARTER)[FEBRUARY].state == "failed"
+
+    outcome = backfill.run(QUARTER.months)
+    assert outcome.succeeded
+    assert outcome.not_published == {FEBRUARY}
+    assert backfill.run([FEBRUARY], is_of_a_range=True).succeeded, "the same range once more"
+    statuses = month_statuses(warehouse, instance, QUARTER)
+    assert [status.state for status in statuses.values()] == ["completed", "missing", "completed"]
+    assert [text.split(".")[0] for text in observations(instance, "2024-02")] == [
+        *["Not yet published"] * 2,
+        "Not loaded",
+    ]
+    # Newest first. The first asked for one month alone.
+    assert [record.status.value for record in instance.get_backfills()] == [
+        *["COMPLETED_SUCCESS"] * 2,
+        "COMPLETED_FAILED",
+    ]
+
+
+def test_the_runs_of_a_backfill_are_where_those_of_the_ui_are_and_say_which_months_they_are_of(
+    tlc: TlcHost, instance: DagsterInstance, definitions: Definitions
+) -> None:
+    for month in (JANUARY, FEBRUARY):
+        tlc.publish(month)
+    assert Backfill(definitions, instance, months_at_once=2).run([JANUARY, FEBRUARY]).succeeded
+    (record,) = instance.get_backfills()
+    runs = instance.get_runs()
+    assert [run.status for run in runs] == [DagsterRunStatus.SUCCESS] * 2
+    for run in runs:
+        assert run.remote_job_origin.repository_origin.get_label() == "__repository__@taxi_orchestration"  # type: ignore[union-attr]
+        assert run.tags["dagster/backfill"] == record.backfill_id
+        assert (run.tags["user"], run.tags["months"]) == ("taxi backfill", "2024-01 to 2024-02")
+        # The UI hides no other of ours.
+        assert [tag for tag in run.tags if "taxi" in tag] == [".dagster/taxi_process"]
+    assert record.title == "taxi backfill 2024-01 to 2024-02"
+    assert set(record.asset_selection or ()) == set(record.asset_backfill_data.target_subset.asset_keys)
+    made = record.asset_backfill_data.materialized_subset
+    assert made == record.asset_backfill_data.target_subset == record.asset_backfill_data.requested_subset

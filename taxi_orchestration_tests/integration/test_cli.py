@@ -311,6 +311,7 @@ def test_ctrl_c_ends_a_backfill_soon_keeps_what_is_loaded_and_the_next_one_goes_
     assert rows(target, schema, "select source_month, count(*) from raw_trips group by 1") == [(JANUARY, 300)]
     assert rows(target, schema, "select source_month from raw_loads") == [(JANUARY,)]
     assert {run.status for run in instance.get_runs()} == {DagsterRunStatus.CANCELED}
+    assert [record.status.value for record in instance.get_backfills()] == ["CANCELED"]
 
     tlc.publish(FEBRUARY, rows=400)
     done = taxi("backfill", "2024-01", "2024-02")

@@ -13,7 +13,7 @@ from taxi_orchestration.defs.raw_trips import ONLY_IF_CHANGED
 from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.instance.status import MonthStatus, month_statuses
 from taxi_orchestration.loading import Loader
-from taxi_orchestration.months import Window, last_complete_month, parse_partition_key, partition_key
+from taxi_orchestration.months import Window, newest_month, parse_partition_key, partition_key
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.daemon import Daemon, clock_at
@@ -41,7 +41,7 @@ def failing() -> set[str]:
 
 @pytest.fixture
 def definitions(settings: Settings, failing: set[str]) -> dg.Definitions:
-    @dg.asset_check(asset=RAW_TRIPS, blocking=True, partitions_def=monthly_partitions)
+    @dg.asset_check(asset=RAW_TRIPS, blocking=True, partitions_def=monthly_partitions())
     def made_up(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         return dg.AssetCheckResult(passed=context.partition_key not in failing)
 
@@ -69,7 +69,7 @@ def test_every_month_that_anyone_loads_is_built_once_whatever_its_age_and_whatev
     assert daemon.evaluate() == set()
 
     # By a process that Dagster knows nothing of; the latest month, two before it and one of 2013.
-    latest = partition_key(last_complete_month(Clock().now()))
+    latest = partition_key(newest_month(Clock().now()))
     for month in (OLD, JANUARY, FEBRUARY, parse_partition_key(latest)):
         publish_and_load(tlc, loader, month)
     assert daemon.evaluate() == {"2013-09", "2024-01", "2024-02", latest}

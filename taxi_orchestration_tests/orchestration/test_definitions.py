@@ -4,7 +4,9 @@ import json
 import os
 import re
 import time
+import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -63,10 +65,11 @@ def test_every_asset_is_there_under_the_name_of_its_table(specs: dict[str, dg.As
     assert set(specs) == MONTHLY | MONTHLESS | {SOURCE} | EXPOSURES
 
 
-def test_every_asset_says_who_owns_it_what_it_is_and_where_it_belongs(specs: dict[str, dg.AssetSpec]) -> None:
+def test_every_asset_says_what_it_is_where_it_belongs_and_where_its_code_is(specs: dict[str, dg.AssetSpec]) -> None:
     for name, spec in specs.items():
         assert spec.description, name
-        assert spec.owners, name
+        (source,) = spec.metadata["dagster/code_references"].code_references
+        assert Path(source.file_path).is_file(), name
         assert spec.kinds, name
         assert spec.group_name in {"tlc", "raw", "staging", "core", "reporting"}, name
         assert name in (SOURCE, REPORT) or "postgres" in spec.kinds
@@ -85,7 +88,7 @@ def test_every_table_has_its_columns_with_types_and_meanings(specs: dict[str, dg
 def test_what_is_made_of_months_has_one_partition_a_month_and_the_rest_has_none(
     specs: dict[str, dg.AssetSpec],
 ) -> None:
-    assert {name for name, spec in specs.items() if spec.partitions_def == monthly_partitions} - {SOURCE} == MONTHLY
+    assert {name for name, spec in specs.items() if spec.partitions_def == monthly_partitions()} - {SOURCE} == MONTHLY
     assert all(specs[name].partitions_def is None for name in MONTHLESS | EXPOSURES)
 
 
@@ -136,7 +139,7 @@ def test_the_months_of_raw_trips_stand_downstream_of_the_tlcs_files_which_nobody
     definitions: dg.Definitions, specs: dict[str, dg.AssetSpec]
 ) -> None:
     graph = definitions.resolve_asset_graph()
-    assert specs[SOURCE].partitions_def == monthly_partitions
+    assert specs[SOURCE].partitions_def == monthly_partitions()
     assert not graph.get(dg.AssetKey(SOURCE)).is_executable
     assert graph.get(dg.AssetKey("raw_trips")).parent_keys == {dg.AssetKey(SOURCE)}
 
@@ -150,6 +153,13 @@ def test_every_node_of_dbts_has_a_condition_and_its_label_says_when_it_is_built(
         **dict.fromkeys(SEEDS | VIEWS, "its code changed"),
         REPORT: "a month changed",
     }
+
+
+def test_every_check_says_what_it_checks_under_a_name_that_a_list_has_room_for(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    for key in graph.asset_check_keys:
+        assert graph.get(key).description, key
+        assert len(key.name) <= 42, key
 
 
 def test_the_dbt_tests_and_our_own_checks_are_checks_of_the_asset_that_they_are_about(
@@ -245,6 +255,9 @@ def test_the_workspace_names_the_definitions_that_are_there() -> None:
     workspace = yaml.safe_load((PROJECT_DIRECTORY / "workspace.yaml").read_text())
     (entry,) = workspace["load_from"]
     assert entry["python_module"]["module_name"] == "taxi_orchestration.definitions"
+    # Runs and switches are kept by this name: `dagster dev` takes it from pyproject.toml, `taxi` from here.
+    project = tomllib.loads((PROJECT_DIRECTORY / "pyproject.toml").read_text())
+    assert entry["python_module"]["location_name"] == project["tool"]["dg"]["project"]["code_location_name"]
 
 
 def test_no_password_is_in_dagster_yaml() -> None:
@@ -259,7 +272,7 @@ def test_the_ui_shows_where_the_tables_are_and_no_password(
 ) -> None:
     from dagster._core.remote_representation.external_data import RepositorySnap
 
-    for name, value in variables.items():
+    for name, value in {**variables, "TAXI_ALERT_URLS": "json://host/s3cret-token"}.items():
         monkeypatch.setenv(name, value)
     repository = build_definitions(load_settings()).get_repository_def()
     shown = RepositorySnap.from_def(repository)
@@ -269,4 +282,9 @@ def test_the_ui_shows_where_the_tables_are_and_no_password(
     if variables:
         expected = {"host": "db.example", "port": "6432", "database": "trips", "user": "ann"}
     assert values == expected | {"schema": environment["PG_SCHEMA"]}
-    assert OWN_SERVER["PG_PASSWORD"] not in str(warehouse)
+    assert OWN_SERVER["PG_PASSWORD"] not in str(shown.resources)
+    assert "s3cret-token" not in str(shown.resources)
+    assert "lambda" not in str(shown.resources)
+    (connected,) = (resource for resource in shown.resources or [] if resource.name == "settings")
+    told = {name: json.loads(value) for name, value in connected.configured_values.items()}
+    assert (told["tlc_host"], told["alerts"]) == (environment["TLC_BASE_URL"], "json")

@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 from psycopg import sql
 
-from taxi_orchestration.asset_keys import RAW_TRIPS
+from taxi_orchestration.asset_keys import FCT_TRIPS, RAW_TRIPS
 from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.defs import month_checks as month_checks
 from taxi_orchestration.defs.coverage import COVERAGE, coverage_evaluation
@@ -86,6 +86,19 @@ def test_a_backfill_makes_every_check_of_every_month_and_a_later_run_of_the_chec
     assert {(e.check_name, e.partition) for e in failed} == {("file_is_whole", "2024-02")}
     assert all(e.severity is dg.AssetCheckSeverity.ERROR for e in failed)
     assert tlc.requests_for(FEBRUARY) == gets, "checks load nothing"
+    # As "Execute all" starts them: of no month, and so of every loaded one.
+    result = job.execute_in_process(instance=instance, run_config=QUIET, raise_on_error=False)
+    assert {(e.check_name, e.partition) for e in evaluations(instance, result.run_id)} == {
+        (spec.name, key) for spec in RAW_CHECKS for key in KEYS
+    }
+    said = " ".join(str(entry.user_message) for entry in instance.all_logs(result.run_id))
+    assert "did not yield" not in said
+    check_job = dg.define_asset_job("tests_of_dbt", dg.AssetSelection.checks_for_assets(FCT_TRIPS))
+    job = dg.Definitions.merge(definitions, dg.Definitions(jobs=[check_job])).resolve_job_def("tests_of_dbt")
+    result = job.execute_in_process(instance=instance, run_config=QUIET)
+    assert [(e.passed, e.asset_check_key.asset_key) for e in evaluations(instance, result.run_id)] == [
+        (True, FCT_TRIPS)
+    ]
 
 
 def test_a_month_that_is_not_whole_stops_what_is_downstream_of_it(

@@ -20,6 +20,8 @@ from taxi_orchestration import loading
 from taxi_orchestration.asset_keys import RAW_TRIPS
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.raw_trips import failure_of
+from taxi_orchestration.instance.builds import detail
+from taxi_orchestration.instance.dagster_internals import InMemoryJob, execute_run_iterator
 from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.months import Window
@@ -94,7 +96,7 @@ def test_what_a_run_over_several_months_intends_is_recorded_for_every_asset_and_
     for asset in (RAW_TRIPS, FCT_TRIPS):
         assert [str(e.partition) for e in planned if e.asset_key == asset] == ["2024-01", "2024-02", "2024-03"]
     # From that Dagster knows which months a run owes: March is damaged.
-    status = instance.get_status_by_partition(RAW_TRIPS, ["2024-01", "2024-02", "2024-03"], monthly_partitions)
+    status = instance.get_status_by_partition(RAW_TRIPS, ["2024-01", "2024-02", "2024-03"], monthly_partitions())
     assert status
     assert {key: str(value.value) for key, value in status.items() if value} == {
         "2024-01": "MATERIALIZED",
@@ -106,7 +108,7 @@ def test_what_a_run_over_several_months_intends_is_recorded_for_every_asset_and_
 
 
 def test_one_month_records_what_the_file_was_and_what_became_of_it(
-    tlc: TlcHost, instance: dg.DagsterInstance, definitions: dg.Definitions, run: Any
+    tlc: TlcHost, instance: dg.DagsterInstance, target: PostgresTarget, settings: Settings, run: Any
 ) -> None:
     made = tlc.publish(JANUARY, rows=300)
     result = run("2024-01")
@@ -114,24 +116,34 @@ def test_one_month_records_what_the_file_was_and_what_became_of_it(
 
     raw = newest(instance, RAW_TRIPS, "2024-01")
     metadata = {name: value.value for name, value in raw.metadata.items()}
+    details = metadata["details"]
     assert metadata["dagster/partition_row_count"] == 300
-    assert metadata["bytes"] == made.path.stat().st_size
-    assert len(metadata["sha256"]) == 64
-    assert metadata["etag"].startswith('"')
-    assert metadata["era"] == "B"
+    assert details["bytes"] == made.path.stat().st_size
+    assert metadata["size"] == f"{details['bytes'] / 1000:.1f} kB"
+    assert len(details["sha256"]) == 64
+    assert details["etag"].startswith('"')
+    assert metadata["layout"] == "2023 to 2024"
+    assert metadata["drift"] == "none"
     assert metadata["pickups outside the month"] == made.pickups_outside
     assert metadata["seconds"] > 0
     assert metadata["rows a second"] > 0
     assert metadata["url"] == f"{tlc.url}{tlc.path_of(JANUARY)}"
     assert metadata["preview"].count("\n") == 1 + 5
-    assert "drift" in metadata
     assert "last modified" in metadata
     assert raw.tags
-    assert raw.tags["dagster/data_version"] == metadata["sha256 of the rows"]
+    assert raw.tags["dagster/data_version"] == details["sha256 of the rows"]
 
     counts = [newest(instance, dg.AssetKey(n), "2024-01").metadata["dagster/partition_row_count"].value
               for n in ("fct_trips", "rejected_trips")]  # fmt: skip
     assert sum(counts) == 300
+    facts = {name: value.value for name, value in newest(instance, FCT_TRIPS, "2024-01").metadata.items()}
+    (money,) = rows(target, settings.schema_name, "select sum(total_amount) from fct_trips")
+    assert facts["sum of total_amount"] == float(money[0])
+    assert facts["share rejected"] == f"{1 - counts[0] / 300:.3%}"
+    assert facts["preview"].count("\n") == 1 + 5
+    assert "source_month >= date '2024-01-01' and source_month < date '2024-02-01'" in facts["SQL"]
+    assert list(facts)[-1] == "details"
+    assert facts["details"]["built from rows with sha256"] == details["sha256 of the rows"]
     lineage = newest(instance, FCT_TRIPS, "2024-01").metadata["dagster/column_lineage"].value.deps_by_column
     assert [(d.asset_key.to_user_string(), d.column_name) for d in lineage["total_amount"]] == [
         ("stg_trips", "total_amount")
@@ -189,7 +201,7 @@ def test_the_same_rows_in_another_file_are_the_same_data_and_other_rows_are_not(
         )
         assert result.success
         raw = newest(instance, RAW_TRIPS, "2024-01")
-        versions.append(((raw.tags or {})["dagster/data_version"], raw.metadata["sha256"].value))
+        versions.append(((raw.tags or {})["dagster/data_version"], detail(raw, "sha256")))
     assert versions[0][0] == versions[1][0] != versions[2][0]
     assert len({sha for _, sha in versions}) == 3
 
@@ -204,7 +216,7 @@ def test_a_range_records_every_month_by_itself_and_a_bad_one_is_red_alone(
     for partition, count in (("2024-01", 210), ("2024-02", 220)):
         raw = newest(instance, RAW_TRIPS, partition)
         assert raw.metadata["dagster/partition_row_count"].value == count
-        assert (raw.tags or {})["dagster/data_version"] == raw.metadata["sha256 of the rows"].value
+        assert (raw.tags or {})["dagster/data_version"] == detail(raw, "sha256 of the rows")
         assert newest(instance, FCT_TRIPS, partition).metadata["dagster/partition_row_count"].value <= count
     events = instance.get_latest_data_version_record(RAW_TRIPS, partition_key="2024-01")
     assert events
@@ -357,6 +369,41 @@ def test_a_range_that_is_tried_again_has_the_records_and_checks_of_the_months_of
         tlc.publish(month)
     assert run("2024-01", "2024-03").success
     assert sorted(attempts) == [JANUARY, FEBRUARY, MARCH, MARCH]
+    statuses = month_statuses(Warehouse(target, settings.schema_name), instance, Window(JANUARY, date(2024, 4, 1)))
+    assert [status.state for status in statuses.values()] == ["completed"] * 3
+    assert len({status.checks.passed for status in statuses.values()}) == 1
+
+
+def test_a_range_re_executed_from_failure_loads_what_failed_and_records_all(
+    tlc: TlcHost,
+    instance: dg.DagsterInstance,
+    definitions: dg.Definitions,
+    run: Any,
+    target: PostgresTarget,
+    settings: Settings,
+) -> None:
+    for month in (JANUARY, MARCH):
+        tlc.publish(month)
+    tlc.publish_bytes(FEBRUARY, b"<html>Sign in</html>")
+    first = run("2024-01", "2024-03")
+    assert not first.success
+    tlc.publish(FEBRUARY)
+    gets = {month: tlc.requests_for(month) for month in (JANUARY, FEBRUARY, MARCH)}
+    job = definitions.resolve_job_def(TAXI_PIPELINE)
+    again = instance.create_run_for_job(
+        job,
+        run_config=QUIET,
+        tags={**first.dagster_run.tags, "dagster/is_resume_retry": "true"},
+        parent_run_id=first.run_id,
+        root_run_id=first.run_id,
+    )
+    assert list(execute_run_iterator(InMemoryJob(job), again, instance))[-1].is_pipeline_event
+    assert instance.get_run_by_id(again.run_id).status is dg.DagsterRunStatus.SUCCESS
+    assert {month: tlc.requests_for(month) - before for month, before in gets.items()} == {
+        JANUARY: 0,
+        FEBRUARY: 1,
+        MARCH: 0,
+    }
     statuses = month_statuses(Warehouse(target, settings.schema_name), instance, Window(JANUARY, date(2024, 4, 1)))
     assert [status.state for status in statuses.values()] == ["completed"] * 3
     assert len({status.checks.passed for status in statuses.values()}) == 1

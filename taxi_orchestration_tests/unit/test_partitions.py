@@ -1,6 +1,6 @@
 """Months as text, as dates, as partitions, and as windows."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
@@ -9,7 +9,7 @@ from taxi_orchestration.months import (
     MonthError,
     Window,
     add_months,
-    last_complete_month,
+    newest_month,
     next_month,
     parse_month,
     parse_partition_key,
@@ -23,28 +23,28 @@ NOW = datetime(2024, 5, 15, 12, tzinfo=UTC)
 
 
 def keys(now: datetime) -> list[str]:
-    return list(monthly_partitions.get_partition_keys(now))
+    return list(monthly_partitions().get_partition_keys(now))
 
 
-def test_the_partitions_begin_with_the_data_set_and_end_with_the_newest_month_that_is_over() -> None:
+def test_the_partitions_begin_with_the_data_set_and_end_with_a_month_that_can_be_out() -> None:
     assert keys(NOW)[0] == "2013-08"
-    assert keys(NOW)[-1] == "2024-04"
-    assert len(keys(NOW)) == 5 + 10 * 12 + 4
+    assert keys(NOW)[-1] == "2024-03"
+    assert len(keys(NOW)) == 5 + 10 * 12 + 3
 
 
 @pytest.mark.parametrize(
     ("now", "newest"),
     [
-        (datetime(2024, 1, 1, 0, 0, 0, tzinfo=UTC), "2023-12"),
-        (datetime(2023, 12, 31, 23, 59, 59, tzinfo=UTC), "2023-11"),
-        (datetime(2024, 2, 29, 23, 59, 59, tzinfo=UTC), "2024-01"),
-        (datetime(2024, 3, 1, 0, 0, 0, tzinfo=UTC), "2024-02"),
-        (datetime(2013, 9, 1, tzinfo=UTC), "2013-08"),
+        (datetime(2024, 1, 15, 0, 0, 0, tzinfo=UTC), "2023-11"),
+        (datetime(2024, 1, 14, 23, 59, 59, tzinfo=UTC), "2023-10"),
+        (datetime(2024, 3, 14, 23, 59, 59, tzinfo=UTC), "2023-12"),
+        (datetime(2024, 3, 15, 0, 0, 0, tzinfo=UTC), "2024-01"),
+        (datetime(2013, 10, 15, tzinfo=UTC), "2013-08"),
     ],
 )
-def test_a_month_is_a_partition_from_the_instant_at_which_it_is_over(now: datetime, newest: str) -> None:
+def test_a_month_is_a_partition_from_the_instant_at_which_it_can_be_out(now: datetime, newest: str) -> None:
     assert keys(now)[-1] == newest
-    assert partition_key(last_complete_month(now)) == newest
+    assert partition_key(newest_month(now)) == newest
     assert parse_month(newest, now) == parse_partition_key(newest)
 
 
@@ -73,9 +73,25 @@ def test_a_month_before_the_first_is_refused_with_where_the_data_set_begins(text
         parse_month(text, NOW)
 
 
-@pytest.mark.parametrize("text", ["2024-05", "2024-06", "9999-12"])
-def test_a_month_that_is_not_over_is_refused_and_told_the_newest_one(text: str) -> None:
-    with pytest.raises(MonthError, match=rf"{text} is not over yet: .* 2024-04, .* two months late"):
+def test_no_month_that_is_over_for_45_days_is_without_a_partition_and_none_is_for_42() -> None:
+    for days in range(800):
+        now = datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=days)
+        newest = newest_month(now)
+        assert keys(now)[-1] == partition_key(newest)
+        assert now.date() - next_month(newest) >= timedelta(days=42)
+        assert now.date() - next_month(next_month(newest)) < timedelta(days=45)
+
+
+def test_another_first_month_narrows_the_partitions_and_what_can_be_asked_for() -> None:
+    first = date(2024, 2, 1)
+    assert list(monthly_partitions(first).get_partition_keys(NOW)) == ["2024-02", "2024-03"]
+    with pytest.raises(MonthError, match="2024-01 is before 2024-02, the TAXI_FIRST_MONTH"):
+        parse_month("2024-01", NOW, first)
+
+
+@pytest.mark.parametrize("text", ["2024-04", "2024-06", "9999-12"])
+def test_a_month_that_cannot_be_out_is_refused_and_told_the_newest_one(text: str) -> None:
+    with pytest.raises(MonthError, match=rf"{text} cannot be out yet: .* 2024-03, .* two months late"):
         parse_month(text, NOW)
 
 
@@ -97,7 +113,7 @@ def test_a_range_that_runs_backwards_is_refused() -> None:
         parse_range("2024-02", "2024-01", NOW)
 
 
-@pytest.mark.parametrize(("first", "last"), [("2013-07", "2024-01"), ("2024-01", "2024-05"), ("2024-01", "x")])
+@pytest.mark.parametrize(("first", "last"), [("2013-07", "2024-01"), ("2024-01", "2024-04"), ("2024-01", "x")])
 def test_both_ends_of_a_range_have_to_be_months_with_a_file(first: str, last: str) -> None:
     with pytest.raises(MonthError):
         parse_range(first, last, NOW)

@@ -1,0 +1,106 @@
+"""Dagster's pages in Chromium, of a project that `taxi` loaded: what a person sees on them, and what the buttons do."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from taxi_orchestration.cli.backfill import Backfill
+from taxi_orchestration.defs.jobs import TAXI_PIPELINE
+from taxi_orchestration.instance.backfills import new_record
+from taxi_orchestration.months import Window
+from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
+from taxi_orchestration_tests.support.dagster_dev import Ui, dagster_dev, wait_until
+from taxi_orchestration_tests.support.tlc_host import TlcHost
+
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
+
+ARGUMENTS = [
+    *("--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+APRIL = Window(JANUARY, date(2024, 5, 1)).months[-1]
+NOTHING = re.compile("No runs|You have not launched")
+LAST_RUNS = "{ runsOrError(limit: 2) { ... on Runs { results { status } } } }"
+SECONDS = 60_000
+
+
+@contextmanager
+def opened_page() -> Iterator[Page]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        opened = browser.new_page(viewport={"width": 1400, "height": 900})
+        opened.set_default_timeout(SECONDS)
+        yield opened
+        browser.close()
+
+
+def runs(ui: Ui) -> list[str]:
+    """The states of the last two runs."""
+    return [run["status"] for run in ui.ask(LAST_RUNS)["runsOrError"]["results"]]
+
+
+@pytest.mark.timeout(600)
+def test_the_pages_of_a_loaded_project_are_true_and_their_buttons_work(
+    tlc: TlcHost, instance: dg.DagsterInstance, definitions: dg.Definitions, tmp_path: Path
+) -> None:
+    for month in (JANUARY, FEBRUARY, MARCH):
+        tlc.publish(month, rows=300, seed=month.month)
+    assert Backfill(definitions, instance, months_at_once=2).run([JANUARY, FEBRUARY, MARCH, APRIL]).succeeded
+    # As a process that was killed leaves it: the daemon ends it, and starts nothing for it.
+    instance.add_backfill(new_record(instance, "orphaned", definitions.resolve_job_def(TAXI_PIPELINE), [APRIL]))
+    with dagster_dev({}, tmp_path / "dev.log") as ui, opened_page() as page:
+        page.goto(ui.page)
+        expect(page.get_by_text("taxi_pipeline").first).to_be_visible(timeout=SECONDS)
+        expect(page.get_by_text(NOTHING)).to_have_count(0)
+
+        page.goto(f"{ui.page}/jobs")
+        expect(page.get_by_text(re.compile(" ago$")).first).to_be_visible(timeout=SECONDS)
+
+        page.goto(f"{ui.page}/locations/taxi_orchestration/jobs/taxi_pipeline/runs")
+        expect(page.get_by_text("months: 2024-01 to 2024-04").first).to_be_visible(timeout=SECONDS)
+        expect(page.get_by_text("months: 2024-01 to 2024-03").first).to_be_visible()
+        expect(page.get_by_text("taxi backfill", exact=True).first).to_be_visible()
+        expect(page.get_by_text("Failure", exact=True)).to_have_count(0)
+        expect(page.get_by_text(re.compile("taxi_process|asked_by"))).to_have_count(0)
+
+        page.goto(f"{ui.page}/runs")
+        expect(page.get_by_text("4 partitions").first).to_be_visible(timeout=SECONDS)
+        expect(page.get_by_text("Success", exact=True).first).to_be_visible()
+
+        page.goto(f"{ui.page}/assets/raw_trips?view=partitions&partition=2024-04")
+        page.get_by_role("button", name=re.compile("View all historical events")).click()
+        expect(page.get_by_text("Failed (0)").first).to_be_visible(timeout=SECONDS)
+        page.get_by_role("dialog").get_by_text("2024-04").last.click()
+        expect(page.get_by_text(re.compile("Not yet published. .*403")).first).to_be_visible(timeout=SECONDS)
+
+        page.goto(f"{ui.page}/assets/fct_trips?view=partitions&partition=2024-02")
+        for shown in ("sum of total_amount", "share rejected", "preview", "SQL", "details"):
+            expect(page.get_by_text(shown, exact=True).first).to_be_visible(timeout=SECONDS)
+        page.goto(f"{ui.page}/assets/fct_trips?view=events")
+        for key in ("2024-01", "2024-02", "2024-03"):
+            expect(page.get_by_text(key, exact=True).first).to_be_visible(timeout=SECONDS)
+
+        checked = ("raw_trips", "fct_trips")
+        for asset in checked:
+            page.goto(f"{ui.page}/assets/{asset}?view=checks")
+            page.get_by_role("button", name="Execute all").click()
+            expect(page.get_by_text("Launched run").first).to_be_visible(timeout=SECONDS)
+        wait_until(lambda: set(runs(ui)) <= {"SUCCESS", "FAILURE"})
+        assert runs(ui) == ["SUCCESS"] * 2
+        for asset in checked:
+            page.goto(f"{ui.page}/assets/{asset}?view=checks")
+            expect(page.get_by_text("Succeeded").first).to_be_visible(timeout=SECONDS)
+            expect(page.get_by_text("Failed", exact=True)).to_have_count(0)
+
+        wait_until(lambda: instance.get_backfill("orphaned").status.value == "COMPLETED_FAILED")  # type: ignore[union-attr]
+        assert not instance.get_runs(dg.RunsFilter(tags={"dagster/backfill": "orphaned"}))

@@ -1,0 +1,141 @@
+"""A bare `dagster dev` for a test, and what its UI asks and tells by GraphQL."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from taxi_orchestration.defs.clock import Clock
+from taxi_orchestration.months import parse_range, partition_key
+from taxi_orchestration.settings import PROJECT_DIRECTORY
+
+PARTITIONED_ASSETS = "{ assetNodes { assetKey { path } isPartitioned isExecutable } }"
+PARTITIONS = """
+    query Partitions($key: AssetKeyInput!) {
+      assetNodeOrError(assetKey: $key) {
+        ... on AssetNode {
+          assetPartitionStatuses { ... on TimePartitionStatuses { ranges { status startKey endKey } } }
+        }
+      }
+    }
+"""
+REPOSITORIES = "{ repositoriesOrError { ... on RepositoryConnection { nodes { name location { name } } } } }"
+START_SENSOR = """
+    mutation Start($selector: SensorSelector!) {
+      startSensor(sensorSelector: $selector) {
+        __typename
+        ... on Sensor { sensorState { status } }
+        ... on PythonError { message }
+      }
+    }
+"""
+TICKS = """
+    query Ticks($selector: SensorSelector!) {
+      sensorOrError(sensorSelector: $selector) { ... on Sensor { sensorState { ticks(limit: 1) { status } } } }
+    }
+"""
+RUNS_OF = """
+    query Runs($month: String!) {
+      runsOrError(filter: { tags: [{ key: "dagster/partition", value: $month }] }) {
+        ... on Runs { results { status } }
+      }
+    }
+"""
+
+
+class Ui:
+    """What the UI in a browser asks and tells."""
+
+    def __init__(self, port: int) -> None:
+        self.page = f"http://127.0.0.1:{port}"
+        self.url = f"{self.page}/graphql"
+
+    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
+        answer = requests.post(self.url, json={"query": query, "variables": variables}, timeout=60).json()
+        assert "errors" not in answer, answer["errors"]
+        return dict(answer["data"])
+
+    def is_up(self) -> bool:
+        try:
+            return "data" in requests.post(self.url, json={"query": PARTITIONED_ASSETS}, timeout=10).json()
+        except requests.RequestException:
+            return False
+
+    def months(self, asset: str, status: str) -> list[str]:
+        """The months of an asset that are MATERIALIZED or FAILED."""
+        node = self.ask(PARTITIONS, key={"path": [asset]})["assetNodeOrError"]
+        ranges = [r for r in node["assetPartitionStatuses"]["ranges"] if r["status"] == status]
+        windows = [parse_range(r["startKey"], r["endKey"], Clock().now()) for r in ranges]
+        return sorted(partition_key(month) for window in windows for month in window.months)
+
+    def turn_on(self, sensor: str) -> None:
+        """Move a switch under Automation."""
+        started = self.ask(START_SENSOR, selector=self._selector(sensor))["startSensor"]
+        assert started == {"__typename": "Sensor", "sensorState": {"status": "RUNNING"}}
+
+    def has_ticked(self, sensor: str) -> bool:
+        """Whether the daemon has looked at a sensor."""
+        ticks = self.ask(TICKS, selector=self._selector(sensor))["sensorOrError"]["sensorState"]["ticks"]
+        return [tick["status"] for tick in ticks] not in ([], ["STARTED"])
+
+    def _selector(self, sensor: str) -> dict[str, str]:
+        (repository,) = self.ask(REPOSITORIES)["repositoriesOrError"]["nodes"]
+        return {
+            "repositoryLocationName": repository["location"]["name"],
+            "repositoryName": repository["name"],
+            "sensorName": sensor,
+        }
+
+    def runs_of(self, month: str) -> list[str]:
+        """How the runs of one month alone stand."""
+        return [run["status"] for run in self.ask(RUNS_OF, month=month)["runsOrError"]["results"]]
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 240) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(1)
+
+
+@contextmanager
+def dagster_dev(environment: Mapping[str, str], log: Path) -> Iterator[Ui]:
+    """`dagster dev` in the checkout, on a free port; everything that it started is gone afterwards."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = str(Path(sys.executable).with_name("dagster"))
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [program, "dev", "--port", str(port)],
+            cwd=PROJECT_DIRECTORY,
+            env={**os.environ, **environment},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        ui = Ui(port)
+        deadline = time.monotonic() + 120
+        while not ui.is_up():
+            assert process.poll() is None, log.read_text()[-2000:]
+            assert time.monotonic() < deadline, log.read_text()[-2000:]
+            time.sleep(0.5)
+        yield ui
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
