@@ -14,6 +14,7 @@ TESTS = PROJECT_DIRECTORY / "taxi_orchestration_tests"
 CLI = "integration/test_cli.py"
 WHOLE = f"{CLI}::test_a_backfill_from_any_directory_loads_builds_checks_and_tells_and_the_next_one_finishes_it"
 SERVER = f"{CLI}::test_the_embedded_server_is_started_asked_and_stopped"
+STATUS = "integration/test_status.py::test_status_says_what_to_do_and_backfill_does_it"
 MAKE = "unit/test_readme.py::test_make_runs_what_the_readme_says_it_does"
 
 # Each command of the README and the test that runs it, or runs it with other months.
@@ -26,15 +27,18 @@ COMMANDS = {
     "make bench": MAKE,
     "make bare-machine": MAKE,
     "make clean": MAKE,
+    "make clean-data": MAKE,
     ".venv/bin/taxi backfill 2023-12 2024-04": WHOLE,
     ".venv/bin/taxi backfill 2023-12 2024-04 --dry-run": WHOLE,
-    ".venv/bin/taxi status": WHOLE,
+    ".venv/bin/taxi backfill 2024-03": WHOLE,
+    ".venv/bin/taxi status": STATUS,
+    ".venv/bin/taxi status --all": STATUS,
     ".venv/bin/taxi status --json": WHOLE,
-    ".venv/bin/taxi psql -- -c 'select pickup_month, payment_type_name, trips from monthly_revenue "
-    "order by 1 desc, 3 desc limit 5'": WHOLE,
+    ".venv/bin/taxi psql -- -c 'select pickup_month, trips, total_amount from monthly_summary where is_complete "
+    "order by 1 desc limit 5'": WHOLE,
     ".venv/bin/taxi dbt test --select trip_quality": WHOLE,
-    ".venv/bin/taxi backfill --missing": "integration/test_status.py::test_status_says_what_to_do_and_backfill_does_it",
-    ".venv/bin/taxi backfill --changed": "integration/test_status.py::test_status_says_what_to_do_and_backfill_does_it",
+    ".venv/bin/taxi backfill --missing": STATUS,
+    ".venv/bin/taxi backfill --changed": STATUS,
     ".venv/bin/taxi alert-test": "unit/test_notify.py::test_alert_test_sends_one_message_to_everybody",
     ".venv/bin/taxi url": SERVER,
     ".venv/bin/taxi stop": SERVER,
@@ -42,13 +46,16 @@ COMMANDS = {
 
 MAKES = {
     ("backfill", "FROM=2024-01", "TO=2024-03"): '.venv/bin/taxi backfill "2024-01" "2024-03"',
-    ("dev",): ".venv/bin/dagster dev",
+    ("dev",): ".venv/bin/taxi dev",
+    ("dev", "PORT=3001"): ".venv/bin/taxi dev --port 3001",
+    ("backfill", "FROM=2024-01"): '.venv/bin/taxi backfill "2024-01"',
     ("report",): ".venv/bin/taxi report",
     ("test",): ".venv/bin/pytest",
     ("lint",): ".venv/bin/ruff check .",
     ("bench",): ".venv/bin/python -m bench",
     ("bare-machine",): "taxi_orchestration_tests/bare_machine.sh",
     ("clean",): ".venv/bin/taxi stop",
+    ("clean-data",): ".venv/bin/taxi remove-data",
 }
 
 
@@ -75,7 +82,7 @@ def test_every_test_that_is_said_to_run_a_command_exists(test: str) -> None:
     assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 
-@pytest.mark.parametrize(("arguments", "runs"), MAKES.items(), ids=lambda value: str(value[0]))
+@pytest.mark.parametrize(("arguments", "runs"), MAKES.items(), ids=str)
 def test_make_runs_what_the_readme_says_it_does(arguments: tuple[str, ...], runs: str) -> None:
     done = subprocess.run(
         ["make", "--dry-run", *arguments], cwd=PROJECT_DIRECTORY, capture_output=True, text=True, check=True
@@ -89,6 +96,13 @@ def test_make_backfill_without_months_says_which_to_give() -> None:
     done = subprocess.run(["make", *made, "backfill"], cwd=PROJECT_DIRECTORY, capture_output=True, text=True)
     assert done.returncode == 2
     assert "make backfill FROM=2024-01 TO=2024-03" in done.stdout
+
+
+def test_make_clean_keeps_the_data() -> None:
+    done = subprocess.run(
+        ["make", "--dry-run", "clean"], cwd=PROJECT_DIRECTORY, capture_output=True, text=True, check=True
+    )
+    assert ".taxi" not in done.stdout
 
 
 def test_the_readme_names_no_file_that_is_not_there() -> None:
