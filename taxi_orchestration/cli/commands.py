@@ -217,8 +217,9 @@ def _read_records(settings: Settings, warehouse: Warehouse, window: Window, *, e
     cache = RecordCache(settings)
     if (cache.is_idle or not ends_orphans) and (records := cache.read(window.months)):
         return records
-    from taxi_orchestration.instance.opening import open_instance
-    from taxi_orchestration.instance.processes import fail_orphaned_runs
+    with waiting("Reading Dagster's record"):
+        from taxi_orchestration.instance.opening import open_instance
+        from taxi_orchestration.instance.processes import fail_orphaned_runs
 
     # All that the next command may ask for: that costs little more than the few that this one does.
     months = sorted({*window.months, *known_window(warehouse, Clock().now()).months})
