@@ -240,7 +240,8 @@ def _read_records(settings: Settings, warehouse: Warehouse, window: Window, *, e
 def status(shows_all: bool, as_json: bool) -> int:
     """Show every month, and what needs something.
 
-    That is a month that failed, that is new, or that the TLC has re-issued. Ends with 1 where a month that was asked for failed, is unfinished or was re-issued.
+    That is a month that failed, that is new, or that the TLC has re-issued. Ends with 1 where a month that was asked
+    for failed, is unfinished or was re-issued.
     """
     from taxi_orchestration.cli import terminal
     from taxi_orchestration.defs.clock import Clock
@@ -338,7 +339,8 @@ def alert_test() -> int:
 def url(form: str | None, read_only: bool) -> None:
     """Print the address for other programs.
 
-    It is a libpq URL of the warehouse, with the schema and the password in it. Starts the embedded PostgreSQL if need be. docs/connect.md has the lines for each program.
+    It is a libpq URL of the warehouse, with the schema and the password in it. Starts the embedded PostgreSQL if need
+    be. docs/connect.md has the lines for each program.
     """
     from taxi_orchestration.postgres.connection import WarehouseError, passes_options
     from taxi_orchestration.settings import SettingsError, load_settings
@@ -426,7 +428,10 @@ def dbt(arguments: Sequence[str]) -> None:
             connection = stack.enter_context(one_build(warehouse, click.echo))
             # The connection goes on in dbt's process, and with it the lock, until that ends.
             os.set_inheritable(connection.fileno(), True)
-        os.execve(program, [program, *arguments], {**os.environ, **environment})  # noqa: S606 - the user's own
+        # dbt colours what goes into a pipe too.
+        colours = {} if sys.stdout.isatty() else {"DBT_USE_COLORS": "false"}
+        variables = {**colours, **os.environ, **environment}
+        os.execve(program, [program, *arguments], variables)  # noqa: S606 - the user's own
 
 
 @main.command()
