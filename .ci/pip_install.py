@@ -46,7 +46,8 @@ def main(arguments: list[str]) -> int:
                 if not is_terminal and size_mb >= LARGE_MB:
                     print(f"  {name}, {size_mb:,.1f} MB", file=sys.stderr, flush=True)
             elif line.startswith("Installing collected packages"):
-                show(f"Installing {line.count(',') + 1} packages, {megabytes:,.1f} MB ...")
+                number = line.count(",") + 1
+                show(f"Installing {number} package{'' if number == 1 else 's'}, {megabytes:,.1f} MB ...")
     show("")
     if pip.returncode:
         print("".join(last), file=sys.stderr)

@@ -128,10 +128,11 @@ def backfill(
     max_active_runs: int,
     verbose: bool,
 ) -> int:
-    """Load the months FROM to TO (as 2024-01), build the dbt models and run their tests as checks.
+    """Load months, build the models, run the checks.
 
-    FROM alone is that month; a date stands for its month. With --missing or --changed only the months of FROM to TO
-    that are that; of all since the oldest loaded one, where FROM and TO are left out.
+    FROM and TO are months as 2024-01, both included. FROM alone is that month; a date stands for its month.
+    With --missing or --changed only the months of FROM to TO that are that; of all since the oldest loaded one, where
+    FROM and TO are left out.
     """
     from taxi_orchestration.cli import terminal
     from taxi_orchestration.cli.selection import months_at_source, months_to_do
@@ -150,9 +151,11 @@ def backfill(
             f"{partition_key(window.start)} is before {partition_key(settings.first_month)}, the TAXI_FIRST_MONTH of "
             "this project. Choose a later month, or set another."
         )
-    warehouse = open_warehouse(settings)
-    window = window or known_window(warehouse, Clock().now(), settings.first_month)
-    statuses = compare_months(warehouse, _read_records(settings, warehouse, window, ends_orphans=not dry_run), window)
+    with terminal.waiting("Looking at what is loaded"):
+        warehouse = open_warehouse(settings)
+        window = window or known_window(warehouse, Clock().now(), settings.first_month)
+        records = _read_records(settings, warehouse, window, ends_orphans=not dry_run)
+        statuses = compare_months(warehouse, records, window)
     if missing or changed:
         published = fetch_publications(settings.tlc_base_url, window.months)
         if errors := [answer for answer in published.values() if isinstance(answer, TlcError)]:
@@ -243,9 +246,10 @@ def _read_records(settings: Settings, warehouse: Warehouse, window: Window, *, e
 @click.option("--json", "as_json", is_flag=True, help="For programs: a list of objects, one a month.")
 @_translate_errors
 def status(shows_all: bool, as_json: bool) -> int:
-    """Show every month, and what needs something: a month that failed, that is new, or that the TLC has re-issued.
+    """Show every month, and what needs something.
 
-    Ends with 1 where a month that was asked for failed, is unfinished or was re-issued.
+    That is a month that failed, that is new, or that the TLC has re-issued. Ends with 1 where a month that was asked
+    for failed, is unfinished or was re-issued.
     """
     from taxi_orchestration.cli import terminal
     from taxi_orchestration.defs.clock import Clock
@@ -255,15 +259,15 @@ def status(shows_all: bool, as_json: bool) -> int:
     from taxi_orchestration.warehouse.warehouse import open_warehouse
 
     settings = load_settings()
-    warehouse = open_warehouse(settings)
     now = Clock().now()
-    window = known_window(warehouse, now, settings.first_month)
-    with ThreadPoolExecutor(1) as executor:
+    with terminal.waiting("Looking at what is loaded"), ThreadPoolExecutor(1) as executor:
+        warehouse = open_warehouse(settings)
+        window = known_window(warehouse, now, settings.first_month)
         asked = executor.submit(fetch_publications, settings.tlc_base_url, window.months)
         records = _read_records(settings, warehouse, window)
         statuses = compare_months(warehouse, records, window)
         published = asked.result()
-    findings = overall(warehouse, records, published, now)
+        findings = overall(warehouse, records, published, now)
     if as_json:
         terminal.show_json(statuses, published)
     else:
@@ -283,7 +287,10 @@ def status(shows_all: bool, as_json: bool) -> int:
 )
 @_translate_errors
 def report(opens: bool, output: Path | None) -> None:
-    """Write the report: one HTML file with pictures of all loaded months, which needs no network."""
+    """Write a page of pictures of all months.
+
+    It is one HTML file that needs no network.
+    """
     from taxi_orchestration.defs.clock import Clock
     from taxi_orchestration.instance.opening import open_instance
     from taxi_orchestration.instance.status import count_checks
@@ -308,7 +315,7 @@ def report(opens: bool, output: Path | None) -> None:
 @main.command("alert-test")
 @_translate_errors
 def alert_test() -> int:
-    """Send a message to every service of TAXI_ALERT_URLS."""
+    """Send a message to all of TAXI_ALERT_URLS."""
     from taxi_orchestration.defs.notify import Message, NotifyError, send
     from taxi_orchestration.settings import SettingsError, load_settings
 
@@ -338,9 +345,10 @@ def alert_test() -> int:
 @click.option("--read-only", is_flag=True, help="Of a role that can only read, made when it is missing.")
 @_translate_errors
 def url(form: str | None, read_only: bool) -> None:
-    """Print the address of the warehouse for other programs, password included: a libpq URL with the schema in it.
+    """Print the address for other programs.
 
-    Starts the embedded PostgreSQL if need be. docs/connect.md has the lines for each program.
+    It is a libpq URL of the warehouse, with the schema and the password in it. Starts the embedded PostgreSQL if need
+    be. docs/connect.md has the lines for each program.
     """
     from taxi_orchestration.postgres.connection import WarehouseError, passes_options
     from taxi_orchestration.settings import SettingsError, load_settings
@@ -405,7 +413,10 @@ def psql(arguments: Sequence[str]) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @_translate_errors
 def dbt(arguments: Sequence[str]) -> None:
-    """Run dbt with ARGUMENTS on the project and the warehouse, for example: taxi dbt test --select fct_trips."""
+    """Run dbt on the project and the warehouse.
+
+    ARGUMENTS are dbt's, for example: taxi dbt test --select fct_trips.
+    """
     from contextlib import ExitStack
 
     from taxi_orchestration.dbt.runner import BUILDING, dbt_environment
@@ -425,14 +436,17 @@ def dbt(arguments: Sequence[str]) -> None:
             connection = stack.enter_context(one_build(warehouse, click.echo))
             # The connection goes on in dbt's process, and with it the lock, until that ends.
             os.set_inheritable(connection.fileno(), True)
-        os.execve(program, [program, *arguments], {**os.environ, **environment})  # noqa: S606 - the user's own
+        # dbt colours what goes into a pipe too.
+        colours = {} if sys.stdout.isatty() else {"DBT_USE_COLORS": "false"}
+        variables = {**colours, **os.environ, **environment}
+        os.execve(program, [program, *arguments], variables)  # noqa: S606 - the user's own
 
 
 @main.command()
 @click.option("--force", is_flag=True, help="Also where programs are connected to it.")
 @_translate_errors
 def stop(force: bool) -> int:
-    """Stop the embedded PostgreSQL; what it holds is kept."""
+    """Stop the embedded PostgreSQL, data kept."""
     from taxi_orchestration.cli import terminal
     from taxi_orchestration.cli.dev import find_running
     from taxi_orchestration.postgres.clients import list_clients

@@ -47,7 +47,8 @@ def start(settings: Settings, port: int) -> int:
     os.chdir(home)
     program = str(Path(sys.executable).with_name("dagster"))
     arguments = ["dev", "--workspace", str(PROJECT_DIRECTORY / "workspace.yaml")]
-    arguments += ["--host", HOST, "--port", str(port), "--log-level", "warning"]
+    # Its warnings are of itself: at the first start of two cursors that it makes.
+    arguments += ["--host", HOST, "--port", str(port), "--log-level", "error"]
     if not _has_colours(os.environ):
         # Of Dagster's formats the only one without.
         arguments += ["--log-format", "json"]

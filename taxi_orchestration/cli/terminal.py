@@ -9,7 +9,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -68,6 +69,17 @@ def print_error(text: str) -> None:
 def print_note(text: str) -> None:
     """Print what a person may want to know, and a program that reads the output does not."""
     print_line(Console(stderr=True), as_typed(text))
+
+
+@contextmanager
+def waiting(doing: str) -> Iterator[None]:
+    """Say on a terminal what takes some seconds, for as long as it does."""
+    console = Console(stderr=True)
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield
+        return
+    with console.status(f"{doing} ..."):
+        yield
 
 
 def as_typed(text: str) -> str:

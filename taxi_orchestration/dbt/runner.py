@@ -60,7 +60,7 @@ def dbt_environment(warehouse: Warehouse, artifacts: Path) -> dict[str, str]:
         "DBT_TARGET_PATH": str(artifacts),
         "DBT_LOG_PATH": str(artifacts / "logs"),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
-        # It hears neither by itself.
+        # dbt hears neither of the two by itself.
         **({"DBT_USE_COLORS": "false"} if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else {}),
     }
 

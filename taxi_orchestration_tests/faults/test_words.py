@@ -359,8 +359,8 @@ def test_a_dagster_home_that_cannot_be_used_is_said_with_what_to_set(
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     if kind != "with a broken dagster.yaml":
-        # What `make dev` asks first, because Dagster itself ends in a traceback.
-        asked = taxi("check-settings", DAGSTER_HOME=value.format(tmp_path))
+        # `make dev` says it too, because Dagster itself ends in a traceback.
+        asked = taxi("dev", "--port", str(postmaster.free_port()), DAGSTER_HOME=value.format(tmp_path))
         assert (asked.returncode, asked.stderr) == (2, done.stderr)
 
 

@@ -9,19 +9,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
+import requests
 from click.testing import CliRunner
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 from psycopg import sql
+from sqlalchemy import create_engine, text
 
 from taxi_orchestration.cli.commands import main
+from taxi_orchestration.postgres.postmaster import free_port
 from taxi_orchestration.postgres.server import find, remove
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings
 from taxi_orchestration.tlc.dataset import DATASET
+from taxi_orchestration_tests.support.interference import Refusing
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.programs import TAXI, taxi
 from taxi_orchestration_tests.support.terminal import COLOUR, run_on_terminal
@@ -66,7 +72,12 @@ def loaded(errors: str) -> list[str]:
 
 
 def test_a_backfill_from_any_directory_loads_builds_checks_and_tells_and_the_next_one_finishes_it(
-    tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: DagsterInstance, tmp_path: Path
+    tlc: TlcHost,
+    settings: Settings,
+    target: PostgresTarget,
+    instance: DagsterInstance,
+    refusing: Refusing,
+    tmp_path: Path,
 ) -> None:
     schema = settings.schema_name
     for month in (JANUARY, MARCH):
@@ -155,6 +166,13 @@ def test_a_backfill_from_any_directory_loads_builds_checks_and_tells_and_the_nex
     assert len(rows_of_table(again.stdout)) == 3
     assert everything(target, schema) == before
     assert not instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.NOT_STARTED]))
+
+    with refusing("fct_trips"):
+        failed = taxi("backfill", "2024-01", "--reprocess", "completed")
+    assert failed.returncode == 1
+    (log,) = re.findall(r"dbt's log is in (\S+)", failed.stderr)
+    assert "in_the_way" in Path(log).read_text()
+    assert "Next: " not in failed.stderr
 
 
 @pytest.mark.parametrize(
@@ -259,14 +277,133 @@ def test_the_embedded_server_is_started_asked_and_stopped(own_home: Path, tmp_pa
     url = taxi("url", cwd=tmp_path, **home).stdout.strip()
     with psycopg.connect(url) as connection:
         connection.execute("create schema dagster_default")
-        connection.execute("create table dagster_default.mine as select 42 as answer")
+        connection.execute("create table mine as select 42 as answer")
     answer = taxi("psql", "--", "-Atc", "select answer from mine", cwd=tmp_path, **home)
     assert (answer.stdout, answer.returncode) == ("42\n", 0)
     assert taxi("psql", "--", "-c", "select nothing", **home).returncode == 1
-    assert "is stopped" in taxi("stop", **home).stdout
+    versions = taxi("psql", "--", "-Atc", r"\echo :VERSION_NUM :SERVER_VERSION_NUM", **home).stdout.split()
+    assert len({int(version) // 10_000 for version in versions}) == 1, "an older psql cannot show all of a newer server"
+    with psycopg.connect(url):
+        refused = taxi("stop", **home)
+        assert refused.returncode == 1
+        assert f"(process {os.getpid()})" in refused.stderr
+        assert "taxi stop --force" in refused.stderr
+        assert find(own_home) is not None
+        assert "is stopped" in taxi("stop", "--force", **home).stdout
     assert find(own_home) is None
     assert "was not running" in taxi("stop", **home).stdout
     assert taxi("psql", "--", "-Atc", "select answer from mine", **home).stdout == "42\n"
+
+    # `make clean-data` asks first.
+    command = [TAXI, "remove-data"]
+    kept = run_on_terminal(command, {**os.environ, **home}, typed="n\n")
+    assert "Remove 0 months of trips and Dagster's history" in kept.text
+    assert kept.returncode == 1
+    assert taxi("psql", "--", "-Atc", "select answer from mine", **home).stdout == "42\n"
+    (own_home / "notes.txt").write_text("not of this project")
+    assert run_on_terminal(command, {**os.environ, **home}, typed="y\n").returncode == 0
+    assert [path.name for path in own_home.iterdir()] == ["notes.txt"]
+    assert find(own_home) is None
+
+
+def test_an_address_works_as_it_is_and_a_read_only_one_cannot_write(
+    settings: Settings, target: PostgresTarget, home: Path
+) -> None:
+    schema = settings.schema_name
+    assert "Load a month first" in taxi("url", "--read-only").stderr
+    with psycopg.connect(target.url(), autocommit=True) as owner:
+        owner.execute(sql.SQL("create schema {0}; create table {0}.before (a int)").format(sql.Identifier(schema)))
+        reader_url = taxi("url", "--read-only").stdout.strip()
+        owner.execute(sql.SQL("create table {}.after (a int)").format(sql.Identifier(schema)))
+    jdbc = taxi("url", "--jdbc").stdout.strip()
+    assert jdbc.startswith(f"jdbc:postgresql://127.0.0.1:{target.port}/taxi?user=taxi&password=")
+    assert jdbc.endswith(f"&currentSchema={schema}%2Cpublic")
+    engine = create_engine(taxi("url", "--sqlalchemy", "--read-only").stdout.strip())
+    with engine.connect() as connection:
+        assert connection.execute(text("select count(*) from before")).scalar() == 0
+    engine.dispose()
+    with psycopg.connect(reader_url, autocommit=True) as reader:
+        assert reader.execute("select count(*) from after").fetchone() == (0,)
+        # Also for somebody who says that it is to write.
+        reader.execute("set default_transaction_read_only = off")
+        for statement in (
+            "insert into before values (1)",
+            "drop table before",
+            "create table other (a int)",
+            "create temporary table other (a int)",
+            "set role taxi",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                reader.execute(statement)
+    assert (home / "postgres" / "reader.json").stat().st_mode & 0o777 == 0o600
+    assert taxi("url", "--read-only").stdout.strip() == reader_url
+    own = taxi("url", "--read-only", **COMPLETE)
+    assert own.returncode == 2
+    assert "docs/reliability.md has the grants" in own.stderr
+
+
+@pytest.mark.timeout(300)
+def test_make_dev_says_where_it_is_and_nothing_else_and_is_there_once(own_home: Path, tlc: TlcHost) -> None:
+    port = free_port()
+    variables = {**os.environ, "TAXI_HOME": str(own_home), "TLC_BASE_URL": tlc.url}
+    home = {"TAXI_HOME": str(own_home)}
+    log = own_home.parent / "dev.log"
+    with log.open("wb") as output:
+        dev = subprocess.Popen(
+            [TAXI, "dev", "--port", str(port)], env=variables, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        until_it_answers(dev, f"http://127.0.0.1:{port}/server_info")
+        second = taxi("dev", "--port", str(port + 1), **home)
+        assert (second.returncode, second.stdout) == (1, "")
+        assert f"runs already, at http://127.0.0.1:{port}." in second.stderr
+        refused = taxi("stop", **home)
+        assert refused.returncode == 1
+        assert f"dagster dev (process {dev.pid})" in refused.stderr
+        assert f"The Dagster UI is at http://127.0.0.1:{port}" in refused.stderr
+        assert "uses the data" in taxi("remove-data", stdin="y\n", **home).stderr
+        # As Ctrl-C does, to all processes of the terminal.
+        os.killpg(dev.pid, signal.SIGINT)
+        assert dev.wait(60) == 0
+        wait_for_the_end(dev.pid)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(dev.pid, signal.SIGKILL)
+        dev.wait()
+    said = log.read_text()
+    assert said.splitlines()[0].startswith(f"The Dagster UI comes up at http://127.0.0.1:{port} in some seconds.")
+    assert len(said.splitlines()) == 2, said
+    assert f"kept in the embedded PostgreSQL in {own_home}" in said
+    # Without --force: nobody uses it any more.
+    assert "is stopped" in taxi("stop", **home).stdout
+
+
+def wait_for_the_end(group: int) -> None:
+    """Wait until no process of a group is left: those that a program started may end a little after it."""
+    deadline = time.monotonic() + 60
+    while any(is_of(process, group) for process in psutil.process_iter()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def is_of(process: psutil.Process, group: int) -> bool:
+    try:
+        # Where nobody waits for orphans, they stay as zombies.
+        return os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        return False
+
+
+def until_it_answers(process: subprocess.Popen[bytes], url: str) -> None:
+    deadline = time.monotonic() + 120
+    while True:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        try:
+            requests.get(url, timeout=10).raise_for_status()
+            return
+        except requests.RequestException:
+            time.sleep(0.2)
 
 
 def test_dbt_runs_with_the_warehouses_environment_and_its_exit_code_is_passed_on(

@@ -1,6 +1,8 @@
 """`taxi status` and what `taxi backfill --missing` and `--changed` take from it."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from dagster import DagsterInstance, Definitions
+from dagster import AssetMaterialization, DagsterInstance, Definitions
 
 from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.cli.commands import main
@@ -26,6 +28,7 @@ from taxi_orchestration.warehouse.load_log import LoadedFile
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.http_host import status
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
+from taxi_orchestration_tests.support.terminal import COLOUR, run_on_terminal
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 APRIL, MAY = date(2024, 4, 1), date(2024, 5, 1)
@@ -152,6 +155,12 @@ def test_status_says_what_to_do_and_backfill_does_it(
     assert rows["2024-04"]["published"] is False
     assert rows["2024-04"]["to_do"] == ""
 
+    # Dagster's record is what it was: nobody waits for Dagster.
+    command = [sys.executable, "-X", "importtime", "-c", "from taxi_orchestration.cli.commands import main; main()"]
+    again = subprocess.run([*command, "status"], env={**os.environ, **environment}, capture_output=True, text=True)
+    assert "2024-02 re-issued" in again.stdout
+    assert not re.search(r"\| +(dagster|dbt|pyarrow|pandas)$", again.stderr, re.MULTILINE)
+
     done = taxi(environment, "backfill", "--missing", "--changed")
     assert done.returncode == 0, done.stderr
     window = known_window(Warehouse(target, settings.schema_name), Clock().now())
@@ -161,11 +170,25 @@ def test_status_says_what_to_do_and_backfill_does_it(
     assert tlc.requests_for(JANUARY) == 1
     assert tlc.requests_for(FEBRUARY) == 2
 
-    shown = taxi(environment, "status")
-    assert "2024-01 to 2024-03: in PostgreSQL, and Dagster agrees" in shown.stdout
+    program = str(Path(sys.executable).with_name("taxi"))
+    screen = run_on_terminal([program, "status"], environment)
+    assert re.search(r"2024 +■ +■ +■ +· ", screen.text)
+    assert "■ 3 loaded" in screen.text
+    assert COLOUR.search(screen.screen)
+    assert max(map(len, screen.lines[:5])) <= 80
     # The made months end in 2024: the TLC is years late.
-    assert "2024-04: not published" in shown.stdout
-    assert shown.returncode == 0, "nobody here can do anything about it"
+    assert "2024-04: not published" in screen.text
+    assert screen.returncode == 0, "nobody here can do anything about it"
+    assert not COLOUR.search(run_on_terminal([program, "status"], {**environment, "NO_COLOR": "1"}).screen)
+    assert "\x1b" not in run_on_terminal([program, "status", "--all"], {**environment, "TERM": "dumb"}).screen
+
+    # What is recorded by others since is seen at once.
+    other_rows = {"dagster/data_version": "of other rows"}
+    instance.report_runless_asset_event(AssetMaterialization("raw_trips", partition="2024-01", tags=other_rows))
+    changed = taxi(environment, "status")
+    assert changed.returncode == 1
+    assert "2024-01 unfinished: " in changed.stdout
+    assert "◧ 1 unfinished" in changed.stdout
 
 
 def test_without_a_range_or_a_choice_backfill_says_what_it_needs() -> None:

@@ -65,7 +65,9 @@ TRIGGER_RULES = """
 
 MAKES = {
     ("backfill", "FROM=2024-01", "TO=2024-03"): '.venv/bin/taxi backfill "2024-01" "2024-03"',
-    ("dev",): ".venv/bin/dagster dev",
+    ("backfill", "FROM=2024-01"): '.venv/bin/taxi backfill "2024-01"',
+    ("dev",): ".venv/bin/taxi dev",
+    ("dev", "PORT=3001"): ".venv/bin/taxi dev --port 3001",
     ("report",): ".venv/bin/taxi report",
     ("test",): ".venv/bin/pytest",
     ("check-docs",): "CHECK_DOCS=all .venv/bin/pytest",
@@ -73,6 +75,7 @@ MAKES = {
     ("bench",): ".venv/bin/python -m bench",
     ("bare-machine",): "taxi_orchestration_tests/bare_machine.sh",
     ("clean",): ".venv/bin/taxi stop",
+    ("clean-data",): ".venv/bin/taxi remove-data",
 }
 
 every_page = pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)

@@ -1,0 +1,150 @@
+"""What `taxi` prints: the grid of months, what they need, and that bad arguments wait for nothing."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+from taxi_orchestration.cli import terminal
+from taxi_orchestration.instance.status import Checks, MonthStatus
+from taxi_orchestration.months import MonthError, Window, count_months, parse_range
+from taxi_orchestration.quality.finding import Finding
+from taxi_orchestration.settings import PROJECT_DIRECTORY
+from taxi_orchestration.tlc.client import Publication
+from taxi_orchestration.tlc.errors import TlcError
+from taxi_orchestration.warehouse.load_log import LoadedFile
+from taxi_orchestration_tests.support.terminal import run_on_terminal
+from taxi_orchestration_tests.unit.test_partitions import NOW
+
+JANUARY = date(2024, 1, 1)
+SAME, OTHER = Publication("http://x", True, '"a"'), Publication("http://x", True, '"b"')
+NOT_OUT, SILENT = Publication("http://x", published=False), TlcError("no answer")
+PASS = Finding("pass", "All is well.")
+
+
+def whole(month: date = JANUARY, **other: object) -> MonthStatus:
+    file = LoadedFile(month, "http://x", '"a"', None, 1, "sha", 10, {}, {}, None)
+    values = {"state": "completed", "file": file, "raw_rows": 10, "fact_rows": 9, "rejected_rows": 1}
+    return MonthStatus(month, **(values | other))  # type: ignore[arg-type]
+
+
+def missing(month: date = JANUARY) -> MonthStatus:
+    return MonthStatus(month, "missing")
+
+
+@pytest.mark.parametrize(
+    ("status", "publication", "sign"),
+    [
+        (whole(), SAME, terminal.LOADED),
+        (whole(), SILENT, terminal.LOADED),
+        (whole(), OTHER, terminal.REISSUED),
+        (whole(state="failed"), SAME, terminal.FAILED),
+        (whole(checks=Checks(3, ["money_adds_up"])), SAME, terminal.FAILED),
+        (whole(state="unfinished"), SAME, terminal.UNFINISHED),
+        (whole(fact_rows=8), SAME, terminal.UNFINISHED),
+        (missing(), SAME, terminal.PUBLISHED),
+        (missing(), NOT_OUT, terminal.NOT_YET),
+        (MonthStatus(JANUARY, "failed"), NOT_OUT, terminal.NOT_YET),
+        (MonthStatus(JANUARY, "failed"), SAME, terminal.FAILED),
+        (missing(), SILENT, terminal.UNKNOWN),
+    ],
+)
+def test_a_month_has_one_sign(status: MonthStatus, publication: Publication | TlcError, sign: terminal.Sign) -> None:
+    assert terminal.sign_of(status, publication) is sign
+
+
+def needs(
+    statuses: Mapping[date, MonthStatus],
+    published: Mapping[date, Publication | TlcError],
+    capsys: pytest.CaptureFixture[str],
+    coverage: Finding = PASS,
+    freshness: Finding = PASS,
+) -> list[str]:
+    terminal.show_needs(statuses, published, (coverage, freshness))
+    return capsys.readouterr().out.splitlines()
+
+
+def test_months_that_need_the_same_are_one_line_and_others_none(capsys: pytest.CaptureFixture[str]) -> None:
+    months = Window(JANUARY, date(2024, 8, 1)).months
+    statuses = {month: whole(month) for month in months}
+    published: dict[date, Publication | TlcError] = dict.fromkeys(months, SAME)
+    for month in months[1:3]:
+        statuses[month] = whole(month, state="failed")
+    statuses[months[4]] = whole(months[4], state="failed")
+    statuses[months[5]] = missing(months[5])
+    published[months[6]] = OTHER
+    uncovered = Finding("warn", "2024-06: published, but not loaded.", "taxi backfill --missing")
+    assert needs(statuses, published, capsys, uncovered) == [
+        "2024-02 to 2024-03 failed: taxi backfill 2024-02 2024-03",
+        "2024-05 failed: taxi backfill 2024-05",
+        "2024-06 published: taxi backfill --missing",
+        "2024-07 re-issued: taxi backfill --changed",
+    ]
+
+
+def test_where_nothing_needs_anything_status_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert needs({JANUARY: whole()}, {JANUARY: SAME}, capsys) == ["Nothing to do."]
+
+
+def test_what_only_all_months_together_show_is_said_too(capsys: pytest.CaptureFixture[str]) -> None:
+    lost = Finding("error", "2024-02: loaded says Dagster, but not in PostgreSQL.", "Load it again.")
+    late = Finding("warn", "2024-03: not published 80 days after its end.", "Look at the TLC's page.")
+    assert needs({JANUARY: whole()}, {JANUARY: SAME}, capsys, lost, late) == [
+        "2024-02: loaded says Dagster, but not in PostgreSQL. To do: Load it again.",
+        "2024-03: not published 80 days after its end. To do: Look at the TLC's page.",
+    ]
+
+
+def test_a_hundred_and_fifty_months_fit_on_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    months = Window(date(2013, 8, 1), date(2026, 2, 1)).months
+    terminal.show_grid({month: whole(month) for month in months}, dict.fromkeys(months, SAME))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(months) == 150
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    assert sum(line.count("■") for line in lines[:-1]) == 150
+    assert lines[-1] == "■ 150 loaded"
+
+
+def test_numbers_of_months_are_said_as_people_do() -> None:
+    assert [count_months(number) for number in (0, 1, 3)] == ["0 months", "1 month", "3 months"]
+
+
+def test_a_date_stands_for_its_month_as_airflow_users_write_them() -> None:
+    assert parse_range("2024-01-01", "2024-03-31", NOW) == parse_range("2024-01", "2024-03", NOW)
+    assert parse_range("2023-12-01", "2023-12-01", NOW) == parse_range("2023-12", "2023-12", NOW)
+    with pytest.raises(MonthError, match="is not a month"):
+        parse_range("2024-01-32", "2024-03", NOW)
+
+
+@pytest.mark.parametrize("arguments", [["backfill", "2024-02", "2024-01"], ["backfill"], ["no-such"], ["--help"]])
+def test_bad_arguments_are_refused_before_anything_heavy_is_imported(arguments: list[str]) -> None:
+    command = [sys.executable, "-X", "importtime", "-c", "from taxi_orchestration.cli.commands import main; main()"]
+    done = subprocess.run([*command, *arguments], cwd=PROJECT_DIRECTORY, capture_output=True, text=True)
+    assert done.returncode == (0 if arguments == ["--help"] else 2)
+    assert not re.search(r"\| +(dagster|pydantic|psycopg|requests|rich)$", done.stderr, re.MULTILINE)
+
+
+def test_the_environment_is_made_with_one_line_that_says_what_pip_does(tmp_path: Path) -> None:
+    wheel = tmp_path / "tiny-1.0-py3-none-any.whl"
+    with ZipFile(wheel, "w") as file:
+        file.writestr("tiny.py", "")
+        file.writestr("tiny-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
+        file.writestr("tiny-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr("tiny-1.0.dist-info/RECORD", "")
+    script = str(PROJECT_DIRECTORY / ".ci" / "pip_install.py")
+    options = ["--no-index", "--target", str(tmp_path / "there")]
+    shown = run_on_terminal([sys.executable, script, *options, str(wheel)], {"PATH": "/usr/bin:/bin"})
+    assert shown.returncode == 0, shown.text
+    assert "Installing 1 package, " in shown.text
+    assert shown.lines[-1].startswith("The environment is ready, after")
+    refused = subprocess.run(
+        [sys.executable, script, "--no-index", "nothing-of-that-name"], capture_output=True, text=True
+    )
+    assert refused.returncode == 1
+    assert "No matching distribution found for nothing-of-that-name" in refused.stderr
