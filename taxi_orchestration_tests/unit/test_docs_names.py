@@ -35,11 +35,11 @@ FOREIGN = set(
     re.findall(
         r"\w+",
         """
-    all_done all_done_min_one_success all_done_setup_success all_failed all_skipped all_success data_interval_end
-    data_interval_start max_active_runs none_failed none_failed_min_one_success none_skipped one_done one_failed
-    one_success retry_delay to_sql upstream_failed get_server any_deps_match data_version_changed
-    statement_timeout transaction_timeout idle_in_transaction_session_timeout default_transaction_read_only
-    default_tablespace pool_mode search_path lock_timeout airflow_ada
+        airflow_ada all_done all_done_min_one_success all_done_setup_success all_failed all_skipped all_success
+        any_deps_match create_cron_data_intervals data_interval_end data_interval_start data_version_changed
+        default_tablespace default_transaction_read_only get_server idle_in_transaction_session_timeout
+        lock_timeout max_active_runs none_failed none_failed_min_one_success none_skipped one_done one_failed
+        one_success pool_mode retry_delay search_path statement_timeout to_sql transaction_timeout upstream_failed
         """,
     )
 )
@@ -235,7 +235,7 @@ def test_the_readme_has_at_most_120_lines() -> None:
     assert len(read(PROJECT_DIRECTORY / "README.md").splitlines()) <= 120
 
 
-@pytest.mark.parametrize(("arguments", "runs"), MAKES.items(), ids=lambda value: str(value[0]))
+@pytest.mark.parametrize(("arguments", "runs"), MAKES.items(), ids=str)
 def test_make_runs_what_the_pages_say(arguments: tuple[str, ...], runs: str) -> None:
     done = subprocess.run(
         ["make", "--dry-run", *arguments], cwd=PROJECT_DIRECTORY, capture_output=True, text=True, check=True
@@ -249,3 +249,10 @@ def test_make_backfill_without_months_says_which_to_give() -> None:
     done = subprocess.run(["make", *made, "backfill"], cwd=PROJECT_DIRECTORY, capture_output=True, text=True)
     assert done.returncode == 2
     assert "make backfill FROM=2024-01 TO=2024-03" in done.stdout
+
+
+def test_make_clean_keeps_the_data() -> None:
+    done = subprocess.run(
+        ["make", "--dry-run", "clean"], cwd=PROJECT_DIRECTORY, capture_output=True, text=True, check=True
+    )
+    assert ".taxi" not in done.stdout
