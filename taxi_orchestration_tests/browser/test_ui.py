@@ -15,8 +15,8 @@ from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.instance.backfills import new_record
 from taxi_orchestration.months import Window
-from taxi_orchestration_tests.conftest import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.dagster_dev import Ui, dagster_dev, wait_until
+from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 CHROMIUM = next(

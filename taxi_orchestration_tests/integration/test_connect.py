@@ -13,7 +13,7 @@ from dagster import DagsterInstance, Definitions
 
 from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.settings import PROJECT_DIRECTORY, Settings
-from taxi_orchestration_tests.conftest import JANUARY
+from taxi_orchestration_tests.support.months import JANUARY
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 PAGE = (PROJECT_DIRECTORY / "docs" / "connect.md").read_text()

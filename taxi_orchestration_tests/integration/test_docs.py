@@ -19,8 +19,8 @@ import pytest
 
 from taxi_orchestration.postgres.server import remove
 from taxi_orchestration.settings import PROJECT_DIRECTORY
-from taxi_orchestration_tests.integration.test_real_months import mirror
 from taxi_orchestration_tests.support.lookalikes import ROWS_AND_STRAYS, lookalike
+from taxi_orchestration_tests.support.mirror import mirror
 from taxi_orchestration_tests.support.pages import Example, pages
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 

@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -18,10 +18,10 @@ from taxi_orchestration.settings import PROJECT_DIRECTORY
 from taxi_orchestration.tlc.client import Publication
 from taxi_orchestration.tlc.errors import TlcError
 from taxi_orchestration.warehouse.load_log import LoadedFile
+from taxi_orchestration_tests.support.months import JANUARY
 from taxi_orchestration_tests.support.terminal import run_on_terminal
-from taxi_orchestration_tests.unit.test_partitions import NOW
 
-JANUARY = date(2024, 1, 1)
+NOW = datetime(2024, 5, 15, 12, tzinfo=UTC)
 SAME, OTHER = Publication("http://x", True, '"a"'), Publication("http://x", True, '"b"')
 NOT_OUT, SILENT = Publication("http://x", published=False), TlcError("no answer")
 PASS = Finding("pass", "All is well.")
