@@ -17,7 +17,7 @@ from taxi_orchestration_tests.support.months import JANUARY
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 PAGE = (PROJECT_DIRECTORY / "docs" / "connect.md").read_text()
-BLOCKS = re.findall(r"^```(bash|python|r)\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+BLOCKS = re.findall(r"^```(bash|python|r)\b[^\n]*\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
 # Needs a download from its maker's host.
 NEEDS_NETWORK = {"duckdb"}
 

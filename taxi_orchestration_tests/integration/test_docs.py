@@ -50,7 +50,7 @@ def base_url(tlc: TlcHost) -> Iterator[str]:
 @contextmanager
 def fresh_clone(directory: Path) -> Iterator[Path]:
     """A copy of the checkout as somebody who cloned it has it, with an environment and without a home."""
-    checkout = directory / "green-taxi"
+    checkout = directory / "checkout"
     shutil.copytree(PROJECT_DIRECTORY, checkout, ignore=lambda _, names: NOT_HERE.intersection(names))
     environment = checkout / ".venv"
     environment.mkdir()

@@ -38,7 +38,7 @@ PUBLISHED: dict[LiteralString, Any] = {
     "select count(*) from raw_trips where source_month = '2024-03-01'": 57_457,
     "select count(*) from raw_trips where source_month = '2025-01-01'": 48_326,
 }
-# Trips a day of green taxis in the TLC's monthly report (data_reports_monthly.csv).
+# Trips a day of this kind of taxi in the TLC's monthly report (data_reports_monthly.csv).
 TRIPS_A_DAY = {
     date(2022, 1, 1): 2016,
     date(2022, 2, 1): 2477,

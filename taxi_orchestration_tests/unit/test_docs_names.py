@@ -43,8 +43,8 @@ FOREIGN = set(
         """,
     )
 )
-# Airflow's two, and those of `dagster dev` and `dagster-webserver`.
-FOREIGN_FLAGS = {"--from-date", "--to-date", "--port", "--read-only"}
+# Airflow's two, those of `dagster dev` and `dagster-webserver`, and Docker's.
+FOREIGN_FLAGS = {"--from-date", "--to-date", "--port", "--read-only", "--network"}
 
 # Every term of the course, as the issue of this page has them.
 TERMS = """

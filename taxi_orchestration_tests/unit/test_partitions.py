@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from taxi_orchestration.cli.commands import BAD_INPUT, main
 from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.months import (
     MonthError,
@@ -17,6 +18,7 @@ from taxi_orchestration.months import (
     partition_key,
     windows_of,
 )
+from taxi_orchestration.settings import load_settings
 from taxi_orchestration.tlc.dataset import DATASET
 
 NOW = datetime(2024, 5, 15, 12, tzinfo=UTC)
@@ -57,7 +59,7 @@ def test_a_key_and_its_month_are_each_others_inverse(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "2024", "2024-1", "2024-13", "2024-00", "24-01", "2024-01-01", "2024/01", "2024-01 ", " 2024-01"),
+        *("", "2024", "2024-1", "2024-13", "2024-00", "24-01", "2024-01-32", "2024/01", "2024-01 ", " 2024-01"),
         *("2024-01\n", "January 2024", "-2024-01", "2024--1", "٢٠٢٤-٠١", "2024-0１", "2024‑01", "99999-01"),
         "2024-01'; drop table raw_trips; --",
     ],
@@ -82,11 +84,15 @@ def test_no_month_that_is_over_for_45_days_is_without_a_partition_and_none_is_fo
         assert now.date() - next_month(next_month(newest)) < timedelta(days=45)
 
 
-def test_another_first_month_narrows_the_partitions_and_what_can_be_asked_for() -> None:
-    first = date(2024, 2, 1)
+def test_another_first_month_narrows_the_partitions_and_what_can_be_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TAXI_FIRST_MONTH", "2024-02")
+    first = load_settings().first_month
     assert list(monthly_partitions(first).get_partition_keys(NOW)) == ["2024-02", "2024-03"]
-    with pytest.raises(MonthError, match="2024-01 is before 2024-02, the TAXI_FIRST_MONTH"):
-        parse_month("2024-01", NOW, first)
+    with pytest.raises(SystemExit, match=str(BAD_INPUT)):
+        main(["backfill", "2024-01"])
+    assert "2024-01 is before 2024-02, the TAXI_FIRST_MONTH" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("text", ["2024-04", "2024-06", "9999-12"])
