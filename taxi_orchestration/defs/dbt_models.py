@@ -38,7 +38,7 @@ from taxi_orchestration.defs.retries import translate_to_failure
 from taxi_orchestration.defs.table_metadata import check_metadata, months_metadata, node_metadata
 from taxi_orchestration.defs.views import CODE_VERSION, code_versions_made, is_monthly, views_to_make
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
-from taxi_orchestration.instance.dagster_names import data_version_tags
+from taxi_orchestration.instance.dagster_names import data_version_tags, input_version_tags
 from taxi_orchestration.loading import Progress
 from taxi_orchestration.months import Window, next_month, parse_partition_key, partition_key
 from taxi_orchestration.postgres.connection import WarehouseError, advice_on_text
@@ -163,6 +163,10 @@ def run_dbt(
             "loads them.",
             allow_retries=False,
         )
+
+    def view_version(node: Mapping[str, Any]) -> str:
+        return str(translator.get_code_version(node))
+
     lineage = ColumnLineage(artifacts, manifest, translator)
     sql = {result.node.unique_id: getattr(result.node, "compiled_code", None) for result in outcome.results}
     for raw_event in outcome.events:
@@ -176,9 +180,18 @@ def run_dbt(
                     if window and is_monthly(node):
                         of_months = months_metadata(warehouse, node, window, files, event.metadata, sql[unique_id])
                         _add_metadata(context, translator.get_asset_key(node), of_months)
-                        yield event.with_metadata({**lineage.metadata_of(raw_event)})
+                        made = [nodes[parent] for parent in manifest["parent_map"][unique_id] if parent in views]
+                        yield Output(
+                            None,
+                            output_name=event.output_name,
+                            metadata=lineage.metadata_of(raw_event),
+                            # Dagster knows the versions of before this step, and would call the month out of sync.
+                            tags=input_version_tags(
+                                {translator.get_asset_key(view): view_version(view) for view in made}
+                            ),
+                        )
                         continue
-                    version = str(translator.get_code_version(node))
+                    version = view_version(node)
                     shown = node_metadata(event.metadata, sql.get(unique_id), {CODE_VERSION: version})
                     metadata = {**shown, **lineage.metadata_of(raw_event)}
                     yield from _materialized(context, translator.get_asset_key(node), version, event, metadata)

@@ -1,5 +1,9 @@
 """Dagster's own names of tags and metadata, for which it exports no constant, and our own beside them."""
 
+from collections.abc import Mapping
+
+from dagster import AssetKey
+
 ROWS = "dagster/partition_row_count"
 DATA_VERSION = "dagster/data_version"
 BACKFILL = "dagster/backfill"
@@ -16,3 +20,8 @@ WITHDRAWS_PLAN = ".dagster/taxi_withdraws_plan"
 def data_version_tags(version: str) -> dict[str, str]:
     """The tags by which an event says which version of the data it is of."""
     return {DATA_VERSION: version, "dagster/data_version_is_user_provided": "true"}
+
+
+def input_version_tags(versions: Mapping[AssetKey, str]) -> dict[str, str]:
+    """The tags by which a materialization says from which versions of other assets it was made."""
+    return {f"dagster/input_data_version/{key.to_user_string()}": version for key, version in versions.items()}

@@ -60,13 +60,13 @@ def test_the_schedule_asks_for_each_month_once_over_new_year_and_the_repeated_ho
     assert asked == ["2024-08", "2024-09", "2024-10", "2024-11"]
 
 
-def test_the_sensor_asks_for_december_from_the_first_moment_of_the_new_year(
+def test_the_sensor_asks_for_december_from_the_moment_at_which_it_can_be_out(
     tlc: TlcHost, loader: Loader, settings: Settings, instance: DagsterInstance
 ) -> None:
     tlc.publish(NOVEMBER)
     loader.load_month(NOVEMBER)
     tlc.publish(date(2024, 12, 1))
-    clock = FakeClock(datetime(2024, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC))
+    clock = FakeClock(datetime(2025, 2, 14, 23, 59, 59, 999_999, tzinfo=UTC))
     daemon = Daemon(build_definitions(settings, clock=clock), instance, clock)
     assert daemon.tick().months == []
     clock.forward(microseconds=1)

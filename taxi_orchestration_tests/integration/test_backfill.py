@@ -9,6 +9,8 @@ from dagster import (
     DagsterRunStatus,
     Definitions,
 )
+from dagster._core.definitions.data_version import CachingStaleStatusResolver
+from dagster._core.loader import LoadingContextForTest
 
 from taxi_orchestration.asset_keys import RAW_TRIPS
 from taxi_orchestration.cli.backfill import Backfill
@@ -122,3 +124,8 @@ def test_the_runs_of_a_backfill_are_where_those_of_the_ui_are_and_say_which_mont
     assert set(record.asset_selection or ()) == set(record.asset_backfill_data.target_subset.asset_keys)
     made = record.asset_backfill_data.materialized_subset
     assert made == record.asset_backfill_data.target_subset == record.asset_backfill_data.requested_subset
+    # Also of what the views were made in the same step as.
+    graph = definitions.resolve_asset_graph()
+    stale = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
+    for key in record.asset_selection or ():
+        assert stale.get_status(key, "2024-02").value == "FRESH", key

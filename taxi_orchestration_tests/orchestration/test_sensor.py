@@ -129,7 +129,7 @@ def test_every_tick_says_in_words_what_it_saw(tlc: TlcHost, loader: Loader, daem
     for month in (JANUARY, FEBRUARY):
         tlc.publish(month)
         load(loader, month)
-    assert daemon.tick().said == "Unchanged: 2024-01 to 2024-02. Not yet published: 2024-03 to 2024-04."
+    assert daemon.tick().said == "Unchanged: 2024-01 to 2024-02. Not yet published: 2024-03."
     tlc.withdraw(JANUARY)
     assert "2024-01 was withdrawn by the TLC; what was loaded of it is kept." in daemon.tick().said
 
@@ -140,7 +140,7 @@ def test_the_source_is_observed_once_for_each_change(
     tlc.publish(JANUARY)
     load(loader, JANUARY)
     observed = {event.partition: event for event in daemon.tick().observed}
-    assert set(observed) == {"2024-01", "2024-02", "2024-03", "2024-04"}
+    assert set(observed) == {"2024-01", "2024-02", "2024-03"}
     assert observed["2024-01"].metadata["published"].value is True
     assert observed["2024-01"].metadata["bytes"].value > 0
     assert observed["2024-01"].metadata["last modified"].value > 0
@@ -150,7 +150,7 @@ def test_the_source_is_observed_once_for_each_change(
     tlc.publish(JANUARY, seed=1)
     (event,) = daemon.tick().observed
     assert event.data_version != observed["2024-01"].data_version
-    assert len(instance.fetch_observations(TLC_FILES, limit=100).records) == 5
+    assert len(instance.fetch_observations(TLC_FILES, limit=100).records) == 4
 
 
 def test_with_nothing_loaded_it_begins_with_the_newest_published_month(tlc: TlcHost, daemon: Daemon) -> None:
@@ -206,9 +206,9 @@ def test_a_host_in_trouble_is_a_skip_with_its_reason_and_never_a_crash(
     tlc.publish(FEBRUARY)
     load(loader, JANUARY)
     answers = dict(tlc.http.answers)
-    for month in (JANUARY, FEBRUARY, MARCH, date(2024, 4, 1)):
+    for month in (JANUARY, FEBRUARY, MARCH):
         tlc.http.on(tlc.path_of(month), status(503))
-    assert "Not known, asked again with the next tick: 2024-01 to 2024-04." in daemon.tick().said
+    assert "Not known, asked again with the next tick: 2024-01 to 2024-03." in daemon.tick().said
     assert "503" in daemon.tick().said
     tlc.http.on(tlc.path_of(MARCH), silent(60))
     tlc.http.on(tlc.path_of(FEBRUARY), *answers[tlc.path_of(FEBRUARY)])
@@ -244,7 +244,7 @@ def test_a_tick_over_a_full_history_takes_under_five_seconds_and_thirty_requests
             ).format(sql.Identifier(settings.schema_name, "raw_loads"))
         )
     monkeypatch.setenv("TAXI_REISSUE_MONTHS", "200")
-    clock = clock_at(2026, 4, 20)
+    clock = clock_at(2026, 5, 20)
     daemon = Daemon(build_definitions(Settings(), clock=clock), instance, clock)
     record_loads(daemon, Window(DATASET.first_month, date(2026, 3, 1)).months)
     before = sum(len(seen) for seen in tlc.http.requests.values())

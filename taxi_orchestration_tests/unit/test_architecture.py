@@ -113,7 +113,7 @@ def test_what_a_tool_does_not_export_is_imported_in_one_module(path: Path) -> No
 def test_what_a_tool_does_not_export_is_still_there(module: str) -> None:
     name = "taxi_orchestration." + module.removesuffix(".py").replace("/", ".")
     internals = importlib.import_module(name)
-    assert all(callable(getattr(internals, each)) for each in internals.__all__)
+    assert all(getattr(internals, each, None) is not None for each in internals.__all__)
 
 
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: f"{path.parent.name}/{path.name}")
