@@ -1,6 +1,6 @@
 # Everything that a fresh machine with python3 (3.11 to 3.13) and make needs is made by the first target that is asked for.
 .DEFAULT_GOAL := help
-.PHONY: help backfill dev report test lint bench soak bare-machine clean no-dotenv
+.PHONY: help backfill dev report test lint bench soak screenshots bare-machine clean no-dotenv
 
 # The first that runs and is of a version that every package has: a name alone may be a shim with nothing behind it.
 FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -16,6 +16,7 @@ help:
 	@echo 'make dev                                the Dagster UI on http://127.0.0.1:3000'
 	@echo 'make report                             a page of pictures of all loaded months, in .taxi/report.html'
 	@echo 'make test | lint | bench | soak         tests | style and types | benchmarks | random kills, for hours'
+	@echo "make screenshots                        the README's pictures, of the months that are loaded here"
 	@echo 'make bare-machine                       make backfill and make test on a bare Debian 13: as root, with debootstrap'
 	@echo 'make clean                              stop the embedded PostgreSQL and remove .venv and .taxi'
 
@@ -50,6 +51,9 @@ bench: $(DEVELOPMENT)
 
 soak: $(DEVELOPMENT)
 	@$(BIN)/python -m taxi_orchestration_tests.faults.soak $(ARGS)
+
+screenshots: $(DEVELOPMENT)
+	@$(BIN)/python -m taxi_orchestration_tests.browser.screenshots $(ARGS)
 
 bare-machine:
 	@taxi_orchestration_tests/bare_machine.sh $(FROM) $(TO)
