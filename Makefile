@@ -17,7 +17,7 @@ help:
 	@echo 'make report                             a page of pictures of all loaded months, in .taxi/report.html'
 	@echo 'make test | lint | bench | soak         tests | style and types | benchmarks | random kills, for hours'
 	@echo 'make check-docs                         every command of README.md and docs/, also those too slow for make test'
-	@echo 'make screenshots                        the pictures of the UI in docs/images, with Chromium'
+	@echo 'make screenshots                        the pictures of docs/images anew, of five months, with Chromium'
 	@echo 'make bare-machine                       make backfill and make test on a bare Debian 13: as root, with debootstrap'
 	@echo 'make clean                              stop the embedded PostgreSQL and remove .venv; the data is kept'
 	@echo 'make clean-data                         remove the loaded months and the history, once you have said yes'
@@ -58,6 +58,9 @@ bench: $(DEVELOPMENT)
 
 soak: $(DEVELOPMENT)
 	@$(BIN)/python -m taxi_orchestration_tests.faults.soak $(ARGS)
+
+screenshots: $(DEVELOPMENT)
+	@$(BIN)/python -m taxi_orchestration_tests.browser.screenshots $(ARGS)
 
 bare-machine:
 	@taxi_orchestration_tests/bare_machine.sh $(FROM) $(TO)

@@ -5,7 +5,7 @@ import sys
 import click
 from rich.console import Console
 
-from bench import backfills, history, memory, replacement, results, run_button, run_seconds, throughput, volume
+from bench import backfills, history, memory, replacement, report, results, run_button, run_seconds, throughput, volume
 
 BENCHMARKS = {
     "throughput": throughput.run,
@@ -13,6 +13,7 @@ BENCHMARKS = {
     "run_seconds": run_seconds.run,
     "backfills": backfills.run,
     "history": history.run,
+    "report": report.run,
     "run_button": run_button.run,
     "volume": volume.run,
     "replacement": replacement.run,

@@ -24,11 +24,13 @@ _MONTH = "datetime(floor(datum.month / 12), datum.month % 12, 1)"
 _NEXT_MONTH = "datetime(floor(datum.month / 12), datum.month % 12 + 1, 1)"
 _MONTH_NAME = f"timeFormat({_MONTH}, '%B %Y')"
 _CHOSEN = "datum.month >= first_month && datum.month <= last_month"
-_X_DATES = alt.X("date:T", title=None, axis=alt.Axis(grid=False, tickCount=6, labelOverlap=True))
+_DATES: dict[str, Any] = {"grid": False, "tickCount": 6, "labelOverlap": True}
+# A bar reaches from its month to the next, so that its name stands to the right of the tick where it begins.
+_X_DATES = alt.X("date:T", title=None, axis=alt.Axis(**_DATES, labelAlign="left", labelFlush=False, labelBound=True))
 # Between two bars; a line of a pixel would eat bars that have two.
 _GAP = alt.expr("clamp(width / max(1, span(domain('x')) / 2.6e9) / 12, 0.2, 1)")
 # A point on the first or last month is not cut in half.
-_X_POINTS = _X_DATES.scale(padding=8)
+_X_POINTS = alt.X("date:T", title=None, axis=alt.Axis(**_DATES), scale=alt.Scale(padding=8))
 
 Chart = alt.Chart | alt.LayerChart | alt.FacetChart
 Channel = TypeVar("Channel", alt.Color, alt.Fill)
@@ -86,7 +88,7 @@ def monthly_bars(
 def calendar(data: str, first_year: int, years: int, thresholds: Sequence[float]) -> Chart:
     """A square for each day, a row of weekdays for each year, darker the more trips.
 
-    Rows: month, row (weekdays of the years, one below the other), week, trips, day_name, total_amount.
+    Rows: month, day (of the month), row (weekdays of the years, one below the other), week, trips, total_amount.
     """
     labels = "floor(datum.value / 8) + " + str(first_year)
     chart = (
@@ -94,6 +96,7 @@ def calendar(data: str, first_year: int, years: int, thresholds: Sequence[float]
         .transform_filter(_CHOSEN)
         .transform_calculate(
             step=_step_of("datum.trips", thresholds),
+            date="timeFormat(datetime(floor(datum.month / 12), datum.month % 12, datum.day), '%a, %d %b %Y')",
             amount="format(datum.total_amount, '$,.2f')",
             said="format(datum.trips, ',')",
         )
@@ -109,7 +112,8 @@ def calendar(data: str, first_year: int, years: int, thresholds: Sequence[float]
                     labelExpr="timeFormat(datetime(2001, 0, 3 + datum.value * 7 + 4), '%b')",
                     labelAlign="left",
                     labelAngle=0,
-                    labelOverlap=True,
+                    labelOverlap="greedy",
+                    labelSeparation=6,
                     domain=False,
                     ticks=False,
                 ),
@@ -124,7 +128,7 @@ def calendar(data: str, first_year: int, years: int, thresholds: Sequence[float]
             ),
             color=_steps(alt.Color, "Trips a day", [f"{step:,.0f}" for step in thresholds]),
             tooltip=[
-                alt.Tooltip("day_name:N", title="Day"),
+                alt.Tooltip("date:N", title="Day"),
                 alt.Tooltip("said:N", title="Trips"),
                 alt.Tooltip("amount:N", title="Revenue"),
             ],
@@ -355,7 +359,7 @@ def tip_lines(data: str, names: Sequence[str]) -> Chart:
         )
         .encode(
             x=_X_POINTS,
-            y=alt.Y("tip_share:Q", title=None, axis=alt.Axis(format="%", tickCount=5), scale=alt.Scale(domainMin=0)),
+            y=alt.Y("tip_share:Q", title=None, axis=alt.Axis(format="%", tickCount=5)),
             color=_category("kind", names),
             tooltip=[
                 alt.Tooltip("name:N", title="Month"),
@@ -527,7 +531,7 @@ def _finish(chart: Chart, height: float, *, aspect: float | None = None) -> Char
         legend={
             **text,
             "titleFontWeight": "normal",
-            "gradientLength": 290,
+            "gradientLength": 320,
             "gradientThickness": 10,
             "gradientStrokeWidth": 0,
             "symbolStrokeWidth": 0,

@@ -66,11 +66,11 @@ class Frames:
     months       a month of pickups (monthly_summary). Quotients are over the trips that have what they divide by, NaN
                  where there are none: `miles_per_trip` and `minutes_per_trip` over trips with a distance and with a
                  duration, `dollars_per_mile` what trips with a distance cost in all by their miles.
-    days         a day of pickups (daily_zone_activity).
-    hours        a month of pickups, weekday (1 Monday to 7 Sunday) and hour (0 to 23) (hourly_zone_activity).
+    days         a day of pickups (hourly_activity).
+    hours        a month of pickups, weekday (1 Monday to 7 Sunday) and hour (0 to 23) (hourly_activity).
     zones        a taxi zone (dim_zones), with -1 for what was not recorded.
     zone_months  a month and zone: trips that began there, trips that ended there, and total_amount of those that began
-                 there (daily_zone_activity, zone_flows).
+                 there (monthly_zone_activity).
     payments     a month of pickups and payment type (monthly_revenue).
     quality      a month's file and what its rows show (trip_quality): `kind` is "flag" or "rejected", `name` the words
                  that a person reads. A row counts under each flag and each reason that it has.

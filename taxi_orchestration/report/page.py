@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from taxi_orchestration.report import pictures
-from taxi_orchestration.report.drawing import draw_svg, read_script, to_columns
+from taxi_orchestration.report.drawing import draw_svg, read_script, to_columns, to_spec
 from taxi_orchestration.report.frames import Frames
 from taxi_orchestration.report.palette import DARK, LIGHT
 from taxi_orchestration.report.pictures import Picture, Table, month_number
@@ -49,7 +49,7 @@ def render_page(frames: Frames) -> str:
     shown = [picture for _, made in chapters for picture in made]
     data = {name: frame for picture in shown for name, frame in picture.data.items()}
     charts = {
-        f"{picture.name}-{position}": panel.chart.to_dict()
+        f"{picture.name}-{position}": to_spec(panel.chart)
         for picture in shown
         for position, panel in enumerate(picture.panels)
     }

@@ -98,19 +98,18 @@ def _volume(
         sentence = f"No month is complete yet; so far there are {say(months[column].sum())}."
     else:
         last = complete.iloc[-1]
-        sentence = f"{month_words(last['month'])}, the newest complete month, has {say(last[column])}"
+        noun = "" if is_money else " trips"
+        sentence = f"{month_words(last['month'])}, the newest complete month, has {say(last[column])}{noun}"
         if pd.notna(last[f"before_{column}"]) and last[f"before_{column}"] > 0:
             words = change_words(last[column], last[f"before_{column}"])
             words = {"as many": "as much"}.get(words, words.replace("fewer", "less")) if is_money else words
             than = "as" if words.startswith("as") else "than"
             sentence += f", {words} {than} a year before"
         if len(complete) > 2:
-            best = complete.loc[complete[column].idxmax()]
-            worst = complete.loc[complete[column].idxmin()]
-            sentence += (
-                f"; the most is {say(best[column])} in {month_words(best['month'])}, "
-                f"the least {say(worst[column])} in {month_words(worst['month'])}"
-            )
+            for extreme, row in (("most", complete[column].idxmax()), ("least", complete[column].idxmin())):
+                of_all = complete.loc[row]
+                where = f"{say(of_all[column])} in {month_words(of_all['month'])}"
+                sentence += f"; the {extreme} of all" if row == last.name else f"; the {extreme} is {where}"
         sentence += "."
     data = months.assign(month=month_number(months["month"]))
     shown = ["month", "is_complete", "trips", "total_amount", "before_trips", "before_total_amount"]
@@ -147,11 +146,11 @@ def calendar_of_days(frames: Frames) -> Picture | None:
     data = pd.DataFrame(
         {
             "month": month_number(days["day"]),
+            "day": days["day"].dt.day,
             "row": (days["day"].dt.year - first_year) * 8 + days["day"].dt.day_of_week,
             "week": (days["day"].dt.day_of_year - 1 + new_year.dt.day_of_week) // 7,
             "trips": days["trips"],
             "total_amount": days["total_amount"],
-            "day_name": days["day"].dt.strftime("%a, %d %b %Y"),
         }
     )
     table = Table(

@@ -1,6 +1,12 @@
 // Draws the pictures anew, as wide as they have room, and lets them follow what is chosen. Without it the page shows the
 // pictures as they were drawn when it was made. vegaEmbed comes with the bundle that this becomes part of.
 const { data, charts } = JSON.parse(document.getElementById("report-data").textContent);
+// The counterpart of `to_columns` in drawing.py.
+for (const columns of Object.values(data)) {
+  for (const [name, { runs }] of Object.entries(columns)) {
+    if (runs) columns[name] = runs.flatMap(([value, count]) => Array(count).fill(value));
+  }
+}
 const views = [];
 const chosen = { first_month: 0, last_month: 999999, measure: "pickups", zone: -1, payments: null, boroughs: null };
 const MEASURES = ["pickups", "dropoffs", "total_amount"];

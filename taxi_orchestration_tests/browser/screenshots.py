@@ -1,68 +1,90 @@
-"""The pictures of the UI in docs/images: `make screenshots` makes them again, from months in a home of its own."""
+"""`make screenshots`: the pictures of docs/images, of months in a home of its own. One entry a picture."""
 
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser
 
 from taxi_orchestration.postgres.server import remove
 from taxi_orchestration.settings import PROJECT_DIRECTORY
-from taxi_orchestration_tests.browser.test_ui import ARGUMENTS, CHROMIUM, SECONDS
-from taxi_orchestration_tests.support.dagster_dev import dagster_dev
+from taxi_orchestration_tests.support.browser import CHROMIUM, Scheme, open_page, running_chromium
+from taxi_orchestration_tests.support.dagster_dev import Ui, dagster_dev
+from taxi_orchestration_tests.support.programs import TAXI
 
 FIRST, LAST, SHOWN = "2023-12", "2024-04", "2024-03"
 IMAGES = PROJECT_DIRECTORY / "docs" / "images"
 WIDTH, HEIGHT = 1280, 800
-COLOURS = 128
+MARGIN = 24
 LARGEST_BYTES = 100_000
+# A picture of a page has few colours; so many look like all of them, in a third of the bytes.
+COLOURS = 128
+SECONDS = 60_000
 
-# The name of a picture: the page, and what is on it once it is drawn.
-PICTURES = {
+# Of Dagster's UI: the page, and what is on it once it is drawn.
+PAGES = {
     "home": ("/", "taxi_pipeline"),
     "lineage": ("/assets/fct_trips?view=lineage", "trip_quality"),
     "month": (f"/assets/fct_trips?view=partitions&partition={SHOWN}", "sum of total_amount"),
     "check": ("/assets/raw_trips?view=checks&checkDetail=volume_as_expected", "Latest execution"),
 }
+# Of the report: the scheme, the first and the last element that are shown, and what is left out.
+PARTS: Mapping[str, tuple[Scheme, str, str, str]] = {
+    "report": ("light", "#where-heading", "#boroughs", "#zone, .months"),
+    "report-dark": ("dark", "h1", "#revenue", "#days, #hours"),
+}
 
 
-def take(page: Page, name: str) -> None:
-    """Save what the page shows as a picture of few colours."""
-    picture = Image.open(BytesIO(page.screenshot())).convert("RGB").quantize(COLOURS)
+def page_of_ui(browser: Browser, ui: Ui, path: str, drawn: str) -> bytes:
+    """Take a page of Dagster's UI."""
+    page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+    page.goto(f"{ui.page}{path}")
+    page.get_by_text(drawn).first.wait_for(timeout=SECONDS)
+    # What moves comes to rest.
+    page.wait_for_timeout(3000)
+    return page.screenshot()
+
+
+def part_of_report(browser: Browser, file: Path, scheme: Scheme, first: str, last: str, hidden: str) -> bytes:
+    """Take the report from one element to the end of another, with a margin and without what is `hidden`."""
+    page = open_page(browser.new_context(viewport={"width": WIDTH, "height": 900}, color_scheme=scheme), file).page
+    page.add_style_tag(content=f"{hidden} {{ display: none !important }} .months {{ position: static }}")
+    boxes = [page.locator(selector).first.bounding_box() for selector in (first, last)]
+    top, bottom = (box["y"] + box["height"] * end for end, box in enumerate(boxes) if box)
+    clip = {"x": 0, "y": top - MARGIN, "width": WIDTH, "height": bottom - top + 2 * MARGIN}
+    return page.screenshot(full_page=True, clip=clip)  # type: ignore[arg-type]
+
+
+def save(name: str, screenshot: bytes) -> None:
+    """Save a picture in few colours."""
     path = IMAGES / f"{name}.png"
-    picture.save(path, optimize=True)
+    Image.open(BytesIO(screenshot)).convert("RGB").quantize(COLOURS).save(path, optimize=True)
     size = path.stat().st_size
     print(f"{path.relative_to(PROJECT_DIRECTORY)}: {size:,} bytes")
     if size > LARGEST_BYTES:
-        raise SystemExit(f"{path} is larger than {LARGEST_BYTES:,} bytes: take fewer colours.")
+        sys.exit(f"{path} is larger than {LARGEST_BYTES:,} bytes: show less in it.")
 
 
 def main() -> None:
     """Load the months, open the pages, save the pictures."""
     if CHROMIUM is None:
-        raise SystemExit("No Chromium on this machine: apt-get install chromium.")
+        sys.exit("There is no Chromium on this machine. Install it: apt-get install chromium")
     home = Path(tempfile.mkdtemp(prefix="taxi-screenshots-"))
-    environment = {"TAXI_HOME": str(home)}
-    program = str(Path(sys.executable).with_name("taxi"))
+    environment, report = {"TAXI_HOME": str(home)}, home / "report.html"
     try:
-        with dagster_dev(environment, home / "dev.log") as ui:
-            subprocess.run([program, "backfill", FIRST, LAST], env={**os.environ, **environment}, check=True)
-            with sync_playwright() as playwright:
-                browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-                page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
-                page.set_default_timeout(SECONDS)
-                for name, (path, drawn) in PICTURES.items():
-                    page.goto(f"{ui.page}{path}")
-                    page.get_by_text(drawn).first.wait_for()
-                    # What moves comes to rest.
-                    page.wait_for_timeout(3000)
-                    take(page, name)
-                browser.close()
+        with dagster_dev(environment, home / "dev.log") as ui, running_chromium() as browser:
+            for command in (["backfill", FIRST, LAST], ["report", "--output", str(report)]):
+                subprocess.run([TAXI, *command], env={**os.environ, **environment}, check=True)
+            for name, (path, drawn) in PAGES.items():
+                save(name, page_of_ui(browser, ui, path, drawn))
+            for name, part in PARTS.items():
+                save(name, part_of_report(browser, report, *part))
     finally:
         remove(home)
         shutil.rmtree(home, ignore_errors=True)

@@ -1,51 +1,36 @@
 """The report in Chromium: all drawn, selections followed, nothing loaded, in dark and light, wide and narrow."""
 
 import re
-import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser
 
 from taxi_orchestration.report.page import render_page
-from taxi_orchestration.report.palette import DARK, LIGHT
+from taxi_orchestration.report.palette import LIGHT
 from taxi_orchestration.tlc.dataset import DATASET
+from taxi_orchestration_tests.support.browser import (
+    CHROMIUM,
+    SCHEMES,
+    WIDTHS,
+    Opened,
+    Scheme,
+    assert_whole,
+    open_page,
+    running_chromium,
+)
 from taxi_orchestration_tests.support.report_frames import made_frames
 
 HOSTILE = "</script><script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">"
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
-
-
-@dataclass
-class Opened:
-    """A page of the report in a browser, and what it asked for and complained of."""
-
-    page: Page
-    requests: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
-
-    def marks(self, chart: str, kind: str = "path") -> int:
-        """The number of marks of one kind in a picture."""
-        return self.page.locator(f"[data-chart={chart}] {kind}").count()
-
-    def settle(self) -> None:
-        """Wait until a selection has reached every picture."""
-        self.page.wait_for_function("document.documentElement.dataset.busy !== 'yes'")
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """One Chromium for all tests."""
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+    with running_chromium() as launched:
         yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="module")
@@ -56,16 +41,6 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def open_page(context: BrowserContext, file: Path) -> Opened:
-    opened = Opened(context.new_page())
-    opened.page.on("request", lambda request: opened.requests.append(request.url))
-    opened.page.on("console", lambda message: opened.complaints.append(message.text))
-    opened.page.on("pageerror", lambda error: opened.complaints.append(str(error)))
-    opened.page.goto(file.as_uri())
-    opened.page.wait_for_function("document.documentElement.dataset.drawn === 'yes'", timeout=120_000)
-    return opened
-
-
 @pytest.fixture
 def opened(browser: Browser, file: Path) -> Iterator[Opened]:
     """The page on a wide, light screen."""
@@ -74,34 +49,11 @@ def opened(browser: Browser, file: Path) -> Iterator[Opened]:
     context.close()
 
 
-@pytest.mark.parametrize("width", [390, 1440])
-@pytest.mark.parametrize(("scheme", "palette"), [("light", LIGHT), ("dark", DARK)], ids=["light", "dark"])
-def test_every_picture_is_drawn_and_nothing_is_loaded(
-    browser: Browser, file: Path, width: int, scheme: str, palette: dict[str, str]
-) -> None:
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
-    opened = open_page(context, file)
-    page = opened.page
-    assert opened.requests == [file.as_uri()]
-    assert opened.complaints == []
-    assert page.title() == f"New York {DATASET.label}, month by month"
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    charts = page.locator("[data-chart]")
-    assert charts.count() == 17
-    for chart in charts.all():
-        assert chart.get_attribute("data-drawn") == "yes"
-        assert chart.locator("svg").count() == 1
-        box = chart.locator("svg").bounding_box()
-        assert box is not None
-        assert box["width"] <= width
-        assert 60 < box["height"] < 1_500
-        assert chart.locator("svg path, svg rect").count() > 5
-    ink = page.evaluate("getComputedStyle(document.body).color")
-    assert ink == "rgb({}, {}, {})".format(*(int(palette["ink"][i : i + 2], 16) for i in (1, 3, 5)))
-    bar = page.locator("[data-chart=trips-0] path[fill='var(--accent)']").first
-    assert bar.evaluate("bar => getComputedStyle(bar).fill") == "rgb({}, {}, {})".format(
-        *(int(palette["accent"][i : i + 2], 16) for i in (1, 3, 5))
-    )
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_picture_is_drawn_and_nothing_is_loaded(browser: Browser, file: Path, width: int, scheme: Scheme) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    assert_whole(open_page(context, file), file, width, SCHEMES[scheme], charts=17)
     context.close()
 
 

@@ -1,7 +1,6 @@
 """Dagster's pages in Chromium, of a project that `taxi` loaded: what a person sees on them, and what the buttons do."""
 
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -9,25 +8,19 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.instance.backfills import new_record
 from taxi_orchestration.months import Window
+from taxi_orchestration_tests.support.browser import CHROMIUM, running_chromium
 from taxi_orchestration_tests.support.dagster_dev import Ui, dagster_dev, wait_until
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
 
-ARGUMENTS = [
-    *("--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
 APRIL = Window(JANUARY, date(2024, 5, 1)).months[-1]
 NOTHING = re.compile("No runs|You have not launched")
 LAST_RUNS = "{ runsOrError(limit: 2) { ... on Runs { results { status } } } }"
@@ -36,12 +29,10 @@ SECONDS = 60_000
 
 @contextmanager
 def opened_page() -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with running_chromium() as browser:
         opened = browser.new_page(viewport={"width": 1400, "height": 900})
         opened.set_default_timeout(SECONDS)
         yield opened
-        browser.close()
 
 
 def runs(ui: Ui) -> list[str]:

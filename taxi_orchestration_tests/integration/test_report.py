@@ -1,6 +1,5 @@
 """The report of a real warehouse: what the page says against SQL, an empty warehouse, a host without shapes."""
 
-import json
 import os
 import re
 import subprocess
@@ -14,15 +13,20 @@ import pytest
 from dagster import DagsterInstance, Definitions
 
 from taxi_orchestration.cli.backfill import Backfill
+from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.defs.clock import Clock
 from taxi_orchestration.defs.conditions import changed_upstream
 from taxi_orchestration.report.read import NO_SHAPES, read_frames
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.warehouse.warehouse import Warehouse
+from taxi_orchestration_tests.support.daemon import Daemon, clock_at
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY
 from taxi_orchestration_tests.support.programs import TAXI
+from taxi_orchestration_tests.support.report_frames import columns_of
 from taxi_orchestration_tests.support.tlc_host import ZONE_SHAPES, TlcHost
 
+# Counted from year 0, as the page does.
+JANUARY_NUMBER = 2024 * 12
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -31,13 +35,6 @@ def write_page(path: Path) -> str:
     assert done.returncode == 0, done.stderr
     assert str(path) in done.stderr
     return path.read_text()
-
-
-def columns_of(page: str, name: str) -> dict[str, list[Any]]:
-    """One of the data sets that the page's script draws from."""
-    payload = re.search(r'<script[^>]*type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL)
-    assert payload
-    return json.loads(payload[1])["data"][name]
 
 
 def materialize(definitions: Definitions, instance: DagsterInstance) -> dg.ExecuteInProcessResult:
@@ -117,6 +114,44 @@ def test_a_host_without_shapes_costs_the_report_its_map_and_nothing_else(
     assert frames.no_shapes_reason == NO_SHAPES
     assert frames.months["trips"].sum() > 0
     assert not instance.get_latest_materialization_event(dg.AssetKey("raw_zone_shapes"))
+
+
+def test_a_month_that_is_re_issued_changes_the_report_without_a_click(
+    tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: DagsterInstance
+) -> None:
+    file = settings.taxi_home / "report.html"
+    clock = clock_at(2024, 3, 20)
+    daemon = Daemon(build_definitions(settings, clock=clock), instance, clock)
+
+    def trips() -> int:
+        months = columns_of(file.read_text(), "months")
+        return dict(zip(months["month"], months["trips"], strict=True))[JANUARY_NUMBER]
+
+    def facts() -> int:
+        query = "select count(*) from fct_trips where pickup_date between '2024-01-01' and '2024-01-31'"
+        with psycopg.connect(target.url(), options=f"-c search_path={settings.schema_name}") as connection:
+            return connection.execute(query).fetchall()[0][0]
+
+    def tick() -> bool:
+        """Whether the daemon makes the report, after what it makes of the TLC's news."""
+        assert all(daemon.run(request).success for request in daemon.tick().requests)
+        assert daemon.evaluate() == set()
+        return daemon.report_is_due and daemon.make_report().success
+
+    assert not tick()
+    tlc.publish(JANUARY, rows=200)
+    assert tick()
+    before = trips()
+    assert before == facts()
+    assert not tick()
+
+    tlc.publish(JANUARY, rows=300, seed=1)
+    assert tick()
+    assert trips() == facts() != before
+    assert not tick()
+
+    tlc.publish(JANUARY, rows=300, seed=1, resaved=True)
+    assert not tick(), "other bytes with the same rows change nothing that the report shows"
 
 
 def test_the_report_is_asked_for_once_after_a_month_changed_though_most_months_are_missing() -> None:

@@ -34,6 +34,7 @@ SEEDS = {"tlc_vendors", "tlc_rate_codes", "tlc_payment_types", "tlc_trip_types"}
 VIEWS = {
     *("stg_trips", "stg_zones", "dim_zones", "dim_vendors", "dim_rate_codes", "dim_payment_types", "dim_trip_types"),
     *("daily_zone_activity", "hourly_zone_activity", "zone_flows", "monthly_revenue", "monthly_summary"),
+    *("hourly_activity", "monthly_zone_activity"),
     *("dim_dates", "trips"),
 }
 REPORT, CLIENTS = "taxi_report", "sql_clients"

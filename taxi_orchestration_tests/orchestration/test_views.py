@@ -25,6 +25,7 @@ FCT_TRIPS = dg.AssetKey("fct_trips")
 VIEWS = {
     *("stg_trips", "stg_zones", "dim_zones", "dim_vendors", "dim_rate_codes", "dim_payment_types", "dim_trip_types"),
     *("daily_zone_activity", "hourly_zone_activity", "zone_flows", "monthly_revenue", "monthly_summary"),
+    *("hourly_activity", "monthly_zone_activity"),
     *("dim_dates", "trips"),
 }
 SEEDS = {"tlc_vendors", "tlc_rate_codes", "tlc_payment_types", "tlc_trip_types"}
@@ -34,7 +35,7 @@ TABLES = {
     *("int_refunds", "vendor_quality"),
 }
 # What stands on dim_zones.
-OF_ZONES = {"daily_zone_activity", "hourly_zone_activity", "zone_flows", "trips"}
+OF_ZONES = {"daily_zone_activity", "hourly_zone_activity", "zone_flows", "monthly_zone_activity", "trips"}
 
 Run = Callable[..., dg.ExecuteInProcessResult]
 

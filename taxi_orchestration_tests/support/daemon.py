@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from taxi_orchestration.asset_keys import RAW_TRIPS
+from taxi_orchestration.asset_keys import RAW_TRIPS, TAXI_REPORT
 from taxi_orchestration.defs.alerts import ALERTS
 from taxi_orchestration.defs.clock import Clock
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
@@ -88,6 +88,8 @@ class Daemon:
     cursors: dict[str, str | None] = field(default_factory=dict)
     conditions: Any = None
     run_keys: set[str] = field(default_factory=set)
+    # By the last evaluation of the conditions.
+    report_is_due: bool = False
 
     def __post_init__(self) -> None:
         self.repository = self.definitions.get_repository_def()
@@ -145,7 +147,12 @@ class Daemon:
         self.conditions = result.cursor
         requested = {key: result.get_requested_partitions(key) for key in self.models}
         assert len({frozenset(keys) for keys in requested.values()}) == 1, requested
+        self.report_is_due = result.get_num_requested(TAXI_REPORT) > 0
         return {str(key) for key in requested[self.models[0]]}
+
+    def make_report(self) -> dg.ExecuteInProcessResult:
+        """Make the report that the conditions requested."""
+        return self.execute(None, [TAXI_REPORT], job="__ASSET_JOB")
 
     def build(self, keys: set[str]) -> list[dg.ExecuteInProcessResult]:
         """Build the models of the months that the conditions requested: one run for months in a row, as the daemon."""

@@ -1,6 +1,9 @@
-"""Made frames of the report: any number of months, each with all that a month has."""
+"""Made frames of the report: any number of months, each with all that a month has; and the data of a page."""
 
+import json
+import re
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,15 +11,24 @@ import pandas as pd
 from taxi_orchestration.report.frames import COLUMNS, Frames, empty_frame
 from taxi_orchestration.tlc.dataset import DATASET
 
-ZONES = 12
 PAYMENT_TYPES = {1: "Credit card", 2: "Cash", 3: "No charge", 4: "Dispute", 5: "Unknown", -1: "Not recorded"}
 MADE_AT = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 
 
 def made_frames(
-    first: str = "2024-01", months: int = 6, *, empty: tuple[str, ...] = (), shapes: bool = True, zone: str = "Zone 1"
+    first: str = "2024-01",
+    months: int = 6,
+    *,
+    empty: tuple[str, ...] = (),
+    shapes: bool = True,
+    zone: str = "Zone 1",
+    zones: int = 12,
+    corners: int = 4,
 ) -> Frames:
-    """Frames of consecutive months; the files of `empty` have no row. `zone` is the name of the first zone."""
+    """Frames of consecutive months; the files of `empty` have no row. `zone` is the name of the first zone.
+
+    Outlines have so many `corners`: those of the TLC's zones, simplified, have 26 on average.
+    """
     random = np.random.default_rng(7)
     every = list(pd.date_range(f"{first}-01", periods=months, freq="MS"))
     full = [month for month in every if f"{month:%Y-%m}" not in empty]
@@ -30,9 +42,9 @@ def made_frames(
         parts = random.multinomial(trips, np.full(7 * 24, 1 / 168)).reshape(7, 24)
         rows["hours"] += [(month, w + 1, h, int(parts[w, h])) for w in range(7) for h in range(24)]
         pickups, dropoffs = (
-            random.multinomial(trips, np.arange(ZONES, 0, -1) / (ZONES * (ZONES + 1) / 2)) for _ in range(2)
+            random.multinomial(trips, np.arange(zones, 0, -1) / (zones * (zones + 1) / 2)) for _ in range(2)
         )
-        for position in range(ZONES):
+        for position in range(zones):
             share = round(amount * pickups[position] / trips, 2)
             rows["zone_months"].append((month, position + 1, int(pickups[position]), int(dropoffs[position]), share))
         paid = random.multinomial(trips, [0.6, 0.3, 0.02, 0.01, 0.01, 0.06])
@@ -52,12 +64,12 @@ def made_frames(
             (month, "flag", "pickup outside the month", count // 9_000),
             (month, "rejected", "impossible amount", 5 * (count > 0)),
         ]
-    rows["zones"] = [(i + 1, zone if i == 0 else f"Zone {i + 1}", f"Borough {i % 3}") for i in range(ZONES)]
+    rows["zones"] = [(i + 1, zone if i == 0 else f"Zone {i + 1}", f"Borough {i % 3}") for i in range(zones)]
     if shapes:
-        square = [[[0, 0], [0, 9], [9, 9], [9, 0], [0, 0]]]
+        turns = np.linspace(0, 2 * np.pi, corners + 1)
+        outline = [(round(40 * np.sin(turn)), round(40 * np.cos(turn))) for turn in turns]
         rows["zone_shapes"] = [
-            (i + 1, [[[[x + 10 * (i % 4), y + 10 * (i // 4)] for x, y in ring] for ring in square]])
-            for i in range(ZONES)
+            (i + 1, [[[[x + 100 * (i % 4), y + 100 * (i // 4)] for x, y in outline]]]) for i in range(zones)
         ]
     frames = {
         name: pd.DataFrame(rows[name], columns=list(COLUMNS[name])) if rows[name] else empty_frame(name)
@@ -65,3 +77,13 @@ def made_frames(
     }
     reason = None if shapes else "the TLC's host has no taxi_zones.zip."
     return Frames(**frames, made_at=MADE_AT, no_shapes_reason=reason)
+
+
+def columns_of(page: str, name: str) -> dict[str, list[Any]]:
+    """One of the data sets that the page's script draws from."""
+    payload = re.search(r'id="report-data">(.*?)</script>', page, re.DOTALL)
+    assert payload
+    return {
+        column: [value for value, count in values["runs"] for _ in range(count)] if "runs" in values else values
+        for column, values in json.loads(payload[1])["data"][name].items()
+    }

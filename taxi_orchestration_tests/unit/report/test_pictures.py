@@ -32,6 +32,8 @@ def test_a_picture_has_a_question_a_sentence_a_table_and_can_be_drawn(frames: Fr
     assert picture.table.rows
     assert {len(row) for row in picture.table.rows} == {len(picture.table.columns)}
     for panel in picture.panels:
+        # Validated here, and not whenever a page is made.
+        panel.chart.to_dict(validate=True)
         svg = draw_svg(panel.chart, picture.data, 400, LIGHT)
         assert svg.startswith("<svg")
         assert "var(--" not in svg
@@ -67,8 +69,8 @@ def test_the_sentence_of_trips_names_the_newest_complete_month(frames: Frames) -
     picture = pictures.trips_by_month(replace(frames, months=months))
     assert picture is not None
     assert picture.sentence == (
-        "January 2024, the newest complete month, has 11,100, 11% more than a year before; the most is 11,100 in "
-        "January 2024, the least 10,000 in January 2023."
+        "January 2024, the newest complete month, has 11,100 trips, 11% more than a year before; the most of all; "
+        "the least is 10,000 in January 2023."
     )
     assert "not complete" in picture.note
 

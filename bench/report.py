@@ -1,0 +1,124 @@
+"""The page of 150 months: how large it is, how long it takes to make, and in how much memory."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+
+import numpy as np
+import psycopg
+from psycopg import sql
+
+from bench.results import Goal, Section
+from bench.workplace import FIRST_MONTH, SCHEMA, Workplace, workplace
+
+MONTHS = 150
+LIMIT_BYTES = 5_000_000
+LIMIT_SECONDS = 10
+LIMIT_MIB = 600
+TABLES = (
+    *("raw_loads", "trip_quality", "int_monthly_revenue_by_file"),
+    *("int_zone_flows_by_file", "int_hourly_zone_activity_by_file"),
+)
+# The TLC's shapes as they are loaded, simplified: 263 of 26 points on average.
+ZONES, POINTS = 263, 26
+
+# A process of its own, measured by itself: the program of `taxi report`, and what it needed at most.
+_REPORT = """
+import re, sys
+from pathlib import Path
+from taxi_orchestration.cli.commands import main
+sys.argv = ["taxi", "report", "--output", sys.argv[1]]
+try:
+    main()
+finally:
+    print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024)
+"""
+
+
+def run(quick: bool) -> Section:
+    """One month loaded and built, what it came to copied for the others, then `taxi report` three times."""
+    count = 24 if quick else MONTHS
+    with workplace() as place:
+        place.publish(FIRST_MONTH)
+        place.start_over()
+        place.taxi("backfill", f"{FIRST_MONTH:%Y-%m}", f"{FIRST_MONTH:%Y-%m}")
+        _copy_month(place, count)
+        _add_shapes(place)
+        place.settle()
+        measured = [_measured(place) for _ in range(3)]
+        page = place.directory / "report.html"
+        size, parts = page.stat().st_size, _parts(page.read_text(encoding="utf-8"))
+    seconds, memory = min(seconds for seconds, _ in measured), max(memory for _, memory in measured)
+    return Section(
+        "The report",
+        [
+            Goal(f"page of {count} months", size / 1e6, "MB", at_most=LIMIT_BYTES / 1e6),
+            Goal(f"taxi report of {count} months, start to end", seconds, "s", at_most=LIMIT_SECONDS),
+            Goal(f"largest resident memory of taxi report of {count} months", memory, "MiB", at_most=LIMIT_MIB),
+        ],
+        ["part of the page", "kB"],
+        [[name, f"{bytes_ / 1e3:,.0f}"] for name, bytes_ in parts.items()],
+        note="Months of 57,000 rows, and outlines with as many points as those of the TLC's zones. The best of three.",
+    )
+
+
+def _measured(place: Workplace) -> tuple[float, float]:
+    """Seconds and MiB of one `taxi report`."""
+    command = [sys.executable, "-c", _REPORT, place.directory / "report.html"]
+    start = time.perf_counter()
+    done = subprocess.run(command, env=place.environment, capture_output=True, text=True, check=True)
+    return time.perf_counter() - start, float(done.stdout)
+
+
+def _copy_month(place: Workplace, count: int) -> None:
+    """The rows of the first month in all tables that the report's marts add up, once more for each other month."""
+    with psycopg.connect(place.target.url()) as connection:
+        connection.execute(sql.SQL("set search_path = {}").format(sql.Identifier(SCHEMA)))
+        for table in TABLES:
+            columns = connection.execute(sql.SQL("table {} limit 0").format(sql.Identifier(table))).description or []
+            values = [_later(column.name) for column in columns]
+            connection.execute(
+                sql.SQL("insert into {0} select {1} from {0}, generate_series(1, %s) as months (later)").format(
+                    sql.Identifier(table), sql.SQL(", ").join(values)
+                ),
+                [count - 1],
+            )
+
+
+def _later(column: str) -> sql.Composable:
+    """A column's value in the copy for a month so much `later`; days keep their distance from the month of the file."""
+    month = sql.SQL("({} + make_interval(months => later))::date")
+    match column:
+        case "source_month" | "pickup_month":
+            return month.format(sql.Identifier(column))
+        case "pickup_date":
+            return sql.SQL("pickup_date - source_month + ") + month.format(sql.Identifier("source_month"))
+        case _:
+            return sql.Identifier(column)
+
+
+def _add_shapes(place: Workplace) -> None:
+    """Outlines for the zones: the workplace's host has none."""
+    turns = np.linspace(0, 2 * np.pi, POINTS)
+    rows = []
+    for zone in range(ZONES):
+        x, y = 920_000 + zone % 17 * 9_000, 130_000 + zone // 17 * 9_000
+        ring = [[round(x + 4_000 * np.cos(turn)), round(y - 4_000 * np.sin(turn))] for turn in turns]
+        rows.append((zone + 1, "Borough", f"Zone {zone + 1}", json.dumps([[ring]])))
+    with psycopg.connect(place.target.url()) as connection:
+        table = sql.Identifier(SCHEMA, "raw_zone_shapes")
+        connection.cursor().executemany(sql.SQL("insert into {} values (%s, %s, %s, %s)").format(table), rows)
+
+
+def _parts(page: str) -> dict[str, int]:
+    """What the page is made of, in bytes."""
+    parts = {
+        "data": r'<script type="application/json".*?</script>',
+        "scripts": r'<script type="module">.*?</script>',
+        "drawings": r"<svg.*?</svg>",
+        "tables": r"<table.*?</table>",
+    }
+    found = {name: sum(map(len, map(str.encode, re.findall(of, page, re.DOTALL)))) for name, of in parts.items()}
+    return {**found, "the rest": len(page.encode()) - sum(found.values())}

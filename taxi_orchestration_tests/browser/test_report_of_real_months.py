@@ -1,0 +1,84 @@
+"""The report of real months in Chromium: what it shows in every mode, and what selections change, against SQL."""
+
+from datetime import date
+from itertools import product
+from pathlib import Path
+
+import psycopg
+import pytest
+from dagster import DagsterInstance
+from playwright.sync_api import Locator
+
+from taxi_orchestration.cli.backfill import Backfill
+from taxi_orchestration.definitions import build_definitions
+from taxi_orchestration.defs.clock import Clock
+from taxi_orchestration.report.file import write_report
+from taxi_orchestration.report.words import count_words, money_words
+from taxi_orchestration.settings import PostgresTarget, Settings, load_settings
+from taxi_orchestration.warehouse.warehouse import Warehouse
+from taxi_orchestration_tests.integration.test_real_months import mirror
+from taxi_orchestration_tests.support.browser import (
+    CHROMIUM,
+    SCHEMES,
+    WIDTHS,
+    assert_whole,
+    open_page,
+    running_chromium,
+)
+
+pytestmark = [
+    pytest.mark.real_data,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium"),
+]
+
+
+def shown(labels: Locator) -> list[str]:
+    """The amounts beside the bars, without their shares; the order in the document is not that on the screen."""
+    return sorted(label.split(" · ")[0] for label in labels.all_text_contents())
+
+
+def test_real_months_are_drawn_in_every_mode_and_selections_follow_sql(
+    real_months: Path,
+    settings: Settings,
+    target: PostgresTarget,
+    instance: DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    months, file = [date(2024, 1, 1), date(2025, 1, 1)], tmp_path / "report.html"
+    with mirror(real_months) as url:
+        monkeypatch.setenv("TLC_BASE_URL", url)
+        assert Backfill(build_definitions(load_settings()), instance, months_at_once=2).run(months).succeeded
+    frames = write_report(Warehouse(target, settings.schema_name), Clock().now(), {}, file)
+    charts = file.read_text(encoding="utf-8").count("data-chart=")
+    assert (len(frames.zone_shapes), len(frames.zones), charts > 20) == (263, 266, True)
+    january = "from fct_trips where pickup_at >= '2025-01-01' and pickup_at < '2025-02-01'"
+    with psycopg.connect(target.url(), options=f"-c search_path={settings.schema_name}") as connection:
+        ((trips, amount),) = connection.execute(f"select count(*), sum(total_amount) {january}").fetchall()
+        by_zone = f"{january} group by pickup_zone_id order by 1 desc limit 20"
+        pickups = [trips for (trips,) in connection.execute(f"select count(*) {by_zone}")]
+        revenue = [amount for (amount,) in connection.execute(f"select sum(total_amount)::float8 {by_zone}")]
+        paid = f"select count(distinct payment_type_id) {january} and payment_type_id <> 2"
+        ((kinds,),) = connection.execute(paid).fetchall()
+
+    # Started last: Dagster's event loop and that of Playwright do not run in one thread at the same time.
+    with running_chromium() as browser:
+        for width, scheme in product(WIDTHS, SCHEMES):
+            context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+            opened = open_page(context, file)
+            page = opened.page
+            assert_whole(opened, file, width, SCHEMES[scheme], charts)
+            labels = page.locator("[data-chart=zones-0] text", has_text="·")
+            page.select_option("#first-month", label="January 2025")
+            opened.settle()
+            assert page.locator("#chosen").inner_text() == f"1 month: {trips:,} trips, ${amount:,.0f}"
+            # A square for each day, and seven in the legend.
+            assert page.locator("[data-chart=days-0] path[fill^='var(--step']").count() == 31 + 7
+            assert shown(labels) == sorted(map(count_words, pickups))
+            page.check("input[name=measure][value=total_amount]")
+            page.uncheck("input[name=payment][value=Cash]")
+            opened.settle()
+            assert shown(labels) == sorted(map(money_words, revenue))
+            assert page.locator("[data-chart=payments-0] .mark-rect path").count() == kinds
+            assert opened.complaints == []
+            context.close()
