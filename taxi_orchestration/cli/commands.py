@@ -494,7 +494,7 @@ def remove_data() -> int:
         return 0
     if not click.confirm(f"Remove {found} from {settings.taxi_home}? This cannot be undone.", default=False):
         click.echo("Nothing was removed.")
-        return SOMETHING_FAILED
+        return 0
     remove_data(settings)
     click.echo(f"Removed from {settings.taxi_home}: {found}.")
     return 0

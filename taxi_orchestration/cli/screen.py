@@ -147,7 +147,8 @@ class Screen(Progress):
 
 
 def _of_nodes(done: int, nodes: int) -> str:
-    return f"{done} of {nodes} models and tests"
+    # What dbt's selection adds by itself is not in the number that was asked for.
+    return f"{done} of {max(done, nodes)} models and tests"
 
 
 @contextmanager
