@@ -6,19 +6,24 @@ without the blocks marked `slow`; `make check-docs` runs all, on the real months
 
 import difflib
 import doctest
+import io
 import os
 import resource
 import shutil
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from taxi_orchestration.postgres.server import remove
 from taxi_orchestration.settings import PROJECT_DIRECTORY
+from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration_tests.support.lookalikes import ROWS_AND_STRAYS, lookalike
 from taxi_orchestration_tests.support.mirror import mirror
 from taxi_orchestration_tests.support.pages import Example, pages
@@ -115,6 +120,15 @@ def test_every_command_of_the_pages_does_and_prints_what_they_show(base_url: str
             if found:
                 wrong.append("\n".join([f"{example.block.place}:", example.block.text, *found]))
     assert not wrong, "\n\n".join(["", *wrong])
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("month", ROWS_AND_STRAYS, ids=str)
+def test_a_stand_in_has_the_rows_and_strays_of_the_real_month(month: date, real_months: Path) -> None:
+    real = pq.read_table(real_months / "trip-data" / DATASET.file_name(month), columns=[DATASET.pickup])
+    made = pq.read_table(io.BytesIO(lookalike(month)), columns=[DATASET.pickup])
+    by_month = [Counter(pickup.strftime("%Y-%m") for pickup in table.column(0).to_pylist()) for table in (real, made)]
+    assert by_month[0] == by_month[1]
 
 
 @pytest.mark.parametrize("example", [e for e in EXAMPLES if "slow" in e.block.marks], ids=lambda e: e.block.place)

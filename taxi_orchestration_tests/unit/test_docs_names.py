@@ -35,11 +35,12 @@ FOREIGN = set(
     re.findall(
         r"\w+",
         """
-        airflow_ada all_done all_done_min_one_success all_done_setup_success all_failed all_skipped all_success
-        any_deps_match create_cron_data_intervals data_interval_end data_interval_start data_version_changed
-        default_tablespace default_transaction_read_only get_server idle_in_transaction_session_timeout
-        lock_timeout max_active_runs none_failed none_failed_min_one_success none_skipped one_done one_failed
-        one_success pool_mode retry_delay search_path statement_timeout to_sql transaction_timeout upstream_failed
+        airflow_ada airport_fee all_done all_done_min_one_success all_done_setup_success all_failed all_skipped
+        all_success any_deps_match create_cron_data_intervals dagster_ada data_interval_end data_interval_start
+        data_version_changed default_tablespace default_transaction_read_only get_server
+        idle_in_transaction_session_timeout lock_timeout max_active_runs none_failed none_failed_min_one_success
+        none_skipped one_done one_failed one_success pg_ctl pool_mode retry_delay search_path statement_timeout
+        to_sql transaction_timeout upstream_failed
         """,
     )
 )
@@ -91,26 +92,24 @@ def commands(page: Page) -> str:
 def known_names() -> frozenset[str]:
     """Every name of the code: Python's, dbt's nodes, columns, macros, variables and tests, and the settings."""
     names: set[str] = set()
-    for path in [*(PROJECT_DIRECTORY / "taxi_orchestration").rglob("*.py"), *TESTS.rglob("*.py")]:
-        for node in ast.walk(ast.parse(path.read_text())):
+    for path in (PROJECT_DIRECTORY / "taxi_orchestration").rglob("*.py"):
+        for node in ast.walk(ast.parse(read(path))):
             match node:
-                case ast.FunctionDef() | ast.ClassDef():
-                    names.add(node.name)
-                case ast.Name():
-                    names.add(node.id)
-                case ast.Attribute():
-                    names.add(node.attr)
-                case ast.arg():
-                    names.add(node.arg)
-                case ast.Constant(value=str()) if re.fullmatch(r"\w+", node.value):
-                    names.add(node.value.lower() if node.value.isidentifier() else node.value)
-                    names.add(node.value)
+                case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.Name(id=name) | ast.arg(arg=name):
+                    names.add(name)
+                case ast.Attribute(attr=name):
+                    names.add(name)
+                case ast.Constant(value=str(text)) if text.isidentifier():
+                    names |= {text, text.lower()}
+    for path in TESTS.rglob("*.py"):
+        names |= {node.name for node in ast.walk(ast.parse(read(path))) if isinstance(node, ast.FunctionDef)}
     dbt_project = PROJECT_DIRECTORY / "dbt_project"
     names |= {path.stem for path in [*dbt_project.rglob("*.sql"), *dbt_project.rglob("*.csv")]}
     names |= set(re.findall(r"{% (?:macro|test|materialization) (\w+)", "".join(map(read, dbt_project.rglob("*.sql")))))
     for path in [*dbt_project.rglob("*.yml"), PROJECT_DIRECTORY / "dagster.yaml"]:
         names |= set(words_of(yaml.safe_load(read(path))))
-    names |= {str(name) for name in dir(dagster)}
+    names |= {str(name) for name in dir(dagster)} | {path.name for path in PROJECT_DIRECTORY.iterdir()}
+    names |= set(re.findall(r"\w+", read(PROJECT_DIRECTORY / "pyproject.toml")))
     return frozenset(names)
 
 
@@ -212,6 +211,11 @@ def test_every_variable_is_one_that_is_read(page: Page) -> None:
 def test_every_table_column_and_other_name_is_one_of_the_code(page: Page) -> None:
     named = {code for code in page.code() if re.fullmatch(r"[a-z]+(?:_[a-z0-9]+)+", code)}
     assert named - known_names() - FOREIGN - made_by(page) == set()
+
+
+@pytest.mark.parametrize("name", ["fct_trip", "tips_amount", "int_daily_zone_activity"])
+def test_a_name_that_the_code_does_not_have_is_not_known(name: str) -> None:
+    assert name not in known_names()
 
 
 def made_by(page: Page) -> set[str]:
