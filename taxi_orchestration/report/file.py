@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 from pathlib import Path
 
+from taxi_orchestration.report.drawing import read_script
 from taxi_orchestration.report.frames import Frames
 from taxi_orchestration.report.page import render_page
 from taxi_orchestration.report.read import read_frames
@@ -18,7 +20,10 @@ def write_report(warehouse: Warehouse, now: datetime, checks: Mapping[date, tupl
 
     Raises WarehouseError, and OSError where the file cannot be written; the one before then stays.
     """
-    frames = read_frames(warehouse, now, checks)
+    with ThreadPoolExecutor(1) as pool:
+        # A second of work for the page that it can find done when PostgreSQL has added up its own.
+        pool.submit(read_script)
+        frames = read_frames(warehouse, now, checks)
     page = render_page(frames)
     if path.exists() and not path.is_file():
         # A pipe or a device, which cannot be replaced.
