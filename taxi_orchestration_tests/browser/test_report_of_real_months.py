@@ -16,7 +16,6 @@ from taxi_orchestration.report.file import write_report
 from taxi_orchestration.report.words import count_words, money_words
 from taxi_orchestration.settings import PostgresTarget, Settings, load_settings
 from taxi_orchestration.warehouse.warehouse import Warehouse
-from taxi_orchestration_tests.integration.test_real_months import mirror
 from taxi_orchestration_tests.support.browser import (
     CHROMIUM,
     SCHEMES,
@@ -25,6 +24,7 @@ from taxi_orchestration_tests.support.browser import (
     open_page,
     running_chromium,
 )
+from taxi_orchestration_tests.support.mirror import mirror
 
 pytestmark = [
     pytest.mark.real_data,
