@@ -3,6 +3,7 @@
 pip itself is silent for a minute with --quiet, and prints 500 lines without.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -22,7 +23,7 @@ WIDTH = 79
 
 def main(arguments: list[str]) -> int:
     """Install; returns pip's exit code, and prints the end of what it said where that is none of 0."""
-    is_terminal = sys.stderr.isatty()
+    is_terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
     last: deque[str] = deque(maxlen=KEPT_LINES)
     packages, megabytes, began = 0, 0.0, time.monotonic()
 

@@ -170,7 +170,13 @@ def test_importing_any_module_connects_to_nothing_starts_nothing_and_writes_noth
 
 @pytest.mark.parametrize(
     "module",
-    ["taxi_orchestration.cli.commands", "taxi_orchestration.settings", "taxi_orchestration.tlc.client"],
+    [
+        "taxi_orchestration.cli.commands",
+        "taxi_orchestration.cli.terminal",
+        "taxi_orchestration.instance.record_cache",
+        "taxi_orchestration.settings",
+        "taxi_orchestration.tlc.client",
+    ],
 )
 def test_what_a_light_command_needs_does_not_import_dagster(module: str) -> None:
     code = f"import sys, {module}; print([n for n in ('dagster', 'dbt', 'pyarrow', 'pandas') if n in sys.modules])"
