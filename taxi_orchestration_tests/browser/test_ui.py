@@ -15,9 +15,10 @@ from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.instance.backfills import new_record
 from taxi_orchestration.months import Window
 from taxi_orchestration_tests.support.browser import CHROMIUM, running_chromium
-from taxi_orchestration_tests.support.dagster_dev import Ui, dagster_dev, wait_until
+from taxi_orchestration_tests.support.dagster_dev import Ui, dagster_dev
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.tlc_host import TlcHost
+from taxi_orchestration_tests.support.waiting import DAEMON_SECONDS, until
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
 
@@ -86,12 +87,12 @@ def test_the_pages_of_a_loaded_project_are_true_and_their_buttons_work(
             page.goto(f"{ui.page}/assets/{asset}?view=checks")
             page.get_by_role("button", name="Execute all").click()
             expect(page.get_by_text("Launched run").first).to_be_visible(timeout=SECONDS)
-        wait_until(lambda: set(runs(ui)) <= {"SUCCESS", "FAILURE"})
+        until(lambda: set(runs(ui)) <= {"SUCCESS", "FAILURE"}, DAEMON_SECONDS)
         assert runs(ui) == ["SUCCESS"] * 2
         for asset in checked:
             page.goto(f"{ui.page}/assets/{asset}?view=checks")
             expect(page.get_by_text("Succeeded").first).to_be_visible(timeout=SECONDS)
             expect(page.get_by_text("Failed", exact=True)).to_have_count(0)
 
-        wait_until(lambda: instance.get_backfill("orphaned").status.value == "COMPLETED_FAILED")  # type: ignore[union-attr]
+        until(lambda: instance.get_backfill("orphaned").status.value == "COMPLETED_FAILED", DAEMON_SECONDS)  # type: ignore[union-attr]
         assert not instance.get_runs(dg.RunsFilter(tags={"dagster/backfill": "orphaned"}))

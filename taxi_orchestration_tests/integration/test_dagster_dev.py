@@ -15,8 +15,9 @@ from taxi_orchestration.loading import open_loader
 from taxi_orchestration.postgres.server import WAREHOUSE_DATABASE, find, remove
 from taxi_orchestration.settings import load_settings
 from taxi_orchestration.warehouse.warehouse import open_warehouse
-from taxi_orchestration_tests.support.dagster_dev import PARTITIONED_ASSETS, dagster_dev, wait_until
+from taxi_orchestration_tests.support.dagster_dev import PARTITIONED_ASSETS, dagster_dev
 from taxi_orchestration_tests.support.tlc_host import TlcHost
+from taxi_orchestration_tests.support.waiting import DAEMON_SECONDS, until
 
 MONTHS = [date(2024, month, 1) for month in range(1, 7)]
 UNPUBLISHED, DAMAGED = date(2024, 4, 1), date(2024, 5, 1)
@@ -90,7 +91,7 @@ def test_of_six_months_from_the_ui_four_reach_the_marts_and_with_its_switches_on
     try:
         with dagster_dev(environment, tmp_path / "dev.log") as ui:
             # What failed before its first look it does not tell.
-            wait_until(lambda: ui.has_ticked(ALERTS))
+            until(lambda: ui.has_ticked(ALERTS), DAEMON_SECONDS)
             nodes = ui.ask(PARTITIONED_ASSETS)["assetNodes"]
             # As the button on raw_trips, with all that is downstream: also views, which have no months.
             others = ("raw_zone", "stg_", "tlc_")
@@ -134,8 +135,8 @@ def test_of_six_months_from_the_ui_four_reach_the_marts_and_with_its_switches_on
             ui.turn_on(TLC_PUBLICATIONS)
             ui.turn_on(BUILD_CHANGED_MONTHS)
             expected |= {REISSUED: 250, NEW: 300}
-            wait_until(lambda: trips_by_month(home) == expected)
-            wait_until(lambda: ui.runs_of("2024-07") != ["STARTED"])
+            until(lambda: trips_by_month(home) == expected, DAEMON_SECONDS)
+            until(lambda: ui.runs_of("2024-07") != ["STARTED"], DAEMON_SECONDS)
             assert ui.runs_of("2024-07") == ["SUCCESS"], "the condition leaves alone what a run of the sensor builds"
         told = [request.get_json()["title"] for request, _ in httpserver.log]
         assert told.count("taxi: raw_trips failed for 2024-05") == 1, told

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -97,13 +97,6 @@ class Ui:
     def runs_of(self, month: str) -> list[str]:
         """How the runs of one month alone stand."""
         return [run["status"] for run in self.ask(RUNS_OF, month=month)["runsOrError"]["results"]]
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 240) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(1)
 
 
 @contextmanager
