@@ -59,9 +59,6 @@ bench: $(DEVELOPMENT)
 soak: $(DEVELOPMENT)
 	@$(BIN)/python -m taxi_orchestration_tests.faults.soak $(ARGS)
 
-screenshots: $(DEVELOPMENT)
-	@$(BIN)/python -m taxi_orchestration_tests.browser.screenshots $(ARGS)
-
 bare-machine:
 	@taxi_orchestration_tests/bare_machine.sh $(FROM) $(TO)
 
