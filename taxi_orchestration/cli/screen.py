@@ -17,6 +17,7 @@ from rich.text import Text
 from taxi_orchestration.cli.terminal import format_bytes, print_line
 from taxi_orchestration.loading import Progress
 from taxi_orchestration.months import count_months, partition_key
+from taxi_orchestration.tlc.errors import NotPublishedError
 
 # What of a month's share of the bar is its download; the rest are its rows.
 _DOWNLOAD_SHARE = 0.5
@@ -115,7 +116,9 @@ class Screen(Progress):
             self._update()
         if self._is_live:
             return
-        if error:
+        if isinstance(error, NotPublishedError):
+            print_line(self._console, f"{partition_key(month)} not yet published")
+        elif error:
             print_line(self._console, f"{partition_key(month)} not loaded", "red")
         else:
             size = format_bytes(ended.bytes)

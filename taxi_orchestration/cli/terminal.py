@@ -135,7 +135,8 @@ def show_summary(
     for name in ("month", "file rows", "raw_trips", "fct_trips", "rejected", "checks", "seconds"):
         table.add_column(name, justify="left" if name == "month" else "right", no_wrap=True)
     for month, status in sorted(statuses.items()):
-        table.add_row(*_summary_row(status, seconds.get(month), month in outcome.failures))
+        if month not in outcome.not_published:
+            table.add_row(*_summary_row(status, seconds.get(month), month in outcome.failures))
     loaded = [status for status in statuses.values() if status.file]
     totals = [sum(s.file.rows for s in loaded if s.file), *(sum(getattr(s, n) for s in loaded) for n in _ROW_COUNTS)]
     table.add_section()
@@ -148,7 +149,9 @@ def show_summary(
     for log in logs:
         print_error(f"dbt's log is in {log}")
     _show_failed_checks(statuses)
-    done = len(seconds) - len(outcome.failures)
+    if outcome.not_published:
+        print_note(f"Not yet published: {format_months(outcome.not_published)}. The TLC takes about two months.")
+    done = len(seconds.keys() - outcome.failures.keys() - outcome.not_published)
     print_note(f"{count_months(done)} loaded in {elapsed:.1f} s.")
     if outcome.succeeded:
         print_note("Next: make dev opens the Dagster UI; taxi report draws all months.")

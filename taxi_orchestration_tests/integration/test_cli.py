@@ -120,8 +120,8 @@ def test_a_backfill_from_any_directory_loads_builds_checks_and_tells_and_the_nex
     assert months["2024-01"]["state"] == "completed"
     assert months["2024-01"]["rows"] == months["2024-01"]["fact_rows"] + months["2024-01"]["rejected_rows"] == 300
     assert months["2024-01"]["run"] in {run.run_id for run in instance.get_runs()}
-    # Nobody can do anything about a month that is not out.
-    assert status.returncode == 0
+    # The month was asked for and failed.
+    assert status.returncode == 1
     assert "2024-02" in taxi("status", "--all").stdout
 
     only_new = taxi("backfill", "2024-01", "2024-03", "--reprocess", "none", "--dry-run")
@@ -160,9 +160,12 @@ def test_a_backfill_from_any_directory_loads_builds_checks_and_tells_and_the_nex
     assert len(instance.get_runs()) == runs
 
     again = taxi(
-        "backfill", "2024-01", "2024-03", "--reprocess", "completed", "--run-backwards", "--max-active-runs", "1"
+        "backfill", "2024-01", "2024-04", "--reprocess", "completed", "--run-backwards", "--max-active-runs", "1"
     )
     assert again.returncode == 0, again.stderr
+    assert "2024-04 not yet published" in again.stderr
+    assert "Not yet published: 2024-04." in again.stderr
+    assert "3 months loaded in" in again.stderr
     assert loaded(again.stderr) == ["2024-03", "2024-02", "2024-01"]
     assert len(rows_of_table(again.stdout)) == 3
     assert everything(target, schema) == before
