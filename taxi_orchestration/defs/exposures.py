@@ -24,11 +24,11 @@ def exposure_spec(manifest: Mapping[str, Any], name: str) -> AssetSpec:
         description=exposure["description"],
         group_name="reporting",
         kinds={"postgres", exposure["type"]},
-        metadata=file_metadata(DBT_PROJECT_DIRECTORY / exposure["original_file_path"]),
     )
 
 
 def client_specs(manifest: Mapping[str, Any]) -> list[AssetSpec]:
     """The exposures that nothing here makes: what people connect to the warehouse."""
     names = {exposure["name"] for exposure in manifest["exposures"].values()} - {TAXI_REPORT.path[-1]}
-    return [exposure_spec(manifest, name) for name in sorted(names)]
+    file = file_metadata(DBT_PROJECT_DIRECTORY / "models" / "exposures.yml")
+    return [exposure_spec(manifest, name).replace_attributes(metadata=file) for name in sorted(names)]

@@ -1,8 +1,12 @@
 """Dagster's own names of tags and metadata, for which it exports no constant, and our own beside them."""
 
-from collections.abc import Mapping
+from __future__ import annotations
 
-from dagster import AssetKey
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dagster import AssetKey
 
 ROWS = "dagster/partition_row_count"
 DATA_VERSION = "dagster/data_version"

@@ -137,7 +137,7 @@ def test_a_zone_of_the_map_is_chosen_by_click_and_by_keyboard(opened: Opened) ->
 def test_hovering_a_zone_shows_its_hostile_name_as_text(opened: Opened) -> None:
     opened.page.locator("[data-chart=map-0] .mark-shape path").first.hover()
     tooltip = opened.page.locator("#vg-tooltip-element.visible")
-    tooltip.until()
+    tooltip.wait_for()
     assert HOSTILE in tooltip.inner_text()
     assert re.search(r"Revenue\s+\$[\d,]+\.\d\d", tooltip.inner_text())
     assert opened.page.title() == f"New York {DATASET.label}, month by month"
@@ -149,7 +149,7 @@ def test_a_table_unfolds_by_keyboard_and_is_copied_as_csv(opened: Opened) -> Non
     opened.page.locator("#revenue summary").focus()
     opened.page.keyboard.press("Enter")
     opened.page.locator("#revenue .copy").click()
-    opened.page.locator("#revenue .copy", has_text="Copied").until()
+    opened.page.locator("#revenue .copy", has_text="Copied").wait_for()
     lines = opened.page.evaluate("navigator.clipboard.readText()").splitlines()
     assert lines[0] == "Month,Complete,Revenue,Year before"
     assert re.fullmatch(r"2023-01,yes,\d+\.\d\d,", lines[1])

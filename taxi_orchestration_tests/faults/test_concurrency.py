@@ -345,9 +345,9 @@ def test_the_ui_the_schedule_the_sensor_and_a_command_on_the_same_months_at_once
     monkeypatch.setenv("DAGSTER_HOME", str(PROJECT_DIRECTORY))
     tlc.publish(JANUARY)
     loader.load_month(JANUARY)
-    # January is re-issued, and February is out: on 1 April the schedule wants the one, and the sensor both.
+    # January is re-issued, and February is out: on 20 April the schedule wants the one, and the sensor both.
     data = {month: tlc.publish(month, seed=month.month).path.read_bytes() for month in (JANUARY, FEBRUARY)}
-    clock = clock_at(2024, 4, 1)
+    clock = clock_at(2024, 4, 20)
     definitions = build_definitions(settings, clock=clock)
     by_sensor = Daemon(definitions, instance, clock).tick().requests
     by_schedule = schedule_tick(definitions, instance, clock.now()).run_requests

@@ -160,7 +160,9 @@ def test_a_role_that_owns_just_its_schema_is_enough_over_verified_tls_and_grants
     assert counts["raw_trips"] == 500 == counts["fct_trips"] + counts["rejected_trips"]
     # What is made anew has the grants of dbt's configuration.
     project = shutil.copytree(DBT_PROJECT_DIRECTORY, tmp_path / "dbt_project") / "dbt_project.yml"
-    project.write_text(project.read_text().replace("    +meta:", "    +grants: {select: [analyst]}\n    +meta:"))
+    project.write_text(
+        project.read_text().replace("    +contract:", "    +grants: {select: [analyst]}\n    +contract:")
+    )
     build = ("dbt", "build", "--full-refresh", "--exclude-resource-type", "unit_test")
     full = programs.taxi(*build, "--project-dir", str(project.parent))
     said, _ = full.communicate()
