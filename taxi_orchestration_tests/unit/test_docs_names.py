@@ -47,7 +47,7 @@ FOREIGN = set(
 # Airflow's two, those of `dagster dev` and `dagster-webserver`, and Docker's.
 FOREIGN_FLAGS = {"--from-date", "--to-date", "--port", "--read-only", "--network"}
 
-# Every term of the course, as the issue of this page has them.
+# Every term of the course.
 TERMS = """
     orchestration | pipeline | DAG | task | dependency (`a >> b`) | retry | idempotency | task instance | operator |
     TaskFlow | `airflow.sdk` | scheduler | api-server | dag-processor | worker | triggerer | metadata database |
