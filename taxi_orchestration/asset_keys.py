@@ -1,4 +1,4 @@
-"""Every asset's key. What an asset is and how it is made belongs to defs/ and dbt_project/."""
+"""Every asset's key, and those of the checks of all months. What an asset is belongs to defs/ and dbt_project/."""
 
 from dagster import AssetCheckKey, AssetKey
 

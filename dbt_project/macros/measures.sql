@@ -56,3 +56,10 @@
     ({{ relation }}.card_tip_amount / nullif({{ relation }}.card_total_amount - {{ relation }}.card_tip_amount, 0))::numeric(14, 4)
         as card_tip_share
 {%- endmacro %}
+
+{# The trips and the money of fct_trips by month of the window: trip_quality sums fct_trips for itself. #}
+{% macro fact_sums() -%}
+    select source_month, fact_trips as trips, fact_total_amount as total_amount
+    from {{ ref('trip_quality') }}
+    where {{ in_window('source_month') }} and fact_trips > 0
+{%- endmacro %}

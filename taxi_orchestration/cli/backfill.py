@@ -24,9 +24,9 @@ from dagster import (
 from taxi_orchestration.asset_keys import RAW_TRIPS
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.raw_trips import LoadConfig
-from taxi_orchestration.instance.attempts import tags_of_months
 from taxi_orchestration.instance.backfills import RunningBackfill, recorded_backfill
 from taxi_orchestration.instance.dagster_names import WITHDRAWS_PLAN
+from taxi_orchestration.instance.run_tags import tags_of_months
 from taxi_orchestration.months import Window, parse_partition_key, partition_key, windows_of
 
 # Months that are loaded before their models are built: enough that dbt's start is nothing beside its work, and few

@@ -7,7 +7,7 @@ import dagster as dg
 
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.raw_trips import ONLY_IF_CHANGED
-from taxi_orchestration.instance.attempts import ASKED_AT, ASKED_BY, FILE_VERSION, MAX_ATTEMPTS, Attempts
+from taxi_orchestration.instance.run_tags import ASKED_AT, ASKED_BY, FILE_VERSION, MAX_ATTEMPTS, Attempts
 from taxi_orchestration.months import format_months, partition_key
 from taxi_orchestration.tlc.client import Publication, version_of
 from taxi_orchestration.tlc.errors import TlcError

@@ -7,7 +7,7 @@ import dagster as dg
 from taxi_orchestration.defs.jobs import taxi_pipeline
 from taxi_orchestration.defs.run_requests import plan_requests
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
-from taxi_orchestration.instance.attempts import attempts_by, keys_in_progress
+from taxi_orchestration.instance.run_tags import attempts_by, keys_in_progress
 from taxi_orchestration.months import Window, add_months, next_month, partition_key
 from taxi_orchestration.settings import Settings, SettingsError
 from taxi_orchestration.tlc.publications import REQUESTS_AT_ONCE, fetch_publications

@@ -17,7 +17,7 @@ from taxi_orchestration.defs.jobs import taxi_pipeline
 from taxi_orchestration.defs.run_requests import plan_requests
 from taxi_orchestration.defs.tlc_source import NOT_PUBLISHED, observation, observed_version
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
-from taxi_orchestration.instance.attempts import TLC_PUBLICATIONS, attempts_by, keys_in_progress
+from taxi_orchestration.instance.run_tags import TLC_PUBLICATIONS, attempts_by, keys_in_progress
 from taxi_orchestration.months import (
     Window,
     add_months,

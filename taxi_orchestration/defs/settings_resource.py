@@ -4,9 +4,9 @@ from urllib.parse import urlsplit
 
 import dagster as dg
 
-from taxi_orchestration.instance.attempts import named_months
 from taxi_orchestration.instance.dagster_internals import ConfigurableResourceFactory
 from taxi_orchestration.instance.processes import process_tags
+from taxi_orchestration.instance.run_tags import named_months
 from taxi_orchestration.settings import Settings
 
 

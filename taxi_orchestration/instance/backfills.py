@@ -14,7 +14,6 @@ from typing import Any
 
 from dagster import AssetKey, DagsterEvent, DagsterEventType, DagsterInstance, DagsterRun, JobDefinition
 
-from taxi_orchestration.instance.attempts import MONTHS
 from taxi_orchestration.instance.dagster_internals import (
     AssetBackfillData,
     AssetGraphSubset,
@@ -31,6 +30,7 @@ from taxi_orchestration.instance.dagster_internals import (
 )
 from taxi_orchestration.instance.dagster_names import BACKFILL, LAUNCHED_BY, TAXI_BACKFILL
 from taxi_orchestration.instance.processes import is_process_gone, process_tags
+from taxi_orchestration.instance.run_tags import MONTHS
 from taxi_orchestration.months import format_months, partition_key
 from taxi_orchestration.settings import PROJECT_DIRECTORY
 

@@ -1,4 +1,4 @@
-"""What Dagster's record says was made of a month last, and from which rows of raw_trips. Making it is dbt.py's."""
+"""What Dagster's record says was made of a month last, and from which rows of raw_trips. Making it belongs to dbt/."""
 
 from collections.abc import Collection
 from datetime import date

@@ -23,8 +23,8 @@ from typing import Any
 import dagster as dg
 
 from taxi_orchestration.asset_keys import CHECKS_OF_ALL_MONTHS, RAW_TRIPS
-from taxi_orchestration.instance.attempts import TLC_PUBLICATIONS, attempts_by, file_of_run, months_of_run
 from taxi_orchestration.instance.dagster_internals import AssetCheckExecutionRecordStatus
+from taxi_orchestration.instance.run_tags import TLC_PUBLICATIONS, attempts_by, file_of_run, months_of_run
 
 ALERTS = "alerts"
 # How the keys of the incidents of failed_instigators begin.

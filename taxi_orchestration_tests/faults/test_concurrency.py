@@ -21,9 +21,9 @@ from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.defs import dbt_models as dbt_assets
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.schedules import MONTHLY_SCHEDULE
-from taxi_orchestration.instance.attempts import ASKED_BY, TLC_PUBLICATIONS
 from taxi_orchestration.instance.dagster_names import LAUNCHED_BY
 from taxi_orchestration.instance.opening import open_instance
+from taxi_orchestration.instance.run_tags import ASKED_BY, TLC_PUBLICATIONS
 from taxi_orchestration.instance.status import MonthStatus, month_statuses
 from taxi_orchestration.instance.storage import DRIVER
 from taxi_orchestration.loading import Loader

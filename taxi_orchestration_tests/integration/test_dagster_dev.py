@@ -10,7 +10,7 @@ from pytest_httpserver import HTTPServer
 
 from taxi_orchestration.defs.alerts import ALERTS
 from taxi_orchestration.defs.conditions import BUILD_CHANGED_MONTHS
-from taxi_orchestration.instance.attempts import TLC_PUBLICATIONS
+from taxi_orchestration.instance.run_tags import TLC_PUBLICATIONS
 from taxi_orchestration.loading import open_loader
 from taxi_orchestration.postgres.server import WAREHOUSE_DATABASE, find, remove
 from taxi_orchestration.settings import load_settings

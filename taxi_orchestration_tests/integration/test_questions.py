@@ -12,7 +12,7 @@ from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration_tests.support.parquet_files import file_of
-from taxi_orchestration_tests.support.questions import questions_of
+from taxi_orchestration_tests.support.questions import ask_each
 from taxi_orchestration_tests.support.synthetic import month_table
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
@@ -141,5 +141,6 @@ def test_each_oddity_is_flagged_and_marts_answer_as_raw_trips_does(warehouse: ps
             f"join dim_zones as t on t.zone_id = dropoff_zone_id where {odd}"
         ) == [(len(ODD_TRIPS),)]
 
-        for question, (mart, raw) in questions_of(MONTH, "'2024-11-02', '2024-11-03'", str(LOST_MINUTES)).items():
-            assert ask(mart) == ask(raw), question
+        clock_changes = [date(2024, 11, 2), date(2024, 11, 3)]
+        for question, mart, raw in ask_each(warehouse, MONTH, clock_changes, [LOST_MINUTES]):
+            assert mart == raw, question

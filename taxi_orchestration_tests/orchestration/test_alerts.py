@@ -19,9 +19,9 @@ from taxi_orchestration.defs.month_checks import RAW_CHECKS
 from taxi_orchestration.defs.month_watch import FRESHNESS, MONTH_WATCH
 from taxi_orchestration.defs.notify import NotifyError
 from taxi_orchestration.defs.run_requests import request_of
-from taxi_orchestration.instance.attempts import MAX_ATTEMPTS, TLC_PUBLICATIONS
 from taxi_orchestration.instance.incidents import ALERTS
 from taxi_orchestration.instance.partitions import monthly_partitions
+from taxi_orchestration.instance.run_tags import MAX_ATTEMPTS, TLC_PUBLICATIONS
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.postgres.binaries import ServerError
 from taxi_orchestration.quality.finding import Finding, Level

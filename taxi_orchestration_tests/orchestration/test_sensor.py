@@ -11,7 +11,7 @@ from taxi_orchestration.asset_keys import RAW_TRIPS, TLC_FILES
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.run_requests import request_of
-from taxi_orchestration.instance.attempts import TLC_PUBLICATIONS
+from taxi_orchestration.instance.run_tags import TLC_PUBLICATIONS
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.months import Window, partition_key
 from taxi_orchestration.postgres.connection import connect

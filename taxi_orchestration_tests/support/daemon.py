@@ -16,7 +16,7 @@ from taxi_orchestration.defs.clock import Clock
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.month_watch import MONTH_WATCH
 from taxi_orchestration.defs.schedules import MONTHLY_SCHEDULE
-from taxi_orchestration.instance.attempts import TLC_PUBLICATIONS
+from taxi_orchestration.instance.run_tags import TLC_PUBLICATIONS
 from taxi_orchestration.months import parse_partition_key, partition_key, windows_of
 
 

@@ -6,11 +6,8 @@ with mart as (
     group by source_month
 ),
 
--- trip_quality sums fct_trips for itself.
 fact as (
-    select source_month, fact_trips as trips, fact_total_amount as total_amount
-    from {{ ref('trip_quality') }}
-    where {{ in_window('source_month') }} and fact_trips > 0
+    {{ fact_sums() }}
 )
 
 select source_month, mart.trips, fact.trips as fact_trips, mart.total_amount, fact.total_amount as fact_total_amount
