@@ -12,14 +12,18 @@
     coalesce(sum(trip_miles), 0) as trip_miles,
     coalesce(sum(trip_seconds::integer), 0) as trip_seconds,
     count(*) filter (where trip_miles > 0 and trip_seconds > 0) as timed_trips,
-    coalesce(sum(trip_miles) filter (where trip_miles > 0 and trip_seconds > 0), 0) as timed_miles,
+    coalesce(sum(trip_miles), 0)
+    - coalesce(sum(trip_miles) filter (where (trip_seconds > 0) is not true), 0) as timed_miles,
     coalesce(sum(trip_seconds::integer) filter (where trip_miles > 0 and trip_seconds > 0), 0) as timed_seconds,
-    coalesce(sum(total_amount) filter (where trip_miles > 0), 0) as distance_total_amount,
-    coalesce(sum(total_amount) filter (where payment_type_id = 1), 0) as card_total_amount,
-    coalesce(sum(tip_amount) filter (where payment_type_id = 1), 0) as card_tip_amount,
+    coalesce(sum(total_amount), 0)
+    - coalesce(sum(total_amount) filter (where (trip_miles > 0) is not true), 0) as distance_total_amount,
+    coalesce(sum(total_amount), 0)
+    - coalesce(sum(total_amount) filter (where payment_type_id <> 1), 0) as card_total_amount,
+    coalesce(sum(tip_amount) filter (where tip_amount <> 0), 0)
+    - coalesce(sum(tip_amount) filter (where tip_amount <> 0 and payment_type_id <> 1), 0) as card_tip_amount,
     coalesce(sum(fare_amount), 0) as fare_amount,
-    coalesce(sum(tip_amount), 0) as tip_amount,
-    coalesce(sum(tolls_amount), 0) as tolls_amount,
+    coalesce(sum(tip_amount) filter (where tip_amount <> 0), 0) as tip_amount,
+    coalesce(sum(tolls_amount) filter (where tolls_amount <> 0), 0) as tolls_amount,
     coalesce(sum(total_amount), 0) as total_amount
 {%- endmacro %}
 

@@ -1,4 +1,4 @@
-{{ config(group='reporting', indexes=[{'columns': ['pickup_date']}]) }}
+{{ config(group='reporting', indexes=[{'columns': ['pickup_date'], 'type': 'brin'}]) }}
 
 with trips as (
     select * from {{ ref('fct_trips') }}
