@@ -6,6 +6,7 @@ Dagster takes seconds, and most commands do without it.
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import sys
@@ -45,6 +46,9 @@ INTERRUPTED = 130
 @click.version_option(package_name="taxi-orchestration")
 def main() -> None:
     """Hold the commands."""
+    # Half a million objects of Dagster's and dbt's modules stay until the end: looking through them time and again took
+    # 0.8 of 6.3 s of CPU of a backfill.
+    gc.set_threshold(100_000, 20, 100)
 
 
 def _translate_errors(command: Callable[Arguments, int | None]) -> Callable[Arguments, None]:
