@@ -1,5 +1,6 @@
 """What the tests share: one embedded PostgreSQL, a schema and a storage of each test's own, a host of made months."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -33,6 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if (PROJECT_DIRECTORY / ".env").exists():
         # It would win over the environment of every program that a test starts, and lead it to somebody's data.
         pytest.exit("Move .env out of the checkout for the time of the tests.", returncode=pytest.ExitCode.USAGE_ERROR)
+    # As `taxi` does: an eighth of the CPU of tests that run the pipeline in this process.
+    gc.set_threshold(100_000, 20, 100)
     if not hasattr(config, "workerinput"):
         for name in [name for name in os.environ if name.startswith(OUTER_VARIABLES)]:
             del os.environ[name]

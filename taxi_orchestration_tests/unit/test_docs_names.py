@@ -71,6 +71,7 @@ MAKES = {
     ("dev", "PORT=3001"): ".venv/bin/taxi dev --port 3001",
     ("report",): ".venv/bin/taxi report",
     ("test",): ".venv/bin/pytest",
+    ("test-fast",): "taxi_orchestration_tests/unit",
     ("check-docs",): "CHECK_DOCS=all .venv/bin/pytest",
     ("lint",): ".venv/bin/ruff check .",
     ("bench",): ".venv/bin/python -m bench",
