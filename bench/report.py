@@ -66,7 +66,7 @@ def run(quick: bool) -> Section:
 
 def _measured(place: Workplace) -> tuple[float, float]:
     """Seconds and MiB of one `taxi report`."""
-    command = [sys.executable, "-c", _REPORT, place.directory / "report.html"]
+    command = [sys.executable, "-c", _REPORT, str(place.directory / "report.html")]
     start = time.perf_counter()
     done = subprocess.run(command, env=place.environment, capture_output=True, text=True, check=True)
     return time.perf_counter() - start, float(done.stdout)

@@ -100,7 +100,16 @@ def workplace() -> Iterator[Workplace]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     # A process of its own, so that it takes no turn of this one's interpreter.
-    serve = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1", "--directory", directory / "host"]
+    serve = [
+        sys.executable,
+        "-m",
+        "http.server",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--directory",
+        str(directory / "host"),
+    ]
     host = subprocess.Popen(serve, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         target = ensure_running(directory / "home").target(WAREHOUSE_DATABASE)

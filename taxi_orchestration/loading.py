@@ -3,7 +3,7 @@
 import csv
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -136,7 +136,7 @@ class Loader:
 
     def load_months(
         self, months: list[date], at_once: int, run_id: str | None = None, progress: Progress | None = None
-    ) -> Iterator[tuple[date, MonthLoad | TlcError | WarehouseError]]:
+    ) -> Generator[tuple[date, MonthLoad | TlcError | WarehouseError], None, None]:
         """Load months side by side, `at_once` of them; yields each as it ends, with what it did or what stopped it."""
         executor = ThreadPoolExecutor(at_once, thread_name_prefix="load")
         stop = threading.Event()

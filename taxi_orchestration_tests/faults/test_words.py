@@ -158,7 +158,7 @@ def test_a_load_cut_by_a_limit_of_the_server_names_it_and_how_to_lift_it(
             wait_in(loader, stage)
         assert not isinstance(raised.value, WarehouseUnavailableError)
         statement = str(raised.value).partition("this role (")[2].partition(")")[0]
-        connection.execute(statement)  # type: ignore[call-overload]
+        connection.execute(statement)
         wait_in(loader, stage)
 
 

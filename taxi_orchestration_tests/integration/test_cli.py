@@ -470,8 +470,9 @@ def test_three_backfills_of_the_same_range_at_once_end_as_one_would(
     with psycopg.connect(target.url()) as connection:
         connection.execute(sql.SQL("drop schema {} cascade").format(sql.Identifier(settings.schema_name)))
     command = [TAXI, "backfill", "2024-01", "2024-03", "--reprocess", "completed"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    started = [subprocess.Popen(command, text=True, **quiet) for _ in range(3)]
+    started = [
+        subprocess.Popen(command, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(3)
+    ]
     said = [process.communicate(timeout=240)[1] for process in started]
     assert [process.returncode for process in started] == [0, 0, 0], "\n".join(said)
     assert everything(target, settings.schema_name) == alone

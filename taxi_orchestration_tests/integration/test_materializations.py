@@ -37,7 +37,7 @@ def test_a_table_that_is_not_its_models_any_more_is_refused_and_a_full_refresh_m
 
     def ask(query: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(warehouse.target.url(), options=f"-c search_path={warehouse.schema}") as connection:
-            return connection.execute(sql.SQL(query)).fetchall()  # type: ignore[arg-type]
+            return connection.execute(sql.SQL(query)).fetchall()
 
     def table() -> list[Any]:
         rows = "select to_jsonb(t) from fct_trips t order by source_month, source_row"

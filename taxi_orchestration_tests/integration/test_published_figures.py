@@ -73,7 +73,7 @@ def test_the_marts_and_raw_trips_answer_alike_and_as_others_published(warehouse:
         assert mart == raw, question
 
     complete = warehouse.execute("select pickup_month, trips_per_day from monthly_summary where is_complete")
-    per_day = dict(complete.fetchall())
+    per_day: dict[date, Decimal] = dict(complete.fetchall())
     for month, published in TRIPS_A_DAY.items():
         assert abs(float(per_day[month]) / published - 1) < 0.0025, month
     # From 2024-11 on the report counts fewer trips than the files hold: 1,523 a day for 2025-01.

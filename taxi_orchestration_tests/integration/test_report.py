@@ -57,12 +57,12 @@ def test_the_page_says_what_sql_says_to_the_cent_and_the_asset_shows_its_picture
     page = write_page(tmp_path / "report.html")
     with psycopg.connect(target.url(), options=f"-c search_path={settings.schema_name}") as connection:
 
-        def sums(by: str) -> dict[Any, tuple[int, float]]:
+        def sums(by: str) -> dict[Any, tuple[int, Any]]:
             rows = connection.execute(
                 f"""
                 select {by}, count(*), sum(total_amount)::float8 from fct_trips
                 where date_trunc('month', pickup_at) in ('2024-01-01', '2024-02-01') group by 1
-                """  # type: ignore[arg-type]
+                """
             )
             return {key: (trips, pytest.approx(amount, abs=0.001)) for key, trips, amount in rows}
 

@@ -140,7 +140,7 @@ def test_a_run_that_nobody_asked_for_in_person_builds_nothing_from_rows_that_eve
 ) -> None:
     def steps(result: dg.ExecuteInProcessResult) -> set[str]:
         assert result.success
-        return {event.step_key for event in result.all_events if event.is_step_success}
+        return {event.step_key or "" for event in result.all_events if event.is_step_success}
 
     tags = {ONLY_IF_CHANGED: "true"}
     tlc.publish(JANUARY, rows=100)

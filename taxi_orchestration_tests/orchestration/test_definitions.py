@@ -215,9 +215,13 @@ def test_raw_trips_goes_in_runs_of_several_months_and_the_models_in_one(definiti
 
 def test_raw_trips_and_the_zones_are_retried_and_dbt_has_one_slot(definitions: dg.Definitions) -> None:
     job = definitions.resolve_job_def(TAXI_PIPELINE)
-    retries = job.graph.node_named("raw_trips").definition.retry_policy
+    raw_trips, dbt_models = (job.graph.node_named(name).definition for name in ("raw_trips", "dbt_models"))
+    assert isinstance(raw_trips, dg.OpDefinition)
+    assert isinstance(dbt_models, dg.OpDefinition)
+    retries = raw_trips.retry_policy
+    assert retries
     assert (retries.max_retries, retries.backoff, retries.jitter) == (3, dg.Backoff.EXPONENTIAL, dg.Jitter.PLUS_MINUS)
-    assert job.graph.node_named("dbt_models").definition.pool == "dbt"
+    assert dbt_models.pool == "dbt"
 
 
 def test_the_instance_is_made_from_the_checkouts_dagster_yaml(settings: Settings, instance: dg.DagsterInstance) -> None:
@@ -279,7 +283,7 @@ def test_the_ui_shows_where_the_tables_are_and_no_password(
     repository = build_definitions(load_settings()).get_repository_def()
     shown = RepositorySnap.from_def(repository)
     (warehouse,) = (resource for resource in shown.resources or [] if resource.name == "warehouse")
-    values = {name: json.loads(value) for name, value in warehouse.configured_values.items()}
+    values = {name: json.loads(str(value)) for name, value in warehouse.configured_values.items()}
     expected = {"host": "embedded", "port": "embedded", "database": "taxi", "user": "taxi"}
     if variables:
         expected = {"host": "db.example", "port": "6432", "database": "trips", "user": "ann"}
@@ -288,5 +292,5 @@ def test_the_ui_shows_where_the_tables_are_and_no_password(
     assert "s3cret-token" not in str(shown.resources)
     assert "lambda" not in str(shown.resources)
     (connected,) = (resource for resource in shown.resources or [] if resource.name == "settings")
-    told = {name: json.loads(value) for name, value in connected.configured_values.items()}
+    told = {name: json.loads(str(value)) for name, value in connected.configured_values.items()}
     assert (told["tlc_host"], told["alerts"]) == (environment["TLC_BASE_URL"], "json")

@@ -64,6 +64,16 @@ def newest(instance: dg.DagsterInstance, asset: dg.AssetKey, partition: str) -> 
     return materialization
 
 
+def metadata_of(materialization: dg.AssetMaterialization) -> dict[str, Any]:
+    return {name: value.value for name, value in materialization.metadata.items()}
+
+
+def status_of(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRunStatus:
+    run = instance.get_run_by_id(run_id)
+    assert run
+    return run.status
+
+
 def checks(instance: dg.DagsterInstance, run_id: str) -> dict[str, dg.AssetCheckEvaluation]:
     entries = instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
     found = [entry.get_dagster_event().asset_check_evaluation_data for entry in entries]
@@ -115,7 +125,7 @@ def test_one_month_records_what_the_file_was_and_what_became_of_it(
     assert result.success
 
     raw = newest(instance, RAW_TRIPS, "2024-01")
-    metadata = {name: value.value for name, value in raw.metadata.items()}
+    metadata = metadata_of(raw)
     details = metadata["details"]
     assert metadata["dagster/partition_row_count"] == 300
     assert details["bytes"] == made.path.stat().st_size
@@ -133,10 +143,12 @@ def test_one_month_records_what_the_file_was_and_what_became_of_it(
     assert raw.tags
     assert raw.tags["dagster/data_version"] == details["sha256 of the rows"]
 
-    counts = [newest(instance, dg.AssetKey(n), "2024-01").metadata["dagster/partition_row_count"].value
-              for n in ("fct_trips", "rejected_trips")]  # fmt: skip
+    counts = [
+        metadata_of(newest(instance, dg.AssetKey(name), "2024-01"))["dagster/partition_row_count"]
+        for name in ("fct_trips", "rejected_trips")
+    ]
     assert sum(counts) == 300
-    facts = {name: value.value for name, value in newest(instance, FCT_TRIPS, "2024-01").metadata.items()}
+    facts = metadata_of(newest(instance, FCT_TRIPS, "2024-01"))
     (money,) = rows(target, settings.schema_name, "select sum(total_amount) from fct_trips")
     assert facts["sum of total_amount"] == float(money[0])
     assert facts["share rejected"] == f"{1 - counts[0] / 300:.3%}"
@@ -144,13 +156,13 @@ def test_one_month_records_what_the_file_was_and_what_became_of_it(
     assert "source_month >= date '2024-01-01' and source_month < date '2024-02-01'" in facts["SQL"]
     assert list(facts)[-1] == "details"
     assert facts["details"]["built from rows with sha256"] == details["sha256 of the rows"]
-    lineage = newest(instance, FCT_TRIPS, "2024-01").metadata["dagster/column_lineage"].value.deps_by_column
+    lineage = facts["dagster/column_lineage"].deps_by_column
     assert [(d.asset_key.to_user_string(), d.column_name) for d in lineage["total_amount"]] == [
         ("stg_trips", "total_amount")
     ]
     (record,) = instance.fetch_materializations(dg.AssetKey("stg_trips"), limit=2).records
     assert record.asset_materialization
-    of_staging = record.asset_materialization.metadata["dagster/column_lineage"].value
+    of_staging = metadata_of(record.asset_materialization)["dagster/column_lineage"]
     assert ("raw_trips", "vendorid") in {
         (d.asset_key.to_user_string(), d.column_name) for d in of_staging.deps_by_column["vendor_id"]
     }
@@ -217,7 +229,7 @@ def test_a_range_records_every_month_by_itself_and_a_bad_one_is_red_alone(
         raw = newest(instance, RAW_TRIPS, partition)
         assert raw.metadata["dagster/partition_row_count"].value == count
         assert (raw.tags or {})["dagster/data_version"] == detail(raw, "sha256 of the rows")
-        assert newest(instance, FCT_TRIPS, partition).metadata["dagster/partition_row_count"].value <= count
+        assert metadata_of(newest(instance, FCT_TRIPS, partition))["dagster/partition_row_count"] <= count
     events = instance.get_latest_data_version_record(RAW_TRIPS, partition_key="2024-01")
     assert events
 
@@ -400,7 +412,7 @@ def test_a_range_re_executed_from_failure_loads_what_failed_and_records_all(
     )
     for _ in execute_run_iterator(InMemoryJob(job), again, instance):
         pass
-    assert instance.get_run_by_id(again.run_id).status is dg.DagsterRunStatus.SUCCESS
+    assert status_of(instance, again.run_id) is dg.DagsterRunStatus.SUCCESS
     assert {month: tlc.requests_for(month) - before for month, before in gets.items()} == {
         JANUARY: 0,
         FEBRUARY: 1,
@@ -430,6 +442,6 @@ def test_a_run_that_somebody_terminates_ends_as_canceled_and_is_not_tried_again(
     began = time.monotonic()
     result = run("2024-01", "2024-02")
     assert time.monotonic() - began < 15
-    assert instance.get_run_by_id(result.run_id).status is dg.DagsterRunStatus.CANCELED
+    assert status_of(instance, result.run_id) is dg.DagsterRunStatus.CANCELED
     assert not [event for event in result.all_events if event.is_step_up_for_retry]
     assert "fct_trips" not in materialized(result, "2024-02")

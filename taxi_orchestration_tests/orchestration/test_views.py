@@ -84,7 +84,7 @@ def made(result: dg.ExecuteInProcessResult) -> set[str]:
 def execute(settings: Settings, target: PostgresTarget, *statements: str) -> None:
     with psycopg.connect(target.url(), options=f"-c search_path={settings.schema_name}") as connection:
         for statement in statements:
-            connection.execute(statement)  # type: ignore[arg-type]
+            connection.execute(statement)
 
 
 def test_the_job_makes_everything_on_an_empty_database_and_later_months_no_view_again(
@@ -100,8 +100,8 @@ def test_the_job_makes_everything_on_an_empty_database_and_later_months_no_view_
     checked = {e.check_name for e in first.get_asset_check_evaluations()}
     assert {"dim_zones_have_a_unique_key", "dim_zones_have_no_nulls"} <= checked
 
-    for month in ("2024-01", "2024-02"):
-        later = run(job=TAXI_PIPELINE, month=month)
+    for key in ("2024-01", "2024-02"):
+        later = run(job=TAXI_PIPELINE, month=key)
         assert later.success
         assert made(later) == {"raw_trips"} | TABLES
     assert relations() == numbers

@@ -13,7 +13,7 @@ TAXI = str(Path(sys.executable).with_name("taxi"))
 Done = subprocess.CompletedProcess[str]
 
 
-def taxi(*arguments: str, cwd: Path | None = None, stdin: str | None = None, **variables: str) -> Done:
+def taxi(*arguments: str, cwd: str | Path | None = None, stdin: str | None = None, **variables: str) -> Done:
     """Run `taxi` with these arguments, and these variables beside the environment of the test."""
     return subprocess.run(
         [TAXI, *arguments],

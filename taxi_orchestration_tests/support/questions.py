@@ -128,4 +128,5 @@ def ask_each(
         "unreliable_vendors": list(unreliable_vendors),
     }
     for question, (mart, raw) in QUESTIONS.items():
-        yield question, *(connection.execute(query.encode(), values).fetchall() for query in (mart, raw))
+        of_mart, of_raw = (connection.execute(query.encode(), values).fetchall() for query in (mart, raw))
+        yield question, of_mart, of_raw

@@ -52,7 +52,7 @@ def made_frames(
             tip = 3.2 * count if number == 1 else 0.0
             rows["payments"].append((month, number, name, int(count), round(count * 21.5, 2), count * 15.0, tip))
     for month in every:
-        count = sum(row[2] for row in rows["months"] if row[0] == month)  # type: ignore[misc]
+        count = sum(row[2] for row in rows["months"] if row[0] == month)
         published = pd.Timestamp(month + pd.DateOffset(months=2), tz="UTC")
         file = DATASET.file_name(month)
         loaded = pd.Timestamp(MADE_AT)

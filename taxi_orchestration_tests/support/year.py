@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 
 import dagster as dg
 
@@ -61,9 +62,9 @@ class Year:
             if month == BROKEN:
                 on(published, lambda: self.tlc.publish_bytes(BROKEN, b"PAR1 a file that broke PAR1"))
                 published += timedelta(days=7)
-            on(published, lambda month=month: self.issue(month))
+            on(published, partial(self.issue, month))
             if month in REISSUED:
-                on(published + timedelta(days=REISSUED[month]), lambda month=month: self.issue(month))
+                on(published + timedelta(days=REISSUED[month]), partial(self.issue, month))
             if month == RESAVED:
                 on(published + timedelta(days=90), lambda: self.issue(RESAVED, resaved=True))
             if month == WITHDRAWN:

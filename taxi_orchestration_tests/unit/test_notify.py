@@ -27,7 +27,8 @@ class Mailbox:
         self.mails: list[bytes] = []
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
-        self.mails.append(bytes(envelope.content or b""))
+        assert isinstance(envelope.content, bytes)
+        self.mails.append(envelope.content)
         return "250 taken"
 
 
@@ -111,7 +112,9 @@ def test_several_urls_are_separated_by_commas_or_spaces(monkeypatch: pytest.Monk
 )
 def test_slack_teams_mail_and_webhooks_are_addresses_that_are_understood(url: str, service: str) -> None:
     assert parse_alert_urls(url) == [url]
-    assert service in str(apprise.Apprise.instantiate(url).service_name)
+    address = apprise.Apprise.instantiate(url)
+    assert address
+    assert service in str(address.service_name)
 
 
 def test_the_example_of_an_address_in_env_example_is_one() -> None:

@@ -33,7 +33,7 @@ def test_an_error_comes_after_the_items_before_it_as_it_was_raised(kind: type[Ba
         yield 2
         raise error
 
-    seen = []
+    seen: list[int] = []
     with pytest.raises(kind) as caught, read_ahead(made(), 1) as items:
         seen.extend(items)
     assert caught.value is error
@@ -53,7 +53,7 @@ def test_items_before_an_error_are_seen_before_it() -> None:
 
 
 def test_an_early_end_stops_the_making_and_the_thread() -> None:
-    made = []
+    made: list[int] = []
 
     def endless() -> Iterator[int]:
         while True:
@@ -77,7 +77,7 @@ def test_an_error_in_the_block_passes_through_and_stops_the_thread() -> None:
 
 
 def test_not_more_than_the_depth_and_the_one_in_the_making_are_ahead() -> None:
-    made = []
+    made: list[int] = []
 
     def counted() -> Iterator[int]:
         for i in range(100):

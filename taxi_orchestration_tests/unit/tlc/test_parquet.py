@@ -321,7 +321,12 @@ def test_a_long_text_that_prefixes_repeat_is_refused_before_it_is_repeated(
     assert path.stat().st_size < 100_000
     sizes: list[int] = []
     checked = parquet._to_text
-    monkeypatch.setattr(parquet, "_to_text", lambda array: (sizes.append(array.nbytes), checked(array))[1])
+
+    def measured(array: pa.Array) -> pa.Array:
+        sizes.append(array.nbytes)
+        return checked(array)
+
+    monkeypatch.setattr(parquet, "_to_text", measured)
     assert f"text of more than {MAX_TEXT_BYTES:,} bytes" in refused(path, batch_rows=ROWS)
     assert max(sizes) <= 2**20
 
@@ -483,7 +488,7 @@ def test_a_limit_is_named_with_where_to_raise_it(
     monkeypatch.setattr(parquet, "MAX_ROW_BYTES", 0 if limit == "MAX_ROW_BYTES" else 4000)
     monkeypatch.setattr(parquet, "GROUP_OVERHEAD_BYTES", 0)
     pq.write_table(table, path)
-    options = {"max_rows": 7} if limit == "MAX_ROWS" else {}
+    options: dict[str, Any] = {"max_rows": 7} if limit == "MAX_ROWS" else {}
     assert f"raise {limit} in taxi_orchestration.tlc.parquet" in refused(path, **options)
 
 
