@@ -141,6 +141,7 @@ class Settings(BaseSettings):
     dagster_postgres_url: SecretStr | None = None
 
     taxi_first_month: date | None = None
+    taxi_months_per_run: int | None = Field(default=None, ge=1)
     taxi_reissue_months: int = Field(default=24, ge=0, le=600)
     taxi_schedule_cron: str = "0 6 1 * *"
 
