@@ -1,6 +1,7 @@
 # Everything that a fresh machine with python3 (3.11 to 3.13) and make needs is made by the first target that is asked for.
 .DEFAULT_GOAL := help
-.PHONY: help backfill dev report test test-fast check-docs lint screenshots bench soak bare-machine clean clean-data no-dotenv
+.PHONY: help backfill dev report test test-fast test-deploy check-docs lint screenshots bench soak bare-machine clean \
+	clean-data no-dotenv
 
 # The first that runs and is of a version that every package has: a name alone may be a shim with nothing behind it.
 FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -18,6 +19,7 @@ help:
 	@echo 'make test | lint | bench | soak         tests | style and types | benchmarks | random kills, for hours'
 	@echo 'make test-fast                          the tests without a server and a run: in a minute'
 	@echo 'make check-docs                         every command of README.md and docs/, also those too slow for make test'
+	@echo 'make test-deploy                        deploy/ for real, with a Docker engine; the base image: BASE=python:3.12-slim'
 	@echo 'make screenshots                        the pictures of docs/images anew, of five months, with Chromium'
 	@echo 'make bare-machine                       make backfill and make test on a bare Debian 13: as root, with debootstrap'
 	@echo 'make clean                              stop the embedded PostgreSQL and remove .venv; the data is kept'
@@ -38,6 +40,9 @@ test: $(DEVELOPMENT)
 
 test-fast: $(DEVELOPMENT)
 	@$(BIN)/pytest --numprocesses auto --dist worksteal taxi_orchestration_tests/unit
+
+test-deploy: $(DEVELOPMENT)
+	@TEST_DEPLOY=1 $(if $(BASE),DEPLOY_BASE=$(BASE)) $(BIN)/pytest --capture no taxi_orchestration_tests/deploy
 
 check-docs: $(DEVELOPMENT)
 	@CHECK_DOCS=all $(BIN)/pytest --capture no taxi_orchestration_tests/integration/test_docs.py

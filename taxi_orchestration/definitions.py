@@ -41,7 +41,11 @@ def build_definitions(
     settings_of_a_run = build_settings_resource(settings)
     definitions = dg.Definitions(
         assets=with_code_references(
-            [build_raw_trips(months, schema), *build_raw_zones(schema), build_taxi_report(manifest)],
+            [
+                build_raw_trips(months, schema, settings.taxi_months_per_run),
+                *build_raw_zones(schema),
+                build_taxi_report(manifest),
+            ],
             [
                 build_tlc_files(months),
                 *build_dbt_assets(manifest, artifacts, months, changed_months(settings), changed_code()),

@@ -30,6 +30,10 @@ SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"
 SESSION_VARIABLES = ("PGCLIENTENCODING", "PGDATESTYLE", "PGGEQO", "PGTZ")
 
 
+# Where Docker and Kubernetes put the files of secrets: one named as the variable, in lower case, has its value.
+SECRETS_DIRECTORY = Path("/run/secrets")
+
+
 class SettingsError(Exception):
     """An environment variable that cannot be used; the message names it and says what to set."""
 
@@ -141,6 +145,7 @@ class Settings(BaseSettings):
     dagster_postgres_url: SecretStr | None = None
 
     taxi_first_month: date | None = None
+    taxi_months_per_run: int | None = Field(default=None, ge=1)
     taxi_reissue_months: int = Field(default=24, ge=0, le=600)
     taxi_schedule_cron: str = "0 6 1 * *"
 
@@ -275,7 +280,13 @@ def load_settings() -> Settings:
     What the environment says to libpq is dropped as far as it is meant for no server of these settings.
     """
     try:
-        settings = Settings()
+        # pydantic-settings warns of a directory that is not there. A variable that is set wins over a file.
+        secrets = SECRETS_DIRECTORY if SECRETS_DIRECTORY.is_dir() else None
+        settings = Settings(_secrets_dir=secrets)  # type: ignore[call-arg]
+    except OSError as error:
+        raise SettingsError(
+            f"{error.filename} cannot be read: {error.strerror}. Give it to the account that Dagster runs as."
+        ) from None
     except ValidationError as error:
         # The value is left out: it may be a password.
         problems = (

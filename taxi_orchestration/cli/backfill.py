@@ -31,7 +31,7 @@ from taxi_orchestration.months import Window, parse_partition_key, partition_key
 
 # Months that are loaded before their models are built: enough that dbt's start is nothing beside its work, and few
 # enough that a long backfill shows results on the way and loses little when it is interrupted.
-MONTHS_PER_BUILD = 36
+MONTHS_PER_RUN = 36
 
 
 @dataclass
@@ -60,6 +60,7 @@ class Backfill:
     instance: DagsterInstance
     months_at_once: int
     newest_first: bool = False
+    months_per_run: int = MONTHS_PER_RUN
 
     def run(self, months: Sequence[date], *, is_of_a_range: bool | None = None) -> Outcome:
         """Load and build these months. A month that fails leaves the others alone; Ctrl-C keeps what is loaded.
@@ -71,7 +72,7 @@ class Backfill:
             return outcome
         is_range = len(months) > 1 if is_of_a_range is None else is_of_a_range
         with recorded_backfill(self.instance, self._job, months) as backfill:
-            for some in _chunks(sorted(months, reverse=self.newest_first)):
+            for some in self._chunks(sorted(months, reverse=self.newest_first)):
                 loaded: list[date] = []
                 for window in self._ordered(windows_of(some)):
                     loaded += self._load(backfill, window, is_range, outcome)
@@ -79,6 +80,10 @@ class Backfill:
                     self._build(backfill, window, outcome)
             backfill.has_failures, backfill.not_published = not outcome.succeeded, outcome.not_published
         return outcome
+
+    def _chunks(self, months: list[date]) -> Iterator[list[date]]:
+        for start in range(0, len(months), self.months_per_run):
+            yield months[start : start + self.months_per_run]
 
     @property
     def _job(self) -> JobDefinition:
@@ -154,8 +159,3 @@ def _add_failure(failure: Any, window: Window, outcome: Outcome) -> None:
         outcome.failures |= months
     else:
         outcome.run_failures.append((told.description if told else None) or failure.error_display_string)
-
-
-def _chunks(months: list[date]) -> Iterator[list[date]]:
-    for start in range(0, len(months), MONTHS_PER_BUILD):
-        yield months[start : start + MONTHS_PER_BUILD]

@@ -194,7 +194,7 @@ def _load_and_build(
 
     with showing_progress(len(months), verbose) as screen:
         # They take seconds, in which the screen already shows something.
-        from taxi_orchestration.cli.backfill import Backfill
+        from taxi_orchestration.cli.backfill import MONTHS_PER_RUN, Backfill
         from taxi_orchestration.dbt.runner import DbtError
         from taxi_orchestration.definitions import build_definitions
         from taxi_orchestration.instance.opening import open_instance
@@ -206,7 +206,8 @@ def _load_and_build(
             terminal.print_error(str(error))
             return SOMETHING_FAILED
         with open_instance() as instance:
-            outcome = Backfill(definitions, instance, months_at_once, newest_first).run(
+            months_per_run = settings.taxi_months_per_run or MONTHS_PER_RUN
+            outcome = Backfill(definitions, instance, months_at_once, newest_first, months_per_run).run(
                 months, is_of_a_range=len(window.months) > 1
             )
             statuses = compare_months(warehouse, _read_records(settings, warehouse, window), window)

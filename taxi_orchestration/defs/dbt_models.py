@@ -137,7 +137,8 @@ def run_dbt(
     tests = [unique_id for unique_id, node in nodes.items() if node.get("attached_node") in views]
     names = [nodes[unique_id]["name"] for unique_id in [*selected, *views, *tests]]
     refuse_foreign_relations(warehouse, _relations(manifest, names))
-    options = ["--indirect-selection", "empty"]
+    # dbt takes the unit tests of a selected model along, whatever the selection says of tests.
+    options = ["--indirect-selection", "empty", "--exclude-resource-type", "unit_test"]
     if window:
         options += ["--vars", json.dumps({"window_start": str(window.start), "window_end": str(window.end)})]
 

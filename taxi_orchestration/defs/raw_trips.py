@@ -64,8 +64,8 @@ from taxi_orchestration.tlc.errors import NotPublishedError
 from taxi_orchestration.warehouse.load_log import LoadedFile, loaded_files
 from taxi_orchestration.warehouse.warehouse import Warehouse
 
-# A range from the UI becomes runs of so many months: one process start for all of them, and still something to see.
-MONTHS_PER_RUN = 24
+# More than there will be.
+ALL_MONTHS = 9_999
 CODE_VERSION = "1"
 
 # On a run that nobody asked for in person: a file with the rows that everything was built from already changes nothing
@@ -88,8 +88,11 @@ class LoadConfig(Config):
     )
 
 
-def build_raw_trips(months: PartitionsDefinition, schema: str) -> AssetsDefinition:
-    """The asset with its checks, for these months, as a table of this schema."""
+def build_raw_trips(months: PartitionsDefinition, schema: str, months_per_run: int | None = None) -> AssetsDefinition:
+    """The asset with its checks, for these months, as a table of this schema.
+
+    A range becomes runs of `months_per_run` months, or one run.
+    """
 
     @multi_asset(
         name="raw_trips",
@@ -97,7 +100,9 @@ def build_raw_trips(months: PartitionsDefinition, schema: str) -> AssetsDefiniti
         check_specs=[*raw_checks(months), COVERAGE],
         # So that the months of a run can have their checks one by one, and these can be made without loading anything.
         can_subset=True,
-        backfill_policy=BackfillPolicy.multi_run(max_partitions_per_run=MONTHS_PER_RUN),
+        # Another policy than that of the models: with the same Dagster puts both into one run, where a month that fails
+        # stops dbt for all.
+        backfill_policy=BackfillPolicy.multi_run(max_partitions_per_run=months_per_run or ALL_MONTHS),
         retry_policy=RETRIES,
     )
     def raw_trips(

@@ -16,6 +16,7 @@ from taxi_orchestration.asset_keys import RAW_TRIPS
 from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.cli.selection import months_to_do
 from taxi_orchestration.defs.month_checks import FILE_IS_WHOLE
+from taxi_orchestration.instance.run_tags import months_of_run
 from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.months import Window
 from taxi_orchestration.settings import PostgresTarget, Settings
@@ -37,8 +38,10 @@ def test_every_row_of_every_file_is_a_fact_or_a_rejected_trip(
     tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: DagsterInstance, definitions: Definitions
 ) -> None:
     made = {month: tlc.publish(month, rows=300, seed=month.month) for month in QUARTER.months}
-    outcome = Backfill(definitions, instance, months_at_once=2).run(QUARTER.months)
+    outcome = Backfill(definitions, instance, months_at_once=2, months_per_run=2).run(QUARTER.months)
     assert outcome.succeeded, outcome
+    runs = [months_of_run(run) for run in instance.get_runs()]
+    assert runs == [*[["2024-03"]] * 2, *[["2024-01", "2024-02"]] * 2], "the newest first: loads and builds, by twos"
     statuses = month_statuses(Warehouse(target, settings.schema_name), instance, QUARTER)
     for month, status in statuses.items():
         assert status.state == "completed"

@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 from taxi_orchestration.dbt.runner import prepared_project, read_manifest
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE, TAXI_REFERENCE
+from taxi_orchestration.defs.raw_trips import ALL_MONTHS
 from taxi_orchestration.instance.opening import open_instance
 from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.instance.storage import TaxiStepLogs
@@ -202,14 +203,18 @@ def test_the_definitions_load_without_a_warning(settings: Settings, recwarn: pyt
     assert [str(warning.message) for warning in recwarn] == []
 
 
-def test_raw_trips_goes_in_runs_of_several_months_and_the_models_in_one(definitions: dg.Definitions) -> None:
+@pytest.mark.parametrize(("set_to", "months"), [("", ALL_MONTHS), ("6", 6)])
+def test_raw_trips_goes_in_runs_of_as_many_months_as_set_and_the_models_in_one(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, set_to: str, months: int
+) -> None:
+    monkeypatch.setenv("TAXI_MONTHS_PER_RUN", set_to)
     policies = {
         key.to_user_string(): assets.backfill_policy
-        for assets in definitions.resolve_asset_graph().assets_defs
+        for assets in build_definitions(load_settings()).resolve_asset_graph().assets_defs
         for key in assets.keys
         if key.to_user_string() in MONTHLY
     }
-    assert policies.pop("raw_trips") == dg.BackfillPolicy.multi_run(24)
+    assert policies.pop("raw_trips") == dg.BackfillPolicy.multi_run(months)
     assert set(policies.values()) == {dg.BackfillPolicy.single_run()}
 
 

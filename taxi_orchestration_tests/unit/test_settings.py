@@ -103,6 +103,22 @@ def test_a_port_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, port: s
     assert "PG_PORT" in refusal(monkeypatch, **SERVER, PG_PORT=port)
 
 
+def test_a_file_of_a_secret_has_a_value_and_a_variable_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("taxi_orchestration.settings.SECRETS_DIRECTORY", tmp_path)
+    (tmp_path / "pg_password").write_text("of the file\n")
+    set_all(monkeypatch, **SERVER)
+    assert load_settings().warehouse.password == SERVER["PG_PASSWORD"]
+    monkeypatch.delenv("PG_PASSWORD")
+    assert load_settings().warehouse.password == "of the file"
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "six", "1.5"])
+def test_a_number_of_months_per_run_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, number: str) -> None:
+    assert "TAXI_MONTHS_PER_RUN" in refusal(monkeypatch, TAXI_MONTHS_PER_RUN=number)
+    monkeypatch.setenv("TAXI_MONTHS_PER_RUN", "6")
+    assert load_settings().taxi_months_per_run == 6
+
+
 @pytest.mark.parametrize("mode", ["on", "REQUIRE", "verify_full"])
 def test_an_ssl_mode_that_libpq_does_not_have_is_refused(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     message = refusal(monkeypatch, **SERVER, PG_SSLMODE=mode)

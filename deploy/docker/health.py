@@ -1,0 +1,34 @@
+"""Whether a server in this container answers: `health.py code-server` or `health.py webserver`.
+
+Dagster's own command for the first imports all of Dagster: a second and a half of CPU for every look.
+"""
+
+import sys
+from http.client import HTTPConnection
+
+CODE_SERVER = "127.0.0.1:4000"
+WEBSERVER = ("127.0.0.1", 3000)
+TIMEOUT_SECONDS = 10
+
+
+def code_server() -> bool:
+    """Whether Dagster's gRPC server serves; also where the student's code is broken, which the UI then shows."""
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    with grpc.insecure_channel(CODE_SERVER) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        answer = stub.Check(health_pb2.HealthCheckRequest(service="DagsterApi"), timeout=TIMEOUT_SECONDS)
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def webserver() -> bool:
+    """Whether the UI answers."""
+    connection = HTTPConnection(*WEBSERVER, timeout=TIMEOUT_SECONDS)
+    connection.request("GET", "/server_info")
+    return connection.getresponse().status == 200
+
+
+if __name__ == "__main__":
+    (server,) = sys.argv[1:]
+    sys.exit(not {"code-server": code_server, "webserver": webserver}[server]())

@@ -1,0 +1,9 @@
+#!/bin/sh
+# The logins, hashed as Caddy wants them; then Caddy. A password changes with its file, at the next start.
+set -eu
+umask 077
+: >/tmp/logins
+for file in /run/secrets/*; do
+    printf '%s %s\n' "$(basename "$file")" "$({ cat "$file"; echo; } | caddy hash-password)" >>/tmp/logins
+done
+exec caddy run --config /etc/caddy/Caddyfile --adapter caddyfile

@@ -1,0 +1,105 @@
+"""The files of deploy/ name what is there. No engine is needed for this; what needs one is in the other files here."""
+
+import importlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dagster._core.instance.config import dagster_instance_config
+
+from taxi_orchestration.settings import PROJECT_DIRECTORY, Settings
+
+DEPLOY = PROJECT_DIRECTORY / "deploy"
+COMPOSE = yaml.safe_load((DEPLOY / "docker/compose.yaml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+WORKSPACE = yaml.safe_load((DEPLOY / "docker/workspace.yaml").read_text())
+STUDENTS = [entry["grpc_server"]["location_name"] for entry in WORKSPACE["load_from"]]
+DOCKERFILE = (DEPLOY / "docker/Dockerfile").read_text()
+# Set by compose itself, or read by the files of deploy/ alone.
+NOT_SETTINGS = {
+    *("COMPOSE_PROJECT_NAME", "TAXI_IMAGE", "BASE", "POSTGRES_IMAGE", "CADDY_IMAGE"),
+    *("TAXI_SITE", "TAXI_HTTP_PORT", "TAXI_HTTPS_PORT"),
+}
+SETTINGS = {name.upper() for name in Settings.model_fields}
+
+
+def in_image(path: str) -> Path:
+    """The file of the checkout that the image has at this path."""
+    return DEPLOY / "docker" / Path(path).name if path.startswith("/opt/dagster/") else PROJECT_DIRECTORY / path
+
+
+def test_each_student_is_a_service_a_location_a_volume_and_a_manifest() -> None:
+    for student in STUDENTS:
+        service = SERVICES[student]
+        assert service["environment"]["DAGSTER_STUDENT"] == service["environment"]["PG_USER"] == student
+        assert service["volumes"][0] == f"{student}:/run/secrets:ro"
+        assert f"{student}:/secrets/students/{student}" in SERVICES["passwords"]["volumes"]
+    assert {entry["grpc_server"]["host"] for entry in WORKSPACE["load_from"]} == set(STUDENTS) <= SERVICES.keys()
+    assert SERVICES["passwords"]["build"]["args"]["STUDENTS"].split() == STUDENTS
+    (default,) = re.findall(r'^ARG STUDENTS="(.+)"$', DOCKERFILE, re.MULTILINE)
+    assert default.split() == STUDENTS
+
+
+def test_a_run_has_what_its_code_server_has_and_no_secret_stands_in_its_record() -> None:
+    for student in STUDENTS:
+        environment = SERVICES[student]["environment"]
+        context = json.loads(environment["DAGSTER_CONTAINER_CONTEXT"])["docker"]
+        variables = dict(entry.split("=", 1) for entry in context["env_vars"])
+        assert variables.items() <= environment.items()
+        assert {name for name in environment if name.startswith(("PG_", "DAGSTER_STUDENT"))} <= variables.keys()
+        assert not any("PASSWORD" in name or name == "DAGSTER_POSTGRES_URL" for name in variables)
+        assert context["networks"] == ["${COMPOSE_PROJECT_NAME}_default"]
+        of_run = [volume.removeprefix("${COMPOSE_PROJECT_NAME}_") for volume in context["container_kwargs"]["volumes"]]
+        assert of_run == SERVICES[student]["volumes"]
+        assert not any("docker.sock" in volume for volume in of_run)
+
+
+def test_only_webserver_and_daemon_reach_the_engine_and_only_the_proxy_has_a_port() -> None:
+    reach = {name for name, service in SERVICES.items() if "docker.sock" in str(service.get("volumes"))}
+    assert reach == {"webserver", "daemon"}
+    assert {name for name, service in SERVICES.items() if "ports" in service} == {"proxy"}
+
+
+def test_volumes_variables_and_files_of_the_compose_file_are_there() -> None:
+    text = (DEPLOY / "docker/compose.yaml").read_text()
+    for service in SERVICES.values():
+        for volume in service.get("volumes", []):
+            source, _, _ = volume.partition(":")
+            is_there = source in COMPOSE["volumes"] or source == "/var/run/docker.sock"
+            assert is_there or (DEPLOY / "docker" / source).is_file(), volume
+    assert set(re.findall(r"\$\{(\w+)", text)) <= SETTINGS | NOT_SETTINGS
+    for name in re.findall(r"^\s+((?:PG|TAXI|TLC|DAGSTER)_\w+):", text, re.MULTILINE):
+        assert name in SETTINGS | NOT_SETTINGS | {"DAGSTER_CONTAINER_IMAGE", "DAGSTER_CONTAINER_CONTEXT"}
+    for service in SERVICES.values():
+        for word in service.get("command", []):
+            if word.startswith(("deploy/", "/opt/dagster/")):
+                assert in_image(word).is_file(), word
+    assert in_image(SERVICES["webserver"]["entrypoint"][0]).stat().st_mode & 0o111
+
+
+def test_what_the_dockerfile_copies_and_starts_is_there_and_the_user_is_none_of_root() -> None:
+    ignored = (PROJECT_DIRECTORY / ".dockerignore").read_text().splitlines()
+    for arguments in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE):
+        for source in arguments.split()[:-1]:
+            assert (PROJECT_DIRECTORY / source).exists(), source
+            assert any(f"!{source}".startswith(line) for line in ignored if line.startswith("!")), source
+    # The module is loaded by the other tests; that it is the one of the command is said here.
+    module = re.search(r'"-m", "([\w.]+)"\]$', DOCKERFILE, re.MULTILINE)
+    assert module
+    assert importlib.util.find_spec(module[1])
+    assert re.findall(r"^USER (\w+)$", DOCKERFILE, re.MULTILINE) == ["taxi"]
+    for secret in re.findall(r"^(?:ENV|ARG) .*$", DOCKERFILE, re.MULTILINE):
+        assert not re.search("(?i)password|token|index", secret)
+
+
+@pytest.mark.parametrize("place", ["docker", "celery"])
+def test_dagster_takes_the_dagster_yaml(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DAGSTER_POSTGRES_URL", "CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"):
+        monkeypatch.setenv(name, "redis://none")
+    config, _ = dagster_instance_config(str(DEPLOY / place))
+    for part in ("run_launcher", *(("storage",) if place == "docker" else ())):
+        named = config[part].get("custom", config[part])
+        assert hasattr(importlib.import_module(named["module"]), named["class"])

@@ -1,0 +1,72 @@
+"""deploy/kubernetes: the values pass the schema of Dagster's own chart, and name no secret's value."""
+
+import copy
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonschema.validators import validator_for
+
+from taxi_orchestration.settings import PROJECT_DIRECTORY, Settings
+
+TEXT = (PROJECT_DIRECTORY / "deploy/kubernetes/values.yaml").read_text()
+VALUES = yaml.safe_load(TEXT)
+DEPLOYMENTS = VALUES["dagster-user-deployments"]["deployments"]
+
+
+def merged(below: Any, above: Any) -> Any:
+    """As Helm puts the values of a user over those of a chart."""
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    return below | {key: merged(below[key], value) if key in below else value for key, value in above.items()}
+
+
+@pytest.fixture(scope="module")
+def chart() -> Path:
+    where = os.environ.get("HELM_CHART")
+    if not where:
+        pytest.skip("needs the chart: helm pull dagster/dagster --untar, then HELM_CHART=/path/to/dagster")
+    return Path(where)
+
+
+def test_the_values_pass_the_charts_own_schema(chart: Path) -> None:
+    schema = json.loads((chart / "values.schema.json").read_text())
+    defaults = yaml.safe_load((chart / "values.yaml").read_text())
+    validator = validator_for(schema)(schema)
+
+    def errors(values: dict[str, Any]) -> list[str]:
+        return [f"{'.'.join(map(str, e.path))}: {e.message}" for e in validator.iter_errors(merged(defaults, values))]
+
+    assert errors(VALUES) == []
+    wrong = copy.deepcopy(VALUES)
+    wrong["runLauncher"]["config"]["k8sRunLauncher"]["resurces"] = {}
+    del wrong["dagster-user-deployments"]["deployments"][0]["port"]
+    assert len(errors(wrong)) == 2
+
+
+def test_every_top_level_value_is_one_of_the_charts(chart: Path) -> None:
+    assert VALUES.keys() <= yaml.safe_load((chart / "values.yaml").read_text()).keys()
+
+
+def test_a_deployment_a_student_whose_secret_is_named_and_not_written() -> None:
+    for deployment in DEPLOYMENTS:
+        variables = {variable["name"]: variable["value"] for variable in deployment["env"]}
+        assert variables["DAGSTER_STUDENT"] == variables["PG_USER"] == deployment["name"]
+        assert deployment["envSecrets"] == [{"name": f"taxi-{deployment['name']}"}]
+        assert variables.keys() <= {name.upper() for name in Settings.model_fields}
+        assert deployment["codeServerArgs"] == ["-m", "taxi_orchestration.definitions"]
+    assert not re.search(r"(?i)password: +(?!\"\")\S", TEXT)
+
+
+def test_no_container_runs_as_root_and_each_has_a_limit_of_memory() -> None:
+    pods = [VALUES["dagsterWebserver"], VALUES["dagsterDaemon"], *DEPLOYMENTS]
+    run = VALUES["runLauncher"]["config"]["k8sRunLauncher"]
+    for pod in pods:
+        assert pod["podSecurityContext"]["runAsNonRoot"]
+        assert pod["securityContext"]["allowPrivilegeEscalation"] is False
+    assert run["runK8sConfig"]["podSpecConfig"]["securityContext"]["runAsNonRoot"]
+    assert all("memory" in part["resources"]["limits"] for part in [*pods, run])
