@@ -228,15 +228,17 @@ def _read_records(settings: Settings, warehouse: Warehouse, window: Window, *, e
     cache = RecordCache(settings)
     if (cache.is_idle or not ends_orphans) and (records := cache.read(window.months)):
         return records
+    from taxi_orchestration.asset_keys import AssetKeys
     from taxi_orchestration.instance.opening import open_instance
     from taxi_orchestration.instance.processes import fail_orphaned_runs
 
     # All that the next command may ask for: that costs little more than the few that this one does.
     months = sorted({*window.months, *known_window(warehouse, Clock().now(), settings.first_month).months})
+    assets = AssetKeys(settings.student)
     with open_instance() as instance:
-        if ends_orphans and fail_orphaned_runs(instance):
+        if ends_orphans and fail_orphaned_runs(instance, assets):
             cache = RecordCache(settings)
-        records = read_records(instance, months)
+        records = read_records(instance, assets, months)
     cache.write(records)
     return records
 
@@ -291,21 +293,22 @@ def report(opens: bool, output: Path | None) -> None:
 
     It is one HTML file that needs no network.
     """
+    from taxi_orchestration.asset_keys import AssetKeys
     from taxi_orchestration.defs.clock import Clock
     from taxi_orchestration.instance.opening import open_instance
     from taxi_orchestration.instance.status import count_checks
-    from taxi_orchestration.report.file import FILE_NAME, write_report
-    from taxi_orchestration.settings import load_settings, make_home
+    from taxi_orchestration.report.file import report_path, write_report
+    from taxi_orchestration.settings import load_settings
     from taxi_orchestration.warehouse.load_log import loaded_files
     from taxi_orchestration.warehouse.warehouse import open_warehouse
 
     settings = load_settings()
-    path = output or make_home(settings) / FILE_NAME
+    path = output or report_path(settings)
     if not path.parent.is_dir():
         raise click.UsageError(f"{path.parent} is no directory: make it, or give --output another file.")
     with open_instance() as instance:
         warehouse = open_warehouse(settings)
-        checks = count_checks(instance, list(loaded_files(warehouse)))
+        checks = count_checks(instance, AssetKeys(settings.student), list(loaded_files(warehouse)))
     write_report(warehouse, Clock().now(), checks, path)
     click.echo(f"The report is in {path}", err=True)
     if opens and not webbrowser.open(path.absolute().as_uri()):
