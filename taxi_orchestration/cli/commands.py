@@ -430,7 +430,7 @@ def dbt(arguments: Sequence[str]) -> None:
 
     settings = load_settings()
     warehouse = open_warehouse(settings)
-    environment = dbt_environment(warehouse, make_home(settings) / "dbt" / "by_hand")
+    environment = dbt_environment(warehouse, make_home(settings) / "dbt" / "by_hand" / settings.schema_name)
     program = str(Path(sys.executable).with_name("dbt"))
     os.chdir(PROJECT_DIRECTORY)
     with ExitStack() as stack:
