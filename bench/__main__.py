@@ -5,7 +5,19 @@ import sys
 import click
 from rich.console import Console
 
-from bench import backfills, history, memory, replacement, report, results, run_button, run_seconds, throughput, volume
+from bench import (
+    backfills,
+    classroom,
+    history,
+    memory,
+    replacement,
+    report,
+    results,
+    run_button,
+    run_seconds,
+    throughput,
+    volume,
+)
 
 BENCHMARKS = {
     "throughput": throughput.run,
@@ -17,6 +29,7 @@ BENCHMARKS = {
     "run_button": run_button.run,
     "volume": volume.run,
     "replacement": replacement.run,
+    "classroom": classroom.run,
 }
 
 

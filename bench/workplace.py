@@ -19,14 +19,14 @@ from psycopg import sql
 from taxi_orchestration.loading import Loader, open_loader
 from taxi_orchestration.months import add_months
 from taxi_orchestration.postgres.server import WAREHOUSE_DATABASE, ensure_running, remove
-from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.settings import DEFAULT_SCHEMA, PostgresTarget, Settings
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.warehouse.warehouse import open_warehouse
 from taxi_orchestration_tests.support.synthetic import write_month, write_zones
 
 FIRST_MONTH = DATASET.first_month
 MONTH_ROWS = 57_000
-SCHEMA = "bench"
+SCHEMA = DEFAULT_SCHEMA
 
 
 @dataclass(frozen=True)

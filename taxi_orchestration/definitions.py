@@ -5,18 +5,19 @@ import warnings
 
 import dagster as dg
 
+from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.dbt.runner import prepared_project, read_manifest
 from taxi_orchestration.defs.clock import Clock
 from taxi_orchestration.defs.code_references import with_code_references
 from taxi_orchestration.defs.conditions import automation_sensor, changed_code, changed_months
 from taxi_orchestration.defs.dbt_models import build_dbt_assets
 from taxi_orchestration.defs.exposures import client_specs
-from taxi_orchestration.defs.jobs import TAXI_PIPELINE, taxi_pipeline, taxi_reference
-from taxi_orchestration.defs.month_watch import build_month_watch, newest_month_is_loaded
+from taxi_orchestration.defs.jobs import TAXI_PIPELINE, build_jobs
+from taxi_orchestration.defs.month_watch import build_freshness_check, build_month_watch
 from taxi_orchestration.defs.raw_trips import build_raw_trips
 from taxi_orchestration.defs.raw_zones import build_raw_zones
 from taxi_orchestration.defs.schedules import build_monthly_schedule
-from taxi_orchestration.defs.sensors import tlc_publications
+from taxi_orchestration.defs.sensors import build_tlc_publications
 from taxi_orchestration.defs.settings_resource import build_given_resource, build_settings_resource
 from taxi_orchestration.defs.taxi_report import build_taxi_report
 from taxi_orchestration.defs.tlc_source import build_tlc_files
@@ -36,29 +37,29 @@ def build_definitions(
     """
     artifacts = prepared_project(settings)
     manifest = read_manifest(artifacts)
-    months = monthly_partitions(settings.first_month)
+    assets, months = AssetKeys(settings.student), monthly_partitions(settings.first_month)
     schema = f"{describe_warehouse(settings).target.dbname}.{settings.schema_name}"
     settings_of_a_run = build_settings_resource(settings)
     definitions = dg.Definitions(
         assets=with_code_references(
             [
-                build_raw_trips(months, schema, settings.taxi_months_per_run),
-                *build_raw_zones(schema),
-                build_taxi_report(manifest),
+                build_raw_trips(assets, months, schema, settings.taxi_months_per_run),
+                *build_raw_zones(assets, schema),
+                build_taxi_report(manifest, assets),
             ],
             [
-                build_tlc_files(months),
-                *build_dbt_assets(manifest, artifacts, months, changed_months(settings), changed_code()),
-                *client_specs(manifest),
+                build_tlc_files(months, assets),
+                *build_dbt_assets(manifest, artifacts, assets, months, changed_months(settings), changed_code()),
+                *client_specs(manifest, assets),
             ],
         ),
-        asset_checks=[newest_month_is_loaded],
-        jobs=[taxi_pipeline, taxi_reference],
+        asset_checks=[build_freshness_check(assets)],
+        jobs=build_jobs(settings),
         schedules=[build_monthly_schedule(settings.taxi_schedule_cron)],
         sensors=[
-            tlc_publications,
+            build_tlc_publications(assets),
             automation_sensor(),
-            build_month_watch(runs_by_itself=bool(settings.alert_urls)),
+            build_month_watch(assets, runs_by_itself=bool(settings.alert_urls)),
             *_alerts(settings),
         ],
         resources={

@@ -9,6 +9,7 @@ from functools import cached_property
 from io import StringIO
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from dotenv import load_dotenv
@@ -19,6 +20,13 @@ from taxi_orchestration.tlc.dataset import DATASET
 
 PROJECT_DIRECTORY = Path(__file__).resolve().parent.parent
 DBT_PROJECT_DIRECTORY = PROJECT_DIRECTORY / "dbt_project"
+
+# The schema of a student, and of who names none. Its assets have plain names, those of others the student's in front.
+_SCHEMA_OF = "dagster_"
+DEFAULT_STUDENT = "default"
+DEFAULT_SCHEMA = f"{_SCHEMA_OF}{DEFAULT_STUDENT}"
+# The name of the code location of the default schema, as in workspace.yaml.
+LOCATION = "taxi_orchestration"
 
 # PostgreSQL cuts identifiers at 63 bytes; lower case, so that nobody ever has to quote the schema.
 IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}")
@@ -140,7 +148,7 @@ class Settings(BaseSettings):
     pg_sslmode: str | None = None
     pg_sslrootcert: Path | None = None
 
-    dagster_student: str = "default"
+    dagster_student: str = DEFAULT_STUDENT
     pg_schema: str | None = None
     dagster_postgres_url: SecretStr | None = None
 
@@ -238,7 +246,17 @@ class Settings(BaseSettings):
     @property
     def schema_name(self) -> str:
         """The schema that holds the tables: PG_SCHEMA, or one of the student's own."""
-        return self.pg_schema or f"dagster_{self.dagster_student}"
+        return self.pg_schema or f"{_SCHEMA_OF}{self.dagster_student}"
+
+    @property
+    def student(self) -> str | None:
+        """Whose schema that is, as `student_of` has it."""
+        return student_of(self.schema_name)
+
+    @property
+    def location_name(self) -> str:
+        """The name of the code location: the student's."""
+        return self.student or LOCATION
 
     @cached_property
     def alert_urls(self) -> tuple[SecretStr, ...]:
@@ -264,6 +282,11 @@ class Settings(BaseSettings):
         )
 
 
+def student_of(schema: str) -> str | None:
+    """The student whose schema this is, by the name that stands in front of their assets; None for the default one."""
+    return None if schema == DEFAULT_SCHEMA else schema.removeprefix(_SCHEMA_OF) or schema
+
+
 def is_local(host: str) -> bool:
     """Whether what is sent to this host stays on this machine."""
     if host == "localhost" or host.startswith("/"):
@@ -274,15 +297,16 @@ def is_local(host: str) -> bool:
         return False
 
 
-def load_settings() -> Settings:
+def load_settings(**given: Any) -> Settings:
     """The settings of this process's environment. Raises SettingsError, one line for each variable that is wrong.
 
-    What the environment says to libpq is dropped as far as it is meant for no server of these settings.
+    What is `given` wins over the environment. What the environment says to libpq is dropped as far as it is meant for
+    no server of these settings.
     """
     try:
         # pydantic-settings warns of a directory that is not there. A variable that is set wins over a file.
         secrets = SECRETS_DIRECTORY if SECRETS_DIRECTORY.is_dir() else None
-        settings = Settings(_secrets_dir=secrets)  # type: ignore[call-arg]
+        settings = Settings(_secrets_dir=secrets, **given)  # type: ignore[call-arg]
     except OSError as error:
         raise SettingsError(
             f"{error.filename} cannot be read: {error.strerror}. Give it to the account that Dagster runs as."

@@ -1,4 +1,4 @@
-"""What the tests share: one embedded PostgreSQL, a schema and a storage of each test's own, a host of made months."""
+"""What the tests share: an embedded PostgreSQL, a storage of each test's own, a host of made months."""
 
 import gc
 import os
@@ -20,7 +20,7 @@ from taxi_orchestration.instance.opening import open_instance
 from taxi_orchestration.instance.storage import DRIVER
 from taxi_orchestration.loading import Loader, open_loader
 from taxi_orchestration.postgres.server import WAREHOUSE_DATABASE, ensure_running, remove
-from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings, load_settings
+from taxi_orchestration.settings import DEFAULT_SCHEMA, PROJECT_DIRECTORY, PostgresTarget, Settings, load_settings
 from taxi_orchestration.warehouse.warehouse import open_warehouse
 from taxi_orchestration_tests.support.interference import Refusing
 from taxi_orchestration_tests.support.tlc_host import TlcHost, running_tlc_host
@@ -30,7 +30,7 @@ OUTER_VARIABLES = ("PG_", "TAXI_", "DAGSTER_", "TLC_", "DBT_")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One home for all workers of the session: eight processes at once still end with one server."""
+    """A directory for the homes of all workers of the session."""
     if (PROJECT_DIRECTORY / ".env").exists():
         # It would win over the environment of every program that a test starts, and lead it to somebody's data.
         pytest.exit("Move .env out of the checkout for the time of the tests.", returncode=pytest.ExitCode.USAGE_ERROR)
@@ -50,20 +50,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Leave nothing running and nothing behind."""
     if not hasattr(session.config, "workerinput"):
-        home = Path(os.environ[HOME])
-        remove(home)
-        shutil.rmtree(home, ignore_errors=True)
+        homes = Path(os.environ[HOME])
+        for home in homes.iterdir():
+            remove(home)
+        shutil.rmtree(homes, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def home() -> Path:
-    """TAXI_HOME of the session."""
-    return Path(os.environ[HOME])
+def home(worker_id: str) -> Path:
+    """TAXI_HOME of a worker: each has a server of its own, so that all can work in the default schema."""
+    return Path(os.environ[HOME]) / worker_id
 
 
 @pytest.fixture(scope="session")
 def server(home: Path) -> PostgresTarget:
-    """The warehouse database of the session's embedded PostgreSQL."""
+    """The warehouse database of the worker's embedded PostgreSQL."""
     return ensure_running(home).target(WAREHOUSE_DATABASE)
 
 
@@ -75,14 +76,9 @@ def tlc(tmp_path: Path) -> Iterator[TlcHost]:
 
 
 @pytest.fixture
-def environment(
-    monkeypatch: pytest.MonkeyPatch, home: Path, server: PostgresTarget, tlc: TlcHost, worker_id: str
-) -> dict[str, str]:
-    """The environment of a user with an empty schema of their own; also that of the programs a test starts.
-
-    The schema has the same name in every test of a worker, so that the dbt project is parsed once.
-    """
-    variables = {"TAXI_HOME": str(home), "TLC_BASE_URL": tlc.url, "PG_SCHEMA": f"test_{worker_id}"}
+def environment(monkeypatch: pytest.MonkeyPatch, home: Path, server: PostgresTarget, tlc: TlcHost) -> dict[str, str]:
+    """The environment of a user whose schema, the default one, is empty; also that of the programs a test starts."""
+    variables = {"TAXI_HOME": str(home), "TLC_BASE_URL": tlc.url, "PG_SCHEMA": DEFAULT_SCHEMA}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with psycopg.connect(server.url()) as connection:

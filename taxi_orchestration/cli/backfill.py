@@ -21,13 +21,14 @@ from dagster import (
     RunConfig,
 )
 
-from taxi_orchestration.asset_keys import RAW_TRIPS
+from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.raw_trips import LoadConfig
-from taxi_orchestration.instance.backfills import RunningBackfill, recorded_backfill
+from taxi_orchestration.instance.backfills import RunningBackfill, recorded_backfill, schema_of
 from taxi_orchestration.instance.dagster_names import WITHDRAWS_PLAN
 from taxi_orchestration.instance.run_tags import tags_of_months
 from taxi_orchestration.months import Window, parse_partition_key, partition_key, windows_of
+from taxi_orchestration.settings import student_of
 
 # Months that are loaded before their models are built: enough that dbt's start is nothing beside its work, and few
 # enough that a long backfill shows results on the way and loses little when it is interrupted.
@@ -86,21 +87,25 @@ class Backfill:
             yield months[start : start + self.months_per_run]
 
     @property
+    def _assets(self) -> AssetKeys:
+        return AssetKeys(student_of(schema_of(self._job)))
+
+    @property
     def _job(self) -> JobDefinition:
         return self.definitions.resolve_job_def(TAXI_PIPELINE)
 
     def _load(self, backfill: RunningBackfill, window: Window, is_range: bool, outcome: Outcome) -> list[date]:
         config = LoadConfig(months_at_once=self.months_at_once, newest_first=self.newest_first, is_of_a_range=is_range)
-        run, events = self._execute(backfill, window, [RAW_TRIPS], {"raw_trips": config}, outcome)
-        outcome.not_published |= _not_published(events)
+        run, events = self._execute(backfill, window, [self._assets.raw_trips], {"raw_trips": config}, outcome)
+        outcome.not_published |= _not_published(events, self._assets.raw_trips)
         # A failure that names months has loaded the others; one that names none may have loaded anything.
         failed = outcome.failures.keys() & set(window.months)
         if not run.is_success and not failed:
             return []
-        return sorted(_loaded(events) - failed)
+        return sorted(_loaded(events, self._assets.raw_trips) - failed)
 
     def _build(self, backfill: RunningBackfill, window: Window, outcome: Outcome) -> None:
-        assets = set(self._job.asset_layer.executable_asset_keys) - {RAW_TRIPS}
+        assets = set(self._job.asset_layer.executable_asset_keys) - {self._assets.raw_trips}
         self._execute(backfill, window, sorted(assets), {}, outcome)
 
     def _ordered(self, windows: list[Window]) -> list[Window]:
@@ -129,13 +134,13 @@ class Backfill:
         return run, events
 
 
-def _loaded(events: Sequence[DagsterEvent]) -> set[date]:
-    of_raw_trips = (e for e in events if e.is_step_materialization and e.asset_key == RAW_TRIPS)
+def _loaded(events: Sequence[DagsterEvent], raw_trips: AssetKey) -> set[date]:
+    of_raw_trips = (e for e in events if e.is_step_materialization and e.asset_key == raw_trips)
     return {parse_partition_key(event.partition) for event in of_raw_trips if event.partition}
 
 
-def _not_published(events: Sequence[DagsterEvent]) -> set[date]:
-    seen = (e for e in events if e.event_type is DagsterEventType.ASSET_OBSERVATION and e.asset_key == RAW_TRIPS)
+def _not_published(events: Sequence[DagsterEvent], raw_trips: AssetKey) -> set[date]:
+    seen = (e for e in events if e.event_type is DagsterEventType.ASSET_OBSERVATION and e.asset_key == raw_trips)
     observations = (event.asset_observation_data.asset_observation for event in seen)
     return {parse_partition_key(o.partition) for o in observations if o.partition and WITHDRAWS_PLAN in o.tags}
 

@@ -233,15 +233,17 @@ def _read_records(settings: Settings, warehouse: Warehouse, window: Window, *, e
     cache = RecordCache(settings)
     if (cache.is_idle or not ends_orphans) and (records := cache.read(window.months)):
         return records
+    from taxi_orchestration.asset_keys import AssetKeys
     from taxi_orchestration.instance.opening import open_instance
     from taxi_orchestration.instance.processes import fail_orphaned_runs
 
     # All that the next command may ask for: that costs little more than the few that this one does.
     months = sorted({*window.months, *known_window(warehouse, Clock().now(), settings.first_month).months})
+    assets = AssetKeys(settings.student)
     with open_instance() as instance:
-        if ends_orphans and fail_orphaned_runs(instance):
+        if ends_orphans and fail_orphaned_runs(instance, assets):
             cache = RecordCache(settings)
-        records = read_records(instance, months)
+        records = read_records(instance, assets, months)
     cache.write(records)
     return records
 
@@ -296,21 +298,22 @@ def report(opens: bool, output: Path | None) -> None:
 
     It is one HTML file that needs no network.
     """
+    from taxi_orchestration.asset_keys import AssetKeys
     from taxi_orchestration.defs.clock import Clock
     from taxi_orchestration.instance.opening import open_instance
     from taxi_orchestration.instance.status import count_checks
-    from taxi_orchestration.report.file import FILE_NAME, write_report
-    from taxi_orchestration.settings import load_settings, make_home
+    from taxi_orchestration.report.file import report_path, write_report
+    from taxi_orchestration.settings import load_settings
     from taxi_orchestration.warehouse.load_log import loaded_files
     from taxi_orchestration.warehouse.warehouse import open_warehouse
 
     settings = load_settings()
-    path = output or make_home(settings) / FILE_NAME
+    path = output or report_path(settings)
     if not path.parent.is_dir():
         raise click.UsageError(f"{path.parent} is no directory: make it, or give --output another file.")
     with open_instance() as instance:
         warehouse = open_warehouse(settings)
-        checks = count_checks(instance, list(loaded_files(warehouse)))
+        checks = count_checks(instance, AssetKeys(settings.student), list(loaded_files(warehouse)))
     write_report(warehouse, Clock().now(), checks, path)
     click.echo(f"The report is in {path}", err=True)
     if opens and not webbrowser.open(path.absolute().as_uri()):
@@ -432,7 +435,7 @@ def dbt(arguments: Sequence[str]) -> None:
 
     settings = load_settings()
     warehouse = open_warehouse(settings)
-    environment = dbt_environment(warehouse, make_home(settings) / "dbt" / "by_hand")
+    environment = dbt_environment(warehouse, make_home(settings) / "dbt" / "by_hand" / settings.schema_name)
     program = str(Path(sys.executable).with_name("dbt"))
     os.chdir(PROJECT_DIRECTORY)
     with ExitStack() as stack:
@@ -484,6 +487,97 @@ def dev(port: int) -> int:
     from taxi_orchestration.settings import load_settings
 
     return start(load_settings(), port)
+
+
+@main.group("class")
+def class_() -> None:
+    """A class on one Dagster: a schema, a role and a code location for each student."""
+
+
+@class_.command("add")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.option(
+    "--code",
+    type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
+    help="A checkout of the students' own, for what their code location serves.  [default: this one]",
+)
+@_translate_errors
+def class_add(names: Sequence[str], code: Path | None) -> None:
+    """Make a role, a schema and a code location for each of NAMES.
+
+    Who connects by the PG_ variables must be allowed to make roles and schemas. Again is harmless: nobody gets another
+    password, and no table is touched.
+    """
+    from taxi_orchestration.cli.classroom import add_students, name_students
+    from taxi_orchestration.cli.dev import find_running
+    from taxi_orchestration.settings import load_settings
+
+    if code and not (code / "taxi_orchestration" / "definitions.py").is_file():
+        raise click.UsageError(f"{code} is no checkout of this project: it has no taxi_orchestration/definitions.py.")
+    settings = load_settings()
+    students = name_students(settings, names)
+    add_students(settings, students, code)
+    for student in students:
+        click.echo(f"{student.name}: settings and password are in {student.file}")
+    running = "Stop taxi class serve and start it again" if find_running(settings) else "taxi class serve"
+    click.echo(f"Next: {running}, which opens the Dagster UI of all.", err=True)
+
+
+@class_.command("remove")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_translate_errors
+def class_remove(names: Sequence[str], yes: bool) -> int:
+    """Remove students of NAMES with all their tables, once somebody has said yes."""
+    from taxi_orchestration.cli.classroom import describe_student, name_students, remove_students
+    from taxi_orchestration.settings import load_settings
+
+    settings = load_settings()
+    students = name_students(settings, names)
+    for student in students:
+        click.echo(describe_student(settings, student))
+    if not yes and not click.confirm("Remove all that? This cannot be undone.", default=False):
+        click.echo("Nothing was removed.")
+        return 0
+    remove_students(settings, students)
+    click.echo(f"Removed: {', '.join(student.name for student in students)}.")
+    return 0
+
+
+@class_.command("status")
+@click.option("--json", "as_json", is_flag=True, help="For programs: a list of objects, one a student.")
+@_translate_errors
+def class_status(as_json: bool) -> int:
+    """Show how each student stands: months, rows, checks, the last run, and what is wrong.
+
+    Ends with 1 where something is wrong with anybody's.
+    """
+    from taxi_orchestration.cli import terminal
+    from taxi_orchestration.cli.class_status import read_class
+    from taxi_orchestration.defs.clock import Clock
+    from taxi_orchestration.settings import load_settings
+
+    settings = load_settings()
+    with terminal.waiting("Looking at what everybody has loaded"):
+        found, note = read_class(settings, Clock().now())
+    (terminal.show_class_json if as_json else terminal.show_class)(found)
+    if note:
+        terminal.print_note(note)
+    return SOMETHING_FAILED if any(student.wrong for student in found) else 0
+
+
+@class_.command("serve")
+@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
+@click.option(
+    "--read-only-port", type=click.IntRange(1, 65535), help="A second UI there, in which nothing can be started."
+)
+@_translate_errors
+def class_serve(port: int, read_only_port: int | None) -> int:
+    """Serve one Dagster UI for all students, with a code server for each, until Ctrl-C."""
+    from taxi_orchestration.cli.class_server import serve
+    from taxi_orchestration.settings import load_settings
+
+    return serve(load_settings(), port, read_only_port)
 
 
 @main.command("remove-data", hidden=True)

@@ -1,6 +1,7 @@
 """What `make clean-data` removes: the months and the history that this project keeps in TAXI_HOME, and nothing else."""
 
 import shutil
+from pathlib import Path
 
 from taxi_orchestration.cli.dev import find_running
 from taxi_orchestration.months import count_months
@@ -10,14 +11,14 @@ from taxi_orchestration.settings import Settings, SettingsError
 from taxi_orchestration.warehouse.load_log import loaded_files
 from taxi_orchestration.warehouse.warehouse import open_warehouse
 
-# TAXI_HOME may be a directory that holds other things too.
-_OURS = ("postgres", "dbt", "step_logs", "dagster", "records.json", "dev.url", "report.html")
+# TAXI_HOME may be a directory that holds other things too. The version before kept records.json.
+_OURS = ("postgres", "dbt", "step_logs", "dagster", "records", "records.json", "class", "dev.url", "report*.html")
 
 
 def describe_data(settings: Settings) -> str:
     """What there is to remove, in words; nothing where there is none."""
     home = settings.taxi_home
-    if not any((home / name).exists() for name in _OURS):
+    if not _ours(home):
         return ""
     if not (home / "postgres").exists():
         return "logs and artifacts"
@@ -40,11 +41,14 @@ def remove_data(settings: Settings) -> None:
         raise SettingsError(f"The Dagster UI at {ui} uses the data: stop it first, by Ctrl-C in its terminal.")
     home = settings.taxi_home
     remove(home)
-    for name in _OURS:
-        path = home / name
+    for path in _ours(home):
         if path.is_dir():
             shutil.rmtree(path)
         else:
-            path.unlink(missing_ok=True)
+            path.unlink()
     if not any(home.iterdir()):
         home.rmdir()
+
+
+def _ours(home: Path) -> list[Path]:
+    return [path for name in _OURS for path in home.glob(name)]

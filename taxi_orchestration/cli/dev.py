@@ -26,27 +26,17 @@ _FAILED = 1
 
 def start(settings: Settings, port: int) -> int:
     """Become `dagster dev`; returns an exit code where that cannot be, because it runs or its port is taken."""
-    # Also after this process has become Dagster's, the file stays open, and locked for as long as that runs.
-    file = (make_home(settings) / _FILE).open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        print_error(f"The Dagster UI runs already, at {_read_url(file)}. Ctrl-C in its terminal stops it.")
+    file = claim(settings, port, "make dev PORT=")
+    if file is None:
         return _FAILED
-    if not is_free(port):
-        print_error(f"Port {port} is taken by another program. Choose another: make dev PORT={port + 1}")
-        return _FAILED
-    url = f"http://{HOST}:{port}"
-    file.truncate(0)
-    file.write(url)
-    file.flush()
-    home = dagster_home() or _make_dagster_home(settings)
-    print_note(f"The Dagster UI comes up at {url} in some seconds. Ctrl-C stops it.")
+    home = dagster_home() or make_dagster_home(settings)
+    print_note(f"The Dagster UI comes up at http://{HOST}:{port} in some seconds. Ctrl-C stops it.")
     print_note(_history(settings))
+    # Also after this process has become Dagster's, the file stays open, and locked for as long as that runs.
     os.set_inheritable(file.fileno(), True)
     os.chdir(home)
     program = str(Path(sys.executable).with_name("dagster"))
-    arguments = ["dev", "--workspace", str(PROJECT_DIRECTORY / "workspace.yaml")]
+    arguments = ["dev", "--workspace", str(_workspace(settings))]
     # Its warnings are of itself: at the first start of two cursors that it makes.
     arguments += ["--host", HOST, "--port", str(port), "--log-level", "error"]
     if not _has_colours(os.environ):
@@ -55,6 +45,26 @@ def start(settings: Settings, port: int) -> int:
     # Of its own parts Dagster warns in every process, and a user can do nothing about it.
     environment = {**os.environ, "DAGSTER_HOME": str(home), "PYTHONWARNINGS": "ignore"}
     os.execve(program, [program, *arguments], environment)  # noqa: S606 - the user's own
+
+
+def claim(settings: Settings, port: int, other_port: str) -> TextIO | None:
+    """The file that says where the UI of this home is, locked; None, with an error printed, where there is one already.
+
+    Or where another program has the port: `other_port` is how to name another.
+    """
+    file = (make_home(settings) / _FILE).open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print_error(f"The Dagster UI runs already, at {_read_url(file)}. Ctrl-C in its terminal stops it.")
+        return None
+    if not is_free(port):
+        print_error(f"Port {port} is taken by another program. Choose another: {other_port}{port + 1}")
+        return None
+    file.truncate(0)
+    file.write(f"http://{HOST}:{port}")
+    file.flush()
+    return file
 
 
 def find_running(settings: Settings) -> str | None:
@@ -76,7 +86,7 @@ def _read_url(file: TextIO) -> str:
     return file.read() or "an address that it has not said yet"
 
 
-def _make_dagster_home(settings: Settings) -> Path:
+def make_dagster_home(settings: Settings) -> Path:
     """A directory in TAXI_HOME with the dagster.yaml of the checkout, for what Dagster keeps beside its storage."""
     home = (settings.taxi_home / "dagster").resolve()
     home.mkdir(exist_ok=True)
@@ -84,6 +94,22 @@ def _make_dagster_home(settings: Settings) -> Path:
     link.unlink(missing_ok=True)
     link.symlink_to(PROJECT_DIRECTORY / "dagster.yaml")
     return home
+
+
+def _workspace(settings: Settings) -> Path:
+    """The workspace.yaml of the checkout; for a student one with a code location of that name."""
+    if settings.student is None:
+        return PROJECT_DIRECTORY / "workspace.yaml"
+    # Imported here: whoever names no student does without.
+    import yaml
+
+    from taxi_orchestration.instance.dagster_names import workspace
+
+    folder = settings.taxi_home / "dagster"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"workspace-{settings.student}.yaml"
+    path.write_text(yaml.safe_dump(workspace(settings.student)))
+    return path
 
 
 def _history(settings: Settings) -> str:

@@ -29,6 +29,7 @@ from taxi_orchestration.tlc.errors import TlcError
 
 if TYPE_CHECKING:
     from taxi_orchestration.cli.backfill import Outcome
+    from taxi_orchestration.cli.class_status import StudentStatus
 
 
 class Sign(NamedTuple):
@@ -88,7 +89,7 @@ def as_typed(text: str) -> str:
     if program.name != "taxi" or (found and Path(found).resolve() == program.resolve()):
         return text
     name = os.path.relpath(program)
-    for command in ("backfill", "report", "stop", "dbt", "psql"):
+    for command in ("backfill", "class", "report", "stop", "dbt", "psql"):
         text = text.replace(f"taxi {command} ", f"{name} {command} ")
     return text
 
@@ -264,6 +265,53 @@ def show_needs(
         lines.append((f"{coverage.summary} To do: {coverage.to_do}", ""))
     for text, style in lines or [("Nothing to do.", "")]:
         print_line(console, as_typed(text), style)
+
+
+def show_class_json(students: Sequence[StudentStatus]) -> None:
+    """One object a student, for programs."""
+    print(json.dumps([{**_student_row(student), "wrong": list(student.wrong)} for student in students], indent=2))
+
+
+def show_class(students: Sequence[StudentStatus]) -> None:
+    """One row a student, and what is wrong with whose below."""
+    if not students:
+        return
+    console = Console()
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    names = ("student", "months", "TLC's rows", "raw_trips", "fct_trips", "rejected", "checks", "last run", "")
+    for name in names:
+        numbers = ("months", "TLC's rows", "raw_trips", "fct_trips", "rejected")
+        table.add_column(name, justify="right" if name in numbers else "left", no_wrap=True)
+    for student in students:
+        row = _student_row(student)
+        cells = [row["student"], row["months"], row["rows"], row["raw_rows"], row["fact_rows"], row["rejected_rows"]]
+        checks = f"{row['checks_passed']} of {row['checks']}" if row["checks"] else None
+        run = (
+            f"{row['last_run_at'][:16].replace('T', ' ')} {row['last_run_status'].lower()}" if row["last_run"] else None
+        )
+        cells += [checks, run, "see below" if student.wrong else None]
+        table.add_row(*map(_shown, cells), style="red" if student.wrong else "")
+    console.print(table)
+    for student in students:
+        for sentence in student.wrong:
+            print_line(console, f"{student.name}: {sentence}", "red")
+
+
+def _student_row(student: StudentStatus) -> dict[str, Any]:
+    loaded, run = student.loaded, student.last_run
+    return {
+        "student": student.name,
+        "schema": student.schema,
+        "months": len(loaded),
+        "completed": sum(month.state == "completed" for month in student.months),
+        "rows": sum(month.file.rows for month in loaded if month.file),
+        **{name: sum(getattr(month, name) for month in loaded) for name in _ROW_COUNTS},
+        "checks_passed": sum(month.checks.passed for month in loaded),
+        "checks": sum(month.checks.total for month in loaded),
+        "last_run": run.id if run else None,
+        "last_run_status": run.status if run else None,
+        "last_run_at": run.at.isoformat(timespec="seconds") if run else None,
+    }
 
 
 def _range(months: Sequence[date]) -> str:

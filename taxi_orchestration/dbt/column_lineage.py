@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dagster import AssetKey, TableColumnDep, TableColumnLineage, TableColumnLineageMetadataValue
+from dagster import TableColumnDep, TableColumnLineage, TableColumnLineageMetadataValue
 from dagster_dbt import DagsterDbtTranslator
 
+from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.dbt.dagster_dbt_internals import DbtCoreCliEventMessage
 
 METADATA_KEY = "dagster/column_lineage"
@@ -20,10 +21,13 @@ METADATA_KEY = "dagster/column_lineage"
 class ColumnLineage:
     """The column lineage of one manifest, kept in `artifacts`."""
 
-    def __init__(self, artifacts: Path, manifest: Mapping[str, Any], translator: DagsterDbtTranslator) -> None:
+    def __init__(
+        self, artifacts: Path, manifest: Mapping[str, Any], assets: AssetKeys, translator: DagsterDbtTranslator
+    ) -> None:
         self._path = artifacts / "column_lineage.json"
         self._artifacts = artifacts
         self._manifest = manifest
+        self._assets = assets
         self._translator = translator
         self._known: dict[str, dict[str, list[list[str]]]] = (
             json.loads(self._path.read_text()) if self._path.exists() else {}
@@ -42,7 +46,7 @@ class ColumnLineage:
         return {
             METADATA_KEY: TableColumnLineage(
                 {
-                    column: [TableColumnDep(asset_key=AssetKey(asset), column_name=name) for asset, name in deps]
+                    column: [TableColumnDep(asset_key=self._assets.of(table), column_name=name) for table, name in deps]
                     for column, deps in lineage.items()
                 }
             )
@@ -70,7 +74,7 @@ class ColumnLineage:
             found = event.metadata.get(METADATA_KEY)
             if isinstance(found, TableColumnLineageMetadataValue):
                 return {
-                    column: sorted([dep.asset_key.to_user_string(), dep.column_name] for dep in deps)
+                    column: sorted([dep.asset_key.path[-1], dep.column_name] for dep in deps)
                     for column, deps in found.column_lineage.deps_by_column.items()
                 }
         return {}

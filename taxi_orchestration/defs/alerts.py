@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import dagster as dg
 
-from taxi_orchestration.asset_keys import RAW_TRIPS
+from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.defs.notify import Message, NotifyError, send
 from taxi_orchestration.instance.incidents import (
     ALERTS,
@@ -51,11 +51,16 @@ def build_alerts() -> dg.SensorDefinition:
             # Nothing has happened since: a tick that reads all of the record takes twenty times as long.
             incidents = [from_key(key) for key in reported if not key.startswith(INSTIGATORS)]
         else:
-            incidents = current_incidents(instance, context.repository_def)
-        new, resolved = difference(reported, [*incidents, *failed_instigators(instance)])
+            incidents = current_incidents(instance, context.repository_def, AssetKeys(settings.student))
+        # It may be served under a name of its administrator's.
+        location = context.code_location_origin
+        name = location.location_name if location else settings.location_name
+        new, resolved = difference(reported, [*incidents, *failed_instigators(instance, name)])
         link = settings.taxi_ui_url
-        messages = [(incident_message(some, link), {i.key for i in some}) for some in group(new)]
-        messages += [(resolved_message(some, link), {i.key for i in some}) for some in group(resolved)]
+        messages = [(incident_message(some, link, settings.student), {i.key for i in some}) for some in group(new)]
+        messages += [
+            (resolved_message(some, link, settings.student), {i.key for i in some}) for some in group(resolved)
+        ]
         sent: list[str] = []
         try:
             for message, keys in messages:
@@ -90,8 +95,8 @@ def group(incidents: Iterable[Incident]) -> list[list[Incident]]:
     return list(groups.values())
 
 
-def incident_message(incidents: Sequence[Incident], ui_url: str) -> Message:
-    """One message for the new incidents of a group."""
+def incident_message(incidents: Sequence[Incident], ui_url: str, student: str | None = None) -> Message:
+    """One message for the new incidents of a group, of a student where they have a name."""
     what, months = _whats(incidents), _months(incidents)
     reasons = [r if len(r) <= REASON_LENGTH else f"{r[:REASON_LENGTH]} ..." for r in (i.reason for i in incidents)]
     lines = [
@@ -101,14 +106,23 @@ def incident_message(incidents: Sequence[Incident], ui_url: str) -> Message:
         f"To do: {_some([i.to_do for i in incidents if i.to_do] or [_again(incidents)], ' ')}",
         f"See: {_some([f'{ui_url}/{i.page}' for i in incidents], ' ')}",
     ]
-    return Message(f"taxi: {what} failed" + (f" for {months}" if months else ""), "\n".join(filter(None, lines)))
+    return Message(
+        f"{_sender(student)}: {what} failed" + (f" for {months}" if months else ""), "\n".join(filter(None, lines))
+    )
 
 
-def resolved_message(incidents: Sequence[Incident], ui_url: str) -> Message:
+def resolved_message(incidents: Sequence[Incident], ui_url: str, student: str | None = None) -> Message:
     """One message for the resolved incidents of a group."""
     what, months = _whats(incidents), _months(incidents)
     subject = f"{what} for {months}" if months else what
-    return Message(f"taxi: resolved: {subject}", f"What: {subject}\nTo do: nothing.\nSee: {ui_url}", is_bad=False)
+    return Message(
+        f"{_sender(student)}: resolved: {subject}", f"What: {subject}\nTo do: nothing.\nSee: {ui_url}", is_bad=False
+    )
+
+
+def _sender(student: str | None) -> str:
+    """Whose pipeline it is, where several send to one place."""
+    return f"taxi of {student}" if student else "taxi"
 
 
 def _whats(incidents: Sequence[Incident]) -> str:
@@ -133,7 +147,7 @@ def _again(incidents: Sequence[Incident]) -> str:
     if not windows:
         return "Repair what is said above, then materialize it again in the UI."
     # A month that was complete before is left alone otherwise, but for one whose file could not be loaded.
-    option = "" if incidents[0].what == RAW_TRIPS.to_user_string() else " --reprocess completed"
+    option = "" if incidents[0].what == "raw_trips" else " --reprocess completed"
     commands = [f"taxi backfill {partition_key(w.start)} {partition_key(w.months[-1])}{option}" for w in windows]
     return f"Repair what is said above, then: {'; '.join(commands)}"
 

@@ -6,7 +6,7 @@ from datetime import date, datetime
 
 import dagster as dg
 
-from taxi_orchestration.asset_keys import RAW_TRIPS
+from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.instance.builds import rows_built_from
 from taxi_orchestration.months import partition_key
 from taxi_orchestration.settings import Settings
@@ -36,6 +36,7 @@ class RowsNotBuilt(dg.AutomationCondition):
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.assets = AssetKeys(settings.student)
         # Each with what it is of: read once a tick for all assets.
         self._loaded: tuple[_Tick, dict[date, str]] | None = None
         self._built: tuple[tuple[_Tick, frozenset[date]], dict[date, str]] | None = None
@@ -81,8 +82,11 @@ class RowsNotBuilt(dg.AutomationCondition):
         """Of these months the version of the rows that the models were built from."""
         asked = ((context.evaluation_id, context.evaluation_time), months)
         if self._built is None or self._built[0] != asked:
-            self._built = (asked, rows_built_from(context.asset_graph_view.instance, months) if months else {})
+            self._built = (asked, self._read_built(context.asset_graph_view.instance, months))
         return self._built[1]
+
+    def _read_built(self, instance: dg.DagsterInstance, months: frozenset[date]) -> dict[date, str]:
+        return rows_built_from(instance, self.assets, months) if months else {}
 
 
 def changed_months(settings: Settings) -> dg.AutomationCondition:
@@ -90,10 +94,11 @@ def changed_months(settings: Settings) -> dg.AutomationCondition:
     checks = dg.AutomationCondition.any_checks_match(
         dg.AutomationCondition.check_failed() | dg.AutomationCondition.in_progress(), blocking_only=True
     )
+    raw_trips = AssetKeys(settings.student).raw_trips
     return (
         ~dg.AutomationCondition.in_progress()
-        & ~dg.AutomationCondition.asset_matches(RAW_TRIPS, dg.AutomationCondition.in_progress())
-        & ~dg.AutomationCondition.asset_matches(RAW_TRIPS, checks).with_label("blocking check of raw_trips failed")
+        & ~dg.AutomationCondition.asset_matches(raw_trips, dg.AutomationCondition.in_progress())
+        & ~dg.AutomationCondition.asset_matches(raw_trips, checks).with_label("blocking check of raw_trips failed")
         & RowsNotBuilt(settings)
     ).with_label("the month's rows in raw_trips changed")
 

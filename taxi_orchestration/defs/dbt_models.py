@@ -27,6 +27,7 @@ from dagster import (
 )
 from dagster_dbt import DagsterDbtTranslator, dbt_assets
 
+from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.dbt.column_lineage import ColumnLineage
 from taxi_orchestration.dbt.dagster_dbt_internals import DbtCoreCliEventMessage, get_asset_check_key_for_test
 from taxi_orchestration.dbt.retry import invoke_with_retries
@@ -48,9 +49,6 @@ from taxi_orchestration.warehouse.raw_tables import create_raw_tables
 from taxi_orchestration.warehouse.relations import TABLE, VIEW, Relation, refuse_foreign_relations
 from taxi_orchestration.warehouse.warehouse import Warehouse
 
-# Two dbt runs in one schema at the same time break each other; dagster.yaml gives the pool one slot.
-DBT_POOL = "dbt"
-
 DBT_MODELS = "dbt_models"
 DBT_VIEWS = "dbt_views"
 BUILD_ATTEMPTS = 3
@@ -61,6 +59,7 @@ SAMPLE_ROWS = 5
 def build_dbt_assets(
     manifest: Mapping[str, Any],
     artifacts: Path,
+    assets: AssetKeys,
     months: PartitionsDefinition,
     monthly: AutomationCondition | None = None,
     monthless: AutomationCondition | None = None,
@@ -70,7 +69,9 @@ def build_dbt_assets(
     `artifacts` is the directory that `prepared_project` returned for the manifest; `monthly` and `monthless`
     say when either of them is built without anybody asking.
     """
-    translator = TaxiDbtTranslator(manifest, monthly, monthless)
+    translator = TaxiDbtTranslator(manifest, assets, monthly, monthless)
+    # Two dbt runs in one schema at the same time break each other; dagster.yaml gives each pool one slot.
+    pool = f"dbt_{assets.student}" if assets.student else "dbt"
 
     @dbt_assets(
         manifest=manifest,
@@ -80,7 +81,7 @@ def build_dbt_assets(
         partitions_def=months,
         backfill_policy=BackfillPolicy.single_run(),
         dagster_dbt_translator=translator,
-        pool=DBT_POOL,
+        pool=pool,
     )
     def dbt_models(
         context: AssetExecutionContext, warehouse: WarehouseResource, progress: ResourceParam[Progress]
@@ -94,7 +95,7 @@ def build_dbt_assets(
         exclude="resource_type:unit_test",
         name=DBT_VIEWS,
         dagster_dbt_translator=translator,
-        pool=DBT_POOL,
+        pool=pool,
     )
     def dbt_views(
         context: AssetExecutionContext, warehouse: WarehouseResource, progress: ResourceParam[Progress]
@@ -120,7 +121,7 @@ def run_dbt(
     resource: WarehouseResource,
     progress: Progress,
     manifest: Mapping[str, Any],
-    translator: DagsterDbtTranslator,
+    translator: TaxiDbtTranslator,
     artifacts: Path,
     window: Window | None,
 ) -> Iterator[Output[None] | AssetCheckResult]:
@@ -168,7 +169,7 @@ def run_dbt(
     def view_version(node: Mapping[str, Any]) -> str:
         return str(translator.get_code_version(node))
 
-    lineage = ColumnLineage(artifacts, manifest, translator)
+    lineage = ColumnLineage(artifacts, manifest, translator.assets, translator)
     sql = {result.node.unique_id: getattr(result.node, "compiled_code", None) for result in outcome.results}
     for raw_event in outcome.events:
         unique_id = raw_event["data"].get("node_info", {}).get("unique_id")

@@ -8,26 +8,31 @@ from typing import Any
 from dagster import AssetCheckSpec, AssetDep, AssetKey, AssetSpec, AutomationCondition
 from dagster_dbt import DagsterDbtTranslator
 
-from taxi_orchestration.asset_keys import RAW_TRIPS
+from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.defs.code_references import file_metadata
 from taxi_orchestration.defs.views import is_monthly
 from taxi_orchestration.settings import DBT_PROJECT_DIRECTORY
 
 
 class TaxiDbtTranslator(DagsterDbtTranslator):
-    """dbt's nodes under their own plain names, so that the tables of the warehouse and the assets are called alike."""
+    """dbt's nodes under their own names, so that the tables of the warehouse and the assets are called alike."""
 
     def __init__(
-        self, manifest: Mapping[str, Any], monthly: AutomationCondition | None, monthless: AutomationCondition | None
+        self,
+        manifest: Mapping[str, Any],
+        assets: AssetKeys,
+        monthly: AutomationCondition | None,
+        monthless: AutomationCondition | None,
     ) -> None:
         super().__init__()
+        self.assets = assets
         self.macros = manifest["macros"]
         self.monthly = monthly
         self.monthless = monthless
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> AssetKey:
-        """The name of the model, seed or source table."""
-        return AssetKey(dbt_resource_props["name"])
+        """The name of the model, seed or source table, behind the student's."""
+        return self.assets.of(dbt_resource_props["name"])
 
     def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: Any) -> AssetSpec:
         """dbt's own, but that tables which read raw_trips through a view depend on its months, and the view does not.
@@ -36,13 +41,14 @@ class TaxiDbtTranslator(DagsterDbtTranslator):
         the UI, where one cannot be loaded: Dagster ignores partition mappings to an asset without partitions there.
         """
         spec = super().get_asset_spec(manifest, unique_id, project)
-        deps = [dep for dep in spec.deps if dep.asset_key != RAW_TRIPS]
+        raw_trips = self.assets.raw_trips
+        deps = [dep for dep in spec.deps if dep.asset_key != raw_trips]
         parents = manifest["parent_map"].get(unique_id, ())
         behind = {grandparent for parent in parents for grandparent in manifest["parent_map"].get(parent, ())}
         sources = [manifest["sources"][source] for source in behind if source in manifest["sources"]]
         is_table = unique_id in manifest["nodes"] and is_monthly(manifest["nodes"][unique_id])
-        if is_table and any(self.get_asset_key(source) == RAW_TRIPS for source in sources):
-            deps.append(AssetDep(RAW_TRIPS))
+        if is_table and any(self.get_asset_key(source) == raw_trips for source in sources):
+            deps.append(AssetDep(raw_trips))
         path = DBT_PROJECT_DIRECTORY / self.get_resource_props(manifest, unique_id)["original_file_path"]
         return spec.replace_attributes(deps=deps, metadata={**spec.metadata, **file_metadata(path)})
 

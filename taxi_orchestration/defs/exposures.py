@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dagster import AssetKey, AssetSpec
+from dagster import AssetSpec
 
-from taxi_orchestration.asset_keys import TAXI_REPORT
+from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.defs.code_references import file_metadata
 from taxi_orchestration.settings import DBT_PROJECT_DIRECTORY
 
@@ -13,22 +13,22 @@ from taxi_orchestration.settings import DBT_PROJECT_DIRECTORY
 _NO_ASSET = {"raw_loads"}
 
 
-def exposure_spec(manifest: Mapping[str, Any], name: str) -> AssetSpec:
+def exposure_spec(manifest: Mapping[str, Any], assets: AssetKeys, name: str) -> AssetSpec:
     """Translate one exposure of the dbt project: its upstream and description are said there alone."""
     (exposure,) = (found for found in manifest["exposures"].values() if found["name"] == name)
     nodes = {**manifest["nodes"], **manifest["sources"]}
     upstream = {nodes[unique_id]["name"] for unique_id in exposure["depends_on"]["nodes"]}
     return AssetSpec(
-        name,
-        deps=[AssetKey(table) for table in sorted(upstream - _NO_ASSET)],
+        assets.of(name),
+        deps=[assets.of(table) for table in sorted(upstream - _NO_ASSET)],
         description=exposure["description"],
         group_name="reporting",
         kinds={"postgres", exposure["type"]},
     )
 
 
-def client_specs(manifest: Mapping[str, Any]) -> list[AssetSpec]:
+def client_specs(manifest: Mapping[str, Any], assets: AssetKeys) -> list[AssetSpec]:
     """The exposures that nothing here makes: what people connect to the warehouse."""
-    names = {exposure["name"] for exposure in manifest["exposures"].values()} - {TAXI_REPORT.path[-1]}
+    names = {exposure["name"] for exposure in manifest["exposures"].values()} - {assets.taxi_report.path[-1]}
     file = file_metadata(DBT_PROJECT_DIRECTORY / "models" / "exposures.yml")
-    return [exposure_spec(manifest, name).replace_attributes(metadata=file) for name in sorted(names)]
+    return [exposure_spec(manifest, assets, name).replace_attributes(metadata=file) for name in sorted(names)]

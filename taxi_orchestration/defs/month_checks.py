@@ -6,7 +6,7 @@ from datetime import date
 
 from dagster import AssetCheckEvaluation, AssetCheckSpec, DagsterInstance, PartitionsDefinition, PreviewWarning
 
-from taxi_orchestration.asset_keys import RAW_TRIPS
+from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.defs.evaluations import evaluation_of
 from taxi_orchestration.instance.builds import latest_materializations
 from taxi_orchestration.months import next_month, partition_key
@@ -40,7 +40,7 @@ _DESCRIPTIONS = {
 }
 
 
-def raw_checks(months: PartitionsDefinition | None = None) -> list[AssetCheckSpec]:
+def raw_checks(assets: AssetKeys, months: PartitionsDefinition | None = None) -> list[AssetCheckSpec]:
     """The checks of raw_trips, made by the step that loads it."""
     with warnings.catch_warnings():
         # Checks by partition are new in Dagster, which is nothing that a user could act on.
@@ -48,16 +48,13 @@ def raw_checks(months: PartitionsDefinition | None = None) -> list[AssetCheckSpe
         return [
             AssetCheckSpec(
                 name,
-                asset=RAW_TRIPS,
+                asset=assets.raw_trips,
                 description=description,
                 blocking=name == FILE_IS_WHOLE,
                 partitions_def=months,
             )
             for name, description in _DESCRIPTIONS.items()
         ]
-
-
-RAW_CHECKS = raw_checks()
 
 
 def raw_findings(
@@ -97,7 +94,8 @@ def evaluations(
     instance: DagsterInstance, specs: Sequence[AssetCheckSpec], findings: Findings
 ) -> Iterator[AssetCheckEvaluation]:
     """The findings as Dagster records them: one evaluation a check and month, of the month's last materialization."""
-    latest = latest_materializations(instance, RAW_TRIPS, [partition_key(month) for month in findings])
+    keys = [partition_key(month) for month in findings]
+    latest = latest_materializations(instance, specs[0].asset_key, keys) if specs else {}
     for month, of_month in findings.items():
         for spec in specs:
             if spec.name in of_month:

@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 
 import dagster as dg
 
-from taxi_orchestration.asset_keys import FRESHNESS_CHECK
+from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.defs.clock import Clock
 from taxi_orchestration.defs.coverage import coverage_evaluation, observed_months
 from taxi_orchestration.defs.evaluations import evaluation_of
@@ -29,15 +29,18 @@ INTERVAL_SECONDS = 900
 # The same result is recorded again after so long, to show that somebody looked.
 REPEAT_AFTER = timedelta(days=1)
 
-FRESHNESS = dg.AssetCheckSpec(
-    FRESHNESS_CHECK.name,
-    asset=FRESHNESS_CHECK.asset_key,
-    description=(
-        "A published month is loaded within a day (else a warning) or three (else a failure), and the next one is out "
-        "75 days after its end (else a warning) or 100 (else a failure). Asks the TLC's host for the months that are "
-        "not known to be out."
-    ),
-)
+
+def freshness_spec(assets: AssetKeys) -> dg.AssetCheckSpec:
+    """The check of the TLC's files, made by month_watch and by whoever presses the button."""
+    return dg.AssetCheckSpec(
+        assets.freshness_check.name,
+        asset=assets.freshness_check.asset_key,
+        description=(
+            "A published month is loaded within a day (else a warning) or three (else a failure), and the next one is "
+            "out 75 days after its end (else a warning) or 100 (else a failure). Asks the TLC's host for the months "
+            "that are not known to be out."
+        ),
+    )
 
 
 def evaluate_freshness(
@@ -56,7 +59,7 @@ def evaluate_freshness(
     if not loaded or max(loaded) >= newest:
         return check_freshness(now, {}, loaded), {}
     after = Window(next_month(max(loaded)), next_month(newest)).months
-    observed = observed_months(instance) or set()
+    observed = observed_months(instance, AssetKeys(warehouse.student)) or set()
     # No more than one tick may ask for; the newest, where nothing was loaded for years.
     answers = fetch_publications(tlc_base_url, [month for month in after if month not in observed][-MAX_MONTHS_A_TICK:])
     out = {m for m, answer in answers.items() if isinstance(answer, Publication) and answer.published}
@@ -66,25 +69,30 @@ def evaluate_freshness(
     return check_freshness(now, known, loaded, answered=not silent), known
 
 
-@dg.asset_check(asset=FRESHNESS.asset_key, name=FRESHNESS.name, description=FRESHNESS.description)
-def newest_month_is_loaded(
-    context: dg.AssetCheckExecutionContext,
-    settings: dg.ResourceParam[Settings],
-    warehouse: WarehouseResource,
-    clock: dg.ResourceParam[Clock],
-) -> dg.AssetCheckResult:
+def build_freshness_check(assets: AssetKeys) -> dg.AssetChecksDefinition:
     """The freshness, for somebody who presses the button; the sensor month_watch asks by itself."""
-    finding, _ = evaluate_freshness(context.instance, warehouse.open(), settings.tlc_base_url, clock.now(), None)
-    evaluation = evaluation_of(FRESHNESS, finding)
-    return dg.AssetCheckResult(
-        passed=evaluation.passed,
-        severity=evaluation.severity,
-        description=evaluation.description,
-        metadata=evaluation.metadata,
-    )
+    spec = freshness_spec(assets)
+
+    @dg.asset_check(asset=spec.asset_key, name=spec.name, description=spec.description)
+    def newest_month_is_loaded(
+        context: dg.AssetCheckExecutionContext,
+        settings: dg.ResourceParam[Settings],
+        warehouse: WarehouseResource,
+        clock: dg.ResourceParam[Clock],
+    ) -> dg.AssetCheckResult:
+        finding, _ = evaluate_freshness(context.instance, warehouse.open(), settings.tlc_base_url, clock.now(), None)
+        evaluation = evaluation_of(spec, finding)
+        return dg.AssetCheckResult(
+            passed=evaluation.passed,
+            severity=evaluation.severity,
+            description=evaluation.description,
+            metadata=evaluation.metadata,
+        )
+
+    return newest_month_is_loaded
 
 
-def build_month_watch(*, runs_by_itself: bool) -> dg.SensorDefinition:
+def build_month_watch(assets: AssetKeys, *, runs_by_itself: bool) -> dg.SensorDefinition:
     """The sensor; on from the start where somebody wants to be alerted of what it finds."""
 
     @dg.sensor(
@@ -108,7 +116,7 @@ def build_month_watch(*, runs_by_itself: bool) -> dg.SensorDefinition:
             for key, at in json.loads(context.cursor or "{}").items()
         }
         finding, known = evaluate_freshness(instance, opened, settings.tlc_base_url, now, seen)
-        evaluations = [evaluation_of(FRESHNESS, finding), coverage_evaluation(instance, opened)]
+        evaluations = [evaluation_of(freshness_spec(assets), finding), coverage_evaluation(instance, opened)]
         return dg.SensorResult(
             asset_events=[evaluation for evaluation in evaluations if _is_news(instance, evaluation, now)],
             skip_reason=" ".join(str(evaluation.description) for evaluation in evaluations),

@@ -8,6 +8,7 @@ from typing import cast
 from dagster import (
     AssetCheckEvaluation,
     AssetExecutionContext,
+    AssetKey,
     AssetMaterialization,
     AssetObservation,
     AssetsDefinition,
@@ -28,13 +29,12 @@ from dagster import (
 )
 from pydantic import Field
 
-from taxi_orchestration.asset_keys import RAW_TRIPS, TLC_FILES
-from taxi_orchestration.defs.coverage import COVERAGE, coverage_evaluation
+from taxi_orchestration.asset_keys import AssetKeys
+from taxi_orchestration.defs.coverage import coverage_evaluation, coverage_spec
 from taxi_orchestration.defs.interruption import canceled_by_interrupt
 from taxi_orchestration.defs.markdown import as_markdown
 from taxi_orchestration.defs.month_checks import (
     FILE_IS_WHOLE,
-    RAW_CHECKS,
     Findings,
     evaluations,
     raw_checks,
@@ -72,8 +72,6 @@ CODE_VERSION = "1"
 # downstream, so nothing there is run. Who presses "materialize" gets it materialized.
 ONLY_IF_CHANGED = ".dagster/taxi_only_if_changed"
 
-_OUTPUT_OF_CHECK = {spec.key: spec.get_python_identifier() for spec in (*RAW_CHECKS, COVERAGE)}
-
 
 class LoadConfig(Config):
     """How the months of one run are loaded."""
@@ -88,16 +86,19 @@ class LoadConfig(Config):
     )
 
 
-def build_raw_trips(months: PartitionsDefinition, schema: str, months_per_run: int | None = None) -> AssetsDefinition:
+def build_raw_trips(
+    assets: AssetKeys, months: PartitionsDefinition, schema: str, months_per_run: int | None = None
+) -> AssetsDefinition:
     """The asset with its checks, for these months, as a table of this schema.
 
     A range becomes runs of `months_per_run` months, or one run.
     """
+    checks = [*raw_checks(assets, months), coverage_spec(assets)]
 
     @multi_asset(
         name="raw_trips",
-        specs=[_spec(months, schema)],
-        check_specs=[*raw_checks(months), COVERAGE],
+        specs=[_spec(assets, months, schema)],
+        check_specs=checks,
         # So that the months of a run can have their checks one by one, and these can be made without loading anything.
         can_subset=True,
         # Another policy than that of the models: with the same Dagster puts both into one run, where a month that fails
@@ -119,16 +120,16 @@ def build_raw_trips(months: PartitionsDefinition, schema: str, months_per_run: i
     return raw_trips
 
 
-def _spec(months: PartitionsDefinition, schema: str) -> AssetSpec:
+def _spec(assets: AssetKeys, months: PartitionsDefinition, schema: str) -> AssetSpec:
     return AssetSpec(
-        key=RAW_TRIPS,
+        key=assets.raw_trips,
         description=(
             f"Every row of the TLC's files of {DATASET.label}, as published: one partition a file. A month is that "
             "of its file, never of a pickup, and holds exactly the rows of the newest file that was accepted. "
             "Key: source_month, source_row."
         ),
         partitions_def=months,
-        deps=[TLC_FILES],
+        deps=[assets.tlc_files],
         group_name="raw",
         kinds={"postgres", "parquet", "python"},
         code_version=CODE_VERSION,
@@ -151,37 +152,41 @@ def load_and_check(
         context.log.warning(text)
         progress.warned(text)
 
+    assets = AssetKeys(warehouse.student)
+    outputs = {spec.key: spec.get_python_identifier() for spec in (*raw_checks(assets), coverage_spec(assets))}
     # An evaluation is no output of the step, and Dagster says of a check without one that it was left out.
     for key in context.selected_asset_check_keys:
-        yield Output(None, output_name=_OUTPUT_OF_CHECK[key])
+        yield Output(None, output_name=outputs[key])
     months = sorted(months_to_do(context, settings, warehouse), reverse=config.newest_first)
-    if RAW_TRIPS not in context.selected_asset_keys:
+    if assets.raw_trips not in context.selected_asset_keys:
         yield from check_months(context, warehouse, months)
         return
     made: dict[date, AssetMaterialization] = {}
     failures: dict[date, Exception] = {}
     not_published: dict[date, NotPublishedError] = {}
-    is_alone = len(months) == 1 and not (config.is_of_a_range or is_of_a_backfill_of_several(context))
+    is_alone = len(months) == 1 and not (config.is_of_a_range or is_of_a_backfill_of_several(context, assets.raw_trips))
     with canceled_by_interrupt(context), open_loader(settings, warehouse, on_retry=warn) as loader:
         load_missing_zones(context, loader, warn)
         attempts = attempts_before(context)
         if attempts and not context.has_partition_key:
-            made = made_before(context.instance, attempts, loaded_files(warehouse))
+            made = made_before(context.instance, assets.raw_trips, attempts, loaded_files(warehouse))
         to_load = [month for month in months if month not in made]
         for month, outcome in loader.load_months(to_load, config.months_at_once, context.run.run_id, progress):
             if isinstance(outcome, NotPublishedError) and not is_alone:
                 not_published[month] = outcome
-                context.log_event(observation_of(month, "Not yet published.", outcome, {WITHDRAWS_PLAN: "true"}))
+                context.log_event(
+                    observation_of(assets.raw_trips, month, "Not yet published.", outcome, {WITHDRAWS_PLAN: "true"})
+                )
             elif isinstance(outcome, Exception):
                 failures[month] = outcome
                 context.log.error(str(outcome))
-                context.log_event(observation_of(month, "Not loaded.", outcome))
+                context.log_event(observation_of(assets.raw_trips, month, "Not loaded.", outcome))
             else:
-                made[month] = month_materialization(context, outcome)
+                made[month] = month_materialization(context, assets, outcome)
                 if not context.has_partition_key:
                     context.log_event(made[month])
     if not failures and not not_published:
-        yield from records(context, made)
+        yield from records(context, assets, made)
     findings: Findings = {}
     footer_rows = {month: cast(int, made[month].metadata[ROWS].value) for month in made}
     try:
@@ -196,7 +201,7 @@ def load_and_check(
         for month, of_month in findings.items()
         if of_month[FILE_IS_WHOLE].level == "error"
     }
-    if failures or (not_published and has_steps_after(context)):
+    if failures or (not_published and has_steps_after(context, assets.raw_trips)):
         # Steps after this one would build all months of the run, or none.
         raise failure_of(failures, made.keys(), not_published.keys())
 
@@ -205,7 +210,7 @@ def months_to_do(context: AssetExecutionContext, settings: Settings, warehouse: 
     """Return the months of the run; a run of checks that is of no month is of all loaded ones."""
     if context.has_partition_key or context.has_partition_key_range:
         return [parse_partition_key(key) for key in context.partition_keys]
-    if RAW_TRIPS in context.selected_asset_keys:
+    if AssetKeys(warehouse.student).raw_trips in context.selected_asset_keys:
         raise Failure("raw_trips is loaded by month: choose the months in the dialog.", allow_retries=False)
     return [month for month in loaded_files(warehouse) if month >= settings.first_month]
 
@@ -222,32 +227,33 @@ def selected_evaluations(
     context: AssetExecutionContext, warehouse: Warehouse, findings: Findings
 ) -> Iterator[AssetCheckEvaluation]:
     """Yield what the selected checks found."""
-    selected = context.selected_asset_check_keys
-    yield from evaluations(context.instance, [spec for spec in RAW_CHECKS if spec.key in selected], findings)
-    if COVERAGE.key in selected:
+    assets, selected = AssetKeys(warehouse.student), context.selected_asset_check_keys
+    specs = [spec for spec in raw_checks(assets) if spec.key in selected]
+    yield from evaluations(context.instance, specs, findings)
+    if assets.coverage_check in selected:
         yield coverage_evaluation(context.instance, warehouse)
 
 
-def is_of_a_backfill_of_several(context: AssetExecutionContext) -> bool:
+def is_of_a_backfill_of_several(context: AssetExecutionContext, raw_trips: AssetKey) -> bool:
     """Whether the one month of this run is what is left of a range, which Dagster cuts into runs."""
     id_ = context.run.tags.get(BACKFILL)
     backfill = context.instance.get_backfill(id_) if id_ else None
     data = backfill.asset_backfill_data if backfill else None
-    return data is not None and len(data.target_subset.get_partitions_subset(RAW_TRIPS)) > 1
+    return data is not None and len(data.target_subset.get_partitions_subset(raw_trips)) > 1
 
 
-def has_steps_after(context: AssetExecutionContext) -> bool:
+def has_steps_after(context: AssetExecutionContext, raw_trips: AssetKey) -> bool:
     """Whether this run builds models too."""
-    return context.run.asset_selection != {RAW_TRIPS}
+    return context.run.asset_selection != {raw_trips}
 
 
 def observation_of(
-    month: date, found: str, error: Exception, tags: Mapping[str, str] | None = None
+    raw_trips: AssetKey, month: date, found: str, error: Exception, tags: Mapping[str, str] | None = None
 ) -> AssetObservation:
     """The reason why a month was not loaded, for its own page: the log of a run has those of all its months."""
     reason = f"{found} {error}"
     return AssetObservation(
-        asset_key=RAW_TRIPS,
+        asset_key=raw_trips,
         partition=partition_key(month),
         description=reason,
         metadata={"reason": MetadataValue.text(reason)},
@@ -269,62 +275,64 @@ def attempts_before(context: AssetExecutionContext) -> list[str]:
 
 
 def made_before(
-    instance: DagsterInstance, attempts: Sequence[str], files: Mapping[date, LoadedFile]
+    instance: DagsterInstance, raw_trips: AssetKey, attempts: Sequence[str], files: Mapping[date, LoadedFile]
 ) -> dict[date, AssetMaterialization]:
     """What these runs have loaded and told Dagster of, of the months that are still that."""
     made: dict[date, AssetMaterialization] = {}
     for run_id in attempts:
         for entry in instance.all_logs(run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION):
             materialization = entry.asset_materialization
-            if materialization and materialization.asset_key == RAW_TRIPS and materialization.partition:
+            if materialization and materialization.asset_key == raw_trips and materialization.partition:
                 month = parse_partition_key(materialization.partition)
                 if month in files and files[month].dagster_run_id == run_id:
                     made[month] = materialization
     return made
 
 
-def records(context: AssetExecutionContext, made: Mapping[date, AssetMaterialization]) -> Iterator[MaterializeResult]:
+def records(
+    context: AssetExecutionContext, assets: AssetKeys, made: Mapping[date, AssetMaterialization]
+) -> Iterator[MaterializeResult]:
     """What Dagster has to hear of a run in which every month was loaded, and had not heard when each of them was."""
     if context.has_partition_key:
         ((month, materialization),) = made.items()
         tags = materialization.tags or {}
-        if ONLY_IF_CHANGED in context.run.tags and is_built(context, month, tags[DATA_VERSION]):
+        if ONLY_IF_CHANGED in context.run.tags and is_built(context, assets, month, tags[DATA_VERSION]):
             context.log.info(
                 f"{partition_key(month)}: another file with the same rows. Nothing downstream is built again."
             )
             context.log_event(materialization)
             return
         yield MaterializeResult(
-            RAW_TRIPS,
+            assets.raw_trips,
             metadata=materialization.metadata,
             data_version=DataVersion(tags[DATA_VERSION]),
             tags={name: value for name, value in tags.items() if name.startswith("dagster/input_")},
         )
-    elif has_steps_after(context):
+    elif has_steps_after(context, assets.raw_trips):
         # Steps after this one run only if there is an output; but that records one data version for all months, so the
         # records of each follow it and count.
-        yield MaterializeResult(RAW_TRIPS)
+        yield MaterializeResult(assets.raw_trips)
         for materialization in made.values():
             context.log_event(materialization)
 
 
-def is_built(context: AssetExecutionContext, month: date, rows_sha256: str) -> bool:
+def is_built(context: AssetExecutionContext, assets: AssetKeys, month: date, rows_sha256: str) -> bool:
     """Whether the models were last built from exactly these rows."""
-    return rows_built_from(context.instance, [month]).get(month) == rows_sha256
+    return rows_built_from(context.instance, assets, [month]).get(month) == rows_sha256
 
 
-def month_materialization(context: AssetExecutionContext, load: MonthLoad) -> AssetMaterialization:
+def month_materialization(context: AssetExecutionContext, assets: AssetKeys, load: MonthLoad) -> AssetMaterialization:
     """The record of one month. Its data version is the sha256 of its rows: another file of the same is no new data."""
     file = load.file
     publication = Publication(file.url, True, file.etag, file.last_modified, file.bytes)
     return AssetMaterialization(
-        asset_key=RAW_TRIPS,
+        asset_key=assets.raw_trips,
         partition=partition_key(file.source_month),
         metadata=month_metadata(load),
         tags={
             **data_version_tags(file.rows_sha256 or ""),
             "dagster/code_version": CODE_VERSION,
-            **source_tags(context, file.source_month, publication),
+            **source_tags(context, assets, file.source_month, publication),
         },
     )
 

@@ -14,7 +14,7 @@ from dagster import (
     asset,
 )
 
-from taxi_orchestration.asset_keys import RAW_ZONE_SHAPES, RAW_ZONES
+from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.defs.interruption import canceled_by_interrupt
 from taxi_orchestration.defs.retries import RETRIES, translate_to_failure
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
@@ -31,11 +31,11 @@ def table_metadata(schema: str, name: str, columns: Sequence[Column]) -> dict[st
     return {"dagster/column_schema": TableSchema(described), "dagster/table_name": f"{schema}.{name}"}
 
 
-def build_raw_zones(schema: str) -> list[AssetsDefinition]:
+def build_raw_zones(assets: AssetKeys, schema: str) -> list[AssetsDefinition]:
     """The two assets, as tables of this schema."""
 
     @asset(
-        key=RAW_ZONES,
+        key=assets.raw_zones,
         group_name="raw",
         kinds={"postgres", "csv", "python"},
         retry_policy=RETRIES,
@@ -48,7 +48,7 @@ def build_raw_zones(schema: str) -> list[AssetsDefinition]:
         return _materialize(context, settings, warehouse, Loader.load_zones)
 
     @asset(
-        key=RAW_ZONE_SHAPES,
+        key=assets.raw_zone_shapes,
         group_name="raw",
         kinds={"postgres", "python"},
         retry_policy=RETRIES,
@@ -79,17 +79,18 @@ def load_missing_zones(context: AssetExecutionContext, loader: Loader, warn: Cal
 
     Their shapes come with them, and are asked for this once: a host of somebody's own may have none.
     """
-    if not loader.warehouse.empty_tables([RAW_ZONES.path[-1]]):
+    if not loader.warehouse.empty_tables(["raw_zones"]):
         return
+    assets = AssetKeys(loader.warehouse.student)
     try:
         zones = loader.load_zones()
     except (TlcError, WarehouseError) as error:
         warn(f"{error} Months are loaded without the names of their zones; the next run asks for them again.")
         return
-    context.log_event(AssetMaterialization(RAW_ZONES, metadata={"dagster/row_count": zones}))
+    context.log_event(AssetMaterialization(assets.raw_zones, metadata={"dagster/row_count": zones}))
     try:
         shapes = loader.load_zone_shapes()
     except (TlcError, WarehouseError) as error:
         warn(f"{error} The report has bars in place of its map until raw_zone_shapes is materialized.")
         return
-    context.log_event(AssetMaterialization(RAW_ZONE_SHAPES, metadata={"dagster/row_count": shapes}))
+    context.log_event(AssetMaterialization(assets.raw_zone_shapes, metadata={"dagster/row_count": shapes}))

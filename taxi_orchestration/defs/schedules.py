@@ -4,10 +4,11 @@ from datetime import date
 
 import dagster as dg
 
-from taxi_orchestration.defs.jobs import taxi_pipeline
+from taxi_orchestration.asset_keys import AssetKeys
+from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.run_requests import plan_requests
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
-from taxi_orchestration.instance.run_tags import attempts_by, keys_in_progress
+from taxi_orchestration.instance.run_tags import asks_for, attempts_by, keys_in_progress
 from taxi_orchestration.months import Window, add_months, next_month, partition_key
 from taxi_orchestration.settings import Settings, SettingsError
 from taxi_orchestration.tlc.publications import REQUESTS_AT_ONCE, fetch_publications
@@ -29,7 +30,8 @@ def months_due(
     context: dg.ScheduleEvaluationContext, settings: dg.ResourceParam[Settings], warehouse: WarehouseResource
 ) -> list[dg.RunRequest] | dg.SkipReason:
     """One tick: the last months that should be out, of those that are and are not loaded."""
-    now = context.scheduled_execution_time
+    now, assets = context.scheduled_execution_time, AssetKeys(settings.student)
+    asked_by = asks_for(MONTHLY_SCHEDULE, assets)
     due = add_months(date(now.year, now.month, 1), -MONTHS_BACK)
     files = loaded_files(warehouse.open())
     last = [m for m in Window(add_months(due, 1 - MONTHS_AT_MOST), next_month(due)).months if m >= settings.first_month]
@@ -38,9 +40,9 @@ def months_due(
     requests, said = plan_requests(
         files,
         fetch_publications(settings.tlc_base_url, months, ATTEMPTS),
-        attempts_by(context.instance, MONTHLY_SCHEDULE),
-        keys_in_progress(context.instance, [partition_key(month) for month in months]),
-        MONTHLY_SCHEDULE,
+        attempts_by(context.instance, asked_by),
+        keys_in_progress(context.instance, assets, [partition_key(month) for month in months]),
+        asked_by,
         now,
     )
     return requests or dg.SkipReason(" ".join(said))
@@ -51,7 +53,7 @@ def build_monthly_schedule(cron: str) -> dg.ScheduleDefinition:
     try:
         return dg.schedule(
             name=MONTHLY_SCHEDULE,
-            job=taxi_pipeline,
+            job_name=TAXI_PIPELINE,
             cron_schedule=cron,
             execution_timezone="UTC",
             default_status=dg.DefaultScheduleStatus.STOPPED,

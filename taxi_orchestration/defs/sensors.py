@@ -12,12 +12,13 @@ from datetime import date, datetime
 
 import dagster as dg
 
+from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.defs.clock import Clock
-from taxi_orchestration.defs.jobs import taxi_pipeline
+from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.run_requests import plan_requests
 from taxi_orchestration.defs.tlc_source import NOT_PUBLISHED, observation, observed_version
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
-from taxi_orchestration.instance.run_tags import TLC_PUBLICATIONS, attempts_by, keys_in_progress
+from taxi_orchestration.instance.run_tags import TLC_PUBLICATIONS, asks_for, attempts_by, keys_in_progress
 from taxi_orchestration.months import (
     Window,
     add_months,
@@ -56,55 +57,61 @@ class _Memory:
         return {parse_partition_key(key) for key, version in self.recorded.items() if version == _short(NOT_PUBLISHED)}
 
 
-@dg.sensor(
-    name=TLC_PUBLICATIONS,
-    job=taxi_pipeline,
-    minimum_interval_seconds=INTERVAL_SECONDS,
-    default_status=dg.DefaultSensorStatus.STOPPED,
-    description=(
-        "Loads every month that the TLC publishes or re-issues: asks its host for the months after the newest loaded "
-        "one and for the last loaded ones (TAXI_REISSUE_MONTHS, 24), by HEAD. Where no month is loaded yet it begins "
-        "with the newest published one. Older months: `taxi backfill`."
-    ),
-)
-def tlc_publications(
-    context: dg.SensorEvaluationContext,
-    settings: dg.ResourceParam[Settings],
-    warehouse: WarehouseResource,
-    clock: dg.ResourceParam[Clock],
-) -> dg.SensorResult:
-    """One tick: ask, compare with what is loaded and on its way, request a run for each month that is another."""
-    now = clock.now()
-    memory = _Memory.of(context.cursor)
-    files = loaded_files(warehouse.open())
-    attempts = attempts_by(context.instance, TLC_PUBLICATIONS)
-    waited_for = {parse_partition_key(key) for key, _ in attempts if key} | memory.not_published()
-    first = settings.first_month
-    months = [m for m in months_to_ask(files, waited_for, now, settings.taxi_reissue_months) if m >= first]
-    if len(months) > MAX_MONTHS_A_TICK:
-        begin = memory.begin_at % len(months)
-        months = (months[begin:] + months[:begin])[:MAX_MONTHS_A_TICK]
-        memory.begin_at = begin + MAX_MONTHS_A_TICK
-    answers = fetch_publications(settings.tlc_base_url, months)
-    publications = {m: answer for m, answer in answers.items() if isinstance(answer, Publication)}
+def build_tlc_publications(assets: AssetKeys) -> dg.SensorDefinition:
+    """The sensor; off until somebody turns it on, because it downloads."""
+    asked_by = asks_for(TLC_PUBLICATIONS, assets)
 
-    events = []
-    for month, publication in publications.items():
-        version = _short(observed_version(publication))
-        if memory.recorded.get(partition_key(month)) != version:
-            events.append(observation(month, publication))
-            memory.recorded[partition_key(month)] = version
-
-    busy = keys_in_progress(context.instance, [partition_key(month) for month in months])
-    requests, said = plan_requests(files, answers, attempts, busy, TLC_PUBLICATIONS, now)
-    for sentence in said:
-        context.log.info(sentence)
-    return dg.SensorResult(
-        run_requests=requests,
-        skip_reason=None if requests else " ".join(said),
-        asset_events=events,
-        cursor=memory.dump(),
+    @dg.sensor(
+        name=TLC_PUBLICATIONS,
+        job_name=TAXI_PIPELINE,
+        minimum_interval_seconds=INTERVAL_SECONDS,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        description=(
+            "Loads every month that the TLC publishes or re-issues: asks its host for the months after the newest "
+            "loaded one and for the last loaded ones (TAXI_REISSUE_MONTHS, 24), by HEAD. Where no month is loaded yet "
+            "it begins with the newest published one. Older months: `taxi backfill`."
+        ),
     )
+    def tlc_publications(
+        context: dg.SensorEvaluationContext,
+        settings: dg.ResourceParam[Settings],
+        warehouse: WarehouseResource,
+        clock: dg.ResourceParam[Clock],
+    ) -> dg.SensorResult:
+        """One tick: ask, compare with what is loaded and on its way, request a run for each month that is another."""
+        now = clock.now()
+        memory = _Memory.of(context.cursor)
+        files = loaded_files(warehouse.open())
+        attempts = attempts_by(context.instance, asked_by)
+        waited_for = {parse_partition_key(key) for key, _ in attempts if key} | memory.not_published()
+        first = settings.first_month
+        months = [m for m in months_to_ask(files, waited_for, now, settings.taxi_reissue_months) if m >= first]
+        if len(months) > MAX_MONTHS_A_TICK:
+            begin = memory.begin_at % len(months)
+            months = (months[begin:] + months[:begin])[:MAX_MONTHS_A_TICK]
+            memory.begin_at = begin + MAX_MONTHS_A_TICK
+        answers = fetch_publications(settings.tlc_base_url, months)
+        publications = {m: answer for m, answer in answers.items() if isinstance(answer, Publication)}
+
+        events = []
+        for month, publication in publications.items():
+            version = _short(observed_version(publication))
+            if memory.recorded.get(partition_key(month)) != version:
+                events.append(observation(assets, month, publication))
+                memory.recorded[partition_key(month)] = version
+
+        busy = keys_in_progress(context.instance, assets, [partition_key(month) for month in months])
+        requests, said = plan_requests(files, answers, attempts, busy, asked_by, now)
+        for sentence in said:
+            context.log.info(sentence)
+        return dg.SensorResult(
+            run_requests=requests,
+            skip_reason=None if requests else " ".join(said),
+            asset_events=events,
+            cursor=memory.dump(),
+        )
+
+    return tlc_publications
 
 
 def _short(version: str) -> str:

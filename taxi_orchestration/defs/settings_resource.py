@@ -6,7 +6,7 @@ import dagster as dg
 
 from taxi_orchestration.instance.dagster_internals import ConfigurableResourceFactory
 from taxi_orchestration.instance.processes import process_tags
-from taxi_orchestration.instance.run_tags import named_months
+from taxi_orchestration.instance.run_tags import SCHEMA, named_months
 from taxi_orchestration.settings import Settings
 
 
@@ -22,11 +22,12 @@ class SettingsResource(ConfigurableResourceFactory[Settings]):
     def create_resource(self, context: dg.InitResourceContext) -> Settings:
         """Return the settings, which every step asks for: so here a run is marked, whoever started it.
 
-        It gets the tags of its process and, if of several months, of those.
+        It gets the tags of its process, of its schema and, if of several months, of those.
         """
         if context.run and context.instance:
             run = context.run
-            context.instance.add_run_tags(run.run_id, process_tags(run.run_id) | named_months(run))
+            schema = {SCHEMA: self.environment.schema_name}
+            context.instance.add_run_tags(run.run_id, process_tags(run.run_id) | schema | named_months(run))
         return self.environment
 
 

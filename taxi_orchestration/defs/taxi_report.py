@@ -13,24 +13,25 @@ from dagster import (
     multi_asset,
 )
 
-from taxi_orchestration.asset_keys import TAXI_REPORT
+from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.defs.clock import Clock
 from taxi_orchestration.defs.conditions import changed_upstream
 from taxi_orchestration.defs.exposures import exposure_spec
 from taxi_orchestration.defs.retries import RETRIES, translate_to_failure
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
 from taxi_orchestration.instance.status import count_checks
-from taxi_orchestration.settings import Settings, make_home
+from taxi_orchestration.settings import Settings
 from taxi_orchestration.warehouse.load_log import loaded_files
 from taxi_orchestration.warehouse.warehouse import Warehouse
 
 
-def build_taxi_report(manifest: Mapping[str, Any]) -> AssetsDefinition:
+def build_taxi_report(manifest: Mapping[str, Any], assets: AssetKeys) -> AssetsDefinition:
     """The asset of the exposure of this name: what it reads and what it is, dbt's project says."""
-    spec = exposure_spec(manifest, TAXI_REPORT.path[-1])
+    name = assets.taxi_report.path[-1]
+    spec = exposure_spec(manifest, assets, name)
     spec = spec.replace_attributes(kinds={"html", "python"}, automation_condition=changed_upstream())
 
-    @multi_asset(name=TAXI_REPORT.path[-1], specs=[spec], retry_policy=RETRIES)
+    @multi_asset(name=name, specs=[spec], retry_policy=RETRIES)
     def taxi_report(
         context: AssetExecutionContext,
         settings: ResourceParam[Settings],
@@ -50,10 +51,10 @@ def make_report(
     # Imported here: drawing takes a second to import, and every other run does without.
     from taxi_orchestration.report import pictures
     from taxi_orchestration.report.drawing import draw_markdown
-    from taxi_orchestration.report.file import FILE_NAME, write_report
+    from taxi_orchestration.report.file import report_path, write_report
 
-    path = make_home(settings) / FILE_NAME
-    checks = count_checks(context.instance, list(loaded_files(warehouse)))
+    path = report_path(settings)
+    checks = count_checks(context.instance, AssetKeys(settings.student), list(loaded_files(warehouse)))
     try:
         frames = write_report(warehouse, clock.now(), checks, path)
     except OSError as error:

@@ -13,7 +13,7 @@ from dagster import (
     PartitionsDefinition,
 )
 
-from taxi_orchestration.asset_keys import TLC_FILES
+from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.defs.code_references import file_metadata
 from taxi_orchestration.instance.dagster_names import data_version_tags
 from taxi_orchestration.months import partition_key
@@ -24,10 +24,10 @@ from taxi_orchestration.tlc.dataset import DATASET
 NOT_PUBLISHED = "not published"
 
 
-def build_tlc_files(months: PartitionsDefinition) -> AssetSpec:
+def build_tlc_files(months: PartitionsDefinition, assets: AssetKeys) -> AssetSpec:
     """The asset, with these months."""
     return AssetSpec(
-        key=TLC_FILES,
+        key=assets.tlc_files,
         description=(
             f"The TLC's files of {DATASET.label} trips, one a month, as its download host announces them: asked for by "
             "HEAD, never downloaded for this. The sensor tlc_publications records a month when it is new, re-issued or "
@@ -45,22 +45,24 @@ def observed_version(publication: Publication) -> str:
     return publication.version if publication.published else NOT_PUBLISHED
 
 
-def observation(month: date, publication: Publication) -> AssetObservation:
+def observation(assets: AssetKeys, month: date, publication: Publication) -> AssetObservation:
     """What the host says of a month, as Dagster records it."""
     metadata = {"published": MetadataValue.bool(publication.published)} | _metadata(publication)
-    return _observation(month, observed_version(publication), metadata)
+    return _observation(assets, month, observed_version(publication), metadata)
 
 
-def source_tags(context: AssetExecutionContext, month: date, publication: Publication) -> dict[str, str]:
+def source_tags(
+    context: AssetExecutionContext, assets: AssetKeys, month: date, publication: Publication
+) -> dict[str, str]:
     """The tags that tell Dagster which file a materialization of raw_trips was made from.
 
     Dagster marks a month as stale once the source is observed with another version than the one that these tags point
     at. So a load observes the file that it found, whether or not somebody has before.
     """
-    context.log_event(_observation(month, publication.version, _metadata(publication)))
-    records = AssetRecordsFilter(TLC_FILES, asset_partitions=[partition_key(month)])
+    context.log_event(_observation(assets, month, publication.version, _metadata(publication)))
+    records = AssetRecordsFilter(assets.tlc_files, asset_partitions=[partition_key(month)])
     (seen,) = context.instance.fetch_observations(records, limit=1).records
-    name = TLC_FILES.to_user_string()
+    name = assets.tlc_files.to_user_string()
     return {
         f"dagster/input_data_version/{name}": publication.version,
         f"dagster/input_event_pointer/{name}": str(seen.storage_id),
@@ -78,9 +80,11 @@ def _metadata(publication: Publication) -> dict[str, MetadataValue]:
     return metadata
 
 
-def _observation(month: date, version: str, metadata: Mapping[str, MetadataValue]) -> AssetObservation:
+def _observation(
+    assets: AssetKeys, month: date, version: str, metadata: Mapping[str, MetadataValue]
+) -> AssetObservation:
     return AssetObservation(
-        asset_key=TLC_FILES,
+        asset_key=assets.tlc_files,
         partition=partition_key(month),
         metadata=metadata,
         tags=data_version_tags(version),

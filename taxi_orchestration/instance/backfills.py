@@ -14,6 +14,7 @@ from typing import Any
 
 from dagster import AssetKey, DagsterEvent, DagsterEventType, DagsterInstance, DagsterRun, JobDefinition
 
+from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.instance.dagster_internals import (
     AssetBackfillData,
     AssetGraphSubset,
@@ -25,14 +26,14 @@ from taxi_orchestration.instance.dagster_internals import (
     RemoteRepositoryOrigin,
     TimestampWithTimezone,
     execute_run_iterator,
-    location_origins_from_yaml_paths,
+    location_origins_from_config,
     make_new_backfill_id,
 )
-from taxi_orchestration.instance.dagster_names import BACKFILL, LAUNCHED_BY, TAXI_BACKFILL
+from taxi_orchestration.instance.dagster_names import BACKFILL, LAUNCHED_BY, TAXI_BACKFILL, workspace
 from taxi_orchestration.instance.processes import is_process_gone, process_tags
-from taxi_orchestration.instance.run_tags import MONTHS
+from taxi_orchestration.instance.run_tags import MONTHS, SCHEMA
 from taxi_orchestration.months import format_months, partition_key
-from taxi_orchestration.settings import PROJECT_DIRECTORY
+from taxi_orchestration.settings import student_of
 
 # The name under which Dagster serves the definitions of a code location.
 _REPOSITORY = "__repository__"
@@ -64,12 +65,19 @@ class RunningBackfill:
         Raises no error of the run's; KeyboardInterrupt where it comes before the first step.
         """
         run_id = str(uuid.uuid4())
-        (location,) = location_origins_from_yaml_paths([str(PROJECT_DIRECTORY / "workspace.yaml")])
+        schema = schema_of(job)
+        (location,) = location_origins_from_config(workspace(student_of(schema)), "workspace.yaml").values()
         run = self.instance.create_run_for_job(
             job,
             run_id=run_id,
             run_config=config,
-            tags={BACKFILL: self.id, LAUNCHED_BY: TAXI_BACKFILL, **process_tags(run_id), **tags},
+            tags={
+                BACKFILL: self.id,
+                LAUNCHED_BY: TAXI_BACKFILL,
+                SCHEMA: schema,
+                **process_tags(run_id),
+                **tags,
+            },
             asset_selection=set(assets),
             # Without it the run is on no page but that of all runs.
             remote_job_origin=RemoteRepositoryOrigin(location, _REPOSITORY).get_job_origin(job.name),
@@ -84,12 +92,17 @@ class RunningBackfill:
         return self.instance.get_run_by_id(run_id) or run, events
 
 
+def schema_of(job: JobDefinition) -> str:
+    """The schema that the runs of a job write into, which its tags say."""
+    return job.run_tags[SCHEMA]
+
+
 @contextmanager
 def recorded_backfill(
     instance: DagsterInstance, job: JobDefinition, months: Sequence[date]
 ) -> Iterator[RunningBackfill]:
     """Record a backfill of all assets of the job for these months: that it goes on in the block, and how it ended."""
-    end_orphaned_backfills(instance)
+    end_orphaned_backfills(instance, AssetKeys(student_of(schema_of(job))))
     running = RunningBackfill(instance, make_new_backfill_id())
     instance.add_backfill(new_record(instance, running.id, job, months))
     status = BulkActionStatus.COMPLETED_FAILED
@@ -104,10 +117,10 @@ def recorded_backfill(
         _end(instance, running.id, status, running.not_published)
 
 
-def end_orphaned_backfills(instance: DagsterInstance) -> None:
-    """End the records of backfills whose process was killed: no daemon may be there to do it."""
+def end_orphaned_backfills(instance: DagsterInstance, assets: AssetKeys) -> None:
+    """End the records of a student's backfills whose process was killed: no daemon may be there to do it."""
     for record in instance.get_backfills(BulkActionsFilter(statuses=_UNFINISHED)):
-        if is_process_gone(record.backfill_id, record.tags):
+        if any(map(assets.has, record.asset_selection or ())) and is_process_gone(record.backfill_id, record.tags):
             _end(instance, record.backfill_id, BulkActionStatus.COMPLETED_FAILED, set())
 
 
@@ -122,7 +135,7 @@ def new_record(instance: DagsterInstance, id_: str, job: JobDefinition, months: 
         backfill_id=id_,
         status=BulkActionStatus.REQUESTED,
         from_failure=False,
-        tags={LAUNCHED_BY: TAXI_BACKFILL, MONTHS: named, **process_tags(id_)},
+        tags={LAUNCHED_BY: TAXI_BACKFILL, MONTHS: named, SCHEMA: schema_of(job), **process_tags(id_)},
         backfill_timestamp=now,
         asset_selection=assets,
         title=f"{TAXI_BACKFILL} {named}",

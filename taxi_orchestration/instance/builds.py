@@ -5,6 +5,7 @@ from datetime import date
 
 from dagster import AssetKey, AssetMaterialization, AssetRecordsFilter, DagsterInstance, EventLogRecord
 
+from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.months import partition_key
 from taxi_orchestration.warehouse.dbt_tables import RENAMED
 
@@ -15,19 +16,16 @@ DETAILS = "details"
 
 # The tables that dbt fills by month. A month is built once all of them are from the same rows: dbt may build some of
 # them and fail at the next, and a person may build just one.
-MONTHLY_TABLES = tuple(
-    AssetKey(name)
-    for name in (
-        "fct_trips",
-        "rejected_trips",
-        "int_undocumented_codes",
-        "int_hourly_zone_activity_by_file",
-        "int_zone_flows_by_file",
-        "int_refunds",
-        "vendor_quality",
-        "int_monthly_revenue_by_file",
-        "trip_quality",
-    )
+MONTHLY_TABLES = (
+    "fct_trips",
+    "rejected_trips",
+    "int_undocumented_codes",
+    "int_hourly_zone_activity_by_file",
+    "int_zone_flows_by_file",
+    "int_refunds",
+    "vendor_quality",
+    "int_monthly_revenue_by_file",
+    "trip_quality",
 )
 
 _PAGE = 500
@@ -52,10 +50,10 @@ def latest_materializations(
     return latest
 
 
-def rows_built_from(instance: DagsterInstance, months: Collection[date]) -> dict[date, str]:
+def rows_built_from(instance: DagsterInstance, assets: AssetKeys, months: Collection[date]) -> dict[date, str]:
     """The sha256 of the rows that all models were last built from, of those of these months that have one."""
     keys = [partition_key(month) for month in months]
-    by_table = [_latest_builds(instance, table, keys) for table in MONTHLY_TABLES]
+    by_table = [_latest_builds(instance, assets, table, keys) for table in MONTHLY_TABLES]
     built: dict[date, str] = {}
     for month in months:
         first, *others = (_built_from(latest.get(partition_key(month))) for latest in by_table)
@@ -64,12 +62,14 @@ def rows_built_from(instance: DagsterInstance, months: Collection[date]) -> dict
     return built
 
 
-def _latest_builds(instance: DagsterInstance, table: AssetKey, keys: Collection[str]) -> dict[str, EventLogRecord]:
+def _latest_builds(
+    instance: DagsterInstance, assets: AssetKeys, table: str, keys: Collection[str]
+) -> dict[str, EventLogRecord]:
     """As latest_materializations, and of months that were built before a table had its name, by its name then."""
-    latest = latest_materializations(instance, table, keys)
-    before = [AssetKey(old) for old, new in RENAMED.items() if AssetKey(new) == table and len(latest) < len(keys)]
+    latest = latest_materializations(instance, assets.of(table), keys)
+    before = [old for old, new in RENAMED.items() if new == table and len(latest) < len(keys)]
     for former in before:
-        latest = latest_materializations(instance, former, set(keys) - latest.keys()) | latest
+        latest = latest_materializations(instance, assets.of(former), set(keys) - latest.keys()) | latest
     return latest
 
 

@@ -18,7 +18,7 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
 from dagster._core.storage.local_compute_log_manager import CapturedLogContext, LocalComputeLogManager
 from dagster._core.utils import make_new_backfill_id
-from dagster._core.workspace.load import location_origins_from_yaml_paths
+from dagster._core.workspace.load import location_origins_from_config
 
 __all__ = [
     "AssetBackfillData",
@@ -40,6 +40,6 @@ __all__ = [
     "TimestampWithTimezone",
     "WorkerStatus",
     "execute_run_iterator",
-    "location_origins_from_yaml_paths",
+    "location_origins_from_config",
     "make_new_backfill_id",
 ]

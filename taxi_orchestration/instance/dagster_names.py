@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from taxi_orchestration.settings import LOCATION
 
 if TYPE_CHECKING:
     from dagster import AssetKey
@@ -19,6 +21,13 @@ LAUNCHED_BY = "user"
 TAXI_BACKFILL = "taxi backfill"
 # Of an observation: its run plans nothing for the month any more (instance/storage.py).
 WITHDRAWS_PLAN = ".dagster/taxi_withdraws_plan"
+# What a code server of this project serves.
+MODULE = "taxi_orchestration.definitions"
+
+
+def workspace(student: str | None) -> dict[str, Any]:
+    """A workspace of the code location of one student, as workspace.yaml has it for the default schema."""
+    return {"load_from": [{"python_module": {"module_name": MODULE, "location_name": student or LOCATION}}]}
 
 
 def data_version_tags(version: str) -> dict[str, str]:

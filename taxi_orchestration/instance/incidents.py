@@ -22,9 +22,9 @@ from typing import Any
 
 import dagster as dg
 
-from taxi_orchestration.asset_keys import CHECKS_OF_ALL_MONTHS, RAW_TRIPS
+from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.instance.dagster_internals import AssetCheckExecutionRecordStatus
-from taxi_orchestration.instance.run_tags import TLC_PUBLICATIONS, attempts_by, file_of_run, months_of_run
+from taxi_orchestration.instance.run_tags import TLC_PUBLICATIONS, asks_for, attempts_by, file_of_run, months_of_run
 
 ALERTS = "alerts"
 # How the keys of the incidents of failed_instigators begin.
@@ -73,16 +73,19 @@ def from_key(key: str) -> Incident:
     return Incident(what, month)
 
 
-def current_incidents(instance: dg.DagsterInstance, repository: dg.RepositoryDefinition | None) -> list[Incident]:
-    """Read what is wrong or unsettled now, of all assets and checks of the repository."""
-    record = _Record(instance, repository.asset_graph if repository else None)
+def current_incidents(
+    instance: dg.DagsterInstance, repository: dg.RepositoryDefinition | None, assets: AssetKeys
+) -> list[Incident]:
+    """Read what is wrong or unsettled now, of all assets and checks of the student's repository."""
+    record = _Record(instance, repository.asset_graph if repository else None, assets)
     return [*_failed_steps(record), *_failed_checks(record)]
 
 
-def failed_instigators(instance: dg.DagsterInstance) -> Iterator[Incident]:
-    """Read which sensors and schedules fail; their ticks are no events."""
+def failed_instigators(instance: dg.DagsterInstance, location_name: str) -> Iterator[Incident]:
+    """Read which sensors and schedules of a code location fail; their ticks are no events."""
     for state in instance.all_instigator_state():
-        if state.status.name == "STOPPED" or state.instigator_name == ALERTS:
+        of = state.origin.repository_origin.code_location_origin
+        if state.status.name == "STOPPED" or state.instigator_name == ALERTS or of.location_name != location_name:
             continue
         ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=5)
         tick = next((tick for tick in ticks if tick.status.name in ("FAILURE", "SUCCESS", "SKIPPED")), None)
@@ -101,6 +104,7 @@ class _Record:
 
     instance: dg.DagsterInstance
     graph: Any
+    assets: AssetKeys
     runs: dict[str, dg.DagsterRun] = field(default_factory=dict)
 
     def read_runs(self, run_ids: Collection[str]) -> None:
@@ -133,7 +137,7 @@ def _failed_steps(record: _Record) -> Iterator[Incident]:
         for run_id, run in record.runs.items()
         if run.status is dg.DagsterRunStatus.FAILURE and not record.is_retried(run)
     }
-    requested = attempts_by(record.instance, TLC_PUBLICATIONS) if failures else {}
+    requested = attempts_by(record.instance, asks_for(TLC_PUBLICATIONS, record.assets)) if failures else {}
     for (step, month, run_id), asset in attempts.items():
         run = record.runs.get(run_id)
         # A run that succeeded had no need to make it: the rows were the same.
@@ -142,7 +146,7 @@ def _failed_steps(record: _Record) -> Iterator[Incident]:
         # A step that failed fails those after it; where none did, the run ended in the first that made nothing.
         failed = failures.get(run_id, {})
         reasons = failed.get(step) or (failed.get("") if len(failed) == 1 and first_steps[run_id] == step else None)
-        requests = requested.get(file_of_run(run)) if asset == RAW_TRIPS else None
+        requests = requested.get(file_of_run(run)) if asset == record.assets.raw_trips else None
         if reasons is None or (requests and requests.next):
             yield Incident(step, month, is_settled=False)
         else:
@@ -190,7 +194,7 @@ def _failures_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[str, 
 
 def _failed_checks(record: _Record) -> Iterator[Incident]:
     for key in sorted(record.graph.asset_check_keys, key=str):
-        if key in CHECKS_OF_ALL_MONTHS or not record.graph.get(key.asset_key).is_partitioned:
+        if key in record.assets.checks_of_all_months or not record.graph.get(key.asset_key).is_partitioned:
             # A warning resolves nothing: a silent host does not mean that the overdue month is loaded.
             for execution in record.history(key, limit=1, status=_EVALUATED):
                 if not execution.evaluation.passed:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 import psutil
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
+from taxi_orchestration.asset_keys import AssetKeys
+from taxi_orchestration.instance.run_tags import is_of
 from taxi_orchestration.postgres.postmaster import has_ended
 
 # The UI hides tags that begin with .dagster/, and no others.
@@ -72,9 +74,13 @@ def _process_of(id_: str, tags: Mapping[str, str]) -> tuple[int, float, float] |
     return int(pid), float(started), float(uptime or "inf")
 
 
-def fail_orphaned_runs(instance: DagsterInstance) -> list[str]:
-    """Mark runs whose process is gone as failed, so that they hold no slot and can be retried; returns their ids."""
-    orphaned = [run for run in instance.get_runs(RunsFilter(statuses=_EXECUTING)) if is_orphaned(run)]
+def fail_orphaned_runs(instance: DagsterInstance, assets: AssetKeys) -> list[str]:
+    """Mark a student's runs whose process is gone as failed, so that they hold no slot and can be retried.
+
+    Returns their ids.
+    """
+    executing = instance.get_runs(RunsFilter(statuses=_EXECUTING))
+    orphaned = [run for run in executing if is_of(run, assets) and is_orphaned(run)]
     for run in orphaned:
         instance.report_run_failed(run, "The process of this run was killed, or its machine was switched off.")
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)

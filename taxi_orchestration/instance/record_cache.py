@@ -37,7 +37,10 @@ class RecordCache:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._file = make_home(settings) / "records.json"
+        folder = make_home(settings) / "records"
+        folder.mkdir(exist_ok=True)
+        # Of students who share a home each has their own.
+        self._file = folder / f"{settings.schema_name}.json"
         self._mark: list[str] | None = None
         self.is_idle = False
         if dagster_home() is None:

@@ -1,4 +1,4 @@
-"""What the tags of runs say: which months they are of, and how often a file of a month was asked for by itself."""
+"""What the tags of runs say: whose they are, of which months, and how often a file was asked for by itself."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,10 +6,15 @@ from datetime import datetime, timedelta
 
 import dagster as dg
 
+from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.months import Window, next_month, parse_partition_key, partition_key
+from taxi_orchestration.settings import DEFAULT_SCHEMA, student_of
 
 # The sensor that asks again for a file that could not be loaded.
 TLC_PUBLICATIONS = "tlc_publications"
+
+# The schema that a run writes into, for people and filters. A run of the version before has none.
+SCHEMA = "taxi/schema"
 
 # The UI hides tags that begin with .dagster/, and no others.
 ASKED_BY = ".dagster/taxi_asked_by"
@@ -49,6 +54,22 @@ class Attempts:
         return None if self.made >= MAX_ATTEMPTS else self.last + FIRST_PAUSE * PAUSE_GROWTH ** (self.made - 1)
 
 
+def is_of(run: dg.DagsterRun, assets: AssetKeys) -> bool:
+    """Whether a run is of this student: by the assets that were chosen, which Dagster's own runs say before they begin.
+
+    A run of a whole job says it by the tag of the job.
+    """
+    chosen = [*(run.asset_selection or ()), *(check.asset_key for check in run.asset_check_selection or ())]
+    if chosen:
+        return any(map(assets.has, chosen))
+    return student_of(run.tags.get(SCHEMA, DEFAULT_SCHEMA)) == assets.student
+
+
+def asks_for(instigator: str, assets: AssetKeys) -> str:
+    """The value of the tag ASKED_BY: the sensor or schedule, behind the name of the student whose it is."""
+    return f"{assets.student}/{instigator}" if assets.student else instigator
+
+
 def file_of_run(run: dg.DagsterRun) -> tuple[str, str]:
     """The partition key and the version of the file that a run was requested for."""
     return run.tags.get("dagster/partition", ""), run.tags.get(FILE_VERSION, "")
@@ -65,10 +86,10 @@ def attempts_by(instance: dg.DagsterInstance, asked_by: str) -> dict[tuple[str, 
     return attempts
 
 
-def keys_in_progress(instance: dg.DagsterInstance, keys: Iterable[str]) -> set[str]:
-    """Which of these partitions a run has that waits or goes on, whoever started it."""
+def keys_in_progress(instance: dg.DagsterInstance, assets: AssetKeys, keys: Iterable[str]) -> set[str]:
+    """Which of these partitions a run of the student's has that waits or goes on, whoever started it."""
     runs = instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED))
-    return set(keys) & {month for run in runs for month in months_of_run(run)}
+    return set(keys) & {month for run in runs if is_of(run, assets) for month in months_of_run(run)}
 
 
 def tags_of_months(window: Window) -> dict[str, str]:

@@ -34,6 +34,8 @@ from taxi_orchestration.warehouse.warehouse import Warehouse
 if TYPE_CHECKING:
     from dagster import AssetCheckEvaluation, DagsterInstance, EventLogRecord
 
+    from taxi_orchestration.asset_keys import AssetKeys
+
 State = Literal["missing", "failed", "unfinished", "completed"]
 
 
@@ -157,22 +159,24 @@ def overall(
 
 def month_statuses(warehouse: Warehouse, instance: DagsterInstance, window: Window) -> dict[date, MonthStatus]:
     """Where every month of the window stands. Reads the warehouse and Dagster's storage, and nothing else."""
-    return compare_months(warehouse, read_records(instance, window.months), window)
+    from taxi_orchestration.asset_keys import AssetKeys
+
+    records = read_records(instance, AssetKeys(warehouse.student), window.months)
+    return compare_months(warehouse, records, window)
 
 
-def read_records(instance: DagsterInstance, months: Sequence[date]) -> Records:
-    """What Dagster's record says of these months."""
+def read_records(instance: DagsterInstance, assets: AssetKeys, months: Sequence[date]) -> Records:
+    """What Dagster's record says of these months of a student's assets."""
     from dagster import AssetPartitionStatus
 
-    from taxi_orchestration.asset_keys import FCT_TRIPS, RAW_TRIPS
     from taxi_orchestration.instance.builds import latest_materializations, rows_built_from
     from taxi_orchestration.instance.partitions import monthly_partitions
 
     keys = [partition_key(month) for month in months]
-    attempts = instance.get_status_by_partition(RAW_TRIPS, keys, monthly_partitions()) or {}
-    loads = latest_materializations(instance, RAW_TRIPS, keys)
-    builds = latest_materializations(instance, FCT_TRIPS, keys)
-    built_from = rows_built_from(instance, months)
+    attempts = instance.get_status_by_partition(assets.raw_trips, keys, monthly_partitions()) or {}
+    loads = latest_materializations(instance, assets.raw_trips, keys)
+    builds = latest_materializations(instance, assets.fct_trips, keys)
+    built_from = rows_built_from(instance, assets, months)
     checks = _checks_of(instance, keys, loads, builds)
     records = {}
     for month, key in zip(months, keys, strict=True):
@@ -184,7 +188,7 @@ def read_records(instance: DagsterInstance, months: Sequence[date]) -> Records:
             built_at=datetime.fromtimestamp(build.timestamp).astimezone() if build else None,
             checks=checks[key],
         )
-    materialized = {parse_partition_key(key) for key in instance.get_materialized_partitions(RAW_TRIPS)}
+    materialized = {parse_partition_key(key) for key in instance.get_materialized_partitions(assets.raw_trips)}
     return Records(records, materialized)
 
 
@@ -224,13 +228,12 @@ def compare_months(warehouse: Warehouse, records: Records, window: Window) -> di
     return statuses
 
 
-def count_checks(instance: DagsterInstance, months: Sequence[date]) -> dict[date, tuple[int, int]]:
+def count_checks(instance: DagsterInstance, assets: AssetKeys, months: Sequence[date]) -> dict[date, tuple[int, int]]:
     """By month how many checks there are and how many pass, of those of these months that were loaded or built."""
-    from taxi_orchestration.asset_keys import FCT_TRIPS, RAW_TRIPS
     from taxi_orchestration.instance.builds import latest_materializations
 
     keys = [partition_key(month) for month in months]
-    loads, builds = (latest_materializations(instance, asset, keys) for asset in (RAW_TRIPS, FCT_TRIPS))
+    loads, builds = (latest_materializations(instance, key, keys) for key in (assets.raw_trips, assets.fct_trips))
     checks = _checks_of(instance, [key for key in keys if key in loads or key in builds], loads, builds)
     return {parse_partition_key(key): (of_month.total, of_month.passed) for key, of_month in checks.items()}
 
@@ -261,12 +264,12 @@ def _checks(instance: DagsterInstance, run_id: str) -> list[AssetCheckEvaluation
     """What each check of a run found last, but for that of all months: a step that was tried again made its twice."""
     from dagster import DagsterEventType
 
-    from taxi_orchestration.asset_keys import COVERAGE_CHECK
+    from taxi_orchestration.asset_keys import AssetKeys
 
     entries = instance.all_logs(run_id, of_type=DagsterEventType.ASSET_CHECK_EVALUATION)
     evaluations = [entry.get_dagster_event().asset_check_evaluation_data for entry in entries]
     last = {(evaluation.asset_check_key, evaluation.partition): evaluation for evaluation in evaluations}
-    return [evaluation for evaluation in last.values() if evaluation.asset_check_key != COVERAGE_CHECK]
+    return [evaluation for evaluation in last.values() if evaluation.check_name != AssetKeys().coverage_check.name]
 
 
 def _of_month(evaluations: Sequence[AssetCheckEvaluation], key: str) -> Checks:

@@ -23,7 +23,8 @@ cluster_name = '{cluster_name}'
 listen_addresses = '127.0.0.1'
 port = {port}
 unix_socket_directories = ''
-max_connections = 100
+# A student of a class keeps up to a dozen, of Dagster's storage most.
+max_connections = 400
 password_encryption = 'scram-sha-256'
 
 # Nothing that was committed is lost with the power.

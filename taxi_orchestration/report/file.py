@@ -10,9 +10,13 @@ from taxi_orchestration.report.drawing import read_script
 from taxi_orchestration.report.frames import Frames
 from taxi_orchestration.report.page import render_page
 from taxi_orchestration.report.read import read_frames
+from taxi_orchestration.settings import Settings, make_home
 from taxi_orchestration.warehouse.warehouse import Warehouse
 
-FILE_NAME = "report.html"
+
+def report_path(settings: Settings) -> Path:
+    """Where the page is kept: report.html in TAXI_HOME, with a student's name for each who shares that."""
+    return make_home(settings) / (f"report-{settings.student}.html" if settings.student else "report.html")
 
 
 def write_report(warehouse: Warehouse, now: datetime, checks: Mapping[date, tuple[int, int]], path: Path) -> Frames:

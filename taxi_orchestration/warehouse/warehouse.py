@@ -11,7 +11,7 @@ from psycopg.rows import dict_row
 
 from taxi_orchestration.postgres.connection import connect, translate_errors
 from taxi_orchestration.postgres.server import USER, WAREHOUSE_DATABASE, ensure_running
-from taxi_orchestration.settings import PostgresTarget, Settings, make_home
+from taxi_orchestration.settings import PostgresTarget, Settings, make_home, student_of
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,11 @@ class Warehouse:
 
     target: PostgresTarget
     schema: str
+
+    @property
+    def student(self) -> str | None:
+        """Whose schema it is; None for the default one."""
+        return student_of(self.schema)
 
     @contextmanager
     def connect(self, doing: str, *, snapshot: bool = False) -> Iterator[psycopg.Connection]:

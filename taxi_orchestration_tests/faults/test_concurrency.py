@@ -16,6 +16,7 @@ import pytest
 from dagster import DagsterInstance, Definitions
 from psycopg import sql
 
+from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.defs import dbt_models as dbt_assets
@@ -25,7 +26,6 @@ from taxi_orchestration.instance.dagster_names import LAUNCHED_BY
 from taxi_orchestration.instance.opening import open_instance
 from taxi_orchestration.instance.run_tags import ASKED_BY, TLC_PUBLICATIONS
 from taxi_orchestration.instance.status import MonthStatus, month_statuses
-from taxi_orchestration.instance.storage import DRIVER
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.months import Window, next_month
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings, load_settings
@@ -188,7 +188,7 @@ def test_a_reader_with_an_open_transaction_delays_no_first_load_no_reload_and_no
 def test_two_students_whose_pipelines_run_at_once_in_one_database_each_have_their_own(
     tlc: TlcHost,
     target: PostgresTarget,
-    storage_template: str,
+    instance: DagsterInstance,
     programs: Programs,
     environment: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
@@ -200,10 +200,7 @@ def test_two_students_whose_pipelines_run_at_once_in_one_database_each_have_thei
         try:
             started = []
             for student in students:
-                storage = sql.Identifier(f"storage_of_{student}"), sql.Identifier(storage_template)
-                by_hand.execute(sql.SQL("create database {} template {}").format(*storage))
                 monkeypatch.setenv("DAGSTER_STUDENT", student)
-                monkeypatch.setenv("DAGSTER_POSTGRES_URL", replace(target, dbname=f"storage_of_{student}").url(DRIVER))
                 started.append(programs.taxi("backfill", "2024-01", "2024-01"))
             said = [program.communicate(timeout=240)[0] for program in started]
             assert [program.returncode for program in started] == [0, 0], "\n".join(said)
@@ -212,10 +209,13 @@ def test_two_students_whose_pipelines_run_at_once_in_one_database_each_have_thei
                 query = sql.SQL("select fact_trips + rejected_trips from {} where raw_trips > 0")
                 view = sql.Identifier(f"dagster_{student}", "trip_quality")
                 assert by_hand.execute(query.format(view)).fetchall() == [(200,)]
+            # In one history, each under the student's own keys, in the pool of their own.
+            for student in students:
+                assert instance.get_materialized_partitions(AssetKeys(student).fct_trips) == {"2024-01"}
+            assert not instance.get_materialized_partitions(AssetKeys().fct_trips)
+            assert instance.event_log_storage.get_concurrency_keys() == {"dbt_ada", "dbt_grace"}
         finally:
             for student in students:
-                drop = sql.SQL("drop database if exists {} with (force)")
-                by_hand.execute(drop.format(sql.Identifier(f"storage_of_{student}")))
                 schema = sql.Identifier(f"dagster_{student}")
                 by_hand.execute(sql.SQL("drop schema if exists {} cascade").format(schema))
 

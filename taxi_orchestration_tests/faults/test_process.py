@@ -31,6 +31,7 @@ from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.http_host import stalled
 from taxi_orchestration_tests.support.interference import copying, holding, waiting_for
 from taxi_orchestration_tests.support.jobs import nothing
+from taxi_orchestration_tests.support.keys import PLAIN
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH, held, held_by_file
 from taxi_orchestration_tests.support.programs import Programs, family, kill_9
 from taxi_orchestration_tests.support.stages import At
@@ -265,8 +266,8 @@ def test_only_runs_whose_process_is_gone_are_called_abandoned(instance: DagsterI
     until(lambda: has_ended(unreaped.pid))
     assert psutil.pid_exists(unreaped.pid)
 
-    assert set(fail_orphaned_runs(instance)) == {reused, gone, zombie}
-    assert fail_orphaned_runs(instance) == []
+    assert set(fail_orphaned_runs(instance, PLAIN)) == {reused, gone, zombie}
+    assert fail_orphaned_runs(instance, PLAIN) == []
     for run_id in (another_host, inherited, mine, clock_was_set):
         assert not is_orphaned(instance.get_run_by_id(run_id))  # type: ignore[arg-type]
 

@@ -13,7 +13,7 @@ from taxi_orchestration.defs.conditions import BUILD_CHANGED_MONTHS
 from taxi_orchestration.instance.run_tags import TLC_PUBLICATIONS
 from taxi_orchestration.loading import open_loader
 from taxi_orchestration.postgres.server import WAREHOUSE_DATABASE, find, remove
-from taxi_orchestration.settings import load_settings
+from taxi_orchestration.settings import DEFAULT_SCHEMA, load_settings
 from taxi_orchestration.warehouse.warehouse import open_warehouse
 from taxi_orchestration_tests.support.dagster_dev import PARTITIONED_ASSETS, dagster_dev
 from taxi_orchestration_tests.support.tlc_host import TlcHost
@@ -55,7 +55,8 @@ def trips_by_month(home: Path) -> dict[date, int]:
     """The facts and rejected trips of every month, as the mart of quality has them."""
     server = find(home)
     assert server is not None, "the embedded PostgreSQL outlives dagster dev"
-    with psycopg.connect(server.target(WAREHOUSE_DATABASE).url(), options="-c search_path=dagster_ui") as connection:
+    url = server.target(WAREHOUSE_DATABASE).url()
+    with psycopg.connect(url, options=f"-c search_path={DEFAULT_SCHEMA}") as connection:
         return dict(
             connection.execute(
                 "select source_month, fact_trips + rejected_trips from trip_quality where raw_trips > 0"
@@ -84,7 +85,6 @@ def test_of_six_months_from_the_ui_four_reach_the_marts_and_with_its_switches_on
     environment = {
         "TAXI_HOME": str(home),
         "TLC_BASE_URL": tlc.url,
-        "DAGSTER_STUDENT": "ui",
         "TAXI_ALERT_URLS": f"json://{httpserver.host}:{httpserver.port}/alerts",
     }
     good = [key for key, month in zip(KEYS, MONTHS, strict=True) if month not in (UNPUBLISHED, DAMAGED)]

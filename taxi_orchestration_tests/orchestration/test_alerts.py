@@ -11,12 +11,10 @@ import pytest
 from psycopg import sql
 from pytest_httpserver import HTTPServer
 
-from taxi_orchestration.asset_keys import RAW_TRIPS, TLC_FILES
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.defs.evaluations import evaluation_of
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE, TAXI_REFERENCE
-from taxi_orchestration.defs.month_checks import RAW_CHECKS
-from taxi_orchestration.defs.month_watch import FRESHNESS, MONTH_WATCH
+from taxi_orchestration.defs.month_watch import MONTH_WATCH
 from taxi_orchestration.defs.notify import NotifyError
 from taxi_orchestration.defs.run_requests import request_of
 from taxi_orchestration.instance.incidents import ALERTS
@@ -25,11 +23,12 @@ from taxi_orchestration.instance.run_tags import MAX_ATTEMPTS, TLC_PUBLICATIONS
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.postgres.binaries import ServerError
 from taxi_orchestration.quality.finding import Finding, Level
-from taxi_orchestration.settings import PostgresTarget, Settings, load_settings
+from taxi_orchestration.settings import LOCATION, PostgresTarget, Settings, load_settings
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.daemon import sensor_tick
 from taxi_orchestration_tests.support.http_host import status
 from taxi_orchestration_tests.support.interference import Refusing, losing_a_row
+from taxi_orchestration_tests.support.keys import FRESHNESS, RAW_CHECKS, RAW_TRIPS, TLC_FILES
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.tlc_host import ZONES, TlcHost
 
@@ -367,7 +366,7 @@ def test_a_sensor_that_fails_is_reported_once_then_resolved(alerts: Alerts) -> N
     from dagster._utils.error import SerializableErrorInfo
 
     origin = RemoteInstigatorOrigin(
-        RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("here"), "__repository__"), TLC_PUBLICATIONS
+        RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(LOCATION), "__repository__"), TLC_PUBLICATIONS
     )
     data = SensorInstigatorData(sensor_type=SensorType.STANDARD)
     state = InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING, data)

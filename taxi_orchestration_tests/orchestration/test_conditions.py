@@ -6,7 +6,6 @@ from datetime import date
 import dagster as dg
 import pytest
 
-from taxi_orchestration.asset_keys import RAW_TRIPS
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.defs.clock import Clock
 from taxi_orchestration.defs.raw_trips import ONLY_IF_CHANGED
@@ -18,6 +17,7 @@ from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.daemon import Daemon, clock_at
 from taxi_orchestration_tests.support.interference import Refusing
+from taxi_orchestration_tests.support.keys import RAW_TRIPS
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 

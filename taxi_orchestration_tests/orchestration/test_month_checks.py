@@ -7,12 +7,11 @@ import dagster as dg
 import pytest
 from psycopg import sql
 
-from taxi_orchestration.asset_keys import FCT_TRIPS, RAW_TRIPS
 from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.defs import month_checks as month_checks
-from taxi_orchestration.defs.coverage import COVERAGE, coverage_evaluation
+from taxi_orchestration.defs.coverage import coverage_evaluation
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
-from taxi_orchestration.defs.month_checks import RAW_CHECKS, raw_findings
+from taxi_orchestration.defs.month_checks import raw_findings
 from taxi_orchestration.defs.tlc_source import observation
 from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.loading import Loader
@@ -23,6 +22,7 @@ from taxi_orchestration.tlc.client import Publication
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.interference import losing_a_row
+from taxi_orchestration_tests.support.keys import COVERAGE, FCT_TRIPS, PLAIN, RAW_CHECKS, RAW_TRIPS
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
@@ -201,7 +201,9 @@ def test_coverage_compares_what_is_published_loaded_and_known(
     assert "nobody has asked" in str(coverage().metadata["published, not loaded"].value)
 
     for month, is_published in ((JANUARY, True), (FEBRUARY, True), (MARCH, False)):
-        instance.report_runless_asset_event(observation(month, Publication("http://x", is_published, etag='"a"')))
+        instance.report_runless_asset_event(
+            observation(PLAIN, month, Publication("http://x", is_published, etag='"a"'))
+        )
     assert coverage().metadata["published, not loaded"].value == "2024-02"
 
     loader.load_month(FEBRUARY)

@@ -6,14 +6,14 @@ import dagster as dg
 import pytest
 
 from taxi_orchestration.definitions import build_definitions
-from taxi_orchestration.defs.coverage import COVERAGE
-from taxi_orchestration.defs.month_watch import FRESHNESS, MONTH_WATCH, build_month_watch
+from taxi_orchestration.defs.month_watch import MONTH_WATCH, build_month_watch
 from taxi_orchestration.defs.tlc_source import observation
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.settings import Settings
 from taxi_orchestration.tlc.client import Publication
 from taxi_orchestration_tests.support.daemon import FakeClock, clock_at, sensor_tick
 from taxi_orchestration_tests.support.http_host import status
+from taxi_orchestration_tests.support.keys import COVERAGE, FRESHNESS, PLAIN
 from taxi_orchestration_tests.support.months import FEBRUARY, MARCH
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
@@ -83,7 +83,7 @@ def test_a_month_that_the_tlc_does_not_publish_warns_and_then_fails_and_a_silent
 def test_a_month_that_was_observed_is_not_asked_for(tlc: TlcHost, watch: Watch, loader: Loader) -> None:
     tlc.publish(FEBRUARY)
     loader.load_month(FEBRUARY)
-    watch.instance.report_runless_asset_event(observation(MARCH, Publication("http://x", True, etag='"a"')))
+    watch.instance.report_runless_asset_event(observation(PLAIN, MARCH, Publication("http://x", True, etag='"a"')))
     found = watch.tick()
     assert found[FRESHNESS.key].metadata["published, not loaded"].value == "2024-03"
     assert tlc.requests_for(MARCH, "HEAD") == 0
@@ -119,5 +119,5 @@ def test_the_button_in_the_ui_makes_the_same_check(
 
 
 def test_it_watches_by_itself_only_where_somebody_wants_alerts() -> None:
-    assert build_month_watch(runs_by_itself=False).default_status is dg.DefaultSensorStatus.STOPPED
-    assert build_month_watch(runs_by_itself=True).default_status is dg.DefaultSensorStatus.RUNNING
+    assert build_month_watch(PLAIN, runs_by_itself=False).default_status is dg.DefaultSensorStatus.STOPPED
+    assert build_month_watch(PLAIN, runs_by_itself=True).default_status is dg.DefaultSensorStatus.RUNNING

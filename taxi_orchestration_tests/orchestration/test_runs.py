@@ -17,7 +17,6 @@ from sqlalchemy import event
 from sqlalchemy.pool import Pool
 
 from taxi_orchestration import loading
-from taxi_orchestration.asset_keys import RAW_TRIPS
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.raw_trips import failure_of
 from taxi_orchestration.instance.builds import detail
@@ -33,6 +32,7 @@ from taxi_orchestration.warehouse.load_log import LoadedFile
 from taxi_orchestration.warehouse.measures import measure_months
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.http_host import silent, status
+from taxi_orchestration_tests.support.keys import RAW_TRIPS
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.tlc_host import ZONES, TlcHost, month_path
 

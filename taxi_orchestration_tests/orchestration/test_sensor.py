@@ -8,7 +8,6 @@ import dagster as dg
 import pytest
 from psycopg import sql
 
-from taxi_orchestration.asset_keys import RAW_TRIPS, TLC_FILES
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.run_requests import request_of
@@ -20,6 +19,7 @@ from taxi_orchestration.settings import Settings
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration_tests.support.daemon import Daemon, clock_at
 from taxi_orchestration_tests.support.http_host import silent, status
+from taxi_orchestration_tests.support.keys import RAW_TRIPS, TLC_FILES
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 

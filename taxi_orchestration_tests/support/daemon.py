@@ -10,7 +10,6 @@ from typing import Any
 
 import dagster as dg
 
-from taxi_orchestration.asset_keys import RAW_TRIPS, TAXI_REPORT
 from taxi_orchestration.defs.alerts import ALERTS
 from taxi_orchestration.defs.clock import Clock
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
@@ -18,6 +17,7 @@ from taxi_orchestration.defs.month_watch import MONTH_WATCH
 from taxi_orchestration.defs.schedules import MONTHLY_SCHEDULE
 from taxi_orchestration.instance.run_tags import TLC_PUBLICATIONS
 from taxi_orchestration.months import parse_partition_key, partition_key, windows_of
+from taxi_orchestration_tests.support.keys import RAW_TRIPS, TAXI_REPORT
 
 
 class FakeClock(Clock):

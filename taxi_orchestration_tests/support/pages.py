@@ -17,6 +17,7 @@ from taxi_orchestration.settings import PROJECT_DIRECTORY
 PAGES = [
     "README.md",
     *(f"docs/lessons/{path.name}" for path in sorted((PROJECT_DIRECTORY / "docs" / "lessons").glob("[1-9]-*.md"))),
+    "docs/class.md",
     "docs/connect.md",
     "docs/from-airflow.md",
     "docs/cookbook.md",

@@ -14,10 +14,10 @@ from functools import partial
 
 import dagster as dg
 
-from taxi_orchestration.asset_keys import RAW_TRIPS
 from taxi_orchestration.months import add_months, next_month, partition_key
 from taxi_orchestration_tests.support.daemon import Daemon, Tick
 from taxi_orchestration_tests.support.http_host import Answer, status
+from taxi_orchestration_tests.support.keys import RAW_TRIPS
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 FIRST_DAY = date(2024, 3, 1)

@@ -11,7 +11,6 @@ import pytest
 from dagster import AssetCheckSeverity
 
 from taxi_orchestration.defs.evaluations import evaluation_of
-from taxi_orchestration.defs.month_checks import RAW_CHECKS
 from taxi_orchestration.months import add_months
 from taxi_orchestration.quality.columns import check_columns
 from taxi_orchestration.quality.coverage import check_coverage
@@ -23,6 +22,7 @@ from taxi_orchestration.quality.volume import check_volume
 from taxi_orchestration.report.palette import LIGHT
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.warehouse.measures import MonthMeasure
+from taxi_orchestration_tests.support.keys import RAW_CHECKS
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 
 APRIL = date(2024, 4, 1)
@@ -118,7 +118,7 @@ def test_a_volume_that_warns_is_drawn_in_the_reports_style_and_one_that_passes_i
 
 def test_a_load_with_nothing_to_draw_imports_nothing_that_draws() -> None:
     code = (
-        "import sys, datetime; from taxi_orchestration.defs.month_checks import RAW_CHECKS;"
+        "import sys, datetime; from taxi_orchestration_tests.support.keys import RAW_CHECKS;"
         "from taxi_orchestration.defs.evaluations import evaluation_of;"
         "from taxi_orchestration.quality.volume import check_volume;"
         "from taxi_orchestration.loading import open_loader; from taxi_orchestration.definitions import defs;"

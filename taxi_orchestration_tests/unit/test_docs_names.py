@@ -10,12 +10,13 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import unquote
 
+import click
 import dagster
 import pytest
 import yaml
 from dbt.cli.main import cli as dbt
 
-from taxi_orchestration.cli.commands import main
+from taxi_orchestration.cli.commands import class_, main
 from taxi_orchestration.settings import PROJECT_DIRECTORY
 from taxi_orchestration_tests.support.pages import MARKS, PAGES, TESTED_BY, Page, pages
 
@@ -29,7 +30,7 @@ ROOTS = [
     TESTS,
 ]
 # What a command makes or a reader writes, and is in no clone.
-MADE = {".taxi", ".taxi/report.html", ".env", ".venv"}
+MADE = {".taxi", ".taxi/report.html", ".taxi/class/workspace.yaml", ".env", ".venv"}
 # What belongs to others: Airflow's words, PostgreSQL's settings, dbt's and Dagster's own names.
 FOREIGN = set(
     re.findall(
@@ -37,7 +38,7 @@ FOREIGN = set(
         """
         airflow_ada airport_fee all_done all_done_min_one_success all_done_setup_success all_failed all_skipped
         all_success any_deps_match create_cron_data_intervals dagster_ada data_interval_end data_interval_start
-        data_version_changed default_tablespace default_transaction_read_only get_server
+        data_version_changed dbt_ada default_tablespace default_transaction_read_only get_server
         idle_in_transaction_session_timeout lock_timeout max_active_runs none_failed none_failed_min_one_success
         none_skipped one_done one_failed one_success pg_ctl pool_mode retry_delay search_path statement_timeout
         to_sql transaction_timeout upstream_failed
@@ -182,6 +183,8 @@ def test_every_command_and_flag_of_taxi_and_target_of_make_is_one(page: Page) ->
     for name, rest in re.findall(r"(?:^|/)taxi ([a-z][a-z-]*)([^\n;|&`]*)", text, re.MULTILINE):
         command = main.commands.get(name)
         assert command, f"taxi {name}"
+        if isinstance(command, click.Group) and rest.strip():
+            command = command.commands[rest.split()[0]]
         if not command.context_settings.get("ignore_unknown_options"):
             flags = {flag for option in command.params for flag in option.opts} | {"--help", "-h"}
             assert set(re.findall(r"(?<=\s)--[a-z-]+(?=\s|$)", rest)) <= flags, f"taxi {name}{rest}"
@@ -192,7 +195,8 @@ def test_every_command_and_flag_of_taxi_and_target_of_make_is_one(page: Page) ->
 @every_page
 def test_every_flag_in_a_sentence_is_one_of_a_command(page: Page) -> None:
     # Those in blocks are run.
-    flags = {flag for command in main.commands.values() for option in command.params for flag in option.opts}
+    ours = [*main.commands.values(), *class_.commands.values()]
+    flags = {flag for command in ours for option in command.params for flag in option.opts}
     flags |= {flag for command in dbt.commands.values() for option in command.params for flag in option.opts}
     flags |= set(re.findall(r'"(--[a-z-]+)"', read(TESTS / "faults" / "soak.py")))
     run = " ".join(block.text for each in pages() for block in each.blocks())

@@ -107,9 +107,9 @@ def test_a_file_of_a_secret_has_a_value_and_a_variable_wins(monkeypatch: pytest.
     monkeypatch.setattr("taxi_orchestration.settings.SECRETS_DIRECTORY", tmp_path)
     (tmp_path / "pg_password").write_text("of the file\n")
     set_all(monkeypatch, **SERVER)
-    assert load_settings().warehouse.password == SERVER["PG_PASSWORD"]
+    assert server().password == SERVER["PG_PASSWORD"]
     monkeypatch.delenv("PG_PASSWORD")
-    assert load_settings().warehouse.password == "of the file"
+    assert server().password == "of the file"
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "six", "1.5"])

@@ -1,0 +1,244 @@
+"""Twelve students in one instance who load three months at once: one with broken code, one with a broken database."""
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import requests
+
+from bench.results import Goal, Section
+from bench.workplace import MONTH_ROWS, Workplace, workplace
+from taxi_orchestration.settings import PROJECT_DIRECTORY
+
+FIRST_MONTH, MONTHS = date(2024, 1, 1), 3
+# They come last of the class.
+BROKEN_CODE, BROKEN_DATABASE = "xena", "yuri"
+
+_LOCATIONS = """
+    { workspaceOrError { ... on Workspace { locationEntries {
+        name loadStatus locationOrLoadError { __typename ... on PythonError { message } }
+    } } } }
+"""
+_ASSETS = "{ assetNodes { assetKey { path } isPartitioned isExecutable } }"
+_LAUNCH = """
+    mutation Launch($params: LaunchBackfillParams!) {
+      launchPartitionBackfill(backfillParams: $params) {
+        __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message }
+      }
+    }
+"""
+_BACKFILL = """
+    query Backfill($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }
+"""
+
+
+def run(quick: bool) -> Section:
+    """Everything as a teacher does it: `taxi class add`, `serve` and `status`, and a backfill of each from the UI."""
+    whole = [f"student{number}" for number in range(1, 2 if quick else 11)]
+    students = [*whole, BROKEN_CODE, BROKEN_DATABASE]
+    with workplace() as place, _webhook() as (webhook, said_to):
+        months = place.publish_range(FIRST_MONTH, MONTHS)
+        _make_class(place, students, webhook)
+        began = time.perf_counter()
+        with _served(place) as (url, supervisor):
+            _wait_for(lambda: _loaded(url) == {*whole, BROKEN_DATABASE}, 600)
+            to_serve, idle = time.perf_counter() - began, _memory(supervisor)
+            began = time.perf_counter()
+            backfills = {name: _launch(url, name, months) for name in [*whole, BROKEN_DATABASE]}
+            peak, connections = 0.0, 0
+            while unfinished := [name for name, id_ in backfills.items() if not _has_ended(url, id_)]:
+                peak = max(peak, sum(_memory(supervisor).values()))
+                connections = max(connections, _connections(place))
+                if time.perf_counter() - began > 1800:
+                    raise RuntimeError(f"the backfills of {', '.join(unfinished)} did not end in half an hour")
+                time.sleep(2)
+            to_load = time.perf_counter() - began
+            # Alerts look every half minute.
+            _wait_for(lambda: BROKEN_DATABASE in said_to, 120)
+            status = _status(place)
+    # What is wrong a person has to see, and no figure says.
+    for name in whole:
+        if name in said_to or status[name]["wrong"]:
+            print(name, status[name], said_to.get(name), file=sys.stderr)
+    exact = [name for name in whole if _is_exact(status[name], MONTHS * MONTH_ROWS)]
+    said = {BROKEN_CODE: "No module named", BROKEN_DATABASE: "database:"}
+    named = [name for name, words in said.items() if words in " ".join(status[name]["wrong"])]
+    strays = {name: titles for name, titles in said_to.items() if name != BROKEN_DATABASE}
+    code_servers = sum(memory for name, memory in idle.items() if name.startswith("code server"))
+    each = code_servers / len(students)
+    return Section(
+        "A class",
+        [
+            Goal(f"students of {len(students)} whose three months are exact", len(exact), "", at_least=len(whole)),
+            Goal("students with a fault of whom taxi class status says which", len(named), "", at_least=2),
+            Goal("students who were alerted and had no incident", len(strays), "", at_most=0),
+            Goal("memory (PSS) of one student's code server", each, "MiB", at_most=300),
+            Goal("seconds until the code of all is served, by student", to_serve / len(students), "s", at_most=10),
+            Goal("seconds from launch to exact, by student", to_load / len(students), "s", at_most=30),
+        ],
+        ["MiB (PSS)", "idle"],
+        [
+            *([name, f"{memory:.0f}"] for name, memory in sorted(_grouped(idle).items())),
+            ["all, largest while they load", f"{peak:.0f}"],
+            ["connections to PostgreSQL, most while they load", f"{connections}"],
+        ],
+        note=f"{len(students)} students, three months of {MONTH_ROWS:,} rows each, launched from the UI at once: all "
+        f"served after {to_serve:.0f} s (the dbt project is parsed once for each), all loaded after {to_load:.0f} s. "
+        "Four runs at a time (dagster.yaml).",
+    )
+
+
+def _make_class(place: Workplace, students: list[str], webhook: str) -> None:
+    others = [name for name in students if name != BROKEN_CODE]
+    place.taxi("class", "add", *others)
+    checkout = place.directory / "checkout"
+    for folder in ("taxi_orchestration", "dbt_project"):
+        shutil.copytree(PROJECT_DIRECTORY / folder, checkout / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    with (checkout / "taxi_orchestration" / "definitions.py").open("a") as file:
+        file.write("\nimport no_such_module\n")
+    place.taxi("class", "add", BROKEN_CODE, "--code", str(checkout))
+    for name in students:
+        file_of_student = place.directory / "home" / "class" / name / "settings.env"
+        text = file_of_student.read_text() + f"TAXI_ALERT_URLS=json://{webhook}/{name}\n"
+        if name == BROKEN_DATABASE:
+            lines = [line for line in text.splitlines() if not line.startswith("PG_PASSWORD")]
+            text = "\n".join([*lines, "PG_PASSWORD=wrong", ""])
+        file_of_student.write_text(text)
+
+
+@contextmanager
+def _webhook() -> Iterator[tuple[str, dict[str, list[str]]]]:
+    """A service that keeps the titles of messages by the student whose address they came to."""
+    said_to: dict[str, list[str]] = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            said_to.setdefault(self.path.strip("/"), []).append(f"{message['title']}: {message['message']}")
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"127.0.0.1:{server.server_port}", said_to
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
+def _served(place: Workplace) -> Iterator[tuple[str, psutil.Process]]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    program = Path(sys.executable).with_name("taxi")
+    environment = {**place.environment, "PYTHONPATH": str(PROJECT_DIRECTORY)}
+    process = subprocess.Popen([program, "class", "serve", "--port", str(port)], env=environment)
+    try:
+        yield f"http://127.0.0.1:{port}/graphql", psutil.Process(process.pid)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+
+
+def _wait_for(is_so: Any, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"what the benchmark waits for did not come in {seconds:.0f} s")
+        time.sleep(1)
+
+
+def _loaded(url: str) -> set[str]:
+    """The students whose code is served."""
+    try:
+        entries = _ask(url, _LOCATIONS)["workspaceOrError"]["locationEntries"]
+    except (requests.RequestException, ValueError):
+        return set()
+    return {e["name"] for e in entries if (e["locationOrLoadError"] or {}).get("__typename") == "RepositoryLocation"}
+
+
+def _launch(url: str, student: str, months: list[date]) -> str:
+    """A backfill as the button on raw_trips, with all that is made of it by month; returns its id."""
+    nodes = _ask(url, _ASSETS)["assetNodes"]
+    own = [n for n in nodes if n["assetKey"]["path"][0] == student and n["isExecutable"] and n["isPartitioned"]]
+    keys = [f"{month:%Y-%m}" for month in months]
+    params = {"assetSelection": [n["assetKey"] for n in own], "partitionNames": keys, "tags": []}
+    launched = _ask(url, _LAUNCH, params=params)["launchPartitionBackfill"]
+    if "backfillId" not in launched:
+        raise RuntimeError(f"the backfill of {student} was not launched: {launched}")
+    return str(launched["backfillId"])
+
+
+def _has_ended(url: str, backfill: str) -> bool:
+    status = _ask(url, _BACKFILL, id=backfill)["partitionBackfillOrError"]["status"]
+    return str(status).startswith(("COMPLETED", "FAILED", "CANCELED"))
+
+
+def _status(place: Workplace) -> dict[str, Any]:
+    program = str(Path(sys.executable).with_name("taxi"))
+    command = [program, "class", "status", "--json"]
+    done = subprocess.run(command, env=place.environment, capture_output=True, text=True, check=False)
+    if not done.stdout:
+        raise RuntimeError(f"taxi class status failed:\n{done.stderr}")
+    return {student["student"]: student for student in json.loads(done.stdout)}
+
+
+def _is_exact(student: Mapping[str, Any], rows: int) -> bool:
+    facts = student["fact_rows"] + student["rejected_rows"]
+    is_whole = student["rows"] == student["raw_rows"] == facts == rows
+    return is_whole and student["completed"] == MONTHS and not student["wrong"]
+
+
+def _memory(supervisor: psutil.Process) -> dict[str, float]:
+    """MiB of every program of the class, with all that it started; shared pages count for each their part."""
+    memory: dict[str, float] = {}
+    for number, program in enumerate(supervisor.children()):
+        try:
+            arguments = program.cmdline()
+            family = [program, *program.children(recursive=True)]
+            used = sum(process.memory_full_info().pss for process in family) / 2**20
+        except psutil.Error:
+            continue
+        name = next((kind for kind in ("code-server", "webserver", "daemon") if kind in " ".join(arguments)), "other")
+        memory[f"{name.replace('-', ' ')} {number}"] = used
+    return memory
+
+
+def _connections(place: Workplace) -> int:
+    with psycopg.connect(place.target.url()) as connection:
+        query = "select count(*) from pg_stat_activity where backend_type = 'client backend'"
+        ((count,),) = connection.execute(query).fetchall()
+        return int(count)
+
+
+def _grouped(memory: Mapping[str, float]) -> dict[str, float]:
+    groups: dict[str, float] = {}
+    for name, used in memory.items():
+        kind = name.rpartition(" ")[0]
+        groups[kind] = groups.get(kind, 0) + used
+    return groups
+
+
+def _ask(url: str, query: str, **variables: Any) -> dict[str, Any]:
+    answer = requests.post(url, json={"query": query, "variables": variables}, timeout=120).json()
+    if "errors" in answer:
+        raise RuntimeError(str(answer["errors"]))
+    return dict(answer["data"])

@@ -1,0 +1,195 @@
+"""The class served: a code server a student, one webserver, one daemon, and a second webserver for those who look.
+
+Each is a program of Dagster's own. What ends is started again, so that of a student whose code server dies nobody else
+sees anything, and they themselves little.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import psutil
+
+from taxi_orchestration.cli.classroom import WORKSPACE, list_students
+from taxi_orchestration.cli.dev import claim, find_running, make_dagster_home
+from taxi_orchestration.cli.terminal import print_error, print_note
+from taxi_orchestration.dbt.runner import DbtError, prepared_project
+from taxi_orchestration.instance.dagster_names import MODULE
+from taxi_orchestration.postgres.postmaster import HOST, is_free
+from taxi_orchestration.settings import Settings, SettingsError, dagster_home
+
+_FAILED = 1
+_POLL_SECONDS = 0.5
+# What ends at once is not started at once again.
+_PAUSE_SECONDS = 5.0
+_END_SECONDS = 30.0
+
+
+@dataclass
+class Part:
+    """A program that is kept running: its command, its environment, and where it prints."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+    started: float = field(default=0.0)
+
+    def keep(self) -> None:
+        """Start the program where it does not run."""
+        if self.process and self.process.poll() is None:
+            return
+        if self.process and time.monotonic() - self.started < _PAUSE_SECONDS:
+            return
+        if self.process:
+            print_error(f"{self.name} ended with {self.process.returncode} and is started again; see {self.log}.")
+        with self.log.open("ab") as output:
+            # Ctrl-C in the terminal is for the one that waits for all.
+            self.process = subprocess.Popen(  # noqa: S603 - Dagster's own
+                self.command,
+                env=self.environment,
+                cwd=self.environment["DAGSTER_HOME"],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self.started = time.monotonic()
+
+    def end(self) -> None:
+        """Ask the program to end; it has some seconds for that."""
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+
+    def wait(self, deadline: float) -> None:
+        """Wait until it has ended, and all that it started with it."""
+        if self.process is None:
+            return
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(max(deadline - time.monotonic(), 0.1))
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def serve(settings: Settings, port: int, read_only_port: int | None) -> int:
+    """Serve the class until Ctrl-C; returns the exit code. Raises SettingsError where there is no student yet."""
+    if not list_students(settings):
+        raise SettingsError("The class has no student yet: taxi class add ada bob.")
+    if find_running(settings) is None:
+        end_leftovers(settings)
+    file = claim(settings, port, "taxi class serve --port ")
+    if file is None:
+        return _FAILED
+    if read_only_port and not is_free(read_only_port):
+        print_error(f"Port {read_only_port} is taken by another program. Choose another: --read-only-port.")
+        return _FAILED
+    # Imported here, and opened once: a dozen processes that make Dagster's tables at once would wait for each other.
+    from taxi_orchestration.instance.opening import open_instance
+
+    with open_instance() as instance:
+        instance.get_runs(limit=1)
+    _prepare_projects(settings)
+    parts = list_parts(settings, port, read_only_port)
+    print_note(f"The Dagster UI of the class comes up at http://{HOST}:{port}. Ctrl-C stops it.")
+    if read_only_port:
+        print_note(f"For those who only look: http://{HOST}:{read_only_port}.")
+    with _stopped_by_signals() as stopped:
+        try:
+            while not stopped:
+                for part in parts:
+                    part.keep()
+                time.sleep(_POLL_SECONDS)
+        finally:
+            for part in parts:
+                part.end()
+            deadline = time.monotonic() + _END_SECONDS
+            for part in parts:
+                part.wait(deadline)
+    return 0
+
+
+def end_leftovers(settings: Settings) -> None:
+    """End what a killed `taxi class serve` of this home left behind: it holds the ports and the sockets."""
+    paths = {str(settings.taxi_home / "class" / WORKSPACE), *(str(each.socket) for each in list_students(settings))}
+    left = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if paths.intersection(process.cmdline()):
+                process.terminate()
+                left.append(process)
+    for process in psutil.wait_procs(left, _END_SECONDS)[1]:
+        with suppress(psutil.Error):
+            process.kill()
+
+
+def _prepare_projects(settings: Settings) -> None:
+    """Parse the dbt project for each student, in one process that ends: else a dozen would, and keep 100 MiB each."""
+    of_students = []
+    for student in list_students(settings):
+        with suppress(SettingsError):
+            # What is wrong with their settings their code server says, and other code than this it parses itself.
+            if "PYTHONPATH" not in student.variables():
+                of_students.append(student.settings(settings))
+    print_note(f"Preparing the dbt project of {len(of_students)} students.")
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool, suppress(DbtError):
+        list(pool.map(prepared_project, of_students))
+
+
+def list_parts(settings: Settings, port: int, read_only_port: int | None) -> list[Part]:
+    """The programs that serve the class."""
+    home = dagster_home() or make_dagster_home(settings)
+    shared = {"DAGSTER_HOME": str(home), "TAXI_HOME": str(settings.taxi_home), "PYTHONWARNINGS": "ignore"}
+    of_class = {**os.environ, **shared}
+    folder = settings.taxi_home / "class"
+    parts = []
+    for student in list_students(settings):
+        # Dagster's server keeps on answering where the code cannot be loaded, and loads it again from the UI.
+        command = _program("dagster", "code-server", "start", "--module-name", MODULE, "--socket", str(student.socket))
+        command += ["--location-name", student.name, "--log-level", "error"]
+        student.log.unlink(missing_ok=True)
+        student.socket.unlink(missing_ok=True)
+        environment = {**student.environment(of_class), **shared}
+        parts.append(Part(f"The code server of {student.name}", command, environment, student.log))
+    workspace = ["--workspace", str(folder / WORKSPACE)]
+    page = _program("dagster-webserver", *workspace, "--host", HOST, "--dagster-log-level", "error")
+    log = folder / "webserver.log"
+    parts.append(Part("The webserver", [*page, "--port", str(port)], of_class, log))
+    if read_only_port:
+        only = [*page, "--port", str(read_only_port), "--read-only"]
+        parts.append(Part("The read-only webserver", only, of_class, folder / "read_only_webserver.log"))
+    daemon = _program("dagster-daemon", "run", *workspace, "--log-level", "error")
+    parts.append(Part("The daemon", daemon, of_class, folder / "daemon.log"))
+    return parts
+
+
+def _program(name: str, *arguments: str) -> list[str]:
+    return [str(Path(sys.executable).with_name(name)), *arguments]
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[list[int]]:
+    """The signals to stop that have come so far, in place of what they do otherwise."""
+    seen: list[int] = []
+
+    def remember(number: int, _: FrameType | None) -> None:
+        seen.append(number)
+
+    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield seen
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,137 @@
+"""How each student of a class stands: their tables as they see them, Dagster's record, and whether their code loads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from taxi_orchestration.cli.classroom import Student, list_students
+from taxi_orchestration.cli.dev import find_running
+from taxi_orchestration.months import format_months
+from taxi_orchestration.postgres.binaries import ServerError
+from taxi_orchestration.postgres.connection import WarehouseError
+from taxi_orchestration.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+    from taxi_orchestration.instance.status import MonthStatus
+
+_LOCATIONS = """
+    { workspaceOrError { ... on Workspace { locationEntries {
+        name loadStatus locationOrLoadError { __typename ... on PythonError { message cause { message } } }
+    } } } }
+"""
+_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class LastRun:
+    """The newest run of a student."""
+
+    id: str
+    status: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class StudentStatus:
+    """What a student has loaded, and what is wrong, in sentences."""
+
+    name: str
+    schema: str = ""
+    months: Sequence[MonthStatus] = ()
+    last_run: LastRun | None = None
+    wrong: Sequence[str] = field(default_factory=list)
+
+    @property
+    def loaded(self) -> Sequence[MonthStatus]:
+        """The months that are in the tables."""
+        return [month for month in self.months if month.file]
+
+
+def read_class(settings: Settings, now: datetime) -> tuple[list[StudentStatus], str]:
+    """How every student stands, and what is to be known of all: whether anybody could say if their code loads."""
+    from taxi_orchestration.instance.opening import open_instance
+
+    students = list_students(settings)
+    if not students:
+        return [], "The class has no student yet: taxi class add ada bob."
+    ui, code_errors, note = find_running(settings), dict[str, str](), ""
+    if ui is None:
+        note = "The class is not served now, so that nobody knows whether everybody's code loads: taxi class serve."
+    else:
+        try:
+            code_errors = read_code_errors(ui)
+        except (OSError, ValueError, KeyError, TypeError):
+            note = f"The Dagster UI at {ui} does not answer yet, so that nobody knows whether everybody's code loads."
+    with open_instance() as instance:
+        return [student_status(student, settings, instance, code_errors, now) for student in students], note
+
+
+def student_status(
+    student: Student, of_class: Settings, instance: DagsterInstance, code_errors: Mapping[str, str], now: datetime
+) -> StudentStatus:
+    """How a student stands; what keeps their tables from being read is part of it."""
+    from dagster import RunsFilter
+
+    from taxi_orchestration.asset_keys import AssetKeys
+    from taxi_orchestration.instance.run_tags import SCHEMA
+    from taxi_orchestration.instance.status import compare_months, known_window, read_records
+    from taxi_orchestration.warehouse.warehouse import open_warehouse
+
+    wrong = [f"code: {code_errors[student.name]}"] if student.name in code_errors else []
+    try:
+        settings = student.settings(of_class)
+    except SettingsError as error:
+        return StudentStatus(student.name, wrong=[*wrong, f"{student.file}: {error}"])
+    found = instance.get_run_records(RunsFilter(tags={SCHEMA: settings.schema_name}), limit=1)
+    last = [LastRun(r.dagster_run.run_id, r.dagster_run.status.value, _aware(r.create_timestamp)) for r in found]
+    months: list[MonthStatus] = []
+    try:
+        warehouse = open_warehouse(settings)
+        window = known_window(warehouse, now, settings.first_month)
+        records = read_records(instance, AssetKeys(settings.student), window.months)
+        months = list(compare_months(warehouse, records, window).values())
+    except (WarehouseError, ServerError) as error:
+        wrong.append(f"database: {error}")
+    return StudentStatus(
+        student.name, settings.schema_name, months, next(iter(last), None), [*wrong, *_what_is_wrong(months)]
+    )
+
+
+def read_code_errors(ui: str) -> dict[str, str]:
+    """Why the code of which students cannot be loaded, by the UI at this address. Raises OSError where none answers."""
+    import requests
+
+    answer = requests.post(f"{ui}/graphql", json={"query": _LOCATIONS}, timeout=_SECONDS).json()
+    entries = answer["data"]["workspaceOrError"]["locationEntries"]
+    errors = {}
+    for entry in entries:
+        found = entry["locationOrLoadError"] or {}
+        if found.get("__typename") == "PythonError":
+            cause = (found.get("cause") or found)["message"].strip() or found["message"].strip()
+            errors[entry["name"]] = cause.splitlines()[-1]
+        elif entry["loadStatus"] == "LOADING":
+            errors[entry["name"]] = "is being loaded"
+    return errors
+
+
+def _what_is_wrong(months: Sequence[MonthStatus]) -> list[str]:
+    """What is wrong with which months, each once."""
+    by_what: dict[str, list[MonthStatus]] = {}
+    for month in months:
+        if month.state in ("failed", "unfinished"):
+            by_what.setdefault(month.state, []).append(month)
+        elif month.file and not month.is_exact:
+            by_what.setdefault("not exact", []).append(month)
+        for check in month.checks.failed:
+            by_what.setdefault(f"check {check} fails", []).append(month)
+    return [f"{what}: {format_months([month.month for month in some])}" for what, some in by_what.items()]
+
+
+def _aware(moment: datetime) -> datetime:
+    # Dagster's storage gives the time in UTC, and does not always say so.
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,206 @@
+"""Students in one instance, on one database and on two: none sees, waits for, alerts on or repairs another's months."""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import dagster as dg
+import psycopg
+import pytest
+from psycopg import sql
+from pytest_httpserver import HTTPServer
+
+from taxi_orchestration.asset_keys import AssetKeys
+from taxi_orchestration.cli.backfill import Backfill
+from taxi_orchestration.definitions import build_definitions
+from taxi_orchestration.defs.alerts import ALERTS
+from taxi_orchestration.defs.coverage import coverage_evaluation
+from taxi_orchestration.defs.jobs import TAXI_PIPELINE
+from taxi_orchestration.defs.run_requests import request_of
+from taxi_orchestration.instance.backfills import end_orphaned_backfills, new_record
+from taxi_orchestration.instance.dagster_internals import BulkActionStatus
+from taxi_orchestration.instance.processes import PROCESS_TAG, fail_orphaned_runs, process_tags
+from taxi_orchestration.instance.run_tags import (
+    SCHEMA,
+    TLC_PUBLICATIONS,
+    asks_for,
+    attempts_by,
+    keys_in_progress,
+)
+from taxi_orchestration.instance.status import month_statuses
+from taxi_orchestration.months import parse_range
+from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.warehouse.warehouse import Warehouse, open_warehouse
+from taxi_orchestration_tests.support.daemon import clock_at, sensor_tick
+from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY
+from taxi_orchestration_tests.support.tlc_host import TlcHost
+
+QUARTER = parse_range("2024-01", "2024-03", clock_at(2024, 7, 1).now())
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+UI_BUTTON = "__ASSET_JOB"
+
+
+@dataclass
+class Student:
+    """One of the class, with what `taxi` and a code server of theirs work with."""
+
+    settings: Settings
+    instance: dg.DagsterInstance
+    webhook: HTTPServer
+    alerts: str | None = None
+
+    def __post_init__(self) -> None:
+        self.assets = AssetKeys(self.settings.student)
+        self.definitions = build_definitions(self.settings)
+        self.repository = self.definitions.get_repository_def()
+        self.pipeline = self.definitions.resolve_job_def(TAXI_PIPELINE)
+
+    @property
+    def warehouse(self) -> Warehouse:
+        return open_warehouse(self.settings)
+
+    @property
+    def states(self) -> list[str]:
+        return [status.state for status in month_statuses(self.warehouse, self.instance, QUARTER).values()]
+
+    def alert(self) -> list[str]:
+        """The titles that a tick of the alerts sends."""
+        seen = len(self.webhook.log)
+        self.alerts = sensor_tick(self.repository, self.instance, ALERTS, self.alerts).cursor
+        return [request.get_json()["title"] for request, _ in self.webhook.log[seen:]]
+
+    def requested_by_conditions(self) -> set[Any]:
+        result = dg.evaluate_automation_conditions(self.definitions, self.instance)
+        return set(result.get_requested_partitions(self.assets.fct_trips))
+
+
+@pytest.fixture
+def enrol(
+    tlc: TlcHost, home: Any, server: PostgresTarget, instance: dg.DagsterInstance, httpserver: HTTPServer
+) -> Iterator[Callable[..., Student]]:
+    """Makes students; of their databases and schemas nothing is left."""
+    httpserver.expect_request("/alerts").respond_with_data("")
+    schemas = []
+
+    def make(name: str, target: PostgresTarget = server) -> Student:
+        settings = Settings(
+            **{
+                **{"taxi_home": home, "tlc_base_url": tlc.url, "dagster_student": name, "pg_schema": None},
+                **{"pg_host": target.host, "pg_port": target.port, "pg_user": target.user},
+                **{"pg_password": target.password, "pg_dbname": target.dbname},
+                "taxi_alert_urls": f"json://{httpserver.host}:{httpserver.port}/alerts",
+            }
+        )
+        if target is server:
+            schemas.append(sql.Identifier(settings.schema_name))
+        return Student(settings, instance, httpserver)
+
+    yield make
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        for schema in schemas:
+            connection.execute(sql.SQL("drop schema if exists {} cascade").format(schema))
+
+
+@pytest.fixture
+def other_database(server: PostgresTarget) -> Iterator[PostgresTarget]:
+    name = sql.Identifier(f"second_{uuid.uuid4().hex[:8]}")
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        connection.execute(sql.SQL("create database {}").format(name))
+        yield replace(server, dbname=name.as_string().strip('"'))
+        connection.execute(sql.SQL("drop database {} with (force)").format(name))
+
+
+def test_every_key_pool_and_job_of_a_student_carries_their_name(enrol: Callable[..., Student]) -> None:
+    ada = enrol("ada")
+    plain = build_definitions(Settings(dagster_student="default", pg_schema=None))
+    graph, of_default = ada.definitions.resolve_asset_graph(), plain.resolve_asset_graph()
+    named = {key.to_user_string() for key in graph.get_all_asset_keys()}
+    assert named == {f"ada/{key.to_user_string()}" for key in of_default.get_all_asset_keys()}
+    assert all(ada.assets.has(key) for key in graph.get_all_asset_keys())
+    assert all(ada.assets.has(key.asset_key) for key in graph.asset_check_keys)
+    assert len(graph.asset_check_keys) == len(of_default.asset_check_keys)
+    assert {key.name for key in graph.asset_check_keys} == {key.name for key in of_default.asset_check_keys}
+    assert not any(ada.assets.has(key) for key in of_default.get_all_asset_keys())
+    for definitions, pool in ((ada.definitions, "dbt_ada"), (plain, "dbt")):
+        ops = definitions.resolve_job_def(UI_BUTTON).nodes_in_topological_order
+        assert {op.definition.pool for op in ops if isinstance(op.definition, dg.OpDefinition)} == {None, pool}
+    assert {job.run_tags[SCHEMA] for job in ada.repository.get_all_jobs() if job.name != UI_BUTTON} == {"dagster_ada"}
+
+
+def test_students_in_one_instance_do_not_see_each_others_months(
+    enrol: Callable[..., Student], tlc: TlcHost, instance: dg.DagsterInstance, other_database: PostgresTarget
+) -> None:
+    for month in (JANUARY, FEBRUARY):
+        tlc.publish(month)
+    ada, grace, carl = enrol("ada"), enrol("grace"), enrol("carl", other_database)
+    assert Backfill(ada.definitions, instance, months_at_once=1).run([JANUARY]).succeeded
+
+    assert ada.states == ["completed", "missing", "missing"]
+    assert grace.states == carl.states == ["missing"] * 3
+    assert {run.tags[SCHEMA] for run in instance.get_runs()} == {"dagster_ada"}
+    of_location = dg.RunsFilter(tags={".dagster/repository": "__repository__@ada"})
+    assert instance.get_runs_count() == instance.get_runs_count(of_location) == 2
+    assert {record.tags[SCHEMA] for record in instance.get_backfills()} == {"dagster_ada"}
+
+    # By a process that Dagster knows nothing of: only grace's own months are asked for.
+    for student in (grace, carl):
+        assert student.pipeline.execute_in_process(
+            instance=instance, partition_key="2024-02", asset_selection=[student.assets.raw_trips], run_config=QUIET
+        ).success
+        assert coverage_evaluation(instance, student.warehouse).passed
+        assert student.requested_by_conditions() == {"2024-02"}
+        assert student.states == ["missing", "unfinished", "missing"]
+    assert ada.requested_by_conditions() == set()
+    assert ada.states == ["completed", "missing", "missing"]
+
+
+def test_students_in_one_instance_wait_for_alert_on_and_repair_only_their_own(
+    enrol: Callable[..., Student], tlc: TlcHost, instance: dg.DagsterInstance, other_database: PostgresTarget
+) -> None:
+    ada, grace = enrol("ada"), enrol("grace", other_database)
+    # As a run from the UI that has not begun: without a tag of ours.
+    button = grace.definitions.resolve_job_def(UI_BUTTON)
+    instance.create_run_for_job(
+        button,
+        status=dg.DagsterRunStatus.NOT_STARTED,
+        tags={"dagster/partition": "2024-01"},
+        asset_selection={grace.assets.raw_trips},
+    )
+    assert keys_in_progress(instance, grace.assets, ["2024-01"]) == {"2024-01"}
+    assert keys_in_progress(instance, ada.assets, ["2024-01"]) == set()
+
+    assert ada.alert() == grace.alert() == []
+    request = request_of(FEBRUARY, "a file", 1, asks_for(TLC_PUBLICATIONS, grace.assets), clock_at(2024, 5, 1).now())
+    failed = grace.pipeline.execute_in_process(
+        instance=instance,
+        partition_key="2024-02",
+        run_config=QUIET,
+        tags={**request.tags, "dagster/max_retries": "0"},
+        asset_selection=[grace.assets.raw_trips],
+        raise_on_error=False,
+    )
+    assert not failed.success
+    assert attempts_by(instance, asks_for(TLC_PUBLICATIONS, grace.assets)).keys() == {("2024-02", "a file")}
+    assert attempts_by(instance, asks_for(TLC_PUBLICATIONS, ada.assets)) == {}
+    assert ada.alert() == []
+
+    # Processes that are gone, of a run and of a backfill of grace's.
+    lost = instance.create_run_for_job(grace.pipeline, status=dg.DagsterRunStatus.STARTED, tags=grace.pipeline.run_tags)
+    instance.add_run_tags(lost.run_id, {PROCESS_TAG: gone(lost.run_id)})
+    record = new_record(instance, "lost", grace.pipeline, [JANUARY])
+    instance.add_backfill(record._replace(tags={**record.tags, PROCESS_TAG: gone("lost")}))
+    end_orphaned_backfills(instance, ada.assets)
+    assert fail_orphaned_runs(instance, ada.assets) == []
+    assert instance.get_backfill("lost").status is BulkActionStatus.REQUESTED  # type: ignore[union-attr]
+    end_orphaned_backfills(instance, grace.assets)
+    assert fail_orphaned_runs(instance, grace.assets) == [lost.run_id]
+    assert instance.get_backfill("lost").status is BulkActionStatus.COMPLETED_FAILED  # type: ignore[union-attr]
+    assert ada.alert() == []
+
+
+def gone(of: str) -> str:
+    """The tag of a process that began before this one, under its number: another's."""
+    _, host, _, started, uptime = process_tags(of)[PROCESS_TAG].split()
+    return f"{of} {host} {os.getpid()} {float(started) - 3600} {float(uptime) - 3600}"
