@@ -33,10 +33,15 @@ def require_engine() -> str:
         pytest.skip("no Docker engine answers")
     if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode:
         pytest.skip("docker compose is not installed")
-    base = os.environ.get(BASE, "python:3.12-slim")
+    base = base_image()
     if subprocess.run(["docker", "image", "inspect", base], capture_output=True, check=False).returncode:
         pytest.skip(f"the image {base} is not here: docker pull it, or name another in {BASE}")
     return base
+
+
+def base_image() -> str:
+    """The image that the others are built on."""
+    return os.environ.get(BASE, "python:3.12-slim")
 
 
 def build(base: str) -> None:

@@ -24,6 +24,8 @@ PAGES = [
     "docs/architecture.md",
     "docs/published-figures.md",
     "docs/reliability.md",
+    "docs/deploy.md",
+    "docs/scale.md",
 ]
 
 # What a block's first line may say beside its language. `fails`: it ends with an error. `slow`: `make check-docs` runs

@@ -45,8 +45,11 @@ FOREIGN = set(
         """,
     )
 )
-# Airflow's two, those of `dagster dev` and `dagster-webserver`, and Docker's.
-FOREIGN_FLAGS = {"--from-date", "--to-date", "--port", "--read-only", "--network"}
+# Airflow's two, those of `dagster dev` and `dagster-webserver`, Docker's, and those of pg_dump.
+FOREIGN_FLAGS = {
+    *("--from-date", "--to-date", "--port", "--read-only", "--network"),
+    *("--detach", "--rm", "--username", "--host"),
+}
 
 # Every term of the course.
 TERMS = """
@@ -108,7 +111,8 @@ def known_names() -> frozenset[str]:
     dbt_project = PROJECT_DIRECTORY / "dbt_project"
     names |= {path.stem for path in [*dbt_project.rglob("*.sql"), *dbt_project.rglob("*.csv")]}
     names |= set(re.findall(r"{% (?:macro|test|materialization) (\w+)", "".join(map(read, dbt_project.rglob("*.sql")))))
-    for path in [*dbt_project.rglob("*.yml"), PROJECT_DIRECTORY / "dagster.yaml"]:
+    deploy = PROJECT_DIRECTORY / "deploy"
+    for path in [*dbt_project.rglob("*.yml"), PROJECT_DIRECTORY / "dagster.yaml", *deploy.rglob("*.yaml")]:
         names |= set(words_of(yaml.safe_load(read(path))))
     names |= {str(name) for name in dir(dagster)} | {path.name for path in PROJECT_DIRECTORY.iterdir()}
     names |= set(re.findall(r"\w+", read(PROJECT_DIRECTORY / "pyproject.toml")))
