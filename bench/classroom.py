@@ -87,12 +87,12 @@ def run(quick: bool) -> Section:
             Goal("students who were alerted and had no incident", len(strays), "", at_most=0),
             Goal("memory (PSS) of one student's code server", each, "MiB", at_most=300),
             Goal("seconds until the code of all is served, by student", to_serve / len(students), "s", at_most=10),
-            Goal("seconds from launch to exact, by student", to_load / len(students), "s", at_most=30),
+            Goal("seconds from launch to exact, by student", to_load / len(students), "s", at_most=45),
         ],
-        ["MiB (PSS)", "idle"],
+        ["what", "figure"],
         [
-            *([name, f"{memory:.0f}"] for name, memory in sorted(_grouped(idle).items())),
-            ["all, largest while they load", f"{peak:.0f}"],
+            *([f"{name}, idle, MiB (PSS)", f"{memory:.0f}"] for name, memory in sorted(_grouped(idle).items())),
+            ["all, largest while they load, MiB (PSS)", f"{peak:.0f}"],
             ["connections to PostgreSQL, most while they load", f"{connections}"],
         ],
         note=f"{len(students)} students, three months of {MONTH_ROWS:,} rows each, launched from the UI at once: all "

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -31,8 +31,8 @@ from taxi_orchestration.settings import Settings, SettingsError, dagster_home
 
 _FAILED = 1
 _POLL_SECONDS = 0.5
-# What ends at once is not started at once again.
-_PAUSE_SECONDS = 5.0
+# What ends is started again after so long, and each time later: with settings that cannot be used it ends every time.
+_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5.0, 300.0
 _END_SECONDS = 30.0
 
 
@@ -45,15 +45,17 @@ class Part:
     environment: Mapping[str, str]
     log: Path
     process: subprocess.Popen[bytes] | None = None
-    started: float = field(default=0.0)
+    started: float = 0.0
+    pause: float = _PAUSE_SECONDS
 
     def keep(self) -> None:
         """Start the program where it does not run."""
         if self.process and self.process.poll() is None:
             return
-        if self.process and time.monotonic() - self.started < _PAUSE_SECONDS:
+        if self.process and time.monotonic() - self.started < self.pause:
             return
         if self.process:
+            self.pause = min(self.pause * 2, _LONGEST_PAUSE_SECONDS)
             print_error(f"{self.name} ended with {self.process.returncode} and is started again; see {self.log}.")
         with self.log.open("ab") as output:
             # Ctrl-C in the terminal is for the one that waits for all.

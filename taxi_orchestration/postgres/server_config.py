@@ -23,8 +23,8 @@ cluster_name = '{cluster_name}'
 listen_addresses = '127.0.0.1'
 port = {port}
 unix_socket_directories = ''
-# A student of a class keeps up to a dozen, of Dagster's storage most.
-max_connections = 400
+# A class of twelve that loads at once has 35, almost all of them to Dagster's storage.
+max_connections = 200
 password_encryption = 'scram-sha-256'
 
 # Nothing that was committed is lost with the power.

@@ -1,28 +1,32 @@
 """`taxi class`: what a student may do and what not, and a class of which one's code and one's database fail."""
 
 import json
-import os
 import shutil
-import signal
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 import requests
+from click.testing import CliRunner, Result
 from dagster import DagsterInstance
-from psycopg import errors
+from psycopg.errors import InsufficientPrivilege
 
+from taxi_orchestration.cli.class_server import end_leftovers, list_parts
+from taxi_orchestration.cli.class_status import read_code_errors
 from taxi_orchestration.cli.classroom import Student, list_students
+from taxi_orchestration.cli.commands import main
+from taxi_orchestration.cli.dev import claim
 from taxi_orchestration.loading import open_loader
 from taxi_orchestration.postgres.postmaster import free_port
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings
 from taxi_orchestration.warehouse.load_log import loaded_files
 from taxi_orchestration.warehouse.warehouse import open_warehouse
 from taxi_orchestration_tests.support.months import JANUARY
-from taxi_orchestration_tests.support.programs import Programs, taxi
+from taxi_orchestration_tests.support.programs import Programs, kill_9
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 from taxi_orchestration_tests.support.waiting import until
 
@@ -33,6 +37,11 @@ START = """
       }) { __typename }
     }
 """
+
+
+def taxi(*arguments: str, typed: str = "") -> Result:
+    """`taxi` in this process, which has all imports behind it."""
+    return CliRunner().invoke(main, arguments, input=typed)
 
 
 @pytest.fixture
@@ -47,9 +56,9 @@ def students(settings: Settings, instance: DagsterInstance) -> Iterator[dict[str
     """A class of three, in the database of the tests; nothing is left of it."""
     names = ("ada", "bob", "eve")
     added = taxi("class", "add", *names)
-    assert added.returncode == 0, added.stderr
+    assert added.exit_code == 0, added.output
     yield {student.name: student for student in list_students(settings)}
-    assert taxi("class", "remove", "--yes", *names).returncode == 0
+    assert taxi("class", "remove", "--yes", *names).exit_code == 0
     shutil.rmtree(settings.taxi_home / "class")
 
 
@@ -86,7 +95,7 @@ def test_a_student_works_in_their_schema_and_can_neither_read_nor_write_anywhere
     ]
     with psycopg.connect(server.url(), autocommit=True) as connection:
         for statement in refused[:5] + refused[6:]:
-            with pytest.raises(errors.InsufficientPrivilege):
+            with pytest.raises(InsufficientPrivilege):
                 connection.execute(statement)
         # PostgreSQL only warns of this one.
         connection.execute(refused[5])
@@ -96,15 +105,15 @@ def test_a_student_works_in_their_schema_and_can_neither_read_nor_write_anywhere
     # Again is harmless: the same password, and no table is touched.
     before = ada.file.read_text()
     again = taxi("class", "add", "ada")
-    assert again.returncode == 0
+    assert again.exit_code == 0
     assert ada.file.read_text() == before
-    assert server.password not in again.stdout + again.stderr
+    assert server.password not in again.output
     assert loaded_files(open_warehouse(ada.settings(settings))).keys() == {JANUARY}
 
 
 def test_names_are_looked_at_first_and_removing_asks(settings: Settings, target: PostgresTarget) -> None:
     refused = taxi("class", "add", "ada", "O'Hara")
-    assert refused.returncode == 2
+    assert refused.exit_code == 2
     assert '"O\'Hara" cannot be the name of a student' in refused.stderr
     assert not roles(target) & {"dagster_ada", "dagster_ada schema"}
     assert not list_students(settings)
@@ -112,71 +121,78 @@ def test_names_are_looked_at_first_and_removing_asks(settings: Settings, target:
     with psycopg.connect(target.url(), autocommit=True) as connection:
         # As it was while all students shared one role.
         connection.execute("create schema dagster_ada; create table dagster_ada.kept as select 42 as answer")
-    assert taxi("class", "add", "ada").returncode == 0
+    assert taxi("class", "add", "ada").exit_code == 0
     own = list_students(settings)[0].settings(settings).warehouse
     assert own
     with psycopg.connect(own.url()) as connection:
         connection.execute("alter table dagster_ada.kept add column mine int")
-    kept = taxi("class", "remove", "ada", stdin="n\n")
+    kept = taxi("class", "remove", "ada", typed="n\n")
     assert "ada: 0 months in schema dagster_ada" in kept.stdout
     assert "Nothing was removed" in kept.stdout
     assert roles(target) >= {"dagster_ada", "dagster_ada schema"}
     for _ in range(2):
-        assert taxi("class", "remove", "ada", stdin="y\n").returncode == 0
+        assert taxi("class", "remove", "ada", typed="y\n").exit_code == 0
         assert not roles(target) & {"dagster_ada", "dagster_ada schema"}
         assert not list_students(settings)
     shutil.rmtree(settings.taxi_home / "class")
 
 
 def test_of_three_students_one_with_broken_code_and_one_with_a_broken_database_the_third_sees_nothing(
-    students: dict[str, Student],
-    settings: Settings,
-    programs: Programs,
-    tmp_path: Path,
+    students: dict[str, Student], settings: Settings, programs: Programs, tmp_path: Path
 ) -> None:
     for folder in ("taxi_orchestration", "dbt_project"):
         shutil.copytree(PROJECT_DIRECTORY / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "taxi_orchestration" / "definitions.py").write_text("import no_such_module\n")
-    assert taxi("class", "add", "bob", "--code", str(tmp_path)).returncode == 0
+    assert taxi("class", "add", "bob", "--code", str(tmp_path)).exit_code == 0
     eve = students["eve"]
     eve.file.write_text(eve.file.read_text().replace("PG_USER=dagster_eve", "PG_USER=nobody"))
-
     # Of a server of the class that was killed.
     leftover = programs.start(sys.executable, "-c", "import time; time.sleep(60)", str(eve.socket))
-    port, read_only = free_port(), free_port()
-    server = programs.taxi("class", "serve", "--port", str(port), "--read-only-port", str(read_only))
+    end_leftovers(settings)
+    leftover.wait(30)
 
-    def wrong() -> dict[str, str] | None:
-        assert server.poll() is None
-        status = taxi("class", "status", "--json")
-        found = {student["student"]: " ".join(student["wrong"]) for student in json.loads(status.stdout)}
-        is_served = "no_such_module" in found["bob"] and not found["ada"] and "code:" not in found["eve"]
-        return found if is_served and not status.stderr else None
+    # All that `taxi class serve` starts, but for what this test can do without: it takes a minute of two cores.
+    port = free_port()
+    needed = {"The code server of ada", "The code server of bob", "The read-only webserver"}
+    parts = {part.name: part for part in list_parts(settings, free_port(), port) if part.name in needed}
+    assert parts.keys() == needed
+    with claim(settings, port, "") as _:  # type: ignore[union-attr]
+        try:
+            for part in parts.values():
+                part.keep()
+            errors = until(lambda: settled(port), 240, 1)
+            assert errors == {"bob": "ModuleNotFoundError: No module named 'no_such_module'"}
+            status = taxi("class", "status", "--json")
+            found = {student["student"]: " ".join(student["wrong"]) for student in json.loads(status.stdout)}
+            assert found["ada"] == ""
+            assert found["bob"] == f"code: {errors['bob']}"
+            assert "database: Connecting to PostgreSQL at nobody@" in found["eve"]
+            assert status.exit_code == 1
 
-    found = until(wrong, 240, 1)
-    assert isinstance(found, dict)
-    assert leftover.poll() is not None
-    assert "database:" not in found["bob"]
-    assert "database: Connecting to PostgreSQL at nobody@" in found["eve"]
-    assert taxi("class", "status").returncode == 1
+            # For those who look: no switch can be moved there.
+            answer = requests.post(f"http://127.0.0.1:{port}/graphql", json={"query": START}, timeout=60)
+            assert answer.json()["data"]["startSensor"]["__typename"] == "UnauthorizedError"
+            assert "stop it first" in taxi("class", "remove", "--yes", "ada").output
 
-    # For those who look: no switch can be moved there.
-    def start(at: int) -> str:
-        answer = requests.post(f"http://127.0.0.1:{at}/graphql", json={"query": START}, timeout=60)
-        return str(answer.json()["data"]["startSensor"]["__typename"])
-
-    until(lambda: is_up(read_only), 60, 0.5)
-    assert start(read_only) == "UnauthorizedError"
-    assert start(port) == "Sensor"
-
-    assert "stop it first" in taxi("class", "remove", "--yes", "ada").stderr
-    os.kill(server.pid, signal.SIGINT)
-    assert server.wait(60) == 0
-    assert not is_up(port)
+            # One that dies is started again.
+            part = parts["The code server of ada"]
+            assert part.process
+            died = part.process.pid
+            kill_9(died)
+            part.pause = 0
+            until(lambda: part.keep() or (part.process and part.process.pid != died))
+        finally:
+            for part in parts.values():
+                part.end()
+            for part in parts.values():
+                part.wait(time.monotonic() + 30)
 
 
-def is_up(port: int) -> bool:
+def settled(port: int) -> dict[str, str] | None:
+    """Why whose code cannot be loaded, once the webserver knows of ada's and bob's; eve's is not served."""
     try:
-        return requests.get(f"http://127.0.0.1:{port}/server_info", timeout=10).ok
-    except requests.RequestException:
-        return False
+        errors = read_code_errors(f"http://127.0.0.1:{port}")
+    except OSError:
+        return None
+    errors.pop("eve")
+    return errors if errors.keys() == {"bob"} and "no_such_module" in errors["bob"] else None

@@ -1,7 +1,6 @@
 """Students in one instance, on one database and on two: none sees, waits for, alerts on or repairs another's months."""
 
 import os
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import dagster as dg
 import psycopg
 import pytest
+import yaml
 from psycopg import sql
 from pytest_httpserver import HTTPServer
 
@@ -21,6 +21,7 @@ from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.run_requests import request_of
 from taxi_orchestration.instance.backfills import end_orphaned_backfills, new_record
 from taxi_orchestration.instance.dagster_internals import BulkActionStatus
+from taxi_orchestration.instance.dagster_names import workspace
 from taxi_orchestration.instance.processes import PROCESS_TAG, fail_orphaned_runs, process_tags
 from taxi_orchestration.instance.run_tags import (
     SCHEMA,
@@ -31,7 +32,7 @@ from taxi_orchestration.instance.run_tags import (
 )
 from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.months import parse_range
-from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings
 from taxi_orchestration.warehouse.warehouse import Warehouse, open_warehouse
 from taxi_orchestration_tests.support.daemon import clock_at, sensor_tick
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY
@@ -105,10 +106,11 @@ def enrol(
 
 @pytest.fixture
 def other_database(server: PostgresTarget) -> Iterator[PostgresTarget]:
-    name = sql.Identifier(f"second_{uuid.uuid4().hex[:8]}")
+    # Of one name in all tests: the dbt project is parsed for each database.
+    name = sql.Identifier("database_of_carl")
     with psycopg.connect(server.url(), autocommit=True) as connection:
         connection.execute(sql.SQL("create database {}").format(name))
-        yield replace(server, dbname=name.as_string().strip('"'))
+        yield replace(server, dbname="database_of_carl")
         connection.execute(sql.SQL("drop database {} with (force)").format(name))
 
 
@@ -127,6 +129,9 @@ def test_every_key_pool_and_job_of_a_student_carries_their_name(enrol: Callable[
         ops = definitions.resolve_job_def(UI_BUTTON).nodes_in_topological_order
         assert {op.definition.pool for op in ops if isinstance(op.definition, dg.OpDefinition)} == {None, pool}
     assert {job.run_tags[SCHEMA] for job in ada.repository.get_all_jobs() if job.name != UI_BUTTON} == {"dagster_ada"}
+    # `make dev`, `taxi backfill` and a bare `dagster dev` name one code location.
+    assert workspace(None) == yaml.safe_load((PROJECT_DIRECTORY / "workspace.yaml").read_text())
+    assert workspace("ada")["load_from"][0]["python_module"]["location_name"] == ada.settings.location_name == "ada"
 
 
 def test_students_in_one_instance_do_not_see_each_others_months(
@@ -159,43 +164,43 @@ def test_students_in_one_instance_do_not_see_each_others_months(
 def test_students_in_one_instance_wait_for_alert_on_and_repair_only_their_own(
     enrol: Callable[..., Student], tlc: TlcHost, instance: dg.DagsterInstance, other_database: PostgresTarget
 ) -> None:
-    ada, grace = enrol("ada"), enrol("grace", other_database)
+    ada, carl = enrol("ada"), enrol("carl", other_database)
     # As a run from the UI that has not begun: without a tag of ours.
-    button = grace.definitions.resolve_job_def(UI_BUTTON)
+    button = carl.definitions.resolve_job_def(UI_BUTTON)
     instance.create_run_for_job(
         button,
         status=dg.DagsterRunStatus.NOT_STARTED,
         tags={"dagster/partition": "2024-01"},
-        asset_selection={grace.assets.raw_trips},
+        asset_selection={carl.assets.raw_trips},
     )
-    assert keys_in_progress(instance, grace.assets, ["2024-01"]) == {"2024-01"}
+    assert keys_in_progress(instance, carl.assets, ["2024-01"]) == {"2024-01"}
     assert keys_in_progress(instance, ada.assets, ["2024-01"]) == set()
 
-    assert ada.alert() == grace.alert() == []
-    request = request_of(FEBRUARY, "a file", 1, asks_for(TLC_PUBLICATIONS, grace.assets), clock_at(2024, 5, 1).now())
-    failed = grace.pipeline.execute_in_process(
+    assert ada.alert() == carl.alert() == []
+    request = request_of(FEBRUARY, "a file", 1, asks_for(TLC_PUBLICATIONS, carl.assets), clock_at(2024, 5, 1).now())
+    failed = carl.pipeline.execute_in_process(
         instance=instance,
         partition_key="2024-02",
         run_config=QUIET,
         tags={**request.tags, "dagster/max_retries": "0"},
-        asset_selection=[grace.assets.raw_trips],
+        asset_selection=[carl.assets.raw_trips],
         raise_on_error=False,
     )
     assert not failed.success
-    assert attempts_by(instance, asks_for(TLC_PUBLICATIONS, grace.assets)).keys() == {("2024-02", "a file")}
+    assert attempts_by(instance, asks_for(TLC_PUBLICATIONS, carl.assets)).keys() == {("2024-02", "a file")}
     assert attempts_by(instance, asks_for(TLC_PUBLICATIONS, ada.assets)) == {}
     assert ada.alert() == []
 
-    # Processes that are gone, of a run and of a backfill of grace's.
-    lost = instance.create_run_for_job(grace.pipeline, status=dg.DagsterRunStatus.STARTED, tags=grace.pipeline.run_tags)
+    # Processes that are gone, of a run and of a backfill of carl's.
+    lost = instance.create_run_for_job(carl.pipeline, status=dg.DagsterRunStatus.STARTED, tags=carl.pipeline.run_tags)
     instance.add_run_tags(lost.run_id, {PROCESS_TAG: gone(lost.run_id)})
-    record = new_record(instance, "lost", grace.pipeline, [JANUARY])
+    record = new_record(instance, "lost", carl.pipeline, [JANUARY])
     instance.add_backfill(record._replace(tags={**record.tags, PROCESS_TAG: gone("lost")}))
     end_orphaned_backfills(instance, ada.assets)
     assert fail_orphaned_runs(instance, ada.assets) == []
     assert instance.get_backfill("lost").status is BulkActionStatus.REQUESTED  # type: ignore[union-attr]
-    end_orphaned_backfills(instance, grace.assets)
-    assert fail_orphaned_runs(instance, grace.assets) == [lost.run_id]
+    end_orphaned_backfills(instance, carl.assets)
+    assert fail_orphaned_runs(instance, carl.assets) == [lost.run_id]
     assert instance.get_backfill("lost").status is BulkActionStatus.COMPLETED_FAILED  # type: ignore[union-attr]
     assert ada.alert() == []
 
