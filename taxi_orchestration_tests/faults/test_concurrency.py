@@ -93,7 +93,7 @@ def test_twelve_months_loaded_at_once_are_each_exact(
     assert held(target, settings.schema_name) == {month: held_by_file(file) for month, file in data.items()}
 
 
-def test_months_that_bring_a_new_column_at_once_neither_lose_it_nor_wait_for_each_other_for_ever(
+def test_months_that_bring_a_new_column_at_once_neither_lose_it_nor_deadlock(
     loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
     for month in YEAR:
@@ -161,7 +161,7 @@ def slow_reader(target: PostgresTarget, settings: Settings) -> Iterator[Callable
         connection.rollback()
 
 
-def test_a_reader_with_an_open_transaction_delays_no_first_load_no_reload_and_no_build(
+def test_a_reader_with_an_open_transaction_delays_neither_load_nor_build(
     slow_reader: Callable[[], None],
     loader: Loader,
     tlc: TlcHost,
@@ -185,7 +185,7 @@ def test_a_reader_with_an_open_transaction_delays_no_first_load_no_reload_and_no
     assert backfill.run([JANUARY, FEBRUARY]).succeeded
 
 
-def test_two_students_whose_pipelines_run_at_once_in_one_database_each_have_their_own(
+def test_two_students_pipelines_at_once_in_one_database_stay_apart(
     tlc: TlcHost,
     target: PostgresTarget,
     instance: DagsterInstance,
@@ -294,7 +294,7 @@ def test_a_month_replaced_while_dbt_builds_it_is_built_again_from_the_new_file(
     assert status_of(JANUARY, target, settings, instance).state == "completed"
 
 
-def test_a_month_replaced_after_it_was_built_is_called_unfinished_even_if_its_rows_are_as_many(
+def test_a_month_replaced_after_its_build_is_unfinished_even_with_as_many_rows(
     loader: Loader,
     tlc: TlcHost,
     settings: Settings,
@@ -332,7 +332,7 @@ def test_a_month_that_never_rests_is_not_called_built(
     assert status_of(JANUARY, target, settings, instance).state == "unfinished"
 
 
-def test_the_ui_the_schedule_the_sensor_and_a_command_on_the_same_months_at_once_change_nothing_in_the_result(
+def test_ui_schedule_sensor_and_command_at_once_give_the_same_result(
     tlc: TlcHost,
     loader: Loader,
     settings: Settings,

@@ -59,7 +59,7 @@ def loader_of(loader: Loader, target: PostgresTarget) -> Loader:
     return replace(loader, warehouse=replace(loader.warehouse, target=target))
 
 
-def test_a_connection_cut_in_the_middle_of_a_copy_leaves_the_month_as_it_was_and_can_be_tried_again(
+def test_a_connection_cut_during_a_copy_leaves_the_month_as_it_was(
     loader: Loader, before: Held, target: PostgresTarget, settings: Settings
 ) -> None:
     with pytest.raises(WarehouseUnavailableError, match="Loading 2024-01"):
@@ -91,7 +91,7 @@ def test_a_load_whose_connection_is_cut_is_tried_again_by_its_run(
     assert status.state == "completed"
 
 
-def test_connections_cut_in_the_middle_of_dbt_are_made_again_and_the_models_are_exact(
+def test_connections_cut_while_dbt_runs_are_made_again_and_models_are_exact(
     tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: DagsterInstance, backfill: Callable[..., int]
 ) -> None:
     import threading
@@ -112,7 +112,7 @@ def test_connections_cut_in_the_middle_of_dbt_are_made_again_and_the_models_are_
     assert (codes, status.state, status.fact_rows + status.rejected_rows) == ([0], "completed", 300)
 
 
-def test_a_lock_held_by_a_stranger_is_waited_for_a_while_and_then_its_holder_is_named(
+def test_a_lock_of_somebody_else_is_waited_for_and_then_its_holder_is_named(
     loader: Loader, before: Held, target: PostgresTarget, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "LOCK_TIMEOUT", "200ms")
@@ -123,7 +123,7 @@ def test_a_lock_held_by_a_stranger_is_waited_for_a_while_and_then_its_holder_is_
     assert held(target, settings.schema_name) == {JANUARY: before}
 
 
-def test_a_lock_held_by_a_stranger_while_dbt_builds_is_waited_for_a_while_too_and_its_holder_named(
+def test_a_lock_of_somebody_else_while_dbt_builds_is_waited_for_and_named(
     tlc: TlcHost,
     settings: Settings,
     target: PostgresTarget,
@@ -205,7 +205,7 @@ def test_a_role_without_rights_is_told_which_it_lacks(
     assert held(target, settings.schema_name) == {JANUARY: before}
 
 
-def test_a_schema_dropped_in_the_middle_of_a_load_is_an_error_and_the_next_backfill_makes_it_anew(
+def test_a_schema_dropped_during_a_load_is_an_error_and_is_made_anew_next_time(
     tlc: TlcHost,
     settings: Settings,
     target: PostgresTarget,

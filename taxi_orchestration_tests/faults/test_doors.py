@@ -125,7 +125,7 @@ def as_owner(
     return owner
 
 
-def test_a_role_that_owns_just_its_schema_is_enough_over_verified_tls_and_grants_survive_rebuilds(
+def test_a_role_that_owns_its_schema_is_enough_over_tls_and_grants_survive(
     as_owner: PostgresTarget,
     tls_server: PostgresTarget,
     tlc: TlcHost,
@@ -281,7 +281,7 @@ def test_a_warehouse_with_a_name_that_dbt_would_not_quote_is_refused(kind: str) 
         Settings(pg_dbname=HOSTILE_DATABASES[kind])
 
 
-def test_a_role_and_a_database_with_hostile_names_are_quoted_right_by_the_loader_dbt_and_dagsters_storage(
+def test_hostile_names_of_roles_and_databases_are_quoted_right_everywhere(
     environment: dict[str, str], server: PostgresTarget, tlc: TlcHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hostile = """o'neil"; drop %s; -- @:/?#\N{CYRILLIC SMALL LETTER A}"""
@@ -475,7 +475,7 @@ mutation { launchPipelineExecution(executionParams: {
 DELETE = 'mutation { deletePipelineRun(runId: "%s") { __typename } }'
 
 
-def test_the_web_ui_listens_on_loopback_alone_and_with_read_only_it_shows_runs_but_starts_and_deletes_none(
+def test_the_ui_listens_on_loopback_alone_and_read_only_starts_and_deletes_nothing(
     instance: DagsterInstance, programs: Programs
 ) -> None:
     run_id = instance.create_run_for_job(nothing).run_id

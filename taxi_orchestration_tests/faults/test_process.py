@@ -50,7 +50,7 @@ def runs(instance: DagsterInstance, status: DagsterRunStatus) -> list[str]:
     return [run.run_id for run in instance.get_runs() if run.status is status]
 
 
-def test_a_backfill_killed_while_it_downloads_leaves_nothing_and_the_next_one_loads_everything(
+def test_a_backfill_killed_while_it_downloads_leaves_nothing_behind(
     tlc: TlcHost,
     settings: Settings,
     target: PostgresTarget,
@@ -149,7 +149,7 @@ def test_a_backfill_killed_just_before_its_commit_leaves_nothing_and_no_lock(
     assert states(target, settings, instance)[0] == "unfinished"
 
 
-def test_a_month_committed_before_dagster_heard_of_it_is_called_unfinished_and_taken_up_again(
+def test_a_month_committed_before_dagster_recorded_it_is_unfinished_and_repaired(
     tlc: TlcHost,
     settings: Settings,
     target: PostgresTarget,
@@ -182,7 +182,7 @@ def test_a_month_committed_before_dagster_heard_of_it_is_called_unfinished_and_t
     assert states(target, settings, instance)[0] == "completed"
 
 
-def test_a_backfill_killed_while_dbt_runs_gives_its_slot_back_and_the_next_one_builds_the_month(
+def test_a_backfill_killed_while_dbt_runs_gives_its_slot_back(
     tlc: TlcHost,
     settings: Settings,
     target: PostgresTarget,
@@ -207,9 +207,7 @@ def test_a_backfill_killed_while_dbt_runs_gives_its_slot_back_and_the_next_one_b
     assert states(target, settings, instance) == ["completed", "completed"]
 
 
-def test_the_embedded_server_stopped_in_the_middle_of_a_copy_is_started_again_and_has_the_month_as_it_was(
-    tlc: TlcHost, loader: Loader
-) -> None:
+def test_the_embedded_server_stopped_during_a_copy_restarts_with_the_old_month(tlc: TlcHost, loader: Loader) -> None:
     before = held_by_file(tlc.publish(JANUARY).path.read_bytes())
     home = Path(tempfile.mkdtemp(prefix="taxi-stopped-"))
     home.chmod(0o755)
@@ -297,7 +295,7 @@ def launch(programs: Programs, month: str) -> None:
     assert program.wait() == 0, program.communicate()[0]
 
 
-def test_a_run_outlives_a_killed_daemon_and_one_killed_with_its_code_server_is_failed_and_gives_its_place_back(
+def test_a_run_outlives_a_killed_daemon_and_fails_with_its_code_server(
     tlc: TlcHost,
     settings: Settings,
     target: PostgresTarget,

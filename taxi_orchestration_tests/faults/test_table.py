@@ -10,7 +10,7 @@ TESTS = "taxi_orchestration_tests"
 ROW = re.compile(r"^\| (?P<fault>[^|]+) \| (?P<what>[^|]+) \| `(?P<test>[^`]+)` \|$", re.MULTILINE)
 
 
-def test_each_row_of_the_table_of_faults_names_a_test_and_each_test_of_a_fault_has_a_row() -> None:
+def test_each_row_of_the_table_of_faults_names_a_test_and_each_test_has_a_row() -> None:
     text = (PROJECT_DIRECTORY / "docs" / "reliability.md").read_text()
     rows = [match.groupdict() for match in ROW.finditer(text)]
     named = [row["test"] if "/test_" in row["test"].partition("::")[0] else f"faults/{row['test']}" for row in rows]

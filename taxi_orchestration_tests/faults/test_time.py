@@ -73,7 +73,7 @@ def test_the_sensor_asks_for_december_from_the_moment_at_which_it_can_be_out(
     assert daemon.tick().months == ["2024-12"]
 
 
-def test_a_trip_of_new_years_eve_that_ends_in_the_new_year_counts_on_the_day_it_began(
+def test_a_trip_over_new_years_eve_counts_on_the_day_it_began(
     tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: object, backfill: Callable[..., int]
 ) -> None:
     december = trips_at(date(2024, 12, 1), [("2024-12-31 23:59:59", "2025-01-01 00:20:00")])
@@ -99,7 +99,7 @@ def test_a_trip_of_new_years_eve_that_ends_in_the_new_year_counts_on_the_day_it_
     ]
 
 
-def test_both_trips_of_the_repeated_hour_of_november_are_kept_on_their_day_whatever_the_time_zones(
+def test_both_trips_of_the_repeated_hour_are_kept_whatever_the_time_zones(
     tlc: TlcHost,
     settings: Settings,
     target: PostgresTarget,

@@ -112,7 +112,7 @@ def test_a_model_whose_name_is_taken_is_refused_by_the_run_and_taxi_alike(
     assert by_hand("select to_regclass('{}.fct_trips')").fetchone() == (None,)  # type: ignore[attr-defined]
 
 
-def test_a_table_of_another_version_with_a_column_less_is_not_taken_for_somebody_elses(
+def test_a_table_of_another_version_with_a_column_less_is_not_foreign(
     target: PostgresTarget, settings: Settings, by_hand: Callable[[str], object]
 ) -> None:
     create_raw_tables(Warehouse(target, settings.schema_name))

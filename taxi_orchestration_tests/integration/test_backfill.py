@@ -109,7 +109,7 @@ def test_a_month_of_a_range_that_is_not_published_is_told_and_red_only_alone(
     ]
 
 
-def test_the_runs_of_a_backfill_are_where_those_of_the_ui_are_and_say_which_months_they_are_of(
+def test_runs_of_a_backfill_are_shown_as_those_of_the_ui_and_name_their_months(
     tlc: TlcHost, instance: DagsterInstance, definitions: Definitions
 ) -> None:
     for month in (JANUARY, FEBRUARY):

@@ -71,7 +71,7 @@ def loaded(errors: str) -> list[str]:
     return [w[0] for w in words if len(w) == 7 and w[2] == "rows" and w[4] == "MB"]
 
 
-def test_a_backfill_from_any_directory_loads_builds_checks_and_tells_and_the_next_one_finishes_it(
+def test_a_backfill_from_any_directory_loads_builds_checks_and_is_finished_later(
     tlc: TlcHost,
     settings: Settings,
     target: PostgresTarget,
@@ -241,7 +241,7 @@ def test_a_dotenv_of_the_checkout_is_read_from_anywhere_and_wins_over_the_shell(
 
 
 @pytest.mark.parametrize("command", [("backfill", "2024-01", "2024-01"), ("status",)])
-def test_a_server_that_is_not_there_is_named_with_the_way_out_and_without_the_password(
+def test_a_missing_server_is_named_with_the_way_out_and_without_the_password(
     instance: DagsterInstance, command: tuple[str, ...]
 ) -> None:
     done = taxi(*command, **COMPLETE)
@@ -421,7 +421,7 @@ def test_dbt_runs_with_the_warehouses_environment_and_its_exit_code_is_passed_on
     assert taxi("dbt", "no-such-command", cwd=tmp_path).returncode == 2
 
 
-def test_ctrl_c_ends_a_backfill_soon_keeps_what_is_loaded_and_the_next_one_goes_on_from_there(
+def test_ctrl_c_ends_a_backfill_soon_and_the_next_one_goes_on_from_there(
     tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: DagsterInstance
 ) -> None:
     schema = settings.schema_name

@@ -73,7 +73,7 @@ def load_behind_dagsters_back(month: date, monkeypatch: pytest.MonkeyPatch, envi
 
 
 @pytest.mark.timeout(600)
-def test_of_six_months_from_the_ui_four_reach_the_marts_and_with_its_switches_on_others_follow_without_a_click(
+def test_months_from_the_ui_reach_the_marts_and_sensors_load_others_without_a_click(
     tlc: TlcHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, httpserver: HTTPServer
 ) -> None:
     for month in MONTHS:

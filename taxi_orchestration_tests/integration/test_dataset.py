@@ -98,7 +98,7 @@ def test_a_second_data_set_is_carried_to_raw_trips_by_its_object_alone(
         assert check_columns(month, file.columns, dataset=SHUTTLE).level == "pass"
 
 
-def test_a_file_of_the_first_data_set_under_the_name_of_the_second_is_refused_as_what_it_is(
+def test_a_file_of_the_first_data_set_is_refused_by_the_second(
     tlc: TlcHost, host: TlcHost, settings: Settings, target: PostgresTarget
 ) -> None:
     host.publish_bytes(NEW, tlc.publish(JANUARY).path.read_bytes())

@@ -78,9 +78,7 @@ def test_a_month_of_each_era_arrives_whole_and_to_the_cent(tlc: TlcHost, loader:
     assert list(loader.scratch.iterdir()) == []
 
 
-def test_a_re_issue_replaces_the_month_and_the_same_rows_in_other_bytes_have_the_same_digest(
-    tlc: TlcHost, loader: Loader
-) -> None:
+def test_a_re_issue_replaces_the_month_and_the_same_rows_keep_their_digest(tlc: TlcHost, loader: Loader) -> None:
     tlc.publish(JANUARY)
     first = loader.load_month(JANUARY)
     tlc.publish(JANUARY, resaved=True)
@@ -314,7 +312,7 @@ def test_zones_that_the_table_cannot_hold_are_refused_and_change_nothing(
     assert everything(loader) == before
 
 
-def test_a_new_column_keeps_the_type_of_the_first_file_that_had_it_as_long_as_nothing_is_lost(
+def test_a_new_column_keeps_its_first_type_as_long_as_nothing_is_lost(
     tlc: TlcHost, loader: Loader, tmp_path: Path
 ) -> None:
     for month, values in ((JANUARY, pa.array([3] * 200, pa.int64())), (FEBRUARY, pa.array([4.0] * 200))):

@@ -23,7 +23,7 @@ INDEXES = """
 """
 
 
-def test_a_table_that_is_not_its_models_any_more_is_refused_and_a_full_refresh_makes_all_of_it_good(
+def test_a_table_that_differs_from_its_model_is_refused_until_a_full_refresh(
     tlc: TlcHost, loader: Loader, settings: Settings
 ) -> None:
     tlc.publish(JANUARY)

@@ -192,7 +192,7 @@ def test_twelve_months_at_once_arrive_as_they_would_one_by_one(raw: Raw) -> None
     assert raw.query("select count(*) from raw_loads") == [(12,)]
 
 
-def test_the_same_month_from_eight_threads_at_once_ends_as_one_of_them_and_raw_loads_says_which(raw: Raw) -> None:
+def test_the_same_month_from_eight_threads_at_once_ends_as_one_of_them(raw: Raw) -> None:
     with ThreadPoolExecutor(8) as executor:
         versions = list(
             executor.map(lambda v: raw.load(JANUARY, trips(JANUARY, 100 + v, seed=v), run_id=str(v)), range(8))
@@ -320,7 +320,7 @@ def test_a_new_column_whose_load_fails_is_not_added(raw: Raw) -> None:
     assert raw.query("select count(*) from information_schema.columns where column_name = 'night_fee'") == [(0,)]
 
 
-def test_the_same_rows_have_the_same_digest_however_the_file_was_saved_and_other_rows_another(raw: Raw) -> None:
+def test_the_same_rows_have_the_same_digest_however_the_file_was_saved(raw: Raw) -> None:
     first = raw.load(JANUARY, trips(JANUARY)).file
     resaved = raw.load(JANUARY, trips(JANUARY, resaved=True)).file
     other = raw.load(JANUARY, trips(JANUARY, seed=1)).file
@@ -342,7 +342,7 @@ def test_the_digest_does_not_depend_on_how_the_rows_are_cut_into_batches(raw: Ra
     assert len(digests) == 1
 
 
-def test_a_reader_with_an_open_transaction_delays_no_load_and_sees_its_old_month_whole(raw: Raw) -> None:
+def test_a_reader_with_an_open_transaction_delays_no_load_and_sees_the_old_month(raw: Raw) -> None:
     raw.load(JANUARY, trips(JANUARY))
     count = "select source_month, count(*), round(sum(total_amount)::numeric, 2) from raw_trips group by 1 order by 1"
     with raw.connected() as reader:

@@ -54,7 +54,7 @@ def taxi(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen([TAXI, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def test_five_months_through_a_transaction_pooler_are_exact_and_leave_no_setting_behind(
+def test_five_months_through_a_transaction_pooler_are_exact_and_leave_no_setting(
     files: dict[date, bytes], pooler: PostgresTarget, server: PostgresTarget, instance: DagsterInstance
 ) -> None:
     settings = load_settings()

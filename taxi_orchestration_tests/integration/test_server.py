@@ -298,7 +298,7 @@ def test_after_kill_9_with_a_busy_session_it_starts_again_with_its_data(stopped_
 
 
 @on_linux
-def test_a_stale_pid_file_that_names_a_living_process_of_somebody_else_is_seen_through(stopped_home: Path) -> None:
+def test_a_stale_pid_file_that_names_a_living_foreign_process_is_detected(stopped_home: Path) -> None:
     running = server.ensure_running(stopped_home)
     remember(running, 17)
     kill_9(running)
@@ -470,7 +470,7 @@ def test_a_wrong_password_none_and_that_of_another_home_are_refused(running: Emb
 
 
 @on_linux
-def test_the_password_is_in_no_command_line_environment_or_log_and_neither_are_the_callers_secrets(home: Path) -> None:
+def test_no_password_is_in_a_command_line_an_environment_or_a_log(home: Path) -> None:
     secret = "of-the-caller-" + "x" * 20
     starting = subprocess.Popen(
         starter(home), env=os.environ | {"PG_PASSWORD": secret, "PGPASSWORD": secret}, stdout=subprocess.DEVNULL
@@ -535,7 +535,7 @@ def test_another_user_can_neither_read_its_files_nor_list_them(running: Embedded
 
 
 @as_root
-def test_root_gets_a_server_of_an_unprivileged_account_inside_a_home_that_this_can_reach(
+def test_root_gets_a_server_of_an_unprivileged_account_in_a_home_it_can_reach(
     running: EmbeddedServer, running_home: Path
 ) -> None:
 

@@ -82,7 +82,7 @@ def test_a_month_has_something_to_do_only_where_a_person_can_do_it(
     assert (expected in found) if expected else (found == "")
 
 
-def test_missing_are_the_published_months_that_nobody_loaded_and_changed_those_with_another_file() -> None:
+def test_missing_months_are_published_and_not_loaded_changed_have_another_file() -> None:
     statuses = {
         JANUARY: whole(JANUARY),
         FEBRUARY: whole(FEBRUARY),

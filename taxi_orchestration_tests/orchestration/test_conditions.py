@@ -63,7 +63,7 @@ def publish_and_load(tlc: TlcHost, loader: Loader, month: date, seed: int = 0, *
     loader.load_month(month)
 
 
-def test_every_month_that_anyone_loads_is_built_once_whatever_its_age_and_whatever_becomes_of_it(
+def test_every_loaded_month_is_built_once_whatever_its_age_and_outcome(
     tlc: TlcHost, loader: Loader, daemon: Daemon, statuses: Statuses, refusing: Refusing
 ) -> None:
     assert daemon.evaluate() == set()
@@ -92,7 +92,7 @@ def test_every_month_that_anyone_loads_is_built_once_whatever_its_age_and_whatev
     assert daemon.evaluate() == {"2024-01"}
 
 
-def test_a_month_that_is_built_in_part_is_unfinished_and_asked_for_once_until_all_of_it_is_built(
+def test_a_month_that_is_built_in_part_is_requested_once_until_all_is_built(
     tlc: TlcHost, daemon: Daemon, statuses: Statuses, refusing: Refusing
 ) -> None:
     def state() -> str:
@@ -135,9 +135,7 @@ def test_a_month_whose_blocking_check_failed_is_not_built_until_it_passes(
     assert daemon.evaluate() == {"2024-02"}
 
 
-def test_a_run_that_nobody_asked_for_in_person_builds_nothing_from_rows_that_everything_is_built_from(
-    tlc: TlcHost, daemon: Daemon
-) -> None:
+def test_an_automated_run_builds_nothing_from_rows_that_all_is_built_from(tlc: TlcHost, daemon: Daemon) -> None:
     def steps(result: dg.ExecuteInProcessResult) -> set[str]:
         assert result.success
         return {event.step_key or "" for event in result.all_events if event.is_step_success}

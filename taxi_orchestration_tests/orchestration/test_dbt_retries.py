@@ -67,7 +67,7 @@ def built(result: dg.ExecuteInProcessResult) -> list[str]:
     return sorted(key.to_user_string() for key in keys if key)
 
 
-def test_a_connection_cut_in_mid_dbt_is_made_again_for_what_it_stopped_and_nothing_else(
+def test_a_connection_cut_while_dbt_runs_is_retried_for_what_it_stopped_alone(
     daemon: Daemon, settings: Settings, target: PostgresTarget, instance: dg.DagsterInstance
 ) -> None:
     assert daemon.execute("2024-01", daemon.models).success

@@ -138,7 +138,7 @@ def test_the_lineage_ends_where_people_look_as_dbts_exposures_have_it(
     assert ends == EXPOSURES
 
 
-def test_the_months_of_raw_trips_stand_downstream_of_the_tlcs_files_which_nobody_here_makes(
+def test_raw_trips_is_downstream_of_the_tlcs_files_which_are_external(
     definitions: dg.Definitions, specs: dict[str, dg.AssetSpec]
 ) -> None:
     graph = definitions.resolve_asset_graph()
@@ -165,7 +165,7 @@ def test_every_check_says_what_it_checks_under_a_name_that_a_list_has_room_for(d
         assert len(key.name) <= 42, key
 
 
-def test_the_dbt_tests_and_our_own_checks_are_checks_of_the_asset_that_they_are_about(
+def test_dbt_tests_and_python_checks_are_checks_of_the_asset_they_are_about(
     definitions: dg.Definitions,
 ) -> None:
     checks = {(key.asset_key.to_user_string(), key.name) for key in definitions.resolve_asset_graph().asset_check_keys}
@@ -186,7 +186,7 @@ def test_no_unit_test_of_dbts_is_a_check_of_a_pipeline_run(definitions: dg.Defin
     assert "durations_flags_and_amounts" not in names
 
 
-def test_the_pipeline_is_all_that_is_filled_by_month_and_the_reference_job_zones_and_seeds(
+def test_the_pipeline_job_is_all_monthly_assets_and_the_reference_job_the_rest(
     definitions: dg.Definitions,
 ) -> None:
     def keys(job: str) -> set[str]:

@@ -50,7 +50,7 @@ def python_checks(instance: dg.DagsterInstance) -> list[dg.AssetCheckEvaluation]
     return [e for run in instance.get_runs() for e in evaluations(instance, run.run_id) if e.asset_check_key in ours]
 
 
-def test_a_backfill_makes_every_check_of_every_month_and_a_later_run_of_the_checks_finds_what_somebody_changed(
+def test_a_backfill_checks_every_month_and_later_checks_find_what_was_changed(
     tlc: TlcHost,
     settings: Settings,
     target: PostgresTarget,

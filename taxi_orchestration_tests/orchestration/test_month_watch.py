@@ -50,7 +50,7 @@ def watch(settings: Settings, instance: dg.DagsterInstance) -> Watch:
     return Watch(settings, instance, clock_at(2024, 5, 15))
 
 
-def test_a_month_that_is_out_and_not_loaded_warns_after_a_day_fails_after_three_and_is_well_once_it_is_loaded(
+def test_a_published_month_not_loaded_warns_after_a_day_and_fails_after_three(
     tlc: TlcHost, watch: Watch, loader: Loader
 ) -> None:
     tlc.publish(FEBRUARY)
@@ -66,7 +66,7 @@ def test_a_month_that_is_out_and_not_loaded_warns_after_a_day_fails_after_three_
     assert watch.level() == "pass"
 
 
-def test_a_month_that_the_tlc_does_not_publish_warns_and_then_fails_and_a_silent_host_only_warns(
+def test_an_unpublished_month_warns_then_fails_and_a_silent_host_only_warns(
     tlc: TlcHost, watch: Watch, loader: Loader
 ) -> None:
     tlc.publish(FEBRUARY)

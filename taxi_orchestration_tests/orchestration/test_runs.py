@@ -93,7 +93,7 @@ def materialized(result: dg.ExecuteInProcessResult, partition: str) -> set[str]:
     }
 
 
-def test_what_a_run_over_several_months_intends_is_recorded_for_every_asset_and_month(
+def test_a_run_over_several_months_records_its_plan_for_every_asset_and_month(
     tlc: TlcHost, run: Any, instance: dg.DagsterInstance
 ) -> None:
     for month in (JANUARY, FEBRUARY):
@@ -271,7 +271,7 @@ def test_a_failed_dbt_test_of_error_level_stops_what_is_downstream_of_it(
     assert rows(target, schema, "select * from trip_quality") == before
 
 
-def test_an_error_of_a_dbt_test_is_a_failed_check_that_names_its_month_until_it_is_mended(
+def test_an_error_of_a_dbt_test_is_a_failed_check_that_names_its_month(
     tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: dg.DagsterInstance, run: Any
 ) -> None:
     schema = settings.schema_name
@@ -344,7 +344,7 @@ def test_what_is_rare_is_kept_and_counted_and_what_only_warns_stops_nothing(
         (PermanentTlcError("There is no such file."), False),
     ],
 )
-def test_a_step_is_tried_again_for_what_postgresql_could_not_take_and_for_nothing_that_was_tried_again_before(
+def test_a_step_is_retried_for_what_postgresql_could_not_take_and_only_once(
     error: Exception, is_tried_again: bool
 ) -> None:
     assert failure_of({JANUARY: error}, set()).allow_retries is is_tried_again
@@ -359,7 +359,7 @@ def test_a_failure_says_of_every_month_what_became_of_it() -> None:
     ]
 
 
-def test_a_range_that_is_tried_again_has_the_records_and_checks_of_the_months_of_every_attempt(
+def test_a_retried_range_has_the_records_and_checks_of_every_attempt(
     tlc: TlcHost,
     instance: dg.DagsterInstance,
     run: Any,

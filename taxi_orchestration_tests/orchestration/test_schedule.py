@@ -21,7 +21,7 @@ def tick(definitions: dg.Definitions, instance: dg.DagsterInstance, month: int =
     return [request.partition_key for request in data.run_requests or []], data.skip_message or ""
 
 
-def test_the_month_that_should_be_out_is_loaded_once_and_everything_else_is_a_clear_skip(
+def test_the_month_that_should_be_out_is_loaded_once_and_all_else_is_skipped(
     tlc: TlcHost, loader: Loader, definitions: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
     months, said = tick(definitions, instance)

@@ -79,7 +79,7 @@ def test_a_reissued_month_is_requested_and_one_that_a_person_reloaded_is_not(
     assert daemon.tick().months == ["2024-01"]
 
 
-def test_as_many_of_the_last_loaded_months_are_watched_for_a_reissue_as_the_settings_say(
+def test_the_settings_say_how_many_months_are_watched_for_a_reissue(
     tlc: TlcHost, loader: Loader, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for month in (JANUARY, FEBRUARY, MARCH):
@@ -162,7 +162,7 @@ def test_with_nothing_loaded_it_begins_with_the_newest_published_month(tlc: TlcH
     assert daemon.tick().months == ["2024-02"]
 
 
-def test_a_file_that_fails_is_asked_for_again_with_growing_pauses_and_a_limit_until_it_changes(
+def test_a_file_that_fails_is_requested_again_with_growing_pauses_and_a_limit(
     tlc: TlcHost, loader: Loader, daemon: Daemon
 ) -> None:
     tlc.publish(JANUARY)

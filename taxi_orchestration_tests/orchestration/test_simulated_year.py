@@ -21,7 +21,7 @@ OVERDUE = f"check newest_month_is_loaded of {TLC_FILES.to_user_string()}"
 
 
 @pytest.mark.timeout(600)
-def test_after_a_year_every_month_is_exact_was_loaded_as_often_as_it_changed_and_nobody_was_alerted_without_need(
+def test_after_a_simulated_year_every_month_is_exact_and_every_alert_was_needed(
     tlc: TlcHost,
     environment: dict[str, str],
     target: PostgresTarget,

@@ -87,7 +87,7 @@ def execute(settings: Settings, target: PostgresTarget, *statements: str) -> Non
             connection.execute(statement)
 
 
-def test_the_job_makes_everything_on_an_empty_database_and_later_months_no_view_again(
+def test_the_job_makes_everything_on_an_empty_database_and_views_only_once(
     tlc: TlcHost, run: Run, instance: dg.DagsterInstance, definitions: dg.Definitions, relations: Any
 ) -> None:
     for month in (JANUARY, FEBRUARY):

@@ -218,3 +218,9 @@ def test_where_the_tables_are_is_one_argument(path: Path) -> None:
 @pytest.mark.parametrize("path", [p for p in FILES if by_path(p) != "warehouse/warehouse.py"], ids=by_path)
 def test_a_relations_name_is_looked_up_in_one_place(path: Path) -> None:
     assert "to_regclass" not in path.read_text()
+
+
+@pytest.mark.parametrize("path", [path for path in TESTS if path.name.startswith("test_")], ids=lambda path: path.stem)
+def test_the_name_of_a_test_is_a_sentence_of_at_most_80_characters(path: Path) -> None:
+    functions = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef))
+    assert [f.name for f in functions if f.name.startswith("test_") and len(f.name) > 80] == []

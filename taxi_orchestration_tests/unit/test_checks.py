@@ -101,7 +101,7 @@ def test_a_month_without_others_to_compare_with_is_as_expected() -> None:
     assert check_volume(JANUARY, {JANUARY: 1}).level == "pass"
 
 
-def test_a_volume_that_warns_is_drawn_in_the_reports_style_and_one_that_passes_is_not() -> None:
+def test_a_volume_that_warns_is_drawn_in_the_reports_style() -> None:
     rows = {add_months(JANUARY, -back): 100 for back in range(40)}
     assert not check_volume(JANUARY, rows).rows_by_month
     finding = check_volume(JANUARY, rows | {JANUARY: 20})

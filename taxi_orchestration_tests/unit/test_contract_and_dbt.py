@@ -32,7 +32,7 @@ def test_dbts_description_of_raw_trips_is_made_from_the_contract_as_it_is() -> N
     assert RAW_TRIPS_YML.read_text() == raw_trips_yml(), "run python -m taxi_orchestration.dbt.sources"
 
 
-def test_the_tables_that_say_what_a_month_was_built_from_are_all_that_dbt_fills_by_month(manifest: Manifest) -> None:
+def test_every_monthly_table_records_what_its_months_were_built_from(manifest: Manifest) -> None:
     monthly = {model["name"] for model in models(manifest) if model["config"]["materialized"] == "month_window"}
     assert monthly == set(MONTHLY_TABLES)
 

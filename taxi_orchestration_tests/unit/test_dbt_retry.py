@@ -37,12 +37,12 @@ def test_a_failed_data_test_and_what_it_stopped_are_not_tried_again() -> None:
     assert nodes_to_retry(ran, MANIFEST) == set()
 
 
-def test_what_a_wrong_model_stopped_is_not_tried_again_beside_what_a_lost_connection_did() -> None:
+def test_what_a_wrong_model_stopped_is_not_retried_what_a_lost_connection_did_is() -> None:
     ran = outcome(a=("success", ""), b=("error", WRONG), c=("error", LOST), d=("skipped", ""))
     assert nodes_to_retry(ran, MANIFEST) == {"c"}
 
 
-def test_a_test_whose_connection_was_lost_is_tried_again_with_what_it_kept_from_being_built() -> None:
+def test_a_test_whose_connection_was_lost_is_retried_with_what_it_stopped() -> None:
     ran = outcome(a=("success", ""), a_test=("error", LOST), b=("skipped", ""), d=("skipped", ""))
     assert nodes_to_retry(ran, MANIFEST) == {"a_test", "b", "d"}
 

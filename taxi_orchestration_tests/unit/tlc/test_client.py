@@ -264,9 +264,7 @@ def test_a_body_that_drips_without_ever_stalling_meets_the_overall_time_limit(ho
     assert time.monotonic() - started < 1.5
 
 
-def test_a_file_that_changes_between_asking_and_downloading_is_recorded_as_downloaded(
-    host: Host, tmp_path: Path
-) -> None:
+def test_a_file_that_changes_before_its_download_is_recorded_as_downloaded(host: Host, tmp_path: Path) -> None:
     changed = BODY + b"more" + b"PAR1"
     host.on(PATH, ok(BODY, ETag='"v1"'), ok(changed, ETag='"v2"'))
     client = client_of(host)
@@ -459,7 +457,7 @@ def test_headers_that_make_no_sense_are_left_out(host: Host, headers: dict[str, 
      "http://exam ple.com",
      "http://example.com/\n"],
 )  # fmt: skip
-def test_a_base_url_that_is_not_a_plain_web_address_is_refused_without_being_repeated(url: str) -> None:
+def test_a_base_url_that_is_no_plain_web_address_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(ValueError, match="base URL must") as raised:
         TlcClient(url)
     assert "secret" not in str(raised.value)

@@ -574,7 +574,7 @@ def test_another_months_file_under_this_name_is_refused(path: Path) -> None:
     assert "only 0 of its 50 pickups lie in 2024-01: it is another month's file" in refused(path)
 
 
-def test_another_months_file_is_refused_also_when_some_of_its_pickups_are_of_this_month(path: Path) -> None:
+def test_another_months_file_is_refused_though_some_pickups_are_of_this_month(path: Path) -> None:
     write_month(path, date(2024, 2, 1), 200)
     assert "only 1 of its 200 pickups lie in 2024-01: it is another month's file" in refused(path)
 
