@@ -65,11 +65,14 @@ class Class:
         return answer.json()["data"]
 
     def is_up(self) -> bool:
+        """Whether the UI has the definitions of all students; one that it could not reach is loaded too, as an error."""
+        entries = "locationEntries { locationOrLoadError { __typename } }"
         try:
-            nodes = self.ask("{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus } } } }")
+            workspace = self.ask(f"{{ workspaceOrError {{ ... on Workspace {{ {entries} }} }} }}")["workspaceOrError"]
         except requests.RequestException:
             return False
-        return all(entry["loadStatus"] == "LOADED" for entry in nodes["workspaceOrError"]["locationEntries"])
+        kinds = [(entry["locationOrLoadError"] or {}).get("__typename") for entry in workspace["locationEntries"]]
+        return set(kinds) == {"RepositoryLocation"}
 
     def launch(self, month: str) -> str:
         """What the button "Launch run" of the job's page sends."""

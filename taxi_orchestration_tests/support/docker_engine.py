@@ -13,7 +13,6 @@ STAND_INS = Path(__file__).parent / "stand_ins"
 ASKED = "TEST_DEPLOY"
 # The image to build on, of those that are here. Without a registry: debootstrap and `docker import`.
 BASE = "DEPLOY_BASE"
-PIP_CONF = Path("/etc/pip.conf")
 
 
 def docker(*arguments: str, **variables: str) -> str:
@@ -45,7 +44,7 @@ def base_image() -> str:
 
 
 def build(base: str) -> None:
-    """The image of deploy/docker, with the pip configuration and the certificates of this machine as secrets."""
+    """Build the image of deploy/docker. DEPLOY_PIP_CONF and PIP_CERT name a pip.conf and a CA: secrets of the build."""
     secrets = [
         f"--secret=id={name},src={path}"
         for name, path in [
