@@ -71,9 +71,9 @@ class Part:
         self.started = time.monotonic()
 
     def end(self) -> None:
-        """Ask the program to end; it has some seconds for that."""
+        """Ask the program to end, and the runs that it executes; they have some seconds for that."""
         if self.process and self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
+            os.killpg(self.process.pid, signal.SIGTERM)
 
     def wait(self, deadline: float) -> None:
         """Wait until it has ended, and all that it started with it."""

@@ -144,14 +144,15 @@ def remove_students(settings: Settings, students: Sequence[Student]) -> None:
     if ui := find_running(settings):
         raise SettingsError(f"The Dagster UI at {ui} serves these students: stop it first, by Ctrl-C in its terminal.")
     # Imported here: it takes seconds, and comes after the question.
+    from taxi_orchestration.asset_keys import AssetKeys
     from taxi_orchestration.instance.opening import open_instance
 
     warehouse = open_warehouse(settings)
     with open_instance() as instance:
         for student in students:
             drop_student(_warehouse_of(student, warehouse))
-            # Whoever gets the name next begins anew.
-            if keys := instance.get_asset_keys(prefix=[student.name]):
+            # Whoever gets the name next begins anew. An asset of the default schema may have the same name.
+            if keys := list(filter(AssetKeys(student.name).has, instance.get_asset_keys(prefix=[student.name]))):
                 instance.wipe_assets(keys)
             for state in instance.all_instigator_state():
                 if state.origin.repository_origin.code_location_origin.location_name == student.name:

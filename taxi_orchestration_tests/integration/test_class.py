@@ -12,9 +12,10 @@ import psycopg
 import pytest
 import requests
 from click.testing import CliRunner, Result
-from dagster import DagsterInstance
+from dagster import AssetMaterialization, DagsterInstance
 from psycopg.errors import InsufficientPrivilege
 
+from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.cli.class_server import Part, end_leftovers, list_parts
 from taxi_orchestration.cli.class_status import read_code_errors
 from taxi_orchestration.cli.classroom import Student, list_students
@@ -25,6 +26,7 @@ from taxi_orchestration.postgres.postmaster import free_port
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings
 from taxi_orchestration.warehouse.load_log import loaded_files
 from taxi_orchestration.warehouse.warehouse import open_warehouse
+from taxi_orchestration_tests.support.keys import RAW_TRIPS
 from taxi_orchestration_tests.support.months import JANUARY
 from taxi_orchestration_tests.support.programs import Programs, kill_9
 from taxi_orchestration_tests.support.tlc_host import TlcHost
@@ -111,7 +113,9 @@ def test_a_student_works_in_their_schema_and_can_read_and_write_nowhere_else(
     assert loaded_files(open_warehouse(ada.settings(settings))).keys() == {JANUARY}
 
 
-def test_names_are_looked_at_first_and_removing_asks(settings: Settings, target: PostgresTarget) -> None:
+def test_names_are_looked_at_first_and_removing_asks(
+    settings: Settings, target: PostgresTarget, instance: DagsterInstance
+) -> None:
     refused = taxi("class", "add", "ada", "O'Hara")
     assert refused.exit_code == 2
     assert '"O\'Hara" cannot be the name of a student' in refused.stderr
@@ -134,6 +138,13 @@ def test_names_are_looked_at_first_and_removing_asks(settings: Settings, target:
         assert taxi("class", "remove", "ada", typed="y\n").exit_code == 0
         assert not roles(target) & {"dagster_ada", "dagster_ada schema"}
         assert not list_students(settings)
+
+    # A name that is also an asset's: only what is behind it goes.
+    plain, behind = RAW_TRIPS, AssetKeys("raw_trips").raw_trips
+    for key in (plain, behind):
+        instance.report_runless_asset_event(AssetMaterialization(key, partition="2024-01"))
+    assert taxi("class", "add", "raw_trips").exit_code == taxi("class", "remove", "--yes", "raw_trips").exit_code == 0
+    assert [bool(instance.get_materialized_partitions(key)) for key in (plain, behind)] == [True, False]
     shutil.rmtree(settings.taxi_home / "class")
 
 
