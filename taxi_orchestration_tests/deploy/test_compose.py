@@ -65,7 +65,7 @@ class Class:
         return answer.json()["data"]
 
     def is_up(self) -> bool:
-        """Whether the UI has the definitions of all students; one that it could not reach is loaded too, as an error."""
+        """Whether the UI has the definitions of all students; one out of reach counts as loaded too, as an error."""
         entries = "locationEntries { locationOrLoadError { __typename } }"
         try:
             workspace = self.ask(f"{{ workspaceOrError {{ ... on Workspace {{ {entries} }} }} }}")["workspaceOrError"]
