@@ -14,6 +14,7 @@ import pytest
 import requests
 
 from taxi_orchestration.settings import PROJECT_DIRECTORY
+from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration_tests.support.docker_engine import build, docker, require_engine, stand_in
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.synthetic import write_month, write_zones
@@ -123,7 +124,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Class]:
     for folder in ("trip-data", "misc"):
         (files / folder).mkdir()
     for month in (JANUARY, FEBRUARY, MARCH):
-        write_month(files / f"trip-data/green_tripdata_{month:%Y-%m}.parquet", month, ROWS, seed=month.month)
+        write_month(files / "trip-data" / DATASET.file_name(month), month, ROWS, seed=month.month)
     write_zones(files / "misc/taxi_zone_lookup.csv")
     write_zone_shapes(files / "misc/taxi_zones.zip")
     for path in [files.parent, files, *files.rglob("*")]:

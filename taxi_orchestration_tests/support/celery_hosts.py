@@ -13,6 +13,7 @@ import yaml
 
 from taxi_orchestration.months import partition_key
 from taxi_orchestration.settings import PROJECT_DIRECTORY
+from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration_tests.support.docker_engine import docker, stand_in
 from taxi_orchestration_tests.support.synthetic import write_month, write_zones
 from taxi_orchestration_tests.support.waiting import until
@@ -110,7 +111,7 @@ def running_hosts(
     for folder in ("trip-data", "misc"):
         (files / folder).mkdir(parents=True, exist_ok=True)
     for month in months:
-        write_month(files / f"trip-data/green_tripdata_{month:%Y-%m}.parquet", month, rows, seed=month.toordinal())
+        write_month(files / "trip-data" / DATASET.file_name(month), month, rows, seed=month.toordinal())
     write_zones(files / "misc/taxi_zone_lookup.csv")
     write_zone_shapes(files / "misc/taxi_zones.zip")
     (directory / "dagster.yaml").write_text(dagster_yaml(workers, config or {}))
