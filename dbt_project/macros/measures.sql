@@ -1,6 +1,9 @@
 {#
     Sums over trips, each with the number of trips that it is over, so that they divide right. What they mean:
     models/marts/reporting/*.yml.
+
+    A sum over most trips is the whole less the rest, and zeros are left out: a numeric sum costs most where a group
+    gives it its first value. Zone flows take a fifth less that way.
 #}
 {% macro trip_measures() -%}
     count(*) as trips,

@@ -16,6 +16,10 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
+from taxi_orchestration.settings import PostgresTarget
+from taxi_orchestration.warehouse.students import make_student
+from taxi_orchestration.warehouse.warehouse import Warehouse
+
 SECRETS = Path("/secrets")
 STUDENTS = SECRETS / "students"
 SUPERUSER = SECRETS / "postgres" / "postgres_password"
@@ -68,13 +72,9 @@ def database() -> None:
         make_role(connection, "dagster", dagster_password)
         make_database(connection, "dagster", owner="dagster")
         make_database(connection, WAREHOUSE, owner="postgres")
-        for name in students():
-            make_role(connection, name, (STUDENTS / name / "pg_password").read_text())
-            connection.execute(sql.SQL("grant connect, temporary on database taxi to {}").format(sql.Identifier(name)))
-    with connect(superuser, WAREHOUSE) as connection:
-        for name in students():
-            schema, role = sql.Identifier(f"dagster_{name}"), sql.Identifier(name)
-            connection.execute(sql.SQL("create schema if not exists {} authorization {}").format(schema, role))
+    target = PostgresTarget(HOST, 5432, "postgres", superuser, WAREHOUSE, sslmode="disable")
+    for name in students():
+        make_student(Warehouse(target, f"dagster_{name}"), (STUDENTS / name / "pg_password").read_text())
 
 
 def connect(password: str, dbname: str) -> psycopg.Connection:
@@ -92,11 +92,11 @@ def make_role(connection: psycopg.Connection, name: str, password: str) -> None:
 
 
 def make_database(connection: psycopg.Connection, name: str, owner: str) -> None:
-    """Make a database that only its owner and whoever is granted it can enter."""
+    """Make a database that only its owner and whoever is let in can enter."""
     if not connection.execute("select 1 from pg_database where datname = %s", [name]).fetchone():
         make = sql.SQL("create database {} owner {}")
         connection.execute(make.format(sql.Identifier(name), sql.Identifier(owner)))
-    connection.execute(sql.SQL("revoke all on database {} from public").format(sql.Identifier(name)))
+    connection.execute(sql.SQL("revoke connect on database {} from public").format(sql.Identifier(name)))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,8 @@ def in_image(path: str) -> Path:
 def test_each_student_is_a_service_a_location_a_volume_and_a_manifest() -> None:
     for student in STUDENTS:
         service = SERVICES[student]
-        assert service["environment"]["DAGSTER_STUDENT"] == service["environment"]["PG_USER"] == student
+        assert service["environment"]["DAGSTER_STUDENT"] == student
+        assert service["environment"]["PG_USER"] == f"dagster_{student}"
         assert service["volumes"][0] == f"{student}:/run/secrets:ro"
         assert f"{student}:/secrets/students/{student}" in SERVICES["passwords"]["volumes"]
     assert {entry["grpc_server"]["host"] for entry in WORKSPACE["load_from"]} == set(STUDENTS) <= SERVICES.keys()

@@ -55,7 +55,8 @@ def test_every_top_level_value_is_one_of_the_charts(chart: Path) -> None:
 def test_a_deployment_a_student_whose_secret_is_named_and_not_written() -> None:
     for deployment in DEPLOYMENTS:
         variables = {variable["name"]: variable["value"] for variable in deployment["env"]}
-        assert variables["DAGSTER_STUDENT"] == variables["PG_USER"] == deployment["name"]
+        assert variables["DAGSTER_STUDENT"] == deployment["name"]
+        assert variables["PG_USER"] == f"dagster_{deployment['name']}"
         assert deployment["envSecrets"] == [{"name": f"taxi-{deployment['name']}"}]
         assert variables.keys() <= {name.upper() for name in Settings.model_fields}
         assert deployment["codeServerArgs"] == ["-m", "taxi_orchestration.definitions"]
