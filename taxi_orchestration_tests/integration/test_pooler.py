@@ -91,7 +91,7 @@ def test_two_backfills_at_once_through_a_transaction_pooler_are_exact(
 
 def test_psql_through_a_transaction_pooler_says_how_to_find_the_tables(files: dict[date, bytes]) -> None:
     program = subprocess.run([TAXI, "psql"], input="select 1;", capture_output=True, text=True, timeout=60)
-    assert "begin; set local search_path = test_" in program.stderr
+    assert "begin; set local search_path = dagster_default,public;" in program.stderr
 
 
 def test_a_pooler_that_takes_no_options_says_so(files: dict[date, bytes], monkeypatch: pytest.MonkeyPatch) -> None:

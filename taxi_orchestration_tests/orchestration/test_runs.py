@@ -304,7 +304,7 @@ def test_an_error_of_a_dbt_test_is_a_failed_check_that_names_its_month(
     assert [row for row in after if row[0] == JANUARY] == [row for row in before if row[0] == JANUARY]
 
 
-def test_models_that_dagster_builds_before_trip_quality_are_checked_against_the_facts(
+def test_models_built_without_trip_quality_are_checked_against_the_facts(
     tlc: TlcHost, instance: dg.DagsterInstance, definitions: dg.Definitions
 ) -> None:
     tlc.publish(JANUARY)
