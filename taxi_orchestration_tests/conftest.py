@@ -23,6 +23,7 @@ from taxi_orchestration.postgres.server import WAREHOUSE_DATABASE, ensure_runnin
 from taxi_orchestration.settings import DEFAULT_SCHEMA, PROJECT_DIRECTORY, PostgresTarget, Settings, load_settings
 from taxi_orchestration.warehouse.warehouse import open_warehouse
 from taxi_orchestration_tests.support.interference import Refusing
+from taxi_orchestration_tests.support.programs import Programs
 from taxi_orchestration_tests.support.tlc_host import TlcHost, running_tlc_host
 
 HOME = "TAXI_TEST_HOME"
@@ -170,3 +171,11 @@ def real_months() -> Path:
     if not directory.is_dir():
         pytest.skip(f"the TLC's real months are not in {directory}")
     return directory
+
+
+@pytest.fixture
+def programs() -> Iterator[Programs]:
+    """Starts programs, which end with the test."""
+    made = Programs()
+    yield made
+    made.end()

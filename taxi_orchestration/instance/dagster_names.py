@@ -1,4 +1,4 @@
-"""Dagster's own names of tags and metadata, for which it exports no constant, and our own beside them."""
+"""Names that Dagster goes by: of tags and metadata, which it exports no constant for, and of the code it serves."""
 
 from __future__ import annotations
 

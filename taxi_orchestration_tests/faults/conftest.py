@@ -1,18 +1,8 @@
-"""What the tests of faults share: `taxi` in processes that can be killed, and a stranger who holds locks."""
+"""What the tests of faults share: `taxi backfill` in this process."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-
-from taxi_orchestration_tests.support.programs import Programs
-
-
-@pytest.fixture
-def programs() -> Iterator[Programs]:
-    """Starts programs."""
-    made = Programs()
-    yield made
-    made.end()
 
 
 @pytest.fixture

@@ -47,13 +47,6 @@ def taxi(*arguments: str, typed: str = "") -> Result:
 
 
 @pytest.fixture
-def programs() -> Iterator[Programs]:
-    made = Programs()
-    yield made
-    made.end()
-
-
-@pytest.fixture
 def students(settings: Settings, instance: DagsterInstance) -> Iterator[dict[str, Student]]:
     """A class of three, in the database of the tests; nothing is left of it."""
     names = ("ada", "bob", "eve")

@@ -15,7 +15,7 @@ from taxi_orchestration.loading import open_loader
 from taxi_orchestration.postgres.server import WAREHOUSE_DATABASE, find, remove
 from taxi_orchestration.settings import DEFAULT_SCHEMA, load_settings
 from taxi_orchestration.warehouse.warehouse import open_warehouse
-from taxi_orchestration_tests.support.dagster_dev import PARTITIONED_ASSETS, dagster_dev
+from taxi_orchestration_tests.support.dagster_dev import LAUNCH_BACKFILL, PARTITIONED_ASSETS, dagster_dev
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 from taxi_orchestration_tests.support.waiting import DAEMON_SECONDS, until
 
@@ -24,15 +24,6 @@ UNPUBLISHED, DAMAGED = date(2024, 4, 1), date(2024, 5, 1)
 KEYS = [f"{month:%Y-%m}" for month in MONTHS]
 NEW, REISSUED = date(2024, 7, 1), date(2024, 2, 1)
 
-LAUNCH = """
-    mutation Launch($params: LaunchBackfillParams!) {
-      launchPartitionBackfill(backfillParams: $params) {
-        __typename
-        ... on LaunchBackfillSuccess { backfillId }
-        ... on PythonError { message }
-      }
-    }
-"""
 BACKFILL = """
     query Backfill($id: String!) {
       partitionBackfillOrError(backfillId: $id) {
@@ -98,7 +89,7 @@ def test_months_from_the_ui_reach_the_marts_and_sensors_load_others_without_a_cl
             selection = [
                 n["assetKey"] for n in nodes if n["isExecutable"] and not n["assetKey"]["path"][-1].startswith(others)
             ]
-            launched = ui.ask(LAUNCH, params={"assetSelection": selection, "partitionNames": KEYS, "tags": []})
+            launched = ui.ask(LAUNCH_BACKFILL, params={"assetSelection": selection, "partitionNames": KEYS, "tags": []})
             assert launched["launchPartitionBackfill"]["__typename"] == "LaunchBackfillSuccess", launched
             backfill = launched["launchPartitionBackfill"]["backfillId"]
             deadline = time.monotonic() + 480

@@ -14,6 +14,7 @@ import yaml
 from taxi_orchestration.months import partition_key
 from taxi_orchestration.settings import PROJECT_DIRECTORY
 from taxi_orchestration.tlc.dataset import DATASET
+from taxi_orchestration_tests.support.dagster_dev import LAUNCH_BACKFILL
 from taxi_orchestration_tests.support.docker_engine import docker, stand_in
 from taxi_orchestration_tests.support.synthetic import write_month, write_zones
 from taxi_orchestration_tests.support.waiting import until
@@ -24,15 +25,6 @@ PORT = 3283
 PASSWORD = "only-for-this-network"
 WORKER = ("celery", "-A", "dagster_celery.app", "worker", "-Q", "dagster", "-c", "1", "--disable-prefetch")
 ASSETS = "{ assetNodes { assetKey { path } isPartitioned isExecutable } }"
-LAUNCH = """
-    mutation Launch($params: LaunchBackfillParams!) {
-      launchPartitionBackfill(backfillParams: $params) {
-        __typename
-        ... on LaunchBackfillSuccess { backfillId }
-        ... on PythonError { message }
-      }
-    }
-"""
 BACKFILL = """
     query Backfill($id: String!) {
       partitionBackfillOrError(backfillId: $id) {
@@ -76,7 +68,7 @@ class Hosts:
         self.wait_until_up()
         assets = self.assets()
         keys = [partition_key(month) for month in self.months]
-        launched = self.ask(LAUNCH, params={"assetSelection": assets, "partitionNames": keys})[
+        launched = self.ask(LAUNCH_BACKFILL, params={"assetSelection": assets, "partitionNames": keys})[
             "launchPartitionBackfill"
         ]
         assert launched["__typename"] == "LaunchBackfillSuccess", launched

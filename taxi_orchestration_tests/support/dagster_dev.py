@@ -28,6 +28,15 @@ PARTITIONS = """
     }
 """
 REPOSITORIES = "{ repositoriesOrError { ... on RepositoryConnection { nodes { name location { name } } } } }"
+LAUNCH_BACKFILL = """
+    mutation Launch($params: LaunchBackfillParams!) {
+      launchPartitionBackfill(backfillParams: $params) {
+        __typename
+        ... on LaunchBackfillSuccess { backfillId }
+        ... on PythonError { message }
+      }
+    }
+"""
 START_SENSOR = """
     mutation Start($selector: SensorSelector!) {
       startSensor(sensorSelector: $selector) {
