@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -38,6 +39,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # As `taxi` does: an eighth of the CPU of tests that run the pipeline in this process.
     gc.set_threshold(100_000, 20, 100)
     if not hasattr(config, "workerinput"):
+        # What tests start and interrupt would inherit that a script ignores it for whatever has & behind it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         for name in [name for name in os.environ if name.startswith(OUTER_VARIABLES)]:
             del os.environ[name]
         os.environ[HOME] = tempfile.mkdtemp(prefix="taxi-tests-")

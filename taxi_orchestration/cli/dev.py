@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -44,6 +45,8 @@ def start(settings: Settings, port: int) -> int:
         arguments += ["--log-format", "json"]
     # Of its own parts Dagster warns in every process, and a user can do nothing about it.
     environment = {**os.environ, "DAGSTER_HOME": str(home), "PYTHONWARNINGS": "ignore"}
+    # Dagster ends its processes by interrupts, which a script ignores for whatever has an & behind it.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.execve(program, [program, *arguments], environment)  # noqa: S606 - the user's own
 
 

@@ -29,7 +29,7 @@ from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Setti
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration_tests.support.interference import Refusing
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
-from taxi_orchestration_tests.support.programs import TAXI, taxi
+from taxi_orchestration_tests.support.programs import IN_THE_BACKGROUND, TAXI, taxi
 from taxi_orchestration_tests.support.terminal import COLOUR, run_on_terminal
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
@@ -354,7 +354,11 @@ def test_make_dev_says_where_it_is_and_nothing_else_and_is_there_once(own_home: 
     log = own_home.parent / "dev.log"
     with log.open("wb") as output:
         dev = subprocess.Popen(
-            [TAXI, "dev", "--port", str(port)], env=variables, stdout=output, stderr=output, start_new_session=True
+            [*IN_THE_BACKGROUND, TAXI, "dev", "--port", str(port)],
+            env=variables,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     try:
         until_it_answers(dev, f"http://127.0.0.1:{port}/server_info")

@@ -10,6 +10,8 @@ from pathlib import Path
 import psutil
 
 TAXI = str(Path(sys.executable).with_name("taxi"))
+# Before a command: starts it as a script does what has an & behind it, with interrupts ignored.
+IN_THE_BACKGROUND = ("/bin/sh", "-c", "trap '' INT; exec \"$@\"", "sh")
 Done = subprocess.CompletedProcess[str]
 
 
