@@ -86,12 +86,13 @@ def monthly_bars(
 
 
 def calendar(data: str, first_year: int, years: int, thresholds: Sequence[float]) -> Chart:
-    """A square for each day, a row of weekdays for each year, darker the more trips.
+    """A square for each day, a row of weekdays for each year, darker the more trips, with a dot where it has a fee.
 
-    Rows: month, day (of the month), row (weekdays of the years, one below the other), week, trips, total_amount.
+    Rows: month, day (of the month), row (weekdays of the years, one below the other), week, trips, total_amount and
+    has_fee.
     """
     labels = "floor(datum.value / 8) + " + str(first_year)
-    chart = (
+    base = (
         alt.Chart(alt.NamedData(name=data))
         .transform_filter(_CHOSEN)
         .transform_calculate(
@@ -100,7 +101,6 @@ def calendar(data: str, first_year: int, years: int, thresholds: Sequence[float]
             amount="format(datum.total_amount, '$,.2f')",
             said="format(datum.trips, ',')",
         )
-        .mark_rect(stroke="var(--page)", strokeWidth=1)
         .encode(
             x=alt.X(
                 "week:O",
@@ -126,7 +126,6 @@ def calendar(data: str, first_year: int, years: int, thresholds: Sequence[float]
                     values=[year * 8 + 3 for year in range(years)], labelExpr=labels, domain=False, ticks=False
                 ),
             ),
-            color=_steps(alt.Color, "Trips a day", [f"{step:,.0f}" for step in thresholds]),
             tooltip=[
                 alt.Tooltip("date:N", title="Day"),
                 alt.Tooltip("said:N", title="Trips"),
@@ -134,7 +133,14 @@ def calendar(data: str, first_year: int, years: int, thresholds: Sequence[float]
             ],
         )
     )
-    return _finish(chart, years * 8 * 12).add_params(*_month_params())
+    squares = base.mark_rect(stroke="var(--page)", strokeWidth=1).encode(
+        color=_steps(alt.Color, "Trips a day", [f"{step:,.0f}" for step in thresholds])
+    )
+    # Light within dark: seen on every step, in both modes.
+    dots = base.transform_filter("datum.has_fee").mark_circle(
+        size=14, fill="var(--page)", stroke="var(--ink)", strokeWidth=1, opacity=1
+    )
+    return _finish(alt.layer(squares, dots), years * 8 * 12).add_params(*_month_params())
 
 
 def week(data: str, thresholds: Sequence[float]) -> Chart:

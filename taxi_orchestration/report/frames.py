@@ -19,7 +19,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "minutes_per_trip": "float64",
         "dollars_per_mile": "float64",
     },
-    "days": {"day": MONTH, "trips": "int64", "total_amount": "float64"},
+    "days": {"day": MONTH, "trips": "int64", "trips_with_cbd_fee": "int64", "total_amount": "float64"},
     "hours": {"month": MONTH, "weekday": "int64", "hour": "int64", "trips": "int64"},
     "zones": {"zone_id": "int64", "zone_name": "str", "borough": "str"},
     "zone_months": {
@@ -66,7 +66,8 @@ class Frames:
     months       a month of pickups (monthly_summary). Quotients are over the trips that have what they divide by, NaN
                  where there are none: `miles_per_trip` and `minutes_per_trip` over trips with a distance and with a
                  duration, `dollars_per_mile` what trips with a distance cost in all by their miles.
-    days         a day of pickups (hourly_activity).
+    days         a day of pickups, and how many of its trips paid the fee of Manhattan's congestion zone
+                 (hourly_activity).
     hours        a month of pickups, weekday (1 Monday to 7 Sunday) and hour (0 to 23) (hourly_activity).
     zones        a taxi zone (dim_zones), with -1 for what was not recorded.
     zone_months  a month and zone: trips that began there, trips that ended there, and total_amount of those that began

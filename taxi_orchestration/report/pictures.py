@@ -6,8 +6,9 @@ Every function takes `Frames` and returns a `Picture`, or None where the months 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from taxi_orchestration.report import charts
@@ -26,6 +27,8 @@ from taxi_orchestration.report.words import (
 # The categories that a chart tells apart by colour; what is rarer is one more, "Other".
 MOST_KINDS = 6
 TOP_ZONES = 20
+# Of the trips of a day: 7 % pay the congestion fee from its first day on, and a wrong row now and then before.
+FEE_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,15 @@ def calendar_of_days(frames: Frames) -> Picture | None:
         f"The busiest day is {day_words(busiest['day'])}, with {count_words(busiest['trips'])} trips; "
         f"the quietest {day_words(quietest['day'])}, with {count_words(quietest['trips'])}."
     )
+    if change := largest_change(days):
+        sentence += (
+            f" The largest change is about {day_words(change.day)}: in the four weeks before a usual day has "
+            f"{count_words(change.before)} trips, in the four weeks from then on {count_words(change.after)}."
+        )
+    has_fee = days["trips_with_cbd_fee"] >= FEE_SHARE * days["trips"]
+    if has_fee.any() and not has_fee.iloc[0]:
+        first = days.loc[has_fee.idxmax(), "day"]
+        sentence += f" The fee of Manhattan's congestion zone is paid from {day_words(first)} on."
     first_year = int(days["day"].dt.year.min())
     years = int(days["day"].dt.year.max()) - first_year + 1
     new_year = days["day"].dt.to_period("Y").dt.to_timestamp()
@@ -151,17 +163,45 @@ def calendar_of_days(frames: Frames) -> Picture | None:
             "week": (days["day"].dt.day_of_year - 1 + new_year.dt.day_of_week) // 7,
             "trips": days["trips"],
             "total_amount": days["total_amount"],
+            "has_fee": has_fee,
         }
     )
     table = Table(
-        ["Day", "Trips", "Revenue"],
-        [(f"{r.day:%Y-%m-%d}", r.trips, r.total_amount) for r in days.itertuples()],
+        ["Day", "Trips", "Revenue", "Trips with the congestion fee"],
+        [(f"{r.day:%Y-%m-%d}", r.trips, r.total_amount, r.trips_with_cbd_fee) for r in days.itertuples()],
         frozenset({2}),
     )
     chart = charts.calendar("days", first_year, years, round_steps(days["trips"]))
     question = "Which days are busy, and which are quiet?"
     note = "A column is a week, Monday at its top. The classes have about as many days each."
+    if has_fee.any():
+        note += " A dot marks the days on which at least one trip in a hundred paid the congestion fee."
     return Picture("days", question, sentence, table, [Panel(chart)], note, {"days": data})
+
+
+class Change(NamedTuple):
+    """A day from which on there are more or fewer trips, with the median of a day in the four weeks on either side."""
+
+    day: date
+    before: float
+    after: float
+
+
+def largest_change(days: pd.DataFrame) -> Change | None:
+    """Find the day about which the trips of a usual day change most; None where none changes them by a third.
+
+    `days` has day and trips. A day is looked at only where each of the four weeks on either side is known.
+    """
+    trips = days.set_index("day")["trips"].asfreq("D")
+    until_here = trips.rolling(28).median()
+    before, after = until_here.shift(1), until_here.shift(-27)
+    change = np.log((after / before).where((before > 0) & (after > 0))).abs()
+    if not change.max() >= np.log(1.5):
+        return None
+    # Medians of four weeks stay as far apart for some days: the middle of these.
+    near = change.index[change >= change.max() - 0.01]
+    day = near[len(near) // 2]
+    return Change(day.date(), before[day], after[day])
 
 
 def week_of_hours(frames: Frames) -> Picture | None:

@@ -43,8 +43,8 @@ SOURCES = {
     ),
     "activity": Source(
         "hourly_activity",
-        ["day", "hour", "trips", "total_amount"],
-        "select pickup_date, pickup_hour, trips, total_amount::float8 from {}",
+        ["day", "hour", "trips", "trips_with_cbd_fee", "total_amount"],
+        "select pickup_date, pickup_hour, trips, trips_with_cbd_fee, total_amount::float8 from {}",
     ),
     "zone_months": Source(
         "monthly_zone_activity",
@@ -134,8 +134,9 @@ def _sum_activity(activity: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Days, and hours of the week by month: to sum them in two queries takes PostgreSQL twice as long."""
     day = pd.to_datetime(activity["day"])
     of_month = activity.assign(month=day.dt.to_period("M").dt.to_timestamp(), weekday=day.dt.day_of_week + 1)
+    sums = ["trips", "trips_with_cbd_fee", "total_amount"]
     return {
-        "days": activity.groupby("day", as_index=False)[["trips", "total_amount"]].sum().round({"total_amount": 2}),
+        "days": activity.groupby("day", as_index=False)[sums].sum().round({"total_amount": 2}),
         "hours": of_month.groupby(["month", "weekday", "hour"], as_index=False)["trips"].sum(),
     }
 

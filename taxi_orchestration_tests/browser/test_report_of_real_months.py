@@ -68,12 +68,14 @@ def test_real_months_are_drawn_in_every_mode_and_selections_follow_sql(
             opened = open_page(context, file)
             page = opened.page
             assert_whole(opened, file, width, SCHEMES[scheme], charts)
+            assert "is paid from Sunday, 5 January 2025 on." in page.locator("#days").inner_text()
             labels = page.locator("[data-chart=zones-0] text", has_text="·")
             page.select_option("#first-month", label="January 2025")
             opened.settle()
             assert page.locator("#chosen").inner_text() == f"1 month: {trips:,} trips, ${amount:,.0f}"
             # A square for each day, and seven in the legend.
             assert page.locator("[data-chart=days-0] path[fill^='var(--step']").count() == 31 + 7
+            assert page.locator("[data-chart=days-0] .mark-symbol path[fill='var(--page)']").count() == 27
             assert shown(labels) == sorted(map(count_words, pickups))
             page.check("input[name=measure][value=total_amount]")
             page.uncheck("input[name=payment][value=Cash]")

@@ -35,7 +35,7 @@ def made_frames(
     rows: dict[str, list[tuple[object, ...]]] = {name: [] for name in COLUMNS}
     for month in full:
         days = [(day, int(random.integers(1_000, 3_000))) for day in pd.date_range(month, periods=month.days_in_month)]
-        rows["days"] += [(day, trips, round(trips * 21.5, 2)) for day, trips in days]
+        rows["days"] += [(day, trips, 0, round(trips * 21.5, 2)) for day, trips in days]
         trips = sum(count for _, count in days)
         amount = round(sum(round(count * 21.5, 2) for _, count in days), 2)
         rows["months"].append((month, month != every[-1], trips, amount, 2.9, 14.5, 6.1))

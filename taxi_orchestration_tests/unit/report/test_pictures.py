@@ -1,7 +1,9 @@
 """Every picture alone: its question, its sentence worked out from the frames, its table, and that it can be drawn."""
 
 from dataclasses import replace
+from datetime import date
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -10,7 +12,13 @@ from taxi_orchestration.report.drawing import draw_svg
 from taxi_orchestration.report.frames import COLUMNS, Frames, empty_frame
 from taxi_orchestration.report.page import CHAPTERS
 from taxi_orchestration.report.palette import LIGHT
-from taxi_orchestration.report.pictures import month_number, round_steps, with_year_before
+from taxi_orchestration.report.pictures import (
+    calendar_of_days,
+    largest_change,
+    month_number,
+    round_steps,
+    with_year_before,
+)
 from taxi_orchestration_tests.support.report_frames import made_frames
 
 MAKERS = [make for chapter in CHAPTERS for make in chapter.pictures]
@@ -149,3 +157,42 @@ def test_months_are_numbers_that_no_time_zone_moves() -> None:
 def test_a_frame_that_lacks_a_column_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="frame days of the report lacks the columns trips"):
         replace(made_frames(), days=empty_frame("days").drop(columns="trips"))
+
+
+def test_the_calendar_shows_a_pandemic_and_a_congestion_fee_without_being_told() -> None:
+    before = made_frames("2019-10", 12)
+    days = before.days.assign(trips=np.where(before.days["day"] >= pd.Timestamp("2020-03-17"), 800, 12_000))
+    calendar = calendar_of_days(replace(before, days=days))
+    assert calendar
+    said = calendar.sentence
+    assert "The largest change is about Tuesday, 17 March 2020: in the four weeks before a usual day has 12,000" in said
+    assert "from then on 800." in said
+    assert "fee" not in said
+
+    winter = made_frames("2024-12", 3)
+    stray = winter.days["day"] == pd.Timestamp("2024-12-03")
+    paid = np.where(winter.days["day"] >= pd.Timestamp("2025-01-05"), winter.days["trips"] // 14, stray * 1)
+    calendar = calendar_of_days(replace(winter, days=winter.days.assign(trips_with_cbd_fee=paid)))
+    assert calendar
+    assert "The fee of Manhattan's congestion zone is paid from Sunday, 5 January 2025 on." in calendar.sentence
+    assert "A dot marks the days" in calendar.note
+    assert calendar.data["days"]["has_fee"].sum() == 27 + 28
+    assert sum(row[3] for row in calendar.table.rows) == paid.sum()
+    # Its days differ by chance alone.
+    assert "largest change" not in calendar.sentence
+
+
+def test_where_every_day_has_the_congestion_fee_no_day_is_called_its_first() -> None:
+    winter = made_frames("2025-02", 2)
+    calendar = calendar_of_days(replace(winter, days=winter.days.assign(trips_with_cbd_fee=500)))
+    assert calendar
+    assert "congestion" not in calendar.sentence
+    assert "A dot marks the days" in calendar.note
+
+
+def test_a_change_is_found_only_where_eight_weeks_are_known() -> None:
+    days = pd.DataFrame({"day": pd.date_range("2020-03-01", periods=60), "trips": [900] * 30 + [100] * 30})
+    assert largest_change(days) == (date(2020, 3, 31), 900, 100)
+    assert largest_change(days.head(55)) is None
+    assert largest_change(days.drop(index=[5])) is None
+    assert largest_change(days.assign(trips=0)) is None
