@@ -61,6 +61,9 @@ class Screen(Progress):
             TimeElapsedColumn(),
             console=console,
             transient=True,
+            # dbt, if it is imported while the bars are there, would print its log above them.
+            redirect_stdout=False,
+            redirect_stderr=False,
             # More often than a person reads it would take time from the work.
             refresh_per_second=5,
         )

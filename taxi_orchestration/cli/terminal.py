@@ -258,13 +258,18 @@ def show_needs(
     answered = not any(isinstance(answer, TlcError) for answer in published.values())
     # What else it can say, the lines before it say of each month.
     if coverage.level == "error" or (coverage.level == "warn" and not lines and not answered):
-        lines.append((f"{coverage.summary} To do: {coverage.to_do}", _COLOURS[coverage.level]))
+        lines.append((_with_to_do(coverage), _COLOURS[coverage.level]))
     if freshness.level != "pass":
-        lines.append((f"{freshness.summary} To do: {freshness.to_do}", _COLOURS[freshness.level]))
+        lines.append((_with_to_do(freshness), _COLOURS[freshness.level]))
     if not any(status.file for status in statuses.values()):
-        lines.append((f"{coverage.summary} To do: {coverage.to_do}", ""))
+        lines.append((_with_to_do(coverage), ""))
     for text, style in lines or [("Nothing to do.", "")]:
         print_line(console, as_typed(text), style)
+
+
+def _with_to_do(finding: Finding) -> str:
+    # In one line a terminal would break it within a word.
+    return f"{finding.summary}\n  To do: {finding.to_do}"
 
 
 def show_class_json(students: Sequence[StudentStatus]) -> None:

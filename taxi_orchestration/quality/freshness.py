@@ -66,7 +66,7 @@ def check_freshness(
         return Finding(
             level,
             f"{partition_key(expected)}: not published {overdue.days} days after its end; the TLC takes about 60 days.",
-            "See what https://www.nyc.gov/site/tlc/about/tlc-trip-record-data.page says of it.",
+            "See https://www.nyc.gov/site/tlc/about/tlc-trip-record-data.page",
             counts,
             months=partition_key(expected),
         )

@@ -1,22 +1,28 @@
 """`make screenshots`: the pictures of docs/images, of months in a home of its own. One entry a picture."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 
+import pyte
 from PIL import Image
 from playwright.sync_api import Browser
+from rich.console import Console
+from rich.terminal_theme import MONOKAI
+from rich.text import Text
 
 from taxi_orchestration.postgres.server import remove
 from taxi_orchestration.settings import PROJECT_DIRECTORY
 from taxi_orchestration_tests.support.browser import CHROMIUM, Scheme, open_page, running_chromium
 from taxi_orchestration_tests.support.dagster_dev import Ui, dagster_dev
 from taxi_orchestration_tests.support.programs import TAXI
+from taxi_orchestration_tests.support.terminal import run_on_terminal
 
 FIRST, LAST, SHOWN = "2023-12", "2024-04", "2024-03"
 IMAGES = PROJECT_DIRECTORY / "docs" / "images"
@@ -34,6 +40,12 @@ PAGES = {
     "month": (f"/assets/fct_trips?view=partitions&partition={SHOWN}", "sum of total_amount"),
     "check": ("/assets/raw_trips?view=checks&checkDetail=volume_as_expected", "Latest execution"),
 }
+# Typed one after another in a terminal of 80 columns.
+MONTHS = "select pickup_month, trips, trips_per_day, total_amount from monthly_summary where is_complete order by 1"
+COMMANDS = (["backfill", FIRST, LAST], ["psql", "--", "-c", MONTHS])
+COLUMNS = 80
+# What the emulator of a terminal calls otherwise than what draws it.
+COLOUR_NAMES = {"brown": "yellow"}
 # Of the report: the scheme, the first and the last element that are shown, and what is left out.
 PARTS: Mapping[str, tuple[Scheme, str, str, str]] = {
     "report": ("light", "#where-heading", "#boroughs", "#zone, .months"),
@@ -61,6 +73,33 @@ def part_of_report(browser: Browser, file: Path, scheme: Scheme, first: str, las
     return page.screenshot(full_page=True, clip=clip)  # type: ignore[arg-type]
 
 
+def screen_of_terminal(command: list[str], environment: Mapping[str, str]) -> Text:
+    """Run `taxi` on a terminal, and return what is left on its screen, below the line that was typed."""
+    shown = run_on_terminal([TAXI, *command], environment, columns=COLUMNS)
+    if shown.returncode:
+        sys.exit(shown.text)
+    screen = pyte.Screen(COLUMNS, 100)
+    pyte.Stream(screen).feed(shown.screen)
+    text = Text.assemble(("$ ", "bold green"), (f"taxi {shlex.join(command)}\n", "bold"))
+    for number, line in enumerate(screen.display):
+        for column, character in enumerate(line):
+            cell = screen.buffer[number][column]
+            text.append(character, f"{'bold ' if cell.bold else ''}{COLOUR_NAMES.get(cell.fg, cell.fg)}")
+        text.append("\n")
+    text.rstrip()
+    return text
+
+
+def picture_of_terminal(browser: Browser, screens: list[Text]) -> bytes:
+    """Draw what was typed and shown."""
+    console = Console(record=True, width=COLUMNS, file=StringIO(), force_terminal=True)
+    console.print(*screens, sep="\n\n")
+    page = browser.new_page()
+    page.set_content(console.export_html(theme=MONOKAI, inline_styles=True))
+    page.add_style_tag(content="body { margin: 0 } pre { display: inline-block; margin: 0; padding: 24px }")
+    return page.locator("pre").screenshot()
+
+
 def save(name: str, screenshot: bytes) -> None:
     """Save a picture in few colours."""
     path = IMAGES / f"{name}.png"
@@ -79,8 +118,10 @@ def main() -> None:
     environment, report = {"TAXI_HOME": str(home)}, home / "report.html"
     try:
         with dagster_dev(environment, home / "dev.log") as ui, running_chromium() as browser:
-            for command in (["backfill", FIRST, LAST], ["report", "--output", str(report)]):
-                subprocess.run([TAXI, *command], env={**os.environ, **environment}, check=True)
+            variables = {**os.environ, **environment, "PAGER": ""}
+            screens = [screen_of_terminal(command, variables) for command in COMMANDS]
+            save("terminal", picture_of_terminal(browser, screens))
+            subprocess.run([TAXI, "report", "--output", str(report)], env=variables, check=True)
             for name, (path, drawn) in PAGES.items():
                 save(name, page_of_ui(browser, ui, path, drawn))
             for name, part in PARTS.items():

@@ -95,8 +95,10 @@ def test_what_only_all_months_together_show_is_said_too(capsys: pytest.CaptureFi
     lost = Finding("error", "2024-02: loaded says Dagster, but not in PostgreSQL.", "Load it again.")
     late = Finding("warn", "2024-03: not published 80 days after its end.", "Look at the TLC's page.")
     assert needs({JANUARY: whole()}, {JANUARY: SAME}, capsys, lost, late) == [
-        "2024-02: loaded says Dagster, but not in PostgreSQL. To do: Load it again.",
-        "2024-03: not published 80 days after its end. To do: Look at the TLC's page.",
+        "2024-02: loaded says Dagster, but not in PostgreSQL.",
+        "  To do: Load it again.",
+        "2024-03: not published 80 days after its end.",
+        "  To do: Look at the TLC's page.",
     ]
 
 
