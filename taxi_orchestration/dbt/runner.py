@@ -6,6 +6,7 @@ dbt's documented programmatic entry saves a process, a second import of dbt and 
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import threading
@@ -20,7 +21,6 @@ from typing import Any
 from filelock import FileLock
 
 from taxi_orchestration.postgres import connection
-from taxi_orchestration.postgres.connection import WarehouseError
 from taxi_orchestration.settings import DBT_PROJECT_DIRECTORY, Settings, make_home
 from taxi_orchestration.warehouse.dbt_tables import one_build
 from taxi_orchestration.warehouse.warehouse import Warehouse, describe_warehouse
@@ -30,6 +30,17 @@ KEPT_SECONDS = 7 * 24 * 3600
 # What changes the schema, of dbt's commands.
 BUILDING = frozenset({"build", "clone", "retry", "run", "run-operation", "seed", "snapshot"})
 FAILED_STATUSES = ("error", "fail", "runtime error")
+
+# What libpq and PostgreSQL say when a connection is cut or the server goes down: dbt passes on nothing but the text.
+_CONNECTION_LOST = re.compile(
+    r"server closed the connection|terminating connection|connection already closed|connection .*(refused|failed)"
+    r"|connection (reset|timed out|not open)|could not (receive|send) data|connection has been closed"
+    r"|the database system is (starting up|shutting down|in recovery mode|not yet accepting connections)"
+    r"|remaining connection slots|too many clients|deadlock detected",
+    re.IGNORECASE,
+)
+# Somebody's rule for how long a transaction may take: the next one would take as long.
+_CUT_BY_RULE = re.compile(r"due to (transaction|idle-in-transaction) timeout")
 
 
 class DbtError(Exception):
@@ -104,17 +115,12 @@ class DbtOutcome:
     results: Sequence[Any]
     error: DbtError | None
 
-    def followed_by(self, later: "DbtOutcome") -> "DbtOutcome":
-        """Both as one: what the later invocation did with a node replaces what this one did with it."""
-        if not later.results:
-            return DbtOutcome([*self.events, *later.events], self.results, later.error)
-        again = {result.node.unique_id for result in later.results}
-        events = [event for event in self.events if _node_of(event) not in again]
-        results = [result for result in self.results if result.node.unique_id not in again]
-        failed = later.error or any(result.status in FAILED_STATUSES for result in results)
-        everything = [*results, *later.results]
-        error = DbtError(_what_failed(None, everything) or str(later.error)) if failed else None
-        return DbtOutcome([*events, *later.events], everything, error)
+    @property
+    def has_lost_connection(self) -> bool:
+        """Whether a cut connection, or none that could be made, is among the errors: another attempt can help."""
+        failed = [str(result.message) for result in self.results if result.status in FAILED_STATUSES]
+        messages = failed or [str(self.error)] * (self.error is not None)
+        return any(_CONNECTION_LOST.search(message) and not _CUT_BY_RULE.search(message) for message in messages)
 
 
 def invoke_dbt(
@@ -128,7 +134,7 @@ def invoke_dbt(
     """Run dbt with `args` on the parsed project; no other build goes on in the schema meanwhile.
 
     `on_node` is called with every node that ended and `on_line` with every line of dbt's log, from dbt's threads; `log`
-    with what was done before dbt began.
+    with what was done before dbt began. Raises WarehouseError where a build cannot begin.
 
     What interrupts dbt (Ctrl-C, a terminated run) is raised again once dbt has cancelled its statements.
     """
@@ -154,20 +160,13 @@ def invoke_dbt(
     with ExitStack() as stack:
         stack.enter_context(_signals_as_keyboard_interrupt())
         if BUILDING.intersection(args):
-            try:
-                stack.enter_context(one_build(warehouse, log))
-            except WarehouseError as error:
-                return DbtOutcome([], [], DbtError(str(error)))
+            stack.enter_context(one_build(warehouse, log))
         stack.enter_context(_environment(dbt_environment(warehouse, artifacts)))
         outcome = dbtRunner(manifest=manifest, callbacks=[callback]).invoke([*args, *flags])
     if outcome.exception is not None and not isinstance(outcome.exception, Exception):
         raise outcome.exception
     results = getattr(outcome.result, "results", [])
     return DbtOutcome(events, results, None if outcome.success else DbtError(_what_failed(outcome.exception, results)))
-
-
-def _node_of(event: Mapping[str, Any]) -> str | None:
-    return event["data"].get("node_info", {}).get("unique_id")
 
 
 def _what_failed(exception: BaseException | None, results: Sequence[Any]) -> str:

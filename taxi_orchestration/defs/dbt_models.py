@@ -30,12 +30,11 @@ from dagster_dbt import DagsterDbtTranslator, dbt_assets
 from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.dbt.column_lineage import ColumnLineage
 from taxi_orchestration.dbt.dagster_dbt_internals import DbtCoreCliEventMessage, get_asset_check_key_for_test
-from taxi_orchestration.dbt.retry import invoke_with_retries
 from taxi_orchestration.dbt.runner import FAILED_STATUSES, DbtOutcome, invoke_dbt
 from taxi_orchestration.defs.dbt_translator import TaxiDbtTranslator
 from taxi_orchestration.defs.interruption import canceled_by_interrupt
 from taxi_orchestration.defs.markdown import as_markdown
-from taxi_orchestration.defs.retries import translate_to_failure
+from taxi_orchestration.defs.retries import RETRIES, translate_to_failure
 from taxi_orchestration.defs.table_metadata import check_metadata, months_metadata, node_metadata
 from taxi_orchestration.defs.views import CODE_VERSION, code_versions_made, is_monthly, views_to_make
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
@@ -82,12 +81,13 @@ def build_dbt_assets(
         backfill_policy=BackfillPolicy.single_run(),
         dagster_dbt_translator=translator,
         pool=pool,
+        retry_policy=RETRIES,
     )
     def dbt_models(
         context: AssetExecutionContext, warehouse: WarehouseResource, progress: ResourceParam[Progress]
     ) -> Iterator[Any]:
-        with translate_to_failure():
-            yield from run_dbt(context, warehouse, progress, manifest, translator, artifacts, window_of(context))
+        with canceled_by_interrupt(context), translate_to_failure():
+            yield from run_dbt(context, warehouse.open(), progress, manifest, translator, artifacts, window_of(context))
 
     @dbt_assets(
         manifest=manifest,
@@ -96,12 +96,13 @@ def build_dbt_assets(
         name=DBT_VIEWS,
         dagster_dbt_translator=translator,
         pool=pool,
+        retry_policy=RETRIES,
     )
     def dbt_views(
         context: AssetExecutionContext, warehouse: WarehouseResource, progress: ResourceParam[Progress]
     ) -> Iterator[Any]:
-        with translate_to_failure():
-            yield from run_dbt(context, warehouse, progress, manifest, translator, artifacts, None)
+        with canceled_by_interrupt(context), translate_to_failure():
+            yield from run_dbt(context, warehouse.open(), progress, manifest, translator, artifacts, None)
 
     return [dbt_views, dbt_models]
 
@@ -118,7 +119,7 @@ def window_of(context: AssetExecutionContext) -> Window | None:
 
 def run_dbt(
     context: AssetExecutionContext,
-    resource: WarehouseResource,
+    warehouse: Warehouse,
     progress: Progress,
     manifest: Mapping[str, Any],
     translator: TaxiDbtTranslator,
@@ -129,7 +130,6 @@ def run_dbt(
 
     Views and seeds that are missing, or of other code than the project's, are built with it, and recorded.
     """
-    warehouse = resource.open()
     create_raw_tables(warehouse)
     nodes = manifest["nodes"]
     selected = _selected(context, manifest, translator)
@@ -143,19 +143,16 @@ def run_dbt(
     if window:
         options += ["--vars", json.dumps({"window_start": str(window.start), "window_end": str(window.end)})]
 
-    def invoke(some: Sequence[str]) -> DbtOutcome:
-        # Asked for anew each time: an embedded server that went down is started again.
-        args = ["build", "--select", *some, *options]
-        return invoke_dbt(
-            args, resource.open(), artifacts, lambda _: progress.built(), context.log.info, progress.logged
-        )
+    args = ["build", "--select", *names, *options]
 
     # dbt builds the models in several transactions: a month that is replaced between two of them is built once more.
     for _ in range(BUILD_ATTEMPTS):
         files = _files_of(warehouse, window)
         progress.building(len(names))
-        with canceled_by_interrupt(context):
-            outcome = invoke_with_retries(invoke, names, manifest, context.log.warning)
+        outcome = invoke_dbt(args, warehouse, artifacts, lambda _: progress.built(), context.log.info, progress.logged)
+        if outcome.has_lost_connection and context.retry_number < RETRIES.max_retries:
+            # Nothing of this attempt is recorded: the next one builds all of it again.
+            raise Failure(f"The connection to PostgreSQL was lost while dbt ran: {outcome.error}")
         if files == _files_of(warehouse, window):
             break
     else:

@@ -1,4 +1,4 @@
-"""dbt whose connection is cut: only what that stopped is run again; what fails by itself is not."""
+"""dbt whose connection is cut: its step is run again; what fails by itself is not."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from taxi_orchestration.dbt import retry
+from taxi_orchestration.dbt.runner import DbtError, DbtOutcome
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration_tests.support.daemon import Daemon, clock_at
@@ -21,14 +21,12 @@ from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 @pytest.fixture
 def daemon(
-    monkeypatch: pytest.MonkeyPatch,
     tlc: TlcHost,
     loader: Loader,
     definitions: dg.Definitions,
     instance: dg.DagsterInstance,
 ) -> Daemon:
     """With one month loaded."""
-    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.05)
     tlc.publish(JANUARY, rows=100)
     loader.load_month(JANUARY)
     return Daemon(definitions, instance, clock_at(2024, 6, 1))
@@ -67,29 +65,40 @@ def built(result: dg.ExecuteInProcessResult) -> list[str]:
     return sorted(key.to_user_string() for key in keys if key)
 
 
-def test_a_connection_cut_while_dbt_runs_is_retried_for_what_it_stopped_alone(
-    daemon: Daemon, settings: Settings, target: PostgresTarget, instance: dg.DagsterInstance
+def retries_of(result: dg.ExecuteInProcessResult) -> list[str]:
+    return [str(event.step_retry_data.error) for event in result.all_events if event.is_step_up_for_retry]
+
+
+def test_a_connection_cut_while_dbt_runs_is_retried_by_its_step_and_recorded_once(
+    daemon: Daemon, settings: Settings, target: PostgresTarget
 ) -> None:
     assert daemon.execute("2024-01", daemon.models).success
     with cut_while_it_reads(target, settings.schema_name, "fct_trips", times=1):
         result = daemon.execute("2024-01", daemon.models)
     assert result.success
     assert built(result) == [key.to_user_string() for key in daemon.models]
-    (said,) = [e.message for e in instance.all_logs(result.run_id) if "Attempt 2 of" in (e.message or e.user_message)]
-    again = said.split("of what that stopped: ")[1].rstrip(".").split(", ")
-    assert "fct_trips" in again
-    assert "int_monthly_revenue_by_file" in again
-    assert "stg_trips" not in again
-    assert "rejected_trips" not in again
+    (reason,) = retries_of(result)
+    assert "The connection to PostgreSQL was lost while dbt ran: fct_trips" in reason
 
 
-def test_a_model_that_fails_by_itself_is_not_tried_again(
-    daemon: Daemon, refusing: Refusing, instance: dg.DagsterInstance
-) -> None:
+def test_a_model_that_fails_by_itself_is_not_tried_again(daemon: Daemon, refusing: Refusing) -> None:
     assert daemon.execute("2024-01", daemon.models).success
     with refusing("fct_trips"):
         result = daemon.execute("2024-01", daemon.models)
     assert not result.success
-    assert not any("Attempt" in e.user_message for e in instance.all_logs(result.run_id))
+    assert retries_of(result) == []
     assert "fct_trips" not in built(result)
     assert "int_monthly_revenue_by_file" not in built(result)
+
+
+@pytest.mark.parametrize(
+    ("message", "is_lost"),
+    [
+        ('connection to server at "127.0.0.1", port 1 failed: Connection refused', True),
+        ("terminating connection due to administrator command", True),
+        ("terminating connection due to transaction timeout", False),
+        ("division by zero", False),
+    ],
+)
+def test_a_connection_is_lost_unless_a_rule_of_the_server_cut_it(message: str, is_lost: bool) -> None:
+    assert DbtOutcome([], [], DbtError(message)).has_lost_connection is is_lost

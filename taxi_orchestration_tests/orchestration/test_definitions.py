@@ -19,6 +19,7 @@ from taxi_orchestration.dbt.runner import prepared_project, read_manifest
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE, TAXI_REFERENCE
 from taxi_orchestration.defs.raw_trips import ALL_MONTHS
+from taxi_orchestration.defs.retries import RETRIES
 from taxi_orchestration.instance.opening import open_instance
 from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.instance.storage import TaxiStepLogs
@@ -218,15 +219,15 @@ def test_raw_trips_goes_in_runs_of_as_many_months_as_set_and_the_models_in_one(
     assert set(policies.values()) == {dg.BackfillPolicy.single_run()}
 
 
-def test_raw_trips_and_the_zones_are_retried_and_dbt_has_one_slot(definitions: dg.Definitions) -> None:
-    job = definitions.resolve_job_def(TAXI_PIPELINE)
-    raw_trips, dbt_models = (job.graph.node_named(name).definition for name in ("raw_trips", "dbt_models"))
-    assert isinstance(raw_trips, dg.OpDefinition)
-    assert isinstance(dbt_models, dg.OpDefinition)
-    retries = raw_trips.retry_policy
-    assert retries
-    assert (retries.max_retries, retries.backoff, retries.jitter) == (3, dg.Backoff.EXPONENTIAL, dg.Jitter.PLUS_MINUS)
-    assert dbt_models.pool == "dbt"
+def test_every_step_of_the_pipeline_is_retried_and_dbt_has_one_slot(definitions: dg.Definitions) -> None:
+    steps = {node.name: node.definition for node in definitions.resolve_job_def(TAXI_PIPELINE).graph.nodes}
+    assert {name: step.pool for name, step in steps.items() if isinstance(step, dg.OpDefinition)} == {
+        "raw_trips": None,
+        "dbt_models": "dbt",
+    }
+    for step in steps.values():
+        assert isinstance(step, dg.OpDefinition)
+        assert step.retry_policy == RETRIES
 
 
 def test_the_instance_is_made_from_the_checkouts_dagster_yaml(settings: Settings, instance: dg.DagsterInstance) -> None:
