@@ -54,7 +54,7 @@ def passwords() -> None:
     # The network is the one of this compose file, on this machine.
     url = f"postgresql://dagster:{quote(secrets.token_urlsafe(24))}@{HOST}:5432/dagster?sslmode=disable"
     url = write_new(DAGSTER / "dagster_postgres_url", url)
-    for name in ["teacher", *students()]:
+    for name in ["teacher", "guest", *students()]:
         write_new(LOGINS / name, secrets.token_urlsafe(12), uid=0)
     for name in students():
         write_new(STUDENTS / name / "pg_password", secrets.token_urlsafe(24))

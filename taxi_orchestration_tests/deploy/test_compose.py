@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ LAUNCH = """
       }
     }
 """
+PERMISSIONS = "{ permissions { permission value } }"
 RUNS = "query Runs { runsOrError { ... on Runs { results { runId status tags { key value } } } } }"
 
 
@@ -57,9 +59,9 @@ class Class:
             self.logins[name] = docker(*read)
         return name, self.logins[name]
 
-    def ask(self, query: str, **variables: Any) -> Any:
+    def ask(self, query: str, login: str = "ada", **variables: Any) -> Any:
         answer = requests.post(
-            f"{self.url}/graphql", json={"query": query, "variables": variables}, auth=self.login("ada"), timeout=60
+            f"{self.url}/graphql", json={"query": query, "variables": variables}, auth=self.login(login), timeout=60
         )
         answer.raise_for_status()
         assert "errors" not in answer.json(), answer.text
@@ -191,6 +193,32 @@ def test_months_are_exact_whichever_container_is_killed_meanwhile(running: Class
     until(lambda: running.exact_months() == months, SECONDS, pause=1)
 
 
+def test_a_guest_sees_what_runs_and_can_start_nothing(running: Class) -> None:
+    def may(login: str) -> set[str]:
+        return {p["permission"] for p in running.ask(PERMISSIONS, login)["permissions"] if p["value"]}
+
+    assert "launch_pipeline_execution" in may("teacher")
+    assert not {"launch_pipeline_execution", "terminate_pipeline_execution", "wipe_assets"} & may("guest")
+    assert running.ask(RUNS, "guest") == running.ask(RUNS)
+
+
+def test_a_backup_brings_a_lost_schema_back_by_the_lines_of_the_page(running: Class, tmp_path: Path) -> None:
+    page = (PROJECT_DIRECTORY / "docs/deploy.md").read_text()
+    back_up, restore = (re.search(rf"^\| {what} \| `(.+)` \|$", page, re.M) for what in ("back up", "restore"))
+    assert back_up
+    assert restore
+    variables = {"COMPOSE_FILE": str(PROJECT_DIRECTORY / "deploy/docker/compose.yaml"), "COMPOSE_PROJECT_NAME": PROJECT}
+    before = running.exact_months()
+    assert len(before) == 3
+    drop = f"psql --username postgres --host 127.0.0.1 --dbname taxi --command 'drop schema dagster_{STUDENT} cascade'"
+    lose = f"docker compose exec -T postgres {drop}"
+    for line in (back_up[1], lose, restore[1]):
+        subprocess.run(
+            ["/bin/sh", "-ec", line], cwd=tmp_path, env={**os.environ, **running.variables, **variables}, check=True
+        )
+        assert running.exact_months() == ({} if line == lose else before)
+
+
 def test_no_secret_is_in_an_image_a_log_or_the_records_of_runs(running: Class) -> None:
     secrets = {
         word
@@ -201,7 +229,7 @@ def test_no_secret_is_in_an_image_a_log_or_the_records_of_runs(running: Class) -
         ).split()
     }
     passwords = {found[1] if (found := re.search(r":([^:@]+)@", word)) else word for word in secrets}
-    assert len(passwords) == 7, "of the superuser, of Dagster, of two students; three logins"
+    assert len(passwords) == 8, "of the superuser, of Dagster, of two students; four logins"
     history = docker("history", "--no-trunc", "taxi-orchestration")
     logs = running.compose("logs")
     records = json.dumps(running.ask(RUNS)) + docker("inspect", *docker("ps", "--all", "--quiet").split())
