@@ -1,11 +1,14 @@
 """`taxi class`: what a student may do and what not, and a class of which one's code and one's database fail."""
 
 import json
+import os
 import shutil
+import signal
 import stat
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -16,14 +19,15 @@ from dagster import AssetMaterialization, DagsterInstance
 from psycopg.errors import InsufficientPrivilege
 
 from taxi_orchestration.asset_keys import AssetKeys
+from taxi_orchestration.cli import class_server
 from taxi_orchestration.cli.class_server import Part, end_leftovers, list_parts
 from taxi_orchestration.cli.class_status import read_code_errors
 from taxi_orchestration.cli.classroom import Student, list_students
 from taxi_orchestration.cli.commands import main
-from taxi_orchestration.cli.dev import claim
+from taxi_orchestration.cli.dev import claim, find_running
 from taxi_orchestration.loading import open_loader
 from taxi_orchestration.postgres.postmaster import free_port
-from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings
+from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings, SettingsError
 from taxi_orchestration.warehouse.load_log import loaded_files
 from taxi_orchestration.warehouse.warehouse import open_warehouse
 from taxi_orchestration_tests.support.keys import RAW_TRIPS
@@ -191,6 +195,43 @@ def test_of_three_students_two_broken_ones_do_not_touch_the_third(
                 part.end()
             for part in parts.values():
                 part.wait(time.monotonic() + 30)
+
+
+def test_serving_a_class_starts_again_what_ends_and_leaves_nothing_running(
+    settings: Settings,
+    instance: DagsterInstance,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """The loop of `taxi class serve` around two programs in place of Dagster's, one of which ends at once."""
+    with pytest.raises(SettingsError, match="no student yet"):
+        class_server.serve(settings, free_port(), None)
+    # The dbt project of code of their own is not parsed here.
+    (tmp_path / "taxi_orchestration").mkdir()
+    (tmp_path / "taxi_orchestration" / "definitions.py").touch()
+    assert taxi("class", "add", "ada", "--code", str(tmp_path)).exit_code == 0
+    home = {**os.environ, "DAGSTER_HOME": str(settings.taxi_home)}
+    keeps, ends = "import time; time.sleep(60)", "raise SystemExit(3)"
+    parts = [
+        Part(name, [sys.executable, "-c", code], home, settings.taxi_home / f"{name}.log", pause=0.2)
+        for name, code in (("keeps", keeps), ("ends", ends))
+    ]
+    monkeypatch.setattr(class_server, "list_parts", lambda *_: parts)
+
+    def stop_once_both_were_started() -> None:
+        until(lambda: parts[1].pause > 0.2 and parts[0].process)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with ThreadPoolExecutor(1) as pool:
+        stopping = pool.submit(stop_once_both_were_started)
+        assert class_server.serve(settings, free_port(), None) == 0
+        stopping.result()
+    assert "ends ended with 3 and is started again" in capfd.readouterr().err
+    assert all(part.process and part.process.returncode is not None for part in parts)
+    assert find_running(settings) is None
+    assert taxi("class", "remove", "--yes", "ada").exit_code == 0
+    shutil.rmtree(settings.taxi_home / "class")
 
 
 def restarted(part: Part, died: int) -> bool:
