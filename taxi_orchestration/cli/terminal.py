@@ -283,18 +283,17 @@ def show_class(students: Sequence[StudentStatus]) -> None:
         return
     console = Console()
     table = Table(box=None, padding=(0, 1, 0, 0))
-    names = ("student", "months", "TLC's rows", "raw_trips", "fct_trips", "rejected", "checks", "last run", "")
+    names = ("student", "months", "TLC's rows", "raw_trips", "fct_trips", "rejected", "checks", "last run")
     for name in names:
         numbers = ("months", "TLC's rows", "raw_trips", "fct_trips", "rejected")
         table.add_column(name, justify="right" if name in numbers else "left", no_wrap=True)
     for student in students:
         row = _student_row(student)
         cells = [row["student"], row["months"], row["rows"], row["raw_rows"], row["fact_rows"], row["rejected_rows"]]
-        checks = f"{row['checks_passed']} of {row['checks']}" if row["checks"] else None
-        run = (
-            f"{row['last_run_at'][:16].replace('T', ' ')} {row['last_run_status'].lower()}" if row["last_run"] else None
-        )
-        cells += [checks, run, "see below" if student.wrong else None]
+        checks = f"{row['checks_passed']}/{row['checks']}" if row["checks"] else None
+        # The day alone: with the hour the table is wider than a terminal of 80 columns.
+        run = f"{student.last_run.status.lower()} {student.last_run.at:%d %b}" if student.last_run else None
+        cells += [checks, run]
         table.add_row(*map(_shown, cells), style="red" if student.wrong else "")
     console.print(table)
     for student in students:

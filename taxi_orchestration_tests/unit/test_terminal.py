@@ -11,6 +11,7 @@ from zipfile import ZipFile
 import pytest
 
 from taxi_orchestration.cli import terminal
+from taxi_orchestration.cli.class_status import LastRun, StudentStatus
 from taxi_orchestration.instance.status import Checks, MonthStatus
 from taxi_orchestration.months import MonthError, Window, count_months, parse_range
 from taxi_orchestration.quality.finding import Finding
@@ -111,6 +112,24 @@ def test_a_hundred_and_fifty_months_fit_on_one_screen(capsys: pytest.CaptureFixt
     assert max(map(len, lines)) <= 80
     assert sum(line.count("■") for line in lines[:-1]) == 150
     assert lines[-1] == "■ 150 loaded"
+
+
+def test_a_class_fits_in_a_terminal_of_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    file = LoadedFile(JANUARY, "http://x", '"a"', None, 1, "sha", 1_971_156, {}, {}, None)
+    month = whole(file=file, raw_rows=1_971_156, fact_rows=1_971_156, checks=Checks(961, []))
+    terminal.show_class(
+        [
+            StudentStatus("ada", "dagster_ada", [month], LastRun("1", "SUCCESS", NOW)),
+            StudentStatus("bob", "dagster_bob", wrong=["code: no_such_module"]),
+        ]
+    )
+    header, ada, bob, wrong = capsys.readouterr().out.splitlines()
+    assert ada.split() == "ada 1 1,971,156 1,971,156 1,971,156 1 961/961 success 15 May".split()
+    assert max(map(len, (header, ada, bob))) <= 80
+    assert wrong == "bob: code: no_such_module"
 
 
 def test_numbers_of_months_are_said_as_people_do() -> None:
