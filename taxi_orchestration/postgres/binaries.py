@@ -13,10 +13,11 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 
 MAJOR = 18
 PRIVATE_ROOT = Path("/var/lib/taxi-orchestration")
@@ -63,9 +64,13 @@ def account_for(directory: Path) -> Account | None:
 
 
 def run(
-    command: Sequence[str | Path], account: Account | None, *, new_session: bool = False
+    command: Sequence[str | Path],
+    account: Account | None,
+    *,
+    directory: str | Path = "/",
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program as `account`, with an environment and a directory that hold nothing of the caller's.
+    """Run a program as `account`, in `directory`, with `variables` and no environment of the caller's.
 
     The caller's environment may hold passwords, and anything that the server inherits shows in /proc.
     """
@@ -75,10 +80,9 @@ def run(
         capture_output=True,
         text=True,
         errors="replace",
-        cwd="/",
-        env={"PATH": os.defpath, "LC_ALL": "C"},
+        cwd=directory,
+        env={"PATH": os.defpath, "LC_ALL": "C", **variables},
         umask=0o077,
-        start_new_session=new_session,
         user=account.uid if account else None,
         group=account.gid if account else None,
         extra_groups=[] if account else None,

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import random
 import re
-import signal
+import shlex
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from taxi_orchestration.postgres import binaries
-from taxi_orchestration.postgres.binaries import Account, ServerError
+from taxi_orchestration.postgres.binaries import ServerError
 
 HOST = "127.0.0.1"
 # Below those that Linux and macOS hand to outgoing connections, so that none of these takes ours between two starts.
@@ -32,7 +33,8 @@ SHARED_MEMORY_ADVICE = (
 )
 # The names of PostgreSQL's segments in /dev/shm, which its messages quote in every language.
 _SHARED_MEMORY = re.compile(r"/PostgreSQL\.\d+")
-_STOP_SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
+# What the server prints before its log collector takes over.
+_START_LOG = "start.log"
 
 
 class PortTakenError(Exception):
@@ -59,67 +61,58 @@ def running(data: Path) -> Postmaster | None:
     return Postmaster(pid, port, lines[7].strip() if len(lines) > 7 else "starting")
 
 
-def launch(data: Path, port: int, programs: Path, account: Account | None) -> None:
-    """Start the server of `data` and wait until it is ready; it outlives this process.
+def launch(data: Path, port: int) -> None:
+    """Start the server of `data` and wait until it is ready; the server outlives this process.
 
-    Raises PortTakenError where somebody else listens on the port that it is configured for.
+    Raises PortTakenError where another program listens on `port`, the one that the server is configured for.
     """
-    _forget_foreign_process(data)
+    _remove_stale_pid_file(data)
     _remove_old_logs(data)
-    # A new session, so that neither Ctrl-C nor the end of the terminal reaches it; a child of init, so that it is no
-    # zombie of ours; no stream of ours, so that nobody who reads our output to its end waits for the server's end.
-    script = '"$1" -D "$2" >"$3" 2>&1 </dev/null & echo $!'
-    command: list[str | Path] = ["/bin/sh", "-c", script, "sh"]
-    command += [programs / "postgres", data, data / "start.log"]
-    started = binaries.run(command, account, new_session=True)
-    if started.returncode != 0:
-        raise ServerError(f"Starting the PostgreSQL in {data} failed: {started.stderr.strip()}")
-    try:
-        wait_until_ready(data, int(started.stdout))
-    except ServerError:
-        if not is_free(port):
-            raise PortTakenError from None
-        raise
+    # pg_ctl puts -D and paths between double quotes for a shell, where a $ or a quote in the path breaks them.
+    options = f"-D {shlex.quote(os.fspath(data))}"
+    # Relative to the data directory, for the same reason.
+    started = _pg_ctl(data, "start", "--log", _START_LOG, "--timeout", str(_START_SECONDS), "--options", options)
+    if started.returncode == 0:
+        return
+    if running(data) is not None:
+        raise _not_ready_error(data)
+    if not is_free(port):
+        raise PortTakenError
+    tail = log_tail(data)
+    raise ServerError(f"Starting the PostgreSQL in {data} failed. {tail}\n{advice(tail, data)}")
 
 
-def wait_until_ready(data: Path, pid: int) -> None:
-    """Wait for the server of `data`, started as process `pid`."""
+def wait_until_settled(data: Path) -> Postmaster | None:
+    """Wait while the server of `data`, which another process started or stops, is in between; None when it ended."""
+    if not _wait(lambda: (server := running(data)) is None or server.status == "ready", _START_SECONDS):
+        raise _not_ready_error(data)
+    return running(data)
 
-    def is_ready() -> bool:
-        server = running(data)
-        return server is not None and server.status == "ready"
 
-    if not _wait(lambda: is_ready() or has_ended(pid), _START_SECONDS):
+def stop(data: Path, mode: str) -> bool:
+    """Stop the server of `data` and wait for its end; False when none runs. Modes as in pg_ctl."""
+    if running(data) is None:
+        return False
+    stopped = _pg_ctl(data, "stop", "--mode", mode, "--timeout", str(_STOP_SECONDS))
+    if stopped.returncode != 0 and running(data) is not None:
         raise ServerError(
-            f"The PostgreSQL in {data} (process {pid}) was not ready after {_START_SECONDS} s; after a crash it may "
-            f"still be replaying its log. Try again in some minutes. {log_tail(data)}"
-        )
-    if not is_ready():
-        time.sleep(0.2)  # the server's log collector writes down its last words after its end
-        tail = log_tail(data)
-        raise ServerError(f"Starting the PostgreSQL in {data} failed. {tail}\n{advice(tail, data)}")
-
-
-def wait_until_gone(data: Path, pid: int) -> None:
-    """Wait for the end of a server that has been told to stop."""
-    if not _wait(lambda: has_ended(pid), _STOP_SECONDS):
-        raise ServerError(
-            f"The PostgreSQL in {data} (process {pid}) did not stop within {_STOP_SECONDS} s. "
+            f"Stopping the PostgreSQL in {data} failed: {last_lines(stopped.stderr)}\n"
             f"Try again, or stop it with mode 'immediate'. {log_tail(data)}"
         )
-
-
-def end(data: Path, mode: str) -> bool:
-    """Stop the server of `data` and wait for its end; False when none runs. Modes as in pg_ctl."""
-    if mode not in _STOP_SIGNALS:
-        raise ValueError(f"mode must be one of {', '.join(_STOP_SIGNALS)}, not {mode!r}")
-    server = running(data)
-    if server is None:
-        return False
-    with suppress(ProcessLookupError):
-        os.kill(server.pid, _STOP_SIGNALS[mode])
-    wait_until_gone(data, server.pid)
     return True
+
+
+def _pg_ctl(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    account = binaries.account_for(data)
+    program = binaries.program_directory(account) / "pg_ctl"
+    return binaries.run([program, *arguments], account, directory=data, variables={"PGDATA": os.fspath(data)})
+
+
+def _not_ready_error(data: Path) -> ServerError:
+    return ServerError(
+        f"The PostgreSQL in {data} was not ready after {_START_SECONDS} s; after a crash it may still be replaying its "
+        f"log. Try again in some minutes. {log_tail(data)}"
+    )
 
 
 def end_orphans(cluster_name: str) -> list[int]:
@@ -180,7 +173,7 @@ def free_port() -> int:
 
 def log_tail(data: Path) -> str:
     """The end of what the server said at its start and since, for an error message."""
-    logs = [data / "start.log", *sorted(data.glob("log/*.log"), key=lambda path: path.stat().st_mtime)[-1:]]
+    logs = [data / _START_LOG, *sorted(data.glob("log/*.log"), key=lambda path: path.stat().st_mtime)[-1:]]
     said = "\n".join(path.read_text(errors="replace") for path in logs if path.exists())
     return f"The end of its log:\n{last_lines(said)}"
 
@@ -233,28 +226,21 @@ def _command_line(pid: int) -> list[str]:
         return []
 
 
-def _forget_foreign_process(data: Path) -> None:
+def _remove_stale_pid_file(data: Path) -> None:
     """Remove a postmaster.pid that names a living process which is no server of `data`: PostgreSQL would believe it."""
+    import psutil  # as in end_orphans
+
     path = data / "postmaster.pid"
     if path.exists() and running(data) is None:
         first_line = path.read_text().partition("\n")[0].strip()
-        if first_line.isdecimal() and _exists(int(first_line)):
+        # A zombie counts as living here, as it does for PostgreSQL.
+        if first_line.isdecimal() and psutil.pid_exists(int(first_line)):
             path.unlink()
-
-
-def _exists(pid: int) -> bool:
-    """Whether PostgreSQL would take the process for alive, as it takes a zombie."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _remove_old_logs(data: Path) -> None:
     # A server that never runs over midnight never rotates: without this its daily files would grow from week to week.
+    (data / _START_LOG).unlink(missing_ok=True)
     for path in data.glob("log/*.log"):
         if path.stat().st_mtime < time.time() - 6 * 86_400:
             path.unlink()

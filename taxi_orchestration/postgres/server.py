@@ -11,7 +11,6 @@ unprivileged account cannot reach that, the data lies below binaries.PRIVATE_ROO
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import logging
@@ -19,7 +18,6 @@ import os
 import secrets
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -125,7 +123,7 @@ def stop(home: Path, mode: str = "fast") -> bool:
             return False
         with _locked(home):
             record = _Record.read(home)
-            return record is not None and postmaster.end(record.data_directory, mode)
+            return record is not None and postmaster.stop(record.data_directory, mode)
 
 
 def remove(home: Path) -> None:
@@ -195,14 +193,8 @@ def _start(home: Path) -> EmbeddedServer:
         record.write()
         _make_data_directory(record, account, programs)
     _check(data, account)
-    running = postmaster.running(data)
-    if running is not None and running.status == "stopping":
-        postmaster.wait_until_gone(data, running.pid)
-        running = None
-    if running is None:
-        record = _launch(record, account, programs)
-    else:
-        postmaster.wait_until_ready(data, running.pid)
+    if postmaster.wait_until_settled(data) is None:
+        record = _launch(record, account)
     if not record.complete:
         _create_databases(record)
         record = replace(record, complete=True)
@@ -248,7 +240,7 @@ def _remove_leftover(data: Path) -> None:
     """Remove the data of an earlier home at the same path: with that home went the password, and so any use of it."""
     if data.exists():
         _logger.warning("Removing %s: it belonged to a home that has been deleted", data)
-        postmaster.end(data, "immediate")
+        postmaster.stop(data, "immediate")
         shutil.rmtree(data)
 
 
@@ -298,7 +290,7 @@ def _check(data: Path, account: Account | None) -> None:
         )
 
 
-def _launch(record: _Record, account: Account | None, programs: Path) -> _Record:
+def _launch(record: _Record, account: Account | None) -> _Record:
     """Start the server, on another port than the kept one where somebody else has taken that."""
     data = record.data_directory
     for pid in postmaster.end_orphans(record.cluster_name):
@@ -314,7 +306,7 @@ def _launch(record: _Record, account: Account | None, programs: Path) -> _Record
         _write(data / "taxi.conf", server_config.render(record.port, record.cluster_name), account)
         _write(data / "pg_hba.conf", server_config.HBA, account)
         try:
-            postmaster.launch(data, record.port, programs, account)
+            postmaster.launch(data, record.port)
         except postmaster.PortTakenError:
             continue  # taken between the look and the start
         return record
@@ -371,32 +363,23 @@ def _write(path: Path, text: str, owner: Account | None) -> None:
 
 @contextmanager
 def _locked(home: Path) -> Iterator[None]:
-    """Let one process at a time start or stop the server of `home`.
+    """Let one process at a time start or stop the server of `home`."""
+    # Not at the top: whoever finds a running server needs no lock.
+    from filelock import FileLock, Timeout
 
-    By flock, because the kernel gives it back when its process ends, however it ends.
-    """
     folder = home / "postgres"
     # The server's account has to pass through a home of root's. What is made in there is closed by itself.
     mode = 0o711 if os.geteuid() == 0 else 0o700
     home.mkdir(mode=mode, parents=True, exist_ok=True)
     folder.mkdir(mode=mode, exist_ok=True)
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        deadline = time.monotonic() + _LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise ServerError(
-                        f"Another process has held {folder / 'lock'} for {_LOCK_SECONDS} s: it is starting or stopping "
-                        f"the PostgreSQL of {home}. Wait for it, or find it with: fuser {folder / 'lock'}"
-                    ) from None
-                time.sleep(0.01)
-        yield
-    finally:
-        os.close(descriptor)
+        with FileLock(folder / "lock", _LOCK_SECONDS, mode=0o600):
+            yield
+    except Timeout as error:
+        raise ServerError(
+            f"Another process has held {folder / 'lock'} for {_LOCK_SECONDS} s: it is starting or stopping the "
+            f"PostgreSQL of {home}. Wait for it, or find it with: fuser {folder / 'lock'}"
+        ) from error
 
 
 @contextmanager

@@ -1,12 +1,15 @@
-"""A directory for what a process downloads: gone when the process is, also when that was killed."""
+"""A directory for what a process downloads, removed with its process or by the next one.
 
-import fcntl
-import os
+What belongs here: making, locking and sweeping such directories. What does not: what is downloaded into them.
+"""
+
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import BaseFileLock, FileLock, Timeout
 
 PREFIX = "download-"
 
@@ -14,38 +17,26 @@ PREFIX = "download-"
 @contextmanager
 def scratch_directory(home: Path) -> Iterator[Path]:
     """An empty directory in `home` for the time of the block. Removes those that killed processes left there."""
-    # Nobody sweeps between the making of a directory and its being locked.
-    with _locked(home, fcntl.LOCK_SH):
+    # No process sweeps between the making of a directory and the locking of it.
+    with FileLock(home / ".downloads.lock"):
+        for leftover in home.glob(f"{PREFIX}*"):
+            # The kernel releases a lock when its process ends, however it ends.
+            with suppress(Timeout), _lock_of(leftover).acquire(blocking=False):
+                _remove(leftover)
         directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=home))
-        descriptor = os.open(directory, os.O_RDONLY)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        lock = _lock_of(directory)
+        lock.acquire()
     try:
-        _sweep(home)
         yield directory
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
-        os.close(descriptor)
+        _remove(directory)
+        lock.release()
 
 
-def _sweep(home: Path) -> None:
-    try:
-        with _locked(home, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            for directory in home.glob(f"{PREFIX}*"):
-                try:
-                    # The kernel lets go of a lock when its process ends, however it ends.
-                    with _locked(directory, fcntl.LOCK_EX | fcntl.LOCK_NB):
-                        shutil.rmtree(directory, ignore_errors=True)
-                except (BlockingIOError, FileNotFoundError):
-                    continue
-    except BlockingIOError:
-        return
+def _lock_of(directory: Path) -> BaseFileLock:
+    return FileLock(directory.with_name(f".{directory.name}.lock"))
 
 
-@contextmanager
-def _locked(directory: Path, how: int) -> Iterator[None]:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, how)
-        yield
-    finally:
-        os.close(descriptor)
+def _remove(directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+    Path(_lock_of(directory).lock_file).unlink(missing_ok=True)
