@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 import dagster as dg
 
 from taxi_orchestration.instance.dagster_internals import ConfigurableResourceFactory
-from taxi_orchestration.instance.processes import process_tags
+from taxi_orchestration.instance.processes import this_process
 from taxi_orchestration.instance.run_tags import SCHEMA, named_months
 from taxi_orchestration.settings import Settings
 
@@ -27,7 +27,7 @@ class SettingsResource(ConfigurableResourceFactory[Settings]):
         if context.run and context.instance:
             run = context.run
             schema = {SCHEMA: self.environment.schema_name}
-            context.instance.add_run_tags(run.run_id, process_tags(run.run_id) | schema | named_months(run))
+            context.instance.add_run_tags(run.run_id, this_process(run.run_id).tags() | schema | named_months(run))
         return self.environment
 
 

@@ -30,7 +30,7 @@ from taxi_orchestration.instance.dagster_internals import (
     make_new_backfill_id,
 )
 from taxi_orchestration.instance.dagster_names import BACKFILL, LAUNCHED_BY, TAXI_BACKFILL, workspace
-from taxi_orchestration.instance.processes import is_process_gone, process_tags
+from taxi_orchestration.instance.processes import is_process_gone, this_process
 from taxi_orchestration.instance.run_tags import MONTHS, SCHEMA
 from taxi_orchestration.months import format_months, partition_key
 from taxi_orchestration.settings import student_of
@@ -75,7 +75,7 @@ class RunningBackfill:
                 BACKFILL: self.id,
                 LAUNCHED_BY: TAXI_BACKFILL,
                 SCHEMA: schema,
-                **process_tags(run_id),
+                **this_process(run_id).tags(),
                 **tags,
             },
             asset_selection=set(assets),
@@ -135,7 +135,7 @@ def new_record(instance: DagsterInstance, id_: str, job: JobDefinition, months: 
         backfill_id=id_,
         status=BulkActionStatus.REQUESTED,
         from_failure=False,
-        tags={LAUNCHED_BY: TAXI_BACKFILL, MONTHS: named, SCHEMA: schema_of(job), **process_tags(id_)},
+        tags={LAUNCHED_BY: TAXI_BACKFILL, MONTHS: named, SCHEMA: schema_of(job), **this_process(id_).tags()},
         backfill_timestamp=now,
         asset_selection=assets,
         title=f"{TAXI_BACKFILL} {named}",

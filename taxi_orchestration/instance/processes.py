@@ -4,9 +4,11 @@ A process that is killed, or a machine that is switched off, tells Dagster nothi
 ever and keep the slot that the next one waits for.
 """
 
+import json
 import os
 import socket
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 
 import psutil
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
@@ -31,12 +33,29 @@ _EXECUTING = [
 ]
 
 
-def process_tags(run_id: str) -> dict[str, str]:
-    """The tag that says that this process executes the run, or the backfill, of this id."""
-    # The run's own id too: a retried run takes over the tags of the one before. The start: process ids are used again.
+@dataclass(frozen=True)
+class RunProcess:
+    """The process that executes the run, or the backfill, of an id: what its tag says, as JSON.
+
+    The id stands there too: a retried run takes over the tags of the one before. So does the start: process ids are
+    used again.
+    """
+
+    id: str
+    host: str
+    pid: int
+    started: float
+    uptime: float
+
+    def tags(self) -> dict[str, str]:
+        """The tag that says so."""
+        return {PROCESS_TAG: json.dumps(asdict(self))}
+
+
+def this_process(id_: str) -> RunProcess:
+    """This process, as the one that executes the run, or the backfill, of this id."""
     started = psutil.Process().create_time()
-    uptime = started - psutil.boot_time()
-    return {PROCESS_TAG: f"{run_id} {socket.gethostname()} {os.getpid()} {started} {uptime}"}
+    return RunProcess(id_, socket.gethostname(), os.getpid(), started, started - psutil.boot_time())
 
 
 def is_orphaned(run: DagsterRun) -> bool:
@@ -49,29 +68,30 @@ def is_process_gone(id_: str, tags: Mapping[str, str]) -> bool:
     named = _process_of(id_, tags)
     if named is None:
         return False
-    pid, started, uptime = named
     try:
-        created = psutil.Process(pid).create_time()
+        created = psutil.Process(named.pid).create_time()
     except psutil.NoSuchProcess:
         return True
     is_another = (
-        abs(created - started) > _CLOCK_SECONDS and abs(created - psutil.boot_time() - uptime) > _UPTIME_SECONDS
+        abs(created - named.started) > _CLOCK_SECONDS
+        and abs(created - psutil.boot_time() - named.uptime) > _UPTIME_SECONDS
     )
-    return is_another or has_ended(pid)
+    return is_another or has_ended(named.pid)
 
 
 def living_process(run: DagsterRun) -> int | None:
     """The id of the process that executes the run; None where it is gone, or not of this machine."""
     named = _process_of(run.run_id, run.tags)
-    return named[0] if named and not is_orphaned(run) else None
+    return named.pid if named and not is_orphaned(run) else None
 
 
-def _process_of(id_: str, tags: Mapping[str, str]) -> tuple[int, float, float] | None:
-    """The process, its start and the machine's uptime at its start, of a process of this machine that has this id."""
-    of_id, host, pid, started, uptime = (tags.get(PROCESS_TAG, "").split() + [""] * 5)[:5]
-    if of_id != id_ or host != socket.gethostname():
+def _process_of(id_: str, tags: Mapping[str, str]) -> RunProcess | None:
+    """The process of this machine that the tag names, where it is of this id."""
+    try:
+        named = RunProcess(**json.loads(tags[PROCESS_TAG]))
+    except (KeyError, ValueError, TypeError):
         return None
-    return int(pid), float(started), float(uptime or "inf")
+    return named if (named.id, named.host) == (id_, socket.gethostname()) else None
 
 
 def fail_orphaned_runs(instance: DagsterInstance, assets: AssetKeys) -> list[str]:

@@ -10,13 +10,14 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from dagster import AssetKey, DagsterInstance, DagsterRun, DagsterRunStatus
 
 from taxi_orchestration.instance.opening import open_instance
-from taxi_orchestration.instance.processes import PROCESS_TAG, fail_orphaned_runs, is_orphaned, process_tags
+from taxi_orchestration.instance.processes import PROCESS_TAG, fail_orphaned_runs, is_orphaned, this_process
 from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.months import Window
@@ -229,36 +230,25 @@ def test_the_embedded_server_stopped_during_a_copy_restarts_with_the_old_month(t
 
 
 def test_only_runs_whose_process_is_gone_are_called_abandoned(instance: DagsterInstance, programs: Programs) -> None:
-    def run_of(tag: str) -> str:
-        run = instance.create_run_for_job(nothing, status=DagsterRunStatus.STARTED, tags={PROCESS_TAG: tag})
-        return run.run_id
+    def run_of(**change: Any) -> str:
+        run_id = instance.create_run_for_job(nothing, status=DagsterRunStatus.STARTED).run_id
+        instance.add_run_tags(run_id, replace(this_process(run_id), **change).tags())
+        return run_id
 
-    living = process_tags("someone")[PROCESS_TAG]
-    _, host, pid, started, uptime = living.split()
-    another_host = run_of("")
-    instance.add_run_tags(another_host, {PROCESS_TAG: f"{another_host} elsewhere 1 0.0"})
-    inherited = run_of(f"another-run {host} {pid} 0.0")
-    mine = run_of("")
-    instance.add_run_tags(mine, process_tags(mine))
-    reused = run_of("")
-    instance.add_run_tags(
-        reused, {PROCESS_TAG: f"{reused} {host} {pid} {float(started) - 3600} {float(uptime) - 3600}"}
-    )
+    mine, living = run_of(), this_process("")
+    another_host, inherited = run_of(host="elsewhere", pid=1), run_of(id="another-run", started=0.0)
+    unreadable = run_of()
+    instance.add_run_tags(unreadable, {PROCESS_TAG: f"{unreadable} {living.host} {living.pid}"})
+    reused = run_of(started=living.started - 3600, uptime=living.uptime - 3600)
     # As after a machine was woken up, and its clock set.
-    clock_was_set = run_of("")
-    instance.add_run_tags(
-        clock_was_set, {PROCESS_TAG: f"{clock_was_set} {host} {pid} {float(started) - 3600} {uptime}"}
-    )
-    gone = run_of("")
+    clock_was_set = run_of(started=living.started - 3600)
     ended = programs.start("true")
     ended.wait()
-    instance.add_run_tags(gone, {PROCESS_TAG: f"{gone} {host} {ended.pid} {started} {uptime}"})
+    gone = run_of(pid=ended.pid)
     # As in a container whose first process waits for none of those that it takes over.
-    zombie = run_of("")
     unreaped = programs.start("sleep", "60")
     created = psutil.Process(unreaped.pid).create_time()
-    tag = f"{zombie} {host} {unreaped.pid} {created} {created - psutil.boot_time()}"
-    instance.add_run_tags(zombie, {PROCESS_TAG: tag})
+    zombie = run_of(pid=unreaped.pid, started=created, uptime=created - psutil.boot_time())
     assert not is_orphaned(instance.get_run_by_id(zombie))  # type: ignore[arg-type]
     kill_9(unreaped.pid)
     until(lambda: has_ended(unreaped.pid))
@@ -266,7 +256,7 @@ def test_only_runs_whose_process_is_gone_are_called_abandoned(instance: DagsterI
 
     assert set(fail_orphaned_runs(instance, PLAIN)) == {reused, gone, zombie}
     assert fail_orphaned_runs(instance, PLAIN) == []
-    for run_id in (another_host, inherited, mine, clock_was_set):
+    for run_id in (another_host, inherited, mine, unreadable, clock_was_set):
         assert not is_orphaned(instance.get_run_by_id(run_id))  # type: ignore[arg-type]
 
 
@@ -311,7 +301,7 @@ def test_a_run_outlives_a_killed_daemon_and_fails_with_its_code_server(
     tlc.http.on(tlc.path_of(FEBRUARY), stalled(data[FEBRUARY], len(data[FEBRUARY]) // 2, 600))
 
     def executes(run: DagsterRun | None) -> int | None:
-        return int(run.tags[PROCESS_TAG].split()[2]) if run and PROCESS_TAG in run.tags else None
+        return int(json.loads(run.tags[PROCESS_TAG])["pid"]) if run and PROCESS_TAG in run.tags else None
 
     daemon = programs.start(*DAEMON)
     launch(programs, "2024-01")

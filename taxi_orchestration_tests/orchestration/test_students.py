@@ -1,6 +1,5 @@
 """Students in one instance, on one database and on two: none sees, waits for, alerts on or repairs another's months."""
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,7 +21,7 @@ from taxi_orchestration.defs.run_requests import request_of
 from taxi_orchestration.instance.backfills import end_orphaned_backfills, new_record
 from taxi_orchestration.instance.dagster_internals import BulkActionStatus
 from taxi_orchestration.instance.dagster_names import workspace
-from taxi_orchestration.instance.processes import PROCESS_TAG, fail_orphaned_runs, process_tags
+from taxi_orchestration.instance.processes import fail_orphaned_runs, this_process
 from taxi_orchestration.instance.run_tags import (
     SCHEMA,
     TLC_PUBLICATIONS,
@@ -193,9 +192,9 @@ def test_students_in_one_instance_wait_for_alert_on_and_repair_only_their_own(
 
     # Processes that are gone, of a run and of a backfill of carl's.
     lost = instance.create_run_for_job(carl.pipeline, status=dg.DagsterRunStatus.STARTED, tags=carl.pipeline.run_tags)
-    instance.add_run_tags(lost.run_id, {PROCESS_TAG: gone(lost.run_id)})
+    instance.add_run_tags(lost.run_id, gone(lost.run_id))
     record = new_record(instance, "lost", carl.pipeline, [JANUARY])
-    instance.add_backfill(record._replace(tags={**record.tags, PROCESS_TAG: gone("lost")}))
+    instance.add_backfill(record._replace(tags={**record.tags, **gone("lost")}))
     end_orphaned_backfills(instance, ada.assets)
     assert fail_orphaned_runs(instance, ada.assets) == []
     assert instance.get_backfill("lost").status is BulkActionStatus.REQUESTED  # type: ignore[union-attr]
@@ -205,7 +204,7 @@ def test_students_in_one_instance_wait_for_alert_on_and_repair_only_their_own(
     assert ada.alert() == []
 
 
-def gone(of: str) -> str:
+def gone(of: str) -> dict[str, str]:
     """The tag of a process that began before this one, under its number: another's."""
-    _, host, _, started, uptime = process_tags(of)[PROCESS_TAG].split()
-    return f"{of} {host} {os.getpid()} {float(started) - 3600} {float(uptime) - 3600}"
+    mine = this_process(of)
+    return replace(mine, started=mine.started - 3600, uptime=mine.uptime - 3600).tags()
