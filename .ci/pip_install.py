@@ -1,10 +1,12 @@
 """Run `pip install ARGUMENTS` and show on one line what it does. With the Python of an environment that is still empty.
 
-pip itself is silent for a minute with --quiet, and prints 500 lines without.
+pip itself is silent for a minute with --quiet, and prints 500 lines without. uv, where it is installed, takes half as
+long; it reads no pip.conf, so that pip follows where uv fails.
 """
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -24,8 +26,12 @@ WIDTH = 79
 def main(arguments: list[str]) -> int:
     """Install; returns pip's exit code, and prints the end of what it said where that is none of 0."""
     is_terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    began = time.monotonic()
+    if install_with_uv(arguments):
+        print(f"The environment is ready, after {time.monotonic() - began:.0f} s with uv.", file=sys.stderr)
+        return 0
     last: deque[str] = deque(maxlen=KEPT_LINES)
-    packages, megabytes, began = 0, 0.0, time.monotonic()
+    packages, megabytes = 0, 0.0
 
     def show(text: str) -> None:
         if is_terminal:
@@ -55,6 +61,13 @@ def main(arguments: list[str]) -> int:
     else:
         print(f"The environment is ready, after {time.monotonic() - began:.0f} s.", file=sys.stderr)
     return pip.returncode
+
+
+def install_with_uv(arguments: list[str]) -> bool:
+    """Install with the uv that is on PATH; whether one is there and did it."""
+    uv = shutil.which("uv")
+    command = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", sys.executable, *arguments]
+    return uv is not None and subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 0  # noqa: S603
 
 
 if __name__ == "__main__":

@@ -151,7 +151,7 @@ def test_bad_arguments_are_refused_before_anything_heavy_is_imported(arguments: 
     assert not re.search(r"\| +(dagster|pydantic|psycopg|requests|rich)$", done.stderr, re.MULTILINE)
 
 
-def test_the_environment_is_made_with_one_line_that_says_what_pip_does(tmp_path: Path) -> None:
+def test_the_environment_is_made_by_uv_or_with_a_line_that_says_what_pip_does(tmp_path: Path) -> None:
     wheel = tmp_path / "tiny-1.0-py3-none-any.whl"
     with ZipFile(wheel, "w") as file:
         file.writestr("tiny.py", "")
@@ -163,9 +163,14 @@ def test_the_environment_is_made_with_one_line_that_says_what_pip_does(tmp_path:
     shown = run_on_terminal([sys.executable, script, *options, str(wheel)], {"PATH": "/usr/bin:/bin"})
     assert shown.returncode == 0, shown.text
     assert "Installing 1 package, " in shown.text
-    assert shown.lines[-1].startswith("The environment is ready, after")
+    assert re.fullmatch(r"The environment is ready, after \d+ s\.", shown.lines[-1])
+    with_uv = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "UV_CACHE_DIR": str(tmp_path / "cache")}
+    options[-1] = str(tmp_path / "uv")
+    shown = run_on_terminal([sys.executable, script, *options, str(wheel)], with_uv)
+    assert re.fullmatch(r"The environment is ready, after \d+ s with uv\.", shown.lines[-1])
+    assert (tmp_path / "uv" / "tiny.py").exists()
     refused = subprocess.run(
-        [sys.executable, script, "--no-index", "nothing-of-that-name"], capture_output=True, text=True
+        [sys.executable, script, "--no-index", "nothing-of-that-name"], capture_output=True, text=True, env=with_uv
     )
     assert refused.returncode == 1
     assert "No matching distribution found for nothing-of-that-name" in refused.stderr
