@@ -52,6 +52,9 @@ lint: $(DEVELOPMENT)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/sqlfluff lint --disable-progress-bar dbt_project
+	@# With the storage of the checkout it would start the embedded PostgreSQL, and leave it running.
+	@home=$$(mktemp -d) && trap "rm -r $$home" EXIT && echo 'telemetry: {enabled: false}' >$$home/dagster.yaml && \
+		VIRTUAL_ENV=$(CURDIR)/.venv DAGSTER_HOME=$$home $(BIN)/dg check defs
 
 screenshots: $(DEVELOPMENT)
 	@$(BIN)/python -m taxi_orchestration_tests.browser.screenshots
