@@ -68,8 +68,13 @@ def home(worker_id: str) -> Path:
 
 @pytest.fixture(scope="session")
 def server(home: Path) -> PostgresTarget:
-    """The warehouse database of the worker's embedded PostgreSQL."""
-    return ensure_running(home).target(WAREHOUSE_DATABASE)
+    """The warehouse database of the worker's embedded PostgreSQL, which no test takes the power from."""
+    made = ensure_running(home).target(WAREHOUSE_DATABASE)
+    with psycopg.connect(made.url(), autocommit=True) as connection:
+        for name in ("fsync", "full_page_writes", "synchronous_commit"):
+            connection.execute(sql.SQL("alter system set {} = off").format(sql.SQL(name)))
+        connection.execute("select pg_reload_conf()")
+    return made
 
 
 @pytest.fixture

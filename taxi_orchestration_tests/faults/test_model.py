@@ -50,7 +50,7 @@ SCHEMA = "model"
 MONTHS = (date(2022, 1, 1), date(2024, 1, 1), date(2025, 1, 1))
 VERSIONS = (1, 2, 3)
 # Not TAXI_...: conftest.py takes the variables of the outer environment away.
-SEQUENCES = int(os.environ.get("SOAK_SEQUENCES", "200"))
+SEQUENCES = int(os.environ.get("SOAK_SEQUENCES", "50"))
 STEPS = 10
 
 months = st.sampled_from(MONTHS)

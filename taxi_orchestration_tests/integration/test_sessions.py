@@ -47,51 +47,59 @@ class Default(NamedTuple):
     error: str | None = None
 
 
-DEFAULTS = [
-    # How a value is spelled.
-    Default("datestyle", "SQL, DMY"),
-    Default("datestyle", "German"),
-    Default("intervalstyle", "sql_standard"),
-    Default("timezone", "Pacific/Chatham"),
-    Default("extra_float_digits", "-15"),
-    Default("client_encoding", "LATIN1"),
-    # How a statement, or a name in it, is read.
-    Default("search_path", "impostor, pg_catalog"),
-    Default("search_path", "nowhere"),
-    Default("standard_conforming_strings", "off"),
-    Default("quote_all_identifiers", "on"),
-    Default("transform_null_equals", "on"),
-    Default("default_tablespace", "pg_default"),
-    # What a transaction is.
-    Default("default_transaction_isolation", "serializable"),
-    Default("default_transaction_isolation", "repeatable read"),
+# The defaults of a list are tried at once, and one by one where that fails. A setting that is tried with two values
+# stands in two lists.
+TOGETHER = {
+    "one way": [
+        # How a value is spelled.
+        Default("datestyle", "SQL, DMY"),
+        Default("intervalstyle", "sql_standard"),
+        Default("timezone", "Pacific/Chatham"),
+        Default("extra_float_digits", "-15"),
+        Default("client_encoding", "LATIN1"),
+        # How a statement, or a name in it, is read.
+        Default("search_path", "impostor, pg_catalog"),
+        Default("standard_conforming_strings", "off"),
+        Default("quote_all_identifiers", "on"),
+        Default("transform_null_equals", "on"),
+        Default("default_tablespace", "pg_default"),
+        # What a transaction is, and how long it takes.
+        Default("default_transaction_isolation", "serializable"),
+        Default("lock_timeout", "1ms"),
+        Default("idle_session_timeout", "3s"),
+    ],
+    "another way": [
+        Default("datestyle", "German"),
+        Default("search_path", "nowhere"),
+        Default("default_transaction_isolation", "repeatable read"),
+    ],
+    # No result depends on these.
+    "without consequence": [
+        Default("bytea_output", "escape"),
+        Default("xmlbinary", "hex"),
+        Default("backslash_quote", "off"),
+        Default("array_nulls", "off"),
+        Default("row_security", "off"),
+        Default("check_function_bodies", "off"),
+        Default("session_replication_role", "replica"),
+        Default("client_min_messages", "debug5"),
+        Default("default_transaction_deferrable", "on"),
+        Default("synchronous_commit", "off"),
+        Default("jit_above_cost", "0"),
+        Default("plan_cache_mode", "force_generic_plan"),
+        Default("constraint_exclusion", "on"),
+        Default("enable_partition_pruning", "off"),
+        Default("debug_parallel_query", "regress"),
+        Default("work_mem", "64kB"),
+    ],
+}
+
+# Where one of these is the default, the pipeline cannot run.
+REFUSED = [
     Default("default_transaction_read_only", "on", "default_transaction_read_only"),
-    # How long it takes.
-    Default("lock_timeout", "1ms"),
     Default("statement_timeout", "1ms", "statement.timeout"),
     Default("transaction_timeout", "1ms", "set transaction_timeout"),
     Default("idle_in_transaction_session_timeout", "1ms", "idle_in_transaction_session_timeout"),
-    Default("idle_session_timeout", "3s"),
-]
-
-# No result depends on these: they are tried at once, and one by one where that fails.
-WITHOUT_CONSEQUENCE = [
-    Default("bytea_output", "escape"),
-    Default("xmlbinary", "hex"),
-    Default("backslash_quote", "off"),
-    Default("array_nulls", "off"),
-    Default("row_security", "off"),
-    Default("check_function_bodies", "off"),
-    Default("session_replication_role", "replica"),
-    Default("client_min_messages", "debug5"),
-    Default("default_transaction_deferrable", "on"),
-    Default("synchronous_commit", "off"),
-    Default("jit_above_cost", "0"),
-    Default("plan_cache_mode", "force_generic_plan"),
-    Default("constraint_exclusion", "on"),
-    Default("enable_partition_pruning", "off"),
-    Default("debug_parallel_query", "regress"),
-    Default("work_mem", "64kB"),
 ]
 
 
@@ -177,11 +185,16 @@ def expected_contents(
     return expected
 
 
+def storage_of(environment: dict[str, str]) -> str:
+    """The database of Dagster's storage."""
+    return environment["DAGSTER_POSTGRES_URL"].rpartition("/")[2].partition("?")[0]
+
+
 def set_default(default: Default, database: PostgresTarget, environment: dict[str, str]) -> None:
     """Make a value the default of the warehouse's database, and of the one of Dagster's storage."""
     names = [database.dbname]
     if default.error is None and default.name not in WHERE_TABLES_ARE:
-        names.append(environment["DAGSTER_POSTGRES_URL"].rpartition("/")[2].partition("?")[0])
+        names.append(storage_of(environment))
     value = sql.SQL(", ").join(map(sql.Literal, default.value.split(", ")))
     with psycopg.connect(database.url(), autocommit=True) as connection:
         for name in names:
@@ -190,52 +203,54 @@ def set_default(default: Default, database: PostgresTarget, environment: dict[st
             )
 
 
-@pytest.mark.parametrize("default", DEFAULTS, ids=lambda default: f"{default.name} = {default.value}")
-def test_a_default_of_the_database_changes_no_row_or_is_named_by_the_error(
-    default: Default,
+@pytest.mark.parametrize("kind", TOGETHER)
+def test_defaults_of_the_database_change_no_row(
+    kind: str,
     expected_contents: dict[str, Any],
     pipeline: Pipeline,
     database: PostgresTarget,
     environment: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    schema = sql.Identifier(environment["PG_SCHEMA"])
     with psycopg.connect(database.url(), autocommit=True) as connection:
         connection.execute("create schema impostor")
         # Where pg_catalog is not looked into first, these are what count() and pg_class are.
         connection.execute("create function impostor.count(bigint) returns bigint language sql return 7")
         connection.execute("create table impostor.pg_class (oid oid, relname name)")
-    set_default(default, database, environment)
-    if default.error is None:
-        outcome = pipeline(database)
-        assert outcome.succeeded, outcome
-        assert contents(database, environment["PG_SCHEMA"]) == expected_contents
-    else:
-        point_at(database, monkeypatch)
-        with (
-            pytest.raises(WarehouseError, match=default.error),
-            open_loader(settings := load_settings(), open_warehouse(settings)) as loader,
-        ):
-            # A pause between two statements may be shorter than 1 ms, but not in each of 100 loads.
-            deque((loader.load_month(MONTHS[0]) for _ in range(100)), maxlen=0)
-
-
-def test_defaults_without_consequence_change_no_row(
-    expected_contents: dict[str, Any], pipeline: Pipeline, database: PostgresTarget, environment: dict[str, str]
-) -> None:
-    schema = sql.Identifier(environment["PG_SCHEMA"])
 
     def changes_something(*defaults: Default) -> bool:
-        with psycopg.connect(database.url(), autocommit=True) as connection:
+        names = [database.dbname, storage_of(environment)]
+        with psycopg.connect(database.url(), autocommit=True, options="-c search_path=pg_catalog") as connection:
             connection.execute(sql.SQL("drop schema if exists {} cascade").format(schema))
-            connection.execute(sql.SQL("alter database {} reset all").format(sql.Identifier(database.dbname)))
+            for name in names:
+                connection.execute(sql.SQL("alter database {} reset all").format(sql.Identifier(name)))
         for default in defaults:
             set_default(default, database, environment)
         outcome = pipeline(database)
         return not outcome.succeeded or contents(database, environment["PG_SCHEMA"]) != expected_contents
 
-    if changes_something(*WITHOUT_CONSEQUENCE):
-        assert [default for default in WITHOUT_CONSEQUENCE if changes_something(default)] == []
+    if changes_something(*TOGETHER[kind]):
+        assert [default for default in TOGETHER[kind] if changes_something(default)] == []
         raise AssertionError("together they change something, and none of them alone")
+
+
+@pytest.mark.parametrize("default", REFUSED, ids=lambda default: f"{default.name} = {default.value}")
+def test_a_default_that_the_pipeline_cannot_run_with_is_named_by_the_error(
+    default: Default,
+    tlc: TlcHost,
+    database: PostgresTarget,
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tlc.publish(MONTHS[0])
+    set_default(default, database, environment)
+    point_at(database, monkeypatch)
+    with (
+        pytest.raises(WarehouseError, match=default.error),
+        open_loader(settings := load_settings(), open_warehouse(settings)) as loader,
+    ):
+        # A pause between two statements may be shorter than 1 ms, but not in each of 100 loads.
+        deque((loader.load_month(MONTHS[0]) for _ in range(100)), maxlen=0)
 
 
 def test_a_database_in_sql_ascii_is_a_warehouse_like_any_other(
@@ -245,7 +260,8 @@ def test_a_database_in_sql_ascii_is_a_warehouse_like_any_other(
     environment: dict[str, str],
     worker_id: str,
 ) -> None:
-    with own_database(server, f"ascii_{worker_id}", "SQL_ASCII") as database:
+    # In the place of the other, by whose name the dbt project is parsed.
+    with own_database(server, f"sessions_{worker_id}", "SQL_ASCII") as database:
         assert pipeline(database).succeeded
         assert contents(database, environment["PG_SCHEMA"]) == expected_contents
 
