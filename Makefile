@@ -11,6 +11,7 @@ BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python .ci/pip_install.py --constraint constraints.txt
 ENVIRONMENT := .venv/.installed
 DEVELOPMENT := .venv/.installed-dev
+PEERS := .venv/.installed-bench
 
 help:
 	@echo 'make backfill FROM=2024-01 TO=2024-03   load months, build the models, check them'
@@ -65,7 +66,7 @@ bench soak: | no-dotenv
 no-dotenv:
 	@test ! -e .env || { echo 'Move .env out of the checkout for the time of this.'; exit 2; }
 
-bench: $(DEVELOPMENT)
+bench: $(PEERS)
 	@$(BIN)/python -m bench $(ARGS)
 
 soak: $(DEVELOPMENT)
@@ -94,3 +95,7 @@ $(ENVIRONMENT): pyproject.toml constraints.txt | $(BIN)/python
 $(DEVELOPMENT): pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP_INSTALL) --editable '.[dev]'
 	@touch $@ $(ENVIRONMENT)
+
+$(PEERS): pyproject.toml constraints.txt | $(BIN)/python
+	@$(PIP_INSTALL) --editable '.[bench]'
+	@touch $@ $(DEVELOPMENT) $(ENVIRONMENT)

@@ -1,23 +1,27 @@
-"""What benchmarks give, and the report and plots that are made of it."""
+"""What benchmarks give, and the report that is made of it: one run of one version on one machine."""
 
 import json
 import os
 import platform
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import psutil
 
-DIRECTORY = Path(__file__).parent
-REPORT = DIRECTORY / "RESULTS.md"
-PLOTS = DIRECTORY / "plots"
-KEPT = DIRECTORY / "results"
+from taxi_orchestration.settings import PROJECT_DIRECTORY
 
-mpl.use("Agg")
+DIRECTORY = Path(__file__).parent
+PLOTS = DIRECTORY / "plots"
+# A figure in a page: [text](where, ending in RESULTS.md "its name").
+QUOTE = re.compile(r'\[([^\]]*)\]\(((?:\.\./)*bench/RESULTS\.md[^ )]*) "([^"]+)"\)')
+
+# Plots go to files: a desktop is neither needed nor looked for.
+os.environ.setdefault("MPLBACKEND", "Agg")
 
 
 @dataclass(frozen=True)
@@ -38,10 +42,15 @@ class Goal:
             self.at_most is None or self.figure <= self.at_most
         )
 
+    @property
+    def wanted(self) -> str:
+        """The goal in characters."""
+        return f"≥ {self.at_least:g}" if self.at_least is not None else f"≤ {self.at_most:g}"
+
 
 @dataclass(frozen=True)
 class Section:
-    """What one benchmark gives: figures with goals, a table, and the plots it drew."""
+    """What one benchmark gives: figures with goals, a table, the plots it drew, and what the pages quote of it."""
 
     title: str
     goals: Sequence[Goal]
@@ -49,6 +58,7 @@ class Section:
     rows: Sequence[Sequence[str]] = ()
     plots: Sequence[str] = ()
     note: str = ""
+    quotes: Mapping[str, str] = field(default_factory=dict)
 
 
 def machine() -> str:
@@ -61,48 +71,109 @@ def machine() -> str:
     return f"{os.cpu_count()} cores ({cpu}), {memory:.0f} GiB, {platform.system()}, Python {platform.python_version()}"
 
 
-def keep(name: str, section: Section) -> None:
-    """Keep what a benchmark gave, until it runs again."""
-    KEPT.mkdir(exist_ok=True)
-    kept = {"machine": machine(), "day": f"{datetime.now(UTC):%Y-%m-%d}", "section": asdict(section)}
-    (KEPT / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n")
+def version() -> str:
+    """The commit that is measured, marked where code differs from it."""
+    commit = _git("rev-parse", "--short=10", "HEAD")
+    changed = _git("status", "--porcelain", "--", ".", ":!*.md", ":!bench/plots", ":!bench/results")
+    return f"{commit} with changes" if changed else commit
 
 
-def write_report(names: Sequence[str]) -> None:
-    """Write RESULTS.md anew of what is kept of these benchmarks."""
-    kept = [json.loads(path.read_text()) for name in names if (path := KEPT / f"{name}.json").exists()]
-    sections = [_section(item["section"]) for item in kept]
-    met = [goal for section in sections for goal in section.goals]
-    lines = [
-        "# Benchmarks",
-        "",
-        f"Made by `make bench` on {max(item['day'] for item in kept)}: "
-        f"{', '.join(sorted({item['machine'] for item in kept}))}. "
-        f"{sum(goal.is_met for goal in met)} of {len(met)} goals met. Both sides of every ratio were measured in one "
-        "run, on synthetic months; the seconds depend on the machine.",
-        "",
-        "| what | figure | goal | met | measured |",
-        "|---|---:|---:|---|---|",
-        *(_goal_line(goal) for goal in met),
-    ]
-    for section in sections:
-        lines += ["", f"## {section.title}", ""]
-        lines += [section.note, ""] if section.note else []
-        if section.rows:
-            lines += [_row(section.header), _row(["---"] + ["---:"] * (len(section.header) - 1))]
-            lines += [_row(row) for row in section.rows]
-        lines += [f"\n![{section.title}](plots/{plot})" for plot in section.plots]
-    REPORT.write_text("\n".join(lines).replace("\n\n\n", "\n\n") + "\n")
+@dataclass(frozen=True)
+class Results:
+    """What is kept of a run in `directory`: a file a benchmark, and the report of all."""
+
+    directory: Path = DIRECTORY
+
+    @property
+    def _files(self) -> Path:
+        return self.directory / "results"
+
+    def start_over(self) -> None:
+        """Remove what is kept of an earlier run, with its plots."""
+        for path in [*self._files.glob("*.json"), *(self.directory / "plots").glob("*.png")]:
+            path.unlink()
+
+    def is_of(self, version: str) -> bool:
+        """Whether all that is kept is of this version and this machine, so that a benchmark can join it."""
+        return all((item["version"], item["machine"]) == (version, machine()) for item in self._read())
+
+    def keep(self, name: str, version: str, seconds: float, section: Section | None, failure: str) -> None:
+        """Keep what a benchmark gave, or how it failed, until it runs again."""
+        self._files.mkdir(exist_ok=True)
+        kept = {
+            "name": name,
+            "version": version,
+            "machine": machine(),
+            "ended": f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
+            "seconds": round(seconds),
+            "failure": failure,
+            "section": asdict(section) if section else None,
+        }
+        (self._files / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n")
+
+    def write_report(self, names: Sequence[str]) -> None:
+        """Write RESULTS.md anew of what is kept; `names` are all benchmarks in their order."""
+        kept = sorted(self._read(), key=lambda item: names.index(item["name"]))
+        sections = [Section(**{**s, "goals": [Goal(**g) for g in s["goals"]]}) for i in kept if (s := i["section"])]
+        goals = [goal for section in sections for goal in section.goals]
+        failed = [f"{item['name']} ({item['failure']})" for item in kept if item["failure"]]
+        missing = [name for name in names if name not in {item["name"] for item in kept}]
+        lines = [
+            "# Benchmarks",
+            "",
+            f"Made by `make bench` until {max(item['ended'] for item in kept)} UTC, of commit {kept[0]['version']}, on "
+            f"{kept[0]['machine']}. {sum(goal.is_met for goal in goals)} of {len(goals)} goals met. All that is "
+            "compared was measured in one run, on synthetic months; the seconds depend on the machine.",
+            "",
+            *([f"Failed: {'; '.join(failed)}.", ""] if failed else []),
+            *([f"Not run: {', '.join(missing)}.", ""] if missing else []),
+            "| what | figure | goal | met | measured |",
+            "|---|---:|---:|---|---|",
+            *(_goal_line(goal) for goal in goals),
+        ]
+        for section in sections:
+            lines += ["", f"## {section.title}", ""]
+            lines += [section.note, ""] if section.note else []
+            if section.rows:
+                lines += [_row(section.header), _row(["---"] + ["---:"] * (len(section.header) - 1))]
+                lines += [_row(row) for row in section.rows]
+            lines += [f"\n![{section.title}](plots/{plot})" for plot in section.plots]
+        took = ", ".join(f"{item['name']} {item['seconds']} s" for item in kept)
+        minutes = sum(item["seconds"] for item in kept) / 60
+        lines += ["", "## How long the benchmarks took", "", f"{minutes:.0f} minutes: {took}."]
+        (self.directory / "RESULTS.md").write_text("\n".join(lines).replace("\n\n\n", "\n\n") + "\n")
+
+    def quotable(self) -> dict[str, str]:
+        """The figures that a page may quote, by name."""
+        sections = [item["section"] for item in self._read() if item["section"]]
+        return {name: text for section in sections for name, text in section["quotes"].items()}
+
+    def update_pages(self) -> None:
+        """Write the figures into the pages that quote them."""
+        figures = self.quotable()
+        for page in pages():
+            text = page.read_text(encoding="utf-8")
+            new = QUOTE.sub(lambda found: f'[{figures.get(found[3], found[1])}]({found[2]} "{found[3]}")', text)
+            if new != text:
+                page.write_text(new, encoding="utf-8")
+
+    def _read(self) -> list[dict[str, Any]]:
+        return [json.loads(path.read_text()) for path in sorted(self._files.glob("*.json"))]
 
 
-def _section(kept: dict[str, Any]) -> Section:
-    return Section(**{**kept, "goals": [Goal(**goal) for goal in kept["goals"]]})
+def pages() -> list[Path]:
+    """The pages that may quote figures."""
+    return [PROJECT_DIRECTORY / "README.md", *sorted((PROJECT_DIRECTORY / "docs").rglob("*.md"))]
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=PROJECT_DIRECTORY, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 def _goal_line(goal: Goal) -> str:
-    wanted = f"≥ {goal.at_least:g}" if goal.at_least is not None else f"≤ {goal.at_most:g}"
     figure = f"{goal.figure:.2f}" if goal.figure < 100 else f"{goal.figure:,.0f}"
-    return _row([goal.what, f"{figure} {goal.unit}", wanted, "yes" if goal.is_met else "**no**", goal.measured])
+    return _row([goal.what, f"{figure} {goal.unit}", goal.wanted, "yes" if goal.is_met else "**no**", goal.measured])
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -1,0 +1,29 @@
+"""The commands that have little to do, and what Python and its imports make of them."""
+
+import statistics
+from datetime import date
+
+from bench.results import Goal, Section
+from bench.workplace import workplace
+
+FIRST = date(2024, 1, 1)
+# Each by its words, the arguments of `taxi`, the seconds that are wanted, and its exit code.
+COMMANDS = (
+    ("the same backfill with nothing to do", ("backfill", "2024-01", "2024-03"), 1.5, 0),
+    ("bad arguments", ("backfill", "2024-13"), 0.5, 2),
+    ("taxi status", ("status",), 1.5, 0),
+)
+
+
+def run(quick: bool) -> Section:
+    """Three months loaded, then each command several times; medians."""
+    times = 3 if quick else 7
+    with workplace() as place:
+        place.publish_range(FIRST, 3)
+        place.taxi(*COMMANDS[0][1])
+        seconds = {
+            what: statistics.median(place.taxi(*arguments, code=code) for _ in range(times))
+            for what, arguments, _, code in COMMANDS
+        }
+    goals = [Goal(what, seconds[what], "s", at_most=wanted) for what, _, wanted, _ in COMMANDS]
+    return Section("Commands with little to do", goals, note=f"Three months are loaded; medians of {times}.")

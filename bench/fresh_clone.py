@@ -1,0 +1,57 @@
+"""From a fresh clone to the table: what somebody waits for who types the first command of the README."""
+
+import re
+import subprocess
+import time
+from datetime import date
+
+from bench.results import Goal, Section
+from bench.workplace import Workplace, workplace
+from taxi_orchestration.postgres.server import remove
+from taxi_orchestration.settings import PROJECT_DIRECTORY
+
+FIRST = date(2024, 1, 1)
+LIMIT_SECONDS = 50
+
+
+def run(quick: bool) -> Section:
+    """`git clone`, then `make backfill` of three months, with pip's cache empty and the registry that pip knows."""
+    with workplace() as place:
+        months = place.publish_range(FIRST, 3)
+        whole, installing = _seconds(place, f"{months[0]:%Y-%m}", f"{months[-1]:%Y-%m}")
+    return Section(
+        "A fresh clone",
+        [
+            Goal(
+                "fresh clone to the table of three months, pip's cache empty",
+                whole,
+                "s",
+                at_most=LIMIT_SECONDS,
+                measured=f"of which pip {installing:.0f} s",
+            )
+        ],
+        note="pip downloads from the registry that this machine is set up for: how fast that is, is in the figure.",
+        quotes={"fresh_clone": f"{whole:.0f} s"},
+    )
+
+
+def _seconds(place: Workplace, first: str, last: str) -> tuple[float, float]:
+    """Seconds from the end of `git clone` to the table, and those of them in which pip installed."""
+    clone = place.directory / "clone"
+    subprocess.run(["git", "clone", "--quiet", PROJECT_DIRECTORY, clone], check=True)
+    environment = {
+        **place.environment,
+        "PIP_CACHE_DIR": str(place.directory / "pip"),
+        "TAXI_HOME": str(clone / ".taxi"),
+    }
+    command = ["make", "backfill", f"FROM={first}", f"TO={last}"]
+    try:
+        began = time.perf_counter()
+        done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, check=False)
+        whole = time.perf_counter() - began
+    finally:
+        remove(clone / ".taxi")
+    if done.returncode:
+        raise RuntimeError(f"make backfill in a fresh clone failed: {done.stderr[-2000:]}")
+    installed = re.search(r"ready, after (\d+) s", done.stderr)
+    return whole, float(installed[1]) if installed else 0.0

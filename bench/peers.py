@@ -1,0 +1,269 @@
+"""What other tools make of the same month: each replaces it by its own documented way, and its rows are counted."""
+
+import io
+import os
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import requests
+from psycopg import sql
+
+from bench.results import Goal, Section
+from bench.workplace import MONTH_ROWS, SCHEMA, Workplace, workplace
+from taxi_orchestration.instance.storage import DRIVER
+from taxi_orchestration.months import next_month
+from taxi_orchestration.postgres.binaries import MAJOR, find_psql
+from taxi_orchestration.tlc.client import month_url
+from taxi_orchestration.tlc.dataset import DATASET
+
+MONTH = date(2024, 1, 1)
+TABLE = "peer_trips"
+COURSE = "course: pandas to_sql after DELETE"
+# The course's way takes minutes for what is only a column of the table.
+LARGEST = {COURSE: MONTH_ROWS}
+
+
+def run(quick: bool) -> Section:
+    """A month loaded, and then replaced several times: the median of the replacements, and the rows that are there."""
+    sizes = [MONTH_ROWS] if quick else [MONTH_ROWS, 250_000]
+    seconds: dict[str, dict[int, float]] = {}
+    counts: dict[str, int] = {}
+    with workplace() as place:
+        for size in sizes:
+            place.publish(MONTH, size)
+            for name, way in WAYS.items():
+                if size <= LARGEST.get(name, size):
+                    taken, counts[name] = _measured(place, name, way, 1 if quick or name == COURSE else 3)
+                    seconds.setdefault(name, {})[size] = taken
+                    if name != COURSE and counts[name] != size:
+                        raise RuntimeError(f"{name} left {counts[name]} rows of a file of {size}")
+    ours, small = seconds["taxi"], sizes[0]
+    fastest = min(taken[small] for name, taken in seconds.items() if name != "taxi")
+    return Section(
+        "Peers",
+        [
+            Goal(
+                f"one month of {small:,} rows replaced, against the fastest peer",
+                fastest / ours[small],
+                "×",
+                at_least=1,
+                measured=f"{ours[small]:.2f} against {fastest:.2f} s",
+            ),
+            Goal(
+                f"one month of {small:,} rows replaced, against the course's way",
+                seconds[COURSE][small] / ours[small],
+                "×",
+                at_least=40,
+                measured=f"{ours[small]:.2f} against {seconds[COURSE][small]:.1f} s",
+            ),
+        ],
+        ["one month replaced", *(text for size in sizes for text in (f"{size:,} rows, s", "rows a second"))],
+        [
+            [
+                name,
+                *(
+                    text
+                    for size in sizes
+                    for text in ((f"{of[size]:.2f}", f"{size / of[size]:,.0f}") if size in of else ("", ""))
+                ),
+            ]
+            for name, of in seconds.items()
+        ],
+        note="From asking for the file to the commit; the host, the file and the server are the same, and so is the "
+        "number of rows afterwards, which is that of the file"
+        + ("" if counts[COURSE] == small else f" but for the course's way: {counts[COURSE]:,} of {small:,}")
+        + ". Ours includes the checks of the file, its digest, the key and the entry in raw_loads; the others do none "
+        "of that. Versions are in constraints.txt.",
+        quotes={
+            "month": f"{ours[small]:.2f} s",
+            "month_course": f"{seconds[COURSE][small]:.1f} s",
+            "month_ratio": f"{seconds[COURSE][small] / ours[small]:.0f}",
+        },
+    )
+
+
+def _measured(place: Workplace, name: str, way: Callable[[Workplace, date], None], times: int) -> tuple[float, int]:
+    """The median of the seconds of a replacement, and the rows that it left."""
+    place.start_over()
+    with psycopg.connect(place.target.url(), autocommit=True) as connection:
+        connection.execute(sql.SQL("create schema {}").format(sql.Identifier(SCHEMA)))
+    taken = []
+    for _ in range(times + 1):
+        place.settle()
+        start = time.perf_counter()
+        way(place, MONTH)
+        taken.append(time.perf_counter() - start)
+    table = "raw_trips" if name == "taxi" else TABLE
+    with psycopg.connect(place.target.url()) as connection:
+        query = sql.SQL("select count(*) from {}").format(sql.Identifier(SCHEMA, table))
+        ((count,),) = connection.execute(query).fetchall()
+    return statistics.median(taken[1:]), count
+
+
+def course_seconds(place: Workplace, month: date) -> float:
+    """Seconds of the course's way for a month that is not there yet; its table is gone afterwards."""
+    start = time.perf_counter()
+    _course(place, month)
+    seconds = time.perf_counter() - start
+    with psycopg.connect(place.target.url()) as connection:
+        connection.execute(sql.SQL("drop table {}").format(sql.Identifier(SCHEMA, TABLE)))
+    return seconds
+
+
+def limit(place: Workplace, month: date) -> float:
+    """psql sends a ready binary file into an empty table of the same columns: no client can do more.
+
+    The month has to be loaded: the file is made of it, before the clock starts.
+    """
+    file = place.directory / "ready.bin"
+    table = sql.Identifier(SCHEMA, TABLE)
+    with psycopg.connect(place.target.url(), autocommit=True) as connection:
+        child = sql.Identifier(SCHEMA, f"raw_trips_{month:%Y_%m}")
+        statement = sql.SQL("copy {} to stdout with (format binary)").format(child)
+        with file.open("wb") as out, connection.cursor().copy(statement) as copy:
+            for block in copy:
+                out.write(block)
+        connection.execute(sql.SQL("drop table if exists {}").format(table))
+        connection.execute(sql.SQL("create table {} (like {})").format(table, sql.Identifier(SCHEMA, "raw_trips")))
+        connection.execute("checkpoint")
+    command = f"\\copy {SCHEMA}.{TABLE} from '{file}' with (format binary)"
+    start = time.perf_counter()
+    subprocess.run([find_psql(MAJOR), "--no-psqlrc", "--quiet", place.target.url(), "--command", command], check=True)
+    seconds = time.perf_counter() - start
+    Path(file).unlink()
+    return seconds
+
+
+def _taxi(place: Workplace, month: date) -> None:
+    with place.loader() as loader:
+        loader.load_month(month)
+
+
+def _course(place: Workplace, month: date) -> None:
+    """DELETE by the month of the pickup, `to_sql(method="multi", chunksize=1000)`: it loses and doubles rows."""
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(place.target.url(DRIVER))
+    frame = _frame(place, month)
+    with engine.begin() as connection:
+        if sqlalchemy.inspect(connection).has_table(TABLE, schema=SCHEMA):
+            connection.execute(
+                sqlalchemy.text(
+                    f"delete from {SCHEMA}.{TABLE} where {DATASET.pickup} >= :start and {DATASET.pickup} < :end"
+                ),
+                {"start": month, "end": next_month(month)},
+            )
+        frame.to_sql(TABLE, connection, schema=SCHEMA, if_exists="append", index=False, method="multi", chunksize=1000)
+    engine.dispose()
+
+
+def _pandas(place: Workplace, month: date) -> None:
+    """pandas writes CSV, COPY reads it, after a DELETE in the same transaction."""
+    import pandas as pd
+    import sqlalchemy
+
+    frame = _frame(place, month).convert_dtypes().assign(source_month=pd.Timestamp(month))
+    engine = sqlalchemy.create_engine(place.target.url(DRIVER))
+    frame.head(0).to_sql(TABLE, engine, schema=SCHEMA, if_exists="append", index=False)
+    engine.dispose()
+    buffer = io.StringIO()
+    frame.to_csv(buffer, index=False, header=False)
+    with psycopg.connect(place.target.url()) as connection:
+        _delete(connection, month)
+        statement = sql.SQL("copy {} from stdin with (format csv)").format(sql.Identifier(SCHEMA, TABLE))
+        with connection.cursor().copy(statement) as copy:
+            copy.write(buffer.getvalue())
+
+
+def _adbc(place: Workplace, month: date) -> None:
+    """Arrow's own driver, after a DELETE in the same transaction."""
+    import adbc_driver_postgresql.dbapi
+
+    table = _arrow(place, month)
+    with adbc_driver_postgresql.dbapi.connect(place.target.url()) as connection, connection.cursor() as cursor:
+        is_there = _is_there(place)
+        if is_there:
+            cursor.execute(f"delete from {SCHEMA}.{TABLE} where source_month = '{month}'")
+        cursor.adbc_ingest(TABLE, table, mode="append" if is_there else "create", db_schema_name=SCHEMA)
+        connection.commit()
+
+
+def _polars(place: Workplace, month: date) -> None:
+    """polars' `write_database` with its ADBC engine, after a DELETE."""
+    import polars as pl
+
+    frame = pl.read_parquet(io.BytesIO(_get(place, month))).with_columns(pl.lit(month).alias("source_month"))
+    is_there = _is_there(place)
+    if is_there:
+        with psycopg.connect(place.target.url()) as connection:
+            _delete(connection, month)
+    # Where there is none, "append" fails with this driver.
+    mode: Any = "append" if is_there else "fail"
+    frame.write_database(f"{SCHEMA}.{TABLE}", place.target.url(), engine="adbc", if_table_exists=mode)
+
+
+def _dlt(disposition: Any) -> Callable[[Workplace, date], None]:
+    """dlt's pipeline of an Arrow table to its destination postgres."""
+
+    def way(place: Workplace, month: date) -> None:
+        import dlt
+
+        os.environ |= {"RUNTIME__DLTHUB_TELEMETRY": "false", "RUNTIME__LOG_LEVEL": "ERROR"}
+        pipeline = dlt.pipeline(
+            pipeline_name=TABLE,
+            pipelines_dir=str(place.directory / "dlt" / str(disposition)),
+            destination=dlt.destinations.postgres(place.target.url()),
+            dataset_name=SCHEMA,
+        )
+        trips = dlt.resource(
+            [_arrow(place, month)], name=TABLE, write_disposition=disposition, merge_key="source_month"
+        )
+        pipeline.run(trips).raise_on_failed_jobs()
+
+    return way
+
+
+WAYS: dict[str, Callable[[Workplace, date], None]] = {
+    "taxi": _taxi,
+    "ADBC: adbc_ingest after DELETE": _adbc,
+    "polars: write_database (ADBC) after DELETE": _polars,
+    "pandas: COPY of CSV after DELETE": _pandas,
+    "dlt: merge (delete-insert) by month": _dlt({"disposition": "merge", "strategy": "delete-insert"}),
+    "dlt: replace of the table": _dlt("replace"),
+    COURSE: _course,
+}
+
+
+def _get(place: Workplace, month: date) -> bytes:
+    return requests.get(month_url(place.url, month), timeout=60).content
+
+
+def _frame(place: Workplace, month: date) -> Any:
+    import pandas as pd
+
+    return pd.read_parquet(io.BytesIO(_get(place, month))).rename(columns=str.lower)
+
+
+def _arrow(place: Workplace, month: date) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(io.BytesIO(_get(place, month)))
+    table = table.rename_columns([name.lower() for name in table.column_names])
+    return table.append_column("source_month", pa.repeat(pa.scalar(month), table.num_rows))
+
+
+def _is_there(place: Workplace) -> bool:
+    with psycopg.connect(place.target.url()) as connection:
+        return connection.execute("select to_regclass(%s)", [f"{SCHEMA}.{TABLE}"]).fetchone() != (None,)
+
+
+def _delete(connection: psycopg.Connection, month: date) -> None:
+    query = sql.SQL("delete from {} where source_month = %s").format(sql.Identifier(SCHEMA, TABLE))
+    connection.execute(query, [month])

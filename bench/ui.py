@@ -1,0 +1,220 @@
+"""What somebody waits for in the UI: its page, one month by the button beside plain Dagster, a range of six months."""
+
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import psutil
+import requests
+
+from bench.results import Goal, Section
+from bench.workplace import MONTH_ROWS, Workplace, workplace
+from taxi_orchestration.instance.storage import DRIVER
+from taxi_orchestration.settings import PROJECT_DIRECTORY
+from taxi_orchestration_tests.support.dagster_dev import LAUNCH_BACKFILL, PARTITIONED_ASSETS, REPOSITORIES, Ui
+
+FIRST, MONTHS = date(2024, 1, 1), 6
+# How long the processes get to come to rest.
+REST_SECONDS = 15
+
+_LAUNCH = """
+mutation($params: ExecutionParams!) {
+  launchRun(executionParams: $params) {
+    __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
+  }
+}
+"""
+_STATS = """
+query($id: ID!) {
+  runOrError(runId: $id) {
+    ... on Run { status stats { ... on RunStatsSnapshot { launchTime endTime } } }
+  }
+}
+"""
+_BACKFILL = """
+query($id: String!) {
+  partitionBackfillOrError(backfillId: $id) {
+    ... on PartitionBackfill { status runs(limit: 100) { startTime endTime } }
+  }
+}
+"""
+
+
+def run(quick: bool) -> Section:
+    """Ours started several times, then its buttons; the plain version's one button in a `dagster dev` of its own."""
+    times = 2 if quick else 3
+    with workplace() as place:
+        months = place.publish_range(FIRST, MONTHS)
+        place.taxi("backfill", f"{FIRST:%Y-%m}")
+        pages = []
+        for number in range(times):
+            with _served(place.environment, ["taxi", "dev"]) as (ui, process, seconds):
+                pages.append(seconds)
+                if number == times - 1:
+                    processes, mebibytes = _at_rest(process)
+                    buttons = [_press(ui, place) for _ in range(times + 1)]
+                    place.settle()
+                    whole, work = _range(ui, months)
+        place.start_over()
+        with _served(_plain_environment(place), ["dagster", "dev", "-m", "bench.plain_dagster"]) as (ui, _, _):
+            plain = [_press(ui, place) for _ in range(times)]
+    # The first run of each warms the disk's cache.
+    clicks = [statistics.median(click for click, _ in of[1:]) for of in (buttons, plain)]
+    launches = [statistics.median(launch for _, launch in of[1:]) for of in (buttons, plain)]
+    page = statistics.median(pages)
+    return Section(
+        "The UI",
+        [
+            Goal("make dev until the page answers", page, "s", at_most=6),
+            Goal(f"its {processes} processes at rest, PSS", mebibytes, "MB", at_most=600),
+            Goal("one month by the button, click to done", clicks[0], "s", at_most=6),
+            Goal(
+                "one month by the button, launch to success, against the plain version",
+                launches[0] / launches[1],
+                "×",
+                at_most=0.5,
+                measured=f"{launches[0]:.1f} against {launches[1]:.1f} s",
+            ),
+            Goal(
+                f"a range of {MONTHS} months, click to backfill done",
+                whole,
+                "s",
+                at_most=35,
+                measured=f"of which runs {work:.1f} s",
+            ),
+        ],
+        ["one month by the button, s", *(f"run {number}" for number in range(1, len(buttons) + 1))],
+        [
+            ["taxi, click to done", *(f"{click:.1f}" for click, _ in buttons)],
+            ["taxi, launch to success", *(f"{launch:.1f}" for _, launch in buttons)],
+            ["plain Dagster, click to done", *(f"{click:.1f}" for click, _ in plain), ""],
+            ["plain Dagster, launch to success", *(f"{launch:.1f}" for _, launch in plain), ""],
+        ],
+        note=f"Months of {MONTH_ROWS:,} rows. Plain: the same loader and models with dagster-dbt's command-line "
+        "resource, the multiprocess executor and Dagster's default storage of events and logs "
+        "(bench/plain_dagster.py). Before a launch the daemon looks at its queue.",
+        quotes={
+            "button": f"{launches[0]:.1f} s",
+            "button_plain": f"{launches[1]:.1f} s",
+            "range": f"{whole:.0f} s",
+            "page": f"{page:.1f} s",
+            "at_rest": f"{mebibytes:.0f} MB",
+        },
+    )
+
+
+def _plain_environment(place: Workplace) -> dict[str, str]:
+    home = place.directory / "plain"
+    home.mkdir()
+    url = replace(place.target, dbname="dagster").url(DRIVER)
+    (home / "dagster.yaml").write_text(f"storage:\n  postgres:\n    postgres_url: '{url}'\n")
+    return {**place.environment, "DAGSTER_HOME": str(home), "PYTHONPATH": str(PROJECT_DIRECTORY)}
+
+
+@contextmanager
+def _served(environment: dict[str, str], command: Sequence[str]) -> Iterator[tuple[Ui, psutil.Process, float]]:
+    """The UI once it knows the definitions, its process, and the seconds until its page answered."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    program, *arguments = command
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [Path(sys.executable).with_name(program), *arguments, "--port", str(port)],
+        env=environment,
+        cwd=PROJECT_DIRECTORY,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    ui = Ui(port)
+    try:
+        _wait_for(lambda: _answers(ui.page), 120, 0.05)
+        seconds = time.perf_counter() - began
+        _wait_for(lambda: ui.is_up() and bool(ui.ask(REPOSITORIES)["repositoriesOrError"]["nodes"]), 120)
+        yield ui, psutil.Process(process.pid), seconds
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _answers(page: str) -> bool:
+    try:
+        return requests.get(page, timeout=10).ok
+    except requests.RequestException:
+        return False
+
+
+def _wait_for(is_so: Callable[[], bool], seconds: float, pause: float = 0.2) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"what the benchmark waits for did not come in {seconds:.0f} s")
+        time.sleep(pause)
+
+
+def _at_rest(process: psutil.Process) -> tuple[int, float]:
+    """How many processes there are, and their megabytes; of a shared page each has its part."""
+    time.sleep(REST_SECONDS)
+    family = [process, *process.children(recursive=True)]
+    return len(family), sum(each.memory_full_info().pss for each in family) / 1e6
+
+
+def _press(ui: Ui, place: Workplace) -> tuple[float, float]:
+    """Seconds from the click to the success of a run of the first month, and from its launch."""
+    (repository,) = ui.ask(REPOSITORIES)["repositoriesOrError"]["nodes"]
+    selector = {
+        "repositoryName": repository["name"],
+        "repositoryLocationName": repository["location"]["name"],
+        "jobName": "taxi_pipeline",
+    }
+    tags = [{"key": "dagster/partition", "value": f"{FIRST:%Y-%m}"}]
+    place.settle()
+    began = time.perf_counter()
+    params = {"selector": selector, "runConfigData": {}, "executionMetadata": {"tags": tags}}
+    launched = ui.ask(_LAUNCH, params=params)["launchRun"]
+    if "run" not in launched:
+        raise RuntimeError(f"the run was not launched: {launched}")
+    deadline = time.monotonic() + 600
+    while time.monotonic() < deadline:
+        found = ui.ask(_STATS, id=launched["run"]["runId"])["runOrError"]
+        if found["status"] == "SUCCESS":
+            return time.perf_counter() - began, float(found["stats"]["endTime"] - found["stats"]["launchTime"])
+        if found["status"] in ("FAILURE", "CANCELED"):
+            raise RuntimeError(f"the run ended with {found['status']}")
+        time.sleep(0.3)
+    raise RuntimeError("the run did not end in ten minutes")
+
+
+def _range(ui: Ui, months: Sequence[date]) -> tuple[float, float]:
+    """Seconds from the click on a range of everything that is made by month to the backfill's end, and of its runs."""
+    assets = [
+        n["assetKey"] for n in ui.ask(PARTITIONED_ASSETS)["assetNodes"] if n["isPartitioned"] and n["isExecutable"]
+    ]
+    params = {"assetSelection": assets, "partitionNames": [f"{m:%Y-%m}" for m in months], "tags": []}
+    began = time.perf_counter()
+    launched = ui.ask(LAUNCH_BACKFILL, params=params)["launchPartitionBackfill"]
+    if "backfillId" not in launched:
+        raise RuntimeError(f"the backfill was not launched: {launched}")
+    deadline = time.monotonic() + 600
+    while time.monotonic() < deadline:
+        found = ui.ask(_BACKFILL, id=launched["backfillId"])["partitionBackfillOrError"]
+        if found["status"] == "COMPLETED_SUCCESS":
+            return time.perf_counter() - began, sum(run["endTime"] - run["startTime"] for run in found["runs"])
+        if found["status"] not in ("REQUESTED", "COMPLETED"):
+            raise RuntimeError(f"the backfill ended with {found['status']}")
+        time.sleep(0.3)
+    raise RuntimeError("the backfill did not end in ten minutes")
