@@ -14,7 +14,6 @@ from pytest_httpserver import HTTPServer
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.defs.evaluations import evaluation_of
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE, TAXI_REFERENCE
-from taxi_orchestration.defs.month_watch import MONTH_WATCH
 from taxi_orchestration.defs.notify import NotifyError
 from taxi_orchestration.defs.run_requests import request_of
 from taxi_orchestration.instance.incidents import ALERTS
@@ -450,10 +449,9 @@ def test_a_tick_over_150_months_takes_under_two_seconds(alerts: Alerts) -> None:
     assert time.process_time() - cpu < 1
 
 
-def test_the_sensor_is_there_and_on_only_where_somebody_is_to_be_alerted(
+def test_the_sensor_is_there_only_where_somebody_is_to_be_alerted(
     alerts: Alerts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert alerts.repository.get_sensor_def(ALERTS).default_status is dg.DefaultSensorStatus.RUNNING
-    assert alerts.repository.get_sensor_def(MONTH_WATCH).default_status is dg.DefaultSensorStatus.RUNNING
+    assert alerts.repository.has_sensor_def(ALERTS)
     monkeypatch.delenv("TAXI_ALERT_URLS")
     assert not build_definitions(load_settings()).get_repository_def().has_sensor_def(ALERTS)

@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
-from taxi_orchestration.defs.schedules import MONTHLY_SCHEDULE, build_monthly_schedule
+from taxi_orchestration.defs.schedules import build_monthly_schedule
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.settings import SettingsError
 from taxi_orchestration_tests.support.daemon import schedule_tick
@@ -73,10 +73,7 @@ def test_a_month_that_a_run_is_under_way_for_is_left_to_it(
     assert "2024-01 is published; a run for it waits or goes on already." in said
 
 
-def test_the_schedule_runs_at_six_on_the_first_of_the_month_unless_told_otherwise(definitions: dg.Definitions) -> None:
-    schedule = definitions.get_repository_def().get_schedule_def(MONTHLY_SCHEDULE)
-    assert (schedule.cron_schedule, schedule.execution_timezone) == ("0 6 1 * *", "UTC")
-    assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
+def test_the_schedule_runs_when_the_settings_say() -> None:
     assert build_monthly_schedule("30 7 15 * *").cron_schedule == "30 7 15 * *"
     with pytest.raises(SettingsError, match="TAXI_SCHEDULE_CRON 'each month' is no cron line"):
         build_monthly_schedule("each month")
