@@ -27,8 +27,6 @@ from taxi_orchestration.warehouse.raw_tables import create_raw_tables, replace_z
 from taxi_orchestration.warehouse.warehouse import Warehouse
 
 PREVIEW_ROWS = 5
-# How long an interrupted run waits for its months to roll back.
-STOP_SECONDS = 5
 
 
 class LoadStoppedError(Exception):
@@ -90,6 +88,8 @@ class Loader:
     tlc: TlcClient
     warehouse: Warehouse
     scratch: Path
+    stop_seconds: float = 5
+    """How long an interrupted run waits for its months to roll back."""
 
     def load_month(
         self,
@@ -155,7 +155,7 @@ class Loader:
             stop.set()
             executor.shutdown(wait=False, cancel_futures=True)
             # One that waits for a silent host or a lock would keep everybody waiting; it gives up at its next batch.
-            wait([future for future in waiting if not future.cancelled()], STOP_SECONDS)
+            wait([future for future in waiting if not future.cancelled()], self.stop_seconds)
 
     def load_zones(self) -> int:
         """Make raw_zones hold exactly the TLC's zone table; returns the number of zones."""

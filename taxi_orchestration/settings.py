@@ -32,6 +32,7 @@ LOCATION = "taxi_orchestration"
 IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 TLC_BASE_URL = "https://d37ci6vzurychx.cloudfront.net"
 """The TLC's own download host."""
+LOCK_TIMEOUT = "60s"
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 # How libpq is told to spell values: our sessions say it themselves, and PgBouncer refuses PGGEQO.
@@ -92,6 +93,8 @@ class PostgresTarget:
     dbname: str
     sslmode: str = "prefer"
     sslrootcert: str | None = None
+    lock_timeout: str = LOCK_TIMEOUT
+    """How long a transaction waits for a lock of another session before it fails with the name of the holder."""
     parameters: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """Further parameters of libpq, which win over those of the environment."""
 
@@ -155,6 +158,7 @@ class Settings(BaseSettings):
     taxi_first_month: date | None = None
     taxi_months_per_run: int | None = Field(default=None, ge=1)
     taxi_reissue_months: int = Field(default=24, ge=0, le=600)
+    taxi_lock_timeout: str = LOCK_TIMEOUT
     taxi_schedule_cron: str = "0 6 1 * *"
 
     taxi_alert_urls: SecretStr | None = None
@@ -174,6 +178,13 @@ class Settings(BaseSettings):
             if not re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", value):
                 raise ValueError("must be a month, written as YYYY-MM, for example 2024-01")
             return f"{value}-01"
+        return value
+
+    @field_validator("taxi_lock_timeout")
+    @classmethod
+    def _duration(cls, value: str) -> str:
+        if not re.fullmatch(r"[1-9][0-9]{0,5}(ms|s|min)", value):
+            raise ValueError("must be a duration as PostgreSQL writes it, for example 500ms, 60s or 5min")
         return value
 
     @field_validator("taxi_ui_url")
@@ -279,6 +290,7 @@ class Settings(BaseSettings):
             # A password that leaves the machine leaves it encrypted, unless somebody says otherwise.
             sslmode=self.pg_sslmode or ("prefer" if is_local(self.pg_host) else "require"),
             sslrootcert=str(self.pg_sslrootcert) if self.pg_sslrootcert else None,
+            lock_timeout=self.taxi_lock_timeout,
         )
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from taxi_orchestration.postgres import connection
+from taxi_orchestration.postgres.session import transaction_settings
 from taxi_orchestration.settings import DBT_PROJECT_DIRECTORY, Settings, make_home
 from taxi_orchestration.warehouse.dbt_tables import one_build
 from taxi_orchestration.warehouse.warehouse import Warehouse, describe_warehouse
@@ -63,7 +63,7 @@ def dbt_environment(warehouse: Warehouse, artifacts: Path) -> dict[str, str]:
         "TAXI_DBT_SSLMODE": target.sslmode,
         "TAXI_DBT_SSLROOTCERT": target.sslrootcert or "",
         # What dbt's transactions begin with (macros/session_settings.sql).
-        "TAXI_DBT_SESSION": connection.session_settings().as_string(),
+        "TAXI_DBT_SESSION": transaction_settings(target.lock_timeout).as_string(),
         # psycopg2 gives a database in SQL_ASCII the codec of ASCII.
         "PGCLIENTENCODING": "UTF8",
         "DBT_PROJECT_DIR": str(DBT_PROJECT_DIRECTORY),

@@ -13,8 +13,6 @@ from taxi_orchestration.postgres.session import MARK, MARKED, POOLER_REFUSES, tr
 from taxi_orchestration.settings import PostgresTarget
 
 CONNECT_TIMEOUT_SECONDS = 10
-# How long a load waits for a lock that somebody else holds before it gives up and names the holder.
-LOCK_TIMEOUT = "60s"
 
 
 class WarehouseError(Exception):
@@ -71,7 +69,8 @@ def connect(
         ) from error
     with connection:
         if not autocommit:
-            connection.execute(sql.SQL("begin; {}").format(session_settings(snapshot=snapshot)))
+            settings = transaction_settings(target.lock_timeout, snapshot=snapshot)
+            connection.execute(sql.SQL("begin; {}").format(settings))
         yield connection
 
 
@@ -82,11 +81,6 @@ def passes_options(target: PostgresTarget) -> bool:
             return connection.execute(MARKED).fetchone() == (True,)
     except PoolerError:
         return False
-
-
-def session_settings(*, snapshot: bool = False) -> sql.SQL:
-    """What every transaction of ours begins with, dbt's too."""
-    return transaction_settings(LOCK_TIMEOUT, snapshot=snapshot)
 
 
 @contextmanager

@@ -99,7 +99,7 @@ def define_columns(columns: Mapping[str, str]) -> sql.Composed:
 def open_warehouse(settings: Settings) -> Warehouse:
     """The warehouse of the environment; the embedded server is started if it is the one that is meant."""
     target = settings.warehouse or ensure_running(make_home(settings)).target(WAREHOUSE_DATABASE)
-    return Warehouse(target, settings.schema_name)
+    return Warehouse(replace(target, lock_timeout=settings.taxi_lock_timeout), settings.schema_name)
 
 
 def describe_warehouse(settings: Settings) -> Warehouse:

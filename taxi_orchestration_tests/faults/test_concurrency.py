@@ -32,7 +32,7 @@ from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Setti
 from taxi_orchestration.tlc.client import TlcClient
 from taxi_orchestration.warehouse.load_log import loaded_files
 from taxi_orchestration.warehouse.raw_tables import create_raw_tables
-from taxi_orchestration.warehouse.warehouse import Warehouse
+from taxi_orchestration.warehouse.warehouse import Warehouse, open_warehouse
 from taxi_orchestration_tests.support.daemon import Daemon, clock_at, schedule_tick
 from taxi_orchestration_tests.support.http_host import ok
 from taxi_orchestration_tests.support.interference import holding, waiting_for
@@ -171,7 +171,8 @@ def test_a_reader_with_an_open_transaction_delays_neither_load_nor_build(
     definitions: Definitions,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("taxi_orchestration.postgres.connection.LOCK_TIMEOUT", "2s")  # a wait would be an error
+    settings = settings.model_copy(update={"taxi_lock_timeout": "2s"})  # a wait would be an error
+    loader, definitions = replace(loader, warehouse=open_warehouse(settings)), build_definitions(settings)
     backfill = Backfill(definitions, instance, months_at_once=2)
     tlc.publish(JANUARY)
     assert backfill.run([JANUARY]).succeeded

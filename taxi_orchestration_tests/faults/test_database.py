@@ -6,18 +6,18 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from dagster import DagsterInstance, Definitions
+from dagster import DagsterInstance
 from psycopg import sql
 
 from taxi_orchestration.cli.backfill import Backfill
+from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.months import Window
-from taxi_orchestration.postgres import connection
 from taxi_orchestration.postgres.connection import WarehouseError, WarehouseUnavailableError
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.warehouse.raw_tables import create_raw_tables
-from taxi_orchestration.warehouse.warehouse import Warehouse
+from taxi_orchestration.warehouse.warehouse import Warehouse, open_warehouse
 from taxi_orchestration_tests.support.clusters import can_mount, running_cluster, small_disk
 from taxi_orchestration_tests.support.interference import holding, waiting_for
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, Held, held, held_by_file
@@ -113,9 +113,9 @@ def test_connections_cut_while_dbt_runs_are_made_again_and_models_are_exact(
 
 
 def test_a_lock_of_somebody_else_is_waited_for_and_then_its_holder_is_named(
-    loader: Loader, before: Held, target: PostgresTarget, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    loader: Loader, before: Held, target: PostgresTarget, settings: Settings
 ) -> None:
-    monkeypatch.setattr(connection, "LOCK_TIMEOUT", "200ms")
+    loader = replace(loader, warehouse=open_warehouse(settings.model_copy(update={"taxi_lock_timeout": "200ms"})))
     with holding(target, settings.schema_name, "raw_trips_2024_01") as stranger:
         with pytest.raises(WarehouseUnavailableError) as raised:
             loader.load_month(JANUARY)
@@ -128,13 +128,11 @@ def test_a_lock_of_somebody_else_while_dbt_builds_is_waited_for_and_named(
     settings: Settings,
     target: PostgresTarget,
     instance: DagsterInstance,
-    definitions: Definitions,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    definitions = build_definitions(settings.model_copy(update={"taxi_lock_timeout": "500ms"}))
     backfill = Backfill(definitions, instance, months_at_once=1)
     tlc.publish(JANUARY)
     assert backfill.run([JANUARY]).succeeded
-    monkeypatch.setattr(connection, "LOCK_TIMEOUT", "500ms")
     with holding(target, settings.schema_name, "fct_trips") as stranger:
         (reason,) = backfill.run([JANUARY]).run_failures
         assert "fct_trips" in reason

@@ -214,13 +214,10 @@ def test_a_load_that_is_stopped_on_its_way_changes_nothing(tlc: TlcHost, loader:
     assert list(loader.scratch.iterdir()) == []
 
 
-def test_leaving_a_range_early_waits_for_no_silent_host(
-    tlc: TlcHost, loader: Loader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loading, "STOP_SECONDS", 0.2)
+def test_leaving_a_range_early_waits_for_no_silent_host(tlc: TlcHost, loader: Loader) -> None:
     tlc.publish(JANUARY)
     tlc.http.on(month_path(FEBRUARY), silent(3))
-    loads = loader.load_months([JANUARY, FEBRUARY, MARCH], 2)
+    loads = replace(loader, stop_seconds=0.2).load_months([JANUARY, FEBRUARY, MARCH], 2)
     assert next(loads)[0] == JANUARY
     started = time.monotonic()
     loads.close()

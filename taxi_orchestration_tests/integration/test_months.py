@@ -17,7 +17,6 @@ import pyarrow as pa
 import pytest
 from psycopg import sql
 
-from taxi_orchestration.postgres import connection as connection_module
 from taxi_orchestration.postgres.connection import WarehouseError, WarehouseUnavailableError
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.tlc.contract import arrow_schema
@@ -386,10 +385,8 @@ def test_a_reader_that_keeps_looking_sees_one_version_whole_at_every_moment(raw:
 @pytest.mark.parametrize(
     "held", ["lock table raw_trips_2024_01 in access exclusive mode", "select * from raw_trips for update"]
 )
-def test_a_lock_of_a_strangers_is_waited_for_a_while_and_then_the_holder_is_named(
-    raw: Raw, monkeypatch: pytest.MonkeyPatch, held: str
-) -> None:
-    monkeypatch.setattr(connection_module, "LOCK_TIMEOUT", "300ms")
+def test_a_lock_of_a_strangers_is_waited_for_a_while_and_then_the_holder_is_named(raw: Raw, held: str) -> None:
+    raw = dataclasses.replace(raw, target=dataclasses.replace(raw.target, lock_timeout="300ms"))
     raw.load(JANUARY, trips(JANUARY))
     before = raw.everything()
     with psycopg.connect(raw.target.url(), application_name="stranger") as stranger:

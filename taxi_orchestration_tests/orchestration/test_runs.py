@@ -444,9 +444,8 @@ def test_a_range_re_executed_from_failure_loads_what_failed_and_records_all(
 
 
 def test_a_run_that_somebody_terminates_ends_as_canceled_and_is_not_tried_again(
-    tlc: TlcHost, instance: dg.DagsterInstance, run: Any, monkeypatch: pytest.MonkeyPatch
+    tlc: TlcHost, instance: dg.DagsterInstance, run: Any
 ) -> None:
-    monkeypatch.setattr(loading, "STOP_SECONDS", 0.2)
     tlc.publish(FEBRUARY)
 
     def terminate(handler: BaseHTTPRequestHandler) -> None:

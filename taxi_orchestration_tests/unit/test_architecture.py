@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -224,3 +225,11 @@ def test_a_relations_name_is_looked_up_in_one_place(path: Path) -> None:
 def test_the_name_of_a_test_is_a_sentence_of_at_most_80_characters(path: Path) -> None:
     functions = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef))
     assert [f.name for f in functions if f.name.startswith("test_") and len(f.name) > 80] == []
+
+
+PATCHED_TIME = re.compile(r"setattr\([^()]*\b[A-Z_]*(SECONDS|TIMEOUT|PAUSE|INTERVAL|DELAY|PATIENCE)[A-Z_]*\b")
+
+
+def test_no_test_patches_a_timeout_or_a_pause_they_are_parameters() -> None:
+    patched = {path.name: PATCHED_TIME.findall(path.read_text()) for path in TESTS if path.name != Path(__file__).name}
+    assert {name: found for name, found in patched.items() if found} == {}

@@ -112,6 +112,13 @@ def test_a_file_of_a_secret_has_a_value_and_a_variable_wins(monkeypatch: pytest.
     assert server().password == "of the file"
 
 
+@pytest.mark.parametrize("duration", ["0s", "60", "a minute", "1h; select 1"])
+def test_a_lock_timeout_that_is_no_duration_is_refused(monkeypatch: pytest.MonkeyPatch, duration: str) -> None:
+    assert "TAXI_LOCK_TIMEOUT" in refusal(monkeypatch, TAXI_LOCK_TIMEOUT=duration)
+    monkeypatch.setenv("TAXI_LOCK_TIMEOUT", "500ms")
+    assert load_settings().taxi_lock_timeout == "500ms"
+
+
 @pytest.mark.parametrize("number", ["0", "-1", "six", "1.5"])
 def test_a_number_of_months_per_run_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, number: str) -> None:
     assert "TAXI_MONTHS_PER_RUN" in refusal(monkeypatch, TAXI_MONTHS_PER_RUN=number)
