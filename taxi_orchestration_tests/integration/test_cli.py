@@ -243,6 +243,18 @@ def test_a_dotenv_of_the_checkout_is_read_from_anywhere_and_wins_over_the_shell(
     assert done.stdout.startswith("postgresql://ada:p%20w@dotenv.example:5432/taxi?sslmode=require&"), done.stderr
 
 
+@pytest.mark.parametrize(("argument", "code", "printed"), [("--help", 0, "psql"), ("backfill", 2, "Say which months")])
+def test_the_program_ends_with_its_exit_code_and_with_all_that_it_printed(
+    argument: str, code: int, printed: str
+) -> None:
+    ends = "import atexit; from taxi_orchestration.cli.commands import run; atexit.register(print, 'never'); run()"
+    done = subprocess.run([sys.executable, "-c", ends, argument], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert printed in done.stdout + done.stderr
+    # Nothing is tidied up after it.
+    assert "never" not in done.stdout
+
+
 @pytest.mark.parametrize("command", [("backfill", "2024-01", "2024-01"), ("status",)])
 def test_a_missing_server_is_named_with_the_way_out_and_without_the_password(
     instance: DagsterInstance, command: tuple[str, ...]
