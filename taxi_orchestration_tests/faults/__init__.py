@@ -1,1 +1,1 @@
-"""The promises of docs/reliability.md, attacked: every test here is a row of its table."""
+"""The promises of docs/reliability.md, attacked: every test here is a line of docs/reliability-tests.md."""

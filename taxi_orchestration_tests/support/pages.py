@@ -24,6 +24,7 @@ PAGES = [
     "docs/architecture.md",
     "docs/published-figures.md",
     "docs/reliability.md",
+    "docs/reliability-tests.md",
     "docs/deploy.md",
     "docs/scale.md",
 ]
