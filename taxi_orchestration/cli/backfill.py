@@ -4,7 +4,7 @@ Dagster has nothing that launches, follows or cancels an asset backfill from a s
 seconds; runs made here need no daemon, and the UI shows them as one backfill like its own (instance/backfills.py).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -25,14 +25,16 @@ from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.raw_trips import LoadConfig
 from taxi_orchestration.instance.backfills import RunningBackfill, recorded_backfill, schema_of
-from taxi_orchestration.instance.dagster_names import WITHDRAWS_PLAN
+from taxi_orchestration.instance.dagster_names import ROWS, WITHDRAWS_PLAN
 from taxi_orchestration.instance.run_tags import tags_of_months
 from taxi_orchestration.months import Window, parse_partition_key, partition_key, windows_of
 from taxi_orchestration.settings import student_of
 
-# Months that are loaded before their models are built: enough that dbt's start is nothing beside its work, and few
-# enough that a long backfill shows results on the way and loses little when it is interrupted.
+# Months that one run loads.
 MONTHS_PER_RUN = 36
+# Rows that are loaded before their models are built. A new table is filled on all cores and its keys are built at
+# once, and later rows go into it one by one: all of green taxi, 150 months, is built as new tables.
+ROWS_PER_BUILD = 10_000_000
 
 
 @dataclass
@@ -62,6 +64,7 @@ class Backfill:
     months_at_once: int
     newest_first: bool = False
     months_per_run: int = MONTHS_PER_RUN
+    rows_per_build: int = ROWS_PER_BUILD
 
     def run(self, months: Sequence[date], *, is_of_a_range: bool | None = None) -> Outcome:
         """Load and build these months. A month that fails leaves the others alone; Ctrl-C keeps what is loaded.
@@ -73,12 +76,14 @@ class Backfill:
             return outcome
         is_range = len(months) > 1 if is_of_a_range is None else is_of_a_range
         with recorded_backfill(self.instance, self._job, months) as backfill:
+            not_built: dict[date, int] = {}
             for some in self._chunks(sorted(months, reverse=self.newest_first)):
-                loaded: list[date] = []
                 for window in self._ordered(windows_of(some)):
-                    loaded += self._load(backfill, window, is_range, outcome)
-                for window in self._ordered(windows_of(loaded)):
-                    self._build(backfill, window, outcome)
+                    not_built |= self._load(backfill, window, is_range, outcome)
+                if sum(not_built.values()) >= self.rows_per_build:
+                    self._build(backfill, not_built, outcome)
+                    not_built = {}
+            self._build(backfill, not_built, outcome)
             backfill.has_failures, backfill.not_published = not outcome.succeeded, outcome.not_published
         return outcome
 
@@ -94,19 +99,22 @@ class Backfill:
     def _job(self) -> JobDefinition:
         return self.definitions.resolve_job_def(TAXI_PIPELINE)
 
-    def _load(self, backfill: RunningBackfill, window: Window, is_range: bool, outcome: Outcome) -> list[date]:
+    def _load(self, backfill: RunningBackfill, window: Window, is_range: bool, outcome: Outcome) -> dict[date, int]:
+        """Load a window; returns the rows of each month that is loaded."""
         config = LoadConfig(months_at_once=self.months_at_once, newest_first=self.newest_first, is_of_a_range=is_range)
         run, events = self._execute(backfill, window, [self._assets.raw_trips], {"raw_trips": config}, outcome)
         outcome.not_published |= _not_published(events, self._assets.raw_trips)
         # A failure that names months has loaded the others; one that names none may have loaded anything.
         failed = outcome.failures.keys() & set(window.months)
         if not run.is_success and not failed:
-            return []
-        return sorted(_loaded(events, self._assets.raw_trips) - failed)
+            return {}
+        loaded = _loaded(events, self._assets.raw_trips)
+        return {month: rows for month, rows in loaded.items() if month not in failed}
 
-    def _build(self, backfill: RunningBackfill, window: Window, outcome: Outcome) -> None:
+    def _build(self, backfill: RunningBackfill, months: Collection[date], outcome: Outcome) -> None:
         assets = set(self._job.asset_layer.executable_asset_keys) - {self._assets.raw_trips}
-        self._execute(backfill, window, sorted(assets), {}, outcome)
+        for window in self._ordered(windows_of(sorted(months))):
+            self._execute(backfill, window, sorted(assets), {}, outcome)
 
     def _ordered(self, windows: list[Window]) -> list[Window]:
         return list(reversed(windows)) if self.newest_first else windows
@@ -134,9 +142,12 @@ class Backfill:
         return run, events
 
 
-def _loaded(events: Sequence[DagsterEvent], raw_trips: AssetKey) -> set[date]:
+def _loaded(events: Sequence[DagsterEvent], raw_trips: AssetKey) -> dict[date, int]:
+    """The months that were loaded, with their rows."""
     of_raw_trips = (e for e in events if e.is_step_materialization and e.asset_key == raw_trips)
-    return {parse_partition_key(event.partition) for event in of_raw_trips if event.partition}
+    made = (event.step_materialization_data.materialization for event in of_raw_trips)
+    rows = ((each.partition, each.metadata[ROWS].value) for each in made)
+    return {parse_partition_key(key): value for key, value in rows if key and isinstance(value, int)}
 
 
 def _not_published(events: Sequence[DagsterEvent], raw_trips: AssetKey) -> set[date]:

@@ -2,6 +2,7 @@
 
 from datetime import date
 
+import pytest
 from dagster import (
     AssetCheckKey,
     AssetRecordsFilter,
@@ -34,14 +35,27 @@ def observations(instance: DagsterInstance, key: str) -> list[str]:
     return [str(record.asset_observation.description) for record in found if record.asset_observation]
 
 
+@pytest.mark.parametrize(
+    ("rows_per_build", "runs"),
+    [
+        (600, [*[["2024-03"]] * 2, *[["2024-01", "2024-02"]] * 2]),
+        (601, [["2024-01", "2024-02", "2024-03"], ["2024-03"], ["2024-01", "2024-02"]]),
+    ],
+)
 def test_every_row_of_every_file_is_a_fact_or_a_rejected_trip(
-    tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: DagsterInstance, definitions: Definitions
+    tlc: TlcHost,
+    settings: Settings,
+    target: PostgresTarget,
+    instance: DagsterInstance,
+    definitions: Definitions,
+    rows_per_build: int,
+    runs: list[list[str]],
 ) -> None:
     made = {month: tlc.publish(month, rows=300, seed=month.month) for month in QUARTER.months}
-    outcome = Backfill(definitions, instance, months_at_once=2, months_per_run=2).run(QUARTER.months)
+    backfill = Backfill(definitions, instance, months_at_once=2, months_per_run=2, rows_per_build=rows_per_build)
+    outcome = backfill.run(QUARTER.months)
     assert outcome.succeeded, outcome
-    runs = [months_of_run(run) for run in instance.get_runs()]
-    assert runs == [*[["2024-03"]] * 2, *[["2024-01", "2024-02"]] * 2], "the newest first: loads and builds, by twos"
+    assert [months_of_run(run) for run in instance.get_runs()] == runs, "the newest first: loads, and builds by rows"
     statuses = month_statuses(Warehouse(target, settings.schema_name), instance, QUARTER)
     for month, status in statuses.items():
         assert status.state == "completed"
