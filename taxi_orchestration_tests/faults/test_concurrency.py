@@ -333,6 +333,7 @@ def test_a_month_that_never_rests_is_not_called_built(
     assert status_of(JANUARY, target, settings, instance).state == "unfinished"
 
 
+@pytest.mark.timeout(600)
 def test_ui_schedule_sensor_and_command_at_once_give_the_same_result(
     tlc: TlcHost,
     loader: Loader,

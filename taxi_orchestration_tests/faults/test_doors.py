@@ -347,6 +347,7 @@ query {
 """
 
 
+@pytest.mark.timeout(600)
 def test_no_password_is_found_in_anything_written_or_shown_after_failures_on_purpose(
     environment: dict[str, str],
     server: PostgresTarget,

@@ -285,6 +285,7 @@ def launch(programs: Programs, month: str) -> None:
     assert program.wait() == 0, program.communicate()[0]
 
 
+@pytest.mark.timeout(600)
 def test_a_run_outlives_a_killed_daemon_and_fails_with_its_code_server(
     tlc: TlcHost,
     settings: Settings,

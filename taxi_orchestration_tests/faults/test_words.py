@@ -42,6 +42,7 @@ from taxi_orchestration_tests.support.programs import TAXI, taxi
 from taxi_orchestration_tests.support.stages import At
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 from taxi_orchestration_tests.support.waiting import until
+from taxi_orchestration_tests.support.warehouses import point_at
 
 DAGSTER = str(Path(sys.executable).with_name("dagster"))
 
@@ -98,17 +99,22 @@ def test_a_raw_table_whose_name_is_taken_is_refused_before_anything_is_made(
 
 @pytest.mark.parametrize("what", ["a table of another shape", "a view", "a type"])
 def test_a_model_whose_name_is_taken_is_refused_by_the_run_and_taxi_alike(
-    what: str, tlc: TlcHost, settings: Settings, by_hand: Callable[[str], object], instance: DagsterInstance
+    what: str,
+    tlc: TlcHost,
+    settings: Settings,
+    by_hand: Callable[[str], object],
+    instance: DagsterInstance,
+    backfill: Callable[..., int],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     statement, words = FOREIGN[what]
     by_hand(statement % "dim_zones")
     tlc.publish(JANUARY)
-    done = taxi("backfill", "2024-01", "2024-01")
-    assert done.returncode == 1, done.stderr
-    message = " ".join(done.stderr.split())
+    assert backfill("2024-01", "2024-01") == 1
+    message = " ".join(capfd.readouterr().err.split())
     assert f"{settings.schema_name}.dim_zones {words} that belongs to" in message
-    assert "Traceback" not in done.stderr
-    assert "dagster._core" not in done.stderr
+    assert "Traceback" not in message
+    assert "dagster._core" not in message
     assert by_hand("select to_regclass('{}.fct_trips')").fetchone() == (None,)  # type: ignore[attr-defined]
 
 
@@ -203,19 +209,24 @@ def test_what_dbt_tells_of_a_limit_names_it_whatever_the_language(
 
 
 def test_a_model_cut_by_statement_timeout_names_it_in_the_run(
-    tlc: TlcHost, role: PostgresTarget, target: PostgresTarget, settings: Settings, instance: DagsterInstance
+    tlc: TlcHost,
+    role: PostgresTarget,
+    target: PostgresTarget,
+    settings: Settings,
+    instance: DagsterInstance,
+    backfill: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     tlc.publish(JANUARY)
-    place = {"PG_HOST": role.host, "PG_PORT": str(role.port), "PG_DBNAME": role.dbname, "PG_SSLMODE": "disable"}
-    variables = {**place, "PG_USER": role.user, "PG_PASSWORD": role.password}
-    done = taxi("backfill", "2024-01", "2024-01", **variables)
-    assert done.returncode == 0, done.stderr
+    point_at(role, monkeypatch)
+    assert backfill("2024-01", "2024-01") == 0
+    capfd.readouterr()
     with psycopg.connect(role.url(), autocommit=True) as connection:
         connection.execute("alter role current_user set statement_timeout = '3s'")
     with holding(target, settings.schema_name, "fct_trips"):
-        done = taxi("backfill", "2024-01", "2024-01", "--reprocess", "completed", **variables)
-    message = " ".join(done.stderr.split())
-    assert done.returncode == 1, message
+        assert backfill("2024-01", "2024-01", "--reprocess", "completed") == 1
+    message = " ".join(capfd.readouterr().err.split())
     assert "The server's statement_timeout cut it: lift that for this role (alter role" in message
     assert "Traceback" not in message
 

@@ -71,6 +71,7 @@ def loaded(errors: str) -> list[str]:
     return [w[0] for w in words if len(w) == 7 and w[2] == "rows" and w[4] == "MB"]
 
 
+@pytest.mark.timeout(600)
 def test_a_backfill_from_any_directory_loads_builds_checks_and_is_finished_later(
     tlc: TlcHost,
     settings: Settings,

@@ -22,7 +22,6 @@ def test_every_unit_test_of_dbts_passes_in_any_window(
     window = ["--vars", json.dumps({"window_start": "2024-01-01", "window_end": "2024-02-01"})]
     for command in (
         ["build", "--exclude-resource-type", "unit_test"],
-        ["test", "--select", "test_type:unit"],
         ["test", "--select", "test_type:unit", *window],
         ["build", "--full-refresh"],
         ["docs", "generate"],
