@@ -1,6 +1,7 @@
 """What Dagster's record said of the months last, kept for as long as nothing was recorded since. No Dagster here.
 
-Importing Dagster and its storage takes two seconds of CPU; that nothing is new takes one statement to find out.
+Importing Dagster and its storage takes two seconds of CPU; that nothing is new takes one statement to find out:
+`taxi status` takes 0.7 s of CPU, and 2.7 s without what was kept.
 """
 
 import hashlib
