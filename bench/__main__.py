@@ -1,5 +1,6 @@
 """`python -m bench`: run the benchmarks, show what they give as they end, and write RESULTS.md."""
 
+import signal
 import sys
 from functools import partial
 
@@ -22,7 +23,7 @@ from bench import (
 )
 from bench.results import Results
 from bench.results import version as version_measured
-from bench.runner import MISSED, run_benchmarks
+from bench.runner import FAILED, MISSED, run_benchmarks
 
 BENCHMARKS = {
     "backfills": backfills.run,
@@ -52,6 +53,8 @@ def main(quick: bool, names: tuple[str, ...]) -> None:
     else only shows what it measured. Ends with 1 where a goal of the full size is not met, with 2 where a benchmark
     failed; the others go on then.
     """
+    # Whoever ends it leaves no server behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(FAILED))
     version, results = version_measured(), Results()
     keeps = not quick and (not names or results.is_of(version))
     if keeps and not names:

@@ -15,7 +15,7 @@ LIMIT_SECONDS = 50
 
 
 def run(quick: bool) -> Section:
-    """`git clone`, then `make backfill` of three months, with pip's cache empty and the registry that pip knows."""
+    """`git clone`, then `make backfill` of three months, with no package cached and the registry of this machine."""
     with workplace() as place:
         months = place.publish_range(FIRST, 3)
         whole, installing = _seconds(place, f"{months[0]:%Y-%m}", f"{months[-1]:%Y-%m}")
@@ -23,27 +23,24 @@ def run(quick: bool) -> Section:
         "A fresh clone",
         [
             Goal(
-                "fresh clone to the table of three months, pip's cache empty",
+                "fresh clone to the table of three months, the cache of packages empty",
                 whole,
                 "s",
                 at_most=LIMIT_SECONDS,
-                measured=f"of which pip {installing:.0f} s",
+                measured=f"of which the environment {installing:.0f} s",
             )
         ],
-        note="pip downloads from the registry that this machine is set up for: how fast that is, is in the figure.",
+        note="Packages come from the registry that this machine is set up for: how fast that is, is in the figure.",
         quotes={"fresh_clone": f"{whole:.0f} s"},
     )
 
 
 def _seconds(place: Workplace, first: str, last: str) -> tuple[float, float]:
-    """Seconds from the end of `git clone` to the table, and those of them in which pip installed."""
+    """Seconds from the end of `git clone` to the table, and those of them in which packages were installed."""
     clone = place.directory / "clone"
     subprocess.run(["git", "clone", "--quiet", PROJECT_DIRECTORY, clone], check=True)
-    environment = {
-        **place.environment,
-        "PIP_CACHE_DIR": str(place.directory / "pip"),
-        "TAXI_HOME": str(clone / ".taxi"),
-    }
+    caches = {name: str(place.directory / "packages") for name in ("PIP_CACHE_DIR", "UV_CACHE_DIR")}
+    environment = {**place.environment, **caches, "TAXI_HOME": str(clone / ".taxi")}
     command = ["make", "backfill", f"FROM={first}", f"TO={last}"]
     try:
         began = time.perf_counter()
