@@ -1,4 +1,4 @@
-"""`taxi`: the commands, what they show in a terminal, and the backfill that they run.
+"""`taxi`: its commands, their terminal output, and the backfill in this process.
 
-What does not belong here: whatever the UI can do as well, which is in the packages below.
+What does not belong here: whatever the UI does too, which is in the packages below.
 """

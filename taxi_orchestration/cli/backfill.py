@@ -1,7 +1,7 @@
-"""A backfill in this process: which months, in which order, as runs on Dagster's own storage. No terminal here.
+"""A backfill executed in this process, as runs on Dagster's storage. No terminal here.
 
-Dagster has nothing that launches, follows or cancels an asset backfill from a shell, and its daemon looks only every 30
-seconds; runs made here need no daemon, and the UI shows them as one backfill like its own (instance/backfills.py).
+Dagster cannot launch, follow or cancel an asset backfill from a shell, and its daemon polls every 30 seconds. Runs made
+here need no daemon, and the UI shows them as one backfill (instance/backfills.py).
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -39,9 +39,9 @@ ROWS_PER_BUILD = 10_000_000
 
 @dataclass
 class Outcome:
-    """What a backfill did: the reason of each month that failed and of each run that did, and what is not out yet.
+    """The result of a backfill: reasons of failed months and failed runs, and the months not yet published.
 
-    A month that is not published is among the failures where it was asked for alone.
+    A month that is not published is a failure if it was requested alone.
     """
 
     failures: dict[date, str] = field(default_factory=dict)
@@ -51,13 +51,13 @@ class Outcome:
 
     @property
     def succeeded(self) -> bool:
-        """Whether everything that was asked for is done."""
+        """Return whether all requested months succeeded."""
         return not self.failures and not self.run_failures
 
 
 @dataclass(frozen=True)
 class Backfill:
-    """Loads months and builds their models with the pipeline of `definitions`."""
+    """Loads months and builds their models with the assets of `definitions`."""
 
     definitions: Definitions
     instance: DagsterInstance
@@ -67,9 +67,9 @@ class Backfill:
     rows_per_build: int = ROWS_PER_BUILD
 
     def run(self, months: Sequence[date], *, is_of_a_range: bool | None = None) -> Outcome:
-        """Load and build these months. A month that fails leaves the others alone; Ctrl-C keeps what is loaded.
+        """Load and build these months. A failed month does not affect the others; Ctrl-C keeps loaded months.
 
-        `is_of_a_range` says whether more months were asked for than one, some of which need nothing.
+        `is_of_a_range`: several months were requested, of which some may need nothing.
         """
         outcome = Outcome()
         if not months:
@@ -104,7 +104,7 @@ class Backfill:
         config = LoadConfig(months_at_once=self.months_at_once, newest_first=self.newest_first, is_of_a_range=is_range)
         run, events = self._execute(backfill, window, [self._assets.raw_trips], {"raw_trips": config}, outcome)
         outcome.not_published |= _not_published(events, self._assets.raw_trips)
-        # A failure that names months has loaded the others; one that names none may have loaded anything.
+        # A failure that names months has loaded the others; without names it is unknown which months were loaded.
         failed = outcome.failures.keys() & set(window.months)
         if not run.is_success and not failed:
             return {}
@@ -127,9 +127,9 @@ class Backfill:
         ops: dict[str, LoadConfig],
         outcome: Outcome,
     ) -> tuple[DagsterRun, Sequence[DagsterEvent]]:
-        # Dagster would print every event to the terminal; they are all in its storage.
+        # Dagster would print every event to the terminal; the storage has them all.
         quiet = {"console": {"config": {"log_level": "CRITICAL"}}}
-        # Whoever began this backfill begins it again: the daemon has no way to.
+        # Only the user can start this backfill again; the daemon cannot.
         tags = {"dagster/max_retries": "0", **tags_of_months(window)}
         run, events = backfill.execute(self._job, assets, tags, RunConfig(ops, loggers=quiet).to_config_dict())
         if _was_interrupted(run, events):
@@ -157,7 +157,7 @@ def _not_published(events: Sequence[DagsterEvent], raw_trips: AssetKey) -> set[d
 
 
 def _was_interrupted(run: DagsterRun, events: Sequence[DagsterEvent]) -> bool:
-    """Whether Ctrl-C or somebody in the UI ended the run; Dagster itself returns from it as from any other failure."""
+    """Return whether Ctrl-C or a user of the UI terminated the run; Dagster returns from it as from a failure."""
     last = events[-1]
     reason = last.job_failure_data.failure_reason if last.event_type is DagsterEventType.RUN_FAILURE else None
     was_cut_off = reason is not None and reason.value == "UNEXPECTED_TERMINATION"
@@ -165,7 +165,7 @@ def _was_interrupted(run: DagsterRun, events: Sequence[DagsterEvent]) -> bool:
 
 
 def _add_failure(failure: Any, window: Window, outcome: Outcome) -> None:
-    """Sort a failed step under the months that it names, or under the runs where it names none."""
+    """Record a failed step under the months that it names, or as a run failure if it names none."""
     told = failure.user_failure_data
     reasons = told.metadata if told else {}
     months = {

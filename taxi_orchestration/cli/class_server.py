@@ -1,7 +1,7 @@
-"""The class served: a code server a student, one webserver, one daemon, and a second webserver for those who look.
+"""The processes that serve a class: a code server for each student, a webserver, a daemon, and a read-only webserver.
 
-Each is a program of Dagster's own. What ends is started again, so that of a student whose code server dies nobody else
-sees anything, and they themselves little.
+Each is a program of Dagster. A program that ends is started again, so that a dying code server affects its student
+shortly and nobody else.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from taxi_orchestration.settings import Settings, SettingsError, dagster_home
 
 _FAILED = 1
 _POLL_SECONDS = 0.5
-# What ends is started again after so long, and each time later: with settings that cannot be used it ends every time.
+# The pause before a restart, doubled each time: with unusable settings a program ends every time.
 _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5.0, 300.0
 _END_SECONDS = 30.0
 
 
 @dataclass
 class Part:
-    """A program that is kept running: its command, its environment, and where it prints."""
+    """A program that is kept running: its command, environment and log file."""
 
     name: str
     command: Sequence[str]
@@ -49,16 +49,18 @@ class Part:
     pause: float = _PAUSE_SECONDS
 
     def keep(self) -> None:
-        """Start the program where it does not run."""
+        """Start the program if it does not run."""
         if self.process and self.process.poll() is None:
             return
         if self.process and time.monotonic() - self.started < self.pause:
             return
         if self.process:
             self.pause = min(self.pause * 2, _LONGEST_PAUSE_SECONDS)
-            print_error(f"{self.name} ended with {self.process.returncode} and is started again; see {self.log}.")
+            print_error(
+                f"{self.name} ended with exit code {self.process.returncode} and is started again. See {self.log}."
+            )
         with self.log.open("ab") as output:
-            # Ctrl-C in the terminal is for the one that waits for all.
+            # A session of its own: Ctrl-C reaches the parent alone, which ends all programs.
             self.process = subprocess.Popen(  # noqa: S603 - Dagster's own
                 self.command,
                 env=self.environment,
@@ -71,12 +73,12 @@ class Part:
         self.started = time.monotonic()
 
     def end(self) -> None:
-        """Ask the program to end, and the runs that it executes; they have some seconds for that."""
+        """Send SIGTERM to the program and to the runs that it executes."""
         if self.process and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGTERM)
 
     def wait(self, deadline: float) -> None:
-        """Wait until it has ended, and all that it started with it."""
+        """Wait for the end of the program until `deadline`, then kill its process group."""
         if self.process is None:
             return
         with suppress(subprocess.TimeoutExpired):
@@ -87,7 +89,7 @@ class Part:
 
 
 def serve(settings: Settings, port: int, read_only_port: int | None) -> int:
-    """Serve the class until Ctrl-C; returns the exit code. Raises SettingsError where there is no student yet."""
+    """Serve the class until Ctrl-C; return the exit code. Raises SettingsError if the class has no student."""
     if not list_students(settings):
         raise SettingsError("The class has no student yet: taxi class add ada bob.")
     if find_running(settings) is None:
@@ -98,16 +100,16 @@ def serve(settings: Settings, port: int, read_only_port: int | None) -> int:
     if read_only_port and not is_free(read_only_port):
         print_error(f"Port {read_only_port} is taken by another program. Choose another: --read-only-port.")
         return _FAILED
-    # Imported here, and opened once: a dozen processes that make Dagster's tables at once would wait for each other.
+    # Opened once before the programs start: a dozen processes creating Dagster's tables would block each other.
     from taxi_orchestration.instance.opening import open_instance
 
     with open_instance() as instance:
         instance.get_runs(limit=1)
     _prepare_projects(settings)
     parts = list_parts(settings, port, read_only_port)
-    print_note(f"The Dagster UI of the class comes up at http://{HOST}:{port}. Ctrl-C stops it.")
+    print_note(f"The Dagster UI of the class starts at http://{HOST}:{port}. Ctrl-C stops it.")
     if read_only_port:
-        print_note(f"For those who only look: http://{HOST}:{read_only_port}.")
+        print_note(f"The read-only UI is at http://{HOST}:{read_only_port}.")
     with _stopped_by_signals() as stopped:
         try:
             while not stopped:
@@ -124,7 +126,7 @@ def serve(settings: Settings, port: int, read_only_port: int | None) -> int:
 
 
 def end_leftovers(settings: Settings) -> None:
-    """End what a killed `taxi class serve` of this home left behind: it holds the ports and the sockets."""
+    """End the orphaned processes of a killed `taxi class serve` of this home, which hold ports and sockets."""
     paths = {str(settings.taxi_home / "class" / WORKSPACE), *(str(each.socket) for each in list_students(settings))}
     left = []
     for process in psutil.process_iter():
@@ -138,11 +140,11 @@ def end_leftovers(settings: Settings) -> None:
 
 
 def _prepare_projects(settings: Settings) -> None:
-    """Parse the dbt project for each student, in one process that ends: else a dozen would, and keep 100 MiB each."""
+    """Parse the dbt project for each student in one short-lived process: each code server would keep 100 MiB."""
     of_students = []
     for student in list_students(settings):
         with suppress(SettingsError):
-            # What is wrong with their settings their code server says, and other code than this it parses itself.
+            # The code server reports unusable settings, and parses the project of other code itself.
             if "PYTHONPATH" not in student.variables():
                 of_students.append(student.settings(settings))
     print_note(f"Preparing the dbt project of {len(of_students)} students.")
@@ -151,14 +153,14 @@ def _prepare_projects(settings: Settings) -> None:
 
 
 def list_parts(settings: Settings, port: int, read_only_port: int | None) -> list[Part]:
-    """The programs that serve the class."""
+    """Return the programs that serve the class."""
     home = dagster_home() or make_dagster_home(settings)
     shared = {"DAGSTER_HOME": str(home), "TAXI_HOME": str(settings.taxi_home), "PYTHONWARNINGS": "ignore"}
     of_class = {**os.environ, **shared}
     folder = settings.taxi_home / "class"
     parts = []
     for student in list_students(settings):
-        # Dagster's server keeps on answering where the code cannot be loaded, and loads it again from the UI.
+        # The code server keeps answering if the code cannot be loaded, and the UI can reload it.
         command = _program("dagster", "code-server", "start", "--module-name", MODULE, "--socket", str(student.socket))
         command += ["--location-name", student.name, "--log-level", "error"]
         student.log.unlink(missing_ok=True)
@@ -183,7 +185,7 @@ def _program(name: str, *arguments: str) -> list[str]:
 
 @contextmanager
 def _stopped_by_signals() -> Iterator[list[int]]:
-    """The signals to stop that have come so far, in place of what they do otherwise."""
+    """Collect SIGINT and SIGTERM during the block instead of their default actions."""
     seen: list[int] = []
 
     def remember(number: int, _: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""How each student of a class stands: their tables as they see them, Dagster's record, and whether their code loads."""
+"""The status of each student of a class: tables, Dagster's record, and whether the code loads."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class LastRun:
 
 @dataclass(frozen=True)
 class StudentStatus:
-    """What a student has loaded, and what is wrong, in sentences."""
+    """A student's loaded months, and sentences on what is wrong."""
 
     name: str
     schema: str = ""
@@ -48,12 +48,12 @@ class StudentStatus:
 
     @property
     def loaded(self) -> Sequence[MonthStatus]:
-        """The months that are in the tables."""
+        """Return the months that are in the tables."""
         return [month for month in self.months if month.file]
 
 
 def read_class(settings: Settings, now: datetime) -> tuple[list[StudentStatus], str]:
-    """How every student stands, and what is to be known of all: whether anybody could say if their code loads."""
+    """Return the status of every student, and a note if it is unknown whether their code loads."""
     from taxi_orchestration.instance.opening import open_instance
 
     students = list_students(settings)
@@ -61,12 +61,14 @@ def read_class(settings: Settings, now: datetime) -> tuple[list[StudentStatus], 
         return [], "The class has no student yet: taxi class add ada bob."
     ui, code_errors, note = find_running(settings), dict[str, str](), ""
     if ui is None:
-        note = "The class is not served now, so that nobody knows whether everybody's code loads: taxi class serve."
+        note = "The class is not served, so that it is unknown whether the students' code loads. Run: taxi class serve"
     else:
         try:
             code_errors = read_code_errors(ui)
         except (OSError, ValueError, KeyError, TypeError):
-            note = f"The Dagster UI at {ui} does not answer yet, so that nobody knows whether everybody's code loads."
+            note = (
+                f"The Dagster UI at {ui} does not answer yet, so that it is unknown whether the students' code loads."
+            )
     with open_instance() as instance:
         return [student_status(student, settings, instance, code_errors, now) for student in students], note
 
@@ -74,7 +76,7 @@ def read_class(settings: Settings, now: datetime) -> tuple[list[StudentStatus], 
 def student_status(
     student: Student, of_class: Settings, instance: DagsterInstance, code_errors: Mapping[str, str], now: datetime
 ) -> StudentStatus:
-    """How a student stands; what keeps their tables from being read is part of it."""
+    """Return the status of a student; an error on reading the tables is part of it."""
     from dagster import RunsFilter
 
     from taxi_orchestration.asset_keys import AssetKeys
@@ -103,7 +105,7 @@ def student_status(
 
 
 def read_code_errors(ui: str) -> dict[str, str]:
-    """Why the code of which students cannot be loaded, by the UI at this address. Raises OSError where none answers."""
+    """Return the load errors of students' code from the UI at this address. Raises OSError if no UI answers."""
     import requests
 
     answer = requests.post(f"{ui}/graphql", json={"query": _LOCATIONS}, timeout=_SECONDS).json()
@@ -120,7 +122,7 @@ def read_code_errors(ui: str) -> dict[str, str]:
 
 
 def _what_is_wrong(months: Sequence[MonthStatus]) -> list[str]:
-    """What is wrong with which months, each once."""
+    """Return what is wrong, each problem once with its months."""
     by_what: dict[str, list[MonthStatus]] = {}
     for month in months:
         if month.state in ("failed", "unfinished"):
@@ -133,5 +135,5 @@ def _what_is_wrong(months: Sequence[MonthStatus]) -> list[str]:
 
 
 def _aware(moment: datetime) -> datetime:
-    # Dagster's storage gives the time in UTC, and does not always say so.
+    # Dagster's storage returns UTC, sometimes without a time zone.
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

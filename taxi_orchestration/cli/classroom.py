@@ -1,7 +1,7 @@
-"""The students of a class: who they are, and a role, a schema, a file of settings and a code location for each.
+"""The students of a class, each with a role, a schema, a settings file and a code location.
 
-`TAXI_HOME/class/ada/settings.env` has what a process of Ada's is started with, her password too, for her owner's eyes
-alone; `TAXI_HOME/class/workspace.yaml` has the code locations of all. How they are served is in class_server.py.
+`TAXI_HOME/class/ada/settings.env` has the environment of Ada's processes with her password; only the owner of TAXI_HOME
+can read it. `TAXI_HOME/class/workspace.yaml` has all code locations. class_server.py serves them.
 """
 
 from __future__ import annotations
@@ -29,56 +29,56 @@ from taxi_orchestration.warehouse.warehouse import Warehouse, open_warehouse
 
 WORKSPACE = "workspace.yaml"
 _NAME = re.compile(r"[a-z0-9_]{1,40}")
-# What the kernel takes for the path of a socket, on every system that has any.
+# The longest path of a socket that every system accepts.
 _LONGEST_SOCKET = 103
 
 
 @dataclass(frozen=True)
 class Student:
-    """A student of the class of a home, by the files that it has there."""
+    """A student of a class, with files in the TAXI_HOME of the class."""
 
     name: str
     folder: Path
 
     @property
     def file(self) -> Path:
-        """What their processes are started with."""
+        """Return the file with the environment of the student's processes."""
         return self.folder / "settings.env"
 
     @property
     def socket(self) -> Path:
-        """Where their code server listens."""
+        """Return the socket of the student's code server."""
         return self.folder / "code.sock"
 
     @property
     def log(self) -> Path:
-        """What their code server prints."""
+        """Return the log file of the student's code server."""
         return self.folder / "code_server.log"
 
     def variables(self) -> dict[str, str]:
-        """The variables of their file; none before it is written."""
+        """Return the variables of the student's file; empty if it does not exist."""
         return {name: value for name, value in dotenv_values(self.file).items() if value is not None}
 
     def environment(self, of_class: Mapping[str, str]) -> dict[str, str]:
-        """The environment of their processes: that of the class, but for who they are and where their tables are."""
+        """Return the environment of the student's processes: that of the class with the student's variables."""
         others = {name: value for name, value in of_class.items() if not name.startswith("PG_")}
         return {**others, **self.variables()}
 
     def settings(self, of_class: Settings) -> Settings:
-        """The same as settings. Raises SettingsError for a file that somebody spoiled."""
+        """Return the student's settings. Raises SettingsError for a damaged file."""
         own = {name.lower(): value for name, value in self.variables().items()}
         nowhere = dict.fromkeys(name for name in Settings.model_fields if name.startswith("pg_") and name != "pg_port")
         return load_settings(**{**of_class.model_dump(exclude_unset=True), **nowhere, **own})
 
 
 def list_students(settings: Settings) -> list[Student]:
-    """The students of the class, by name."""
+    """Return the students of the class, sorted by name."""
     folder = settings.taxi_home / "class"
     return [Student(file.parent.name, file.parent) for file in sorted(folder.glob("*/settings.env"))]
 
 
 def name_students(settings: Settings, names: Iterable[str]) -> list[Student]:
-    """The students of these names. Raises SettingsError where one cannot be a name, before anything is touched."""
+    """Return the students of these names. Raises SettingsError for an invalid name, before any change."""
     students = []
     for name in dict.fromkeys(names):
         student = Student(name, settings.taxi_home / "class" / name)
@@ -89,16 +89,16 @@ def name_students(settings: Settings, names: Iterable[str]) -> list[Student]:
             )
         if len(os.fsencode(student.socket)) > _LONGEST_SOCKET:
             raise SettingsError(
-                f"{student.socket} is too long for a socket: set TAXI_HOME to a directory with a shorter path."
+                f"The path {student.socket} is too long for a socket. Set TAXI_HOME to a directory with a shorter path."
             )
         students.append(student)
     return students
 
 
 def add_students(settings: Settings, students: Sequence[Student], code: Path | None) -> None:
-    """Make a role, a schema, a file and a code location for each; what is there already stays, with its password.
+    """Create a role, a schema, a file and a code location for each student; existing ones keep their passwords.
 
-    `code` is a checkout of the students' own, for the code of their location.
+    `code` is another checkout, which the students' code locations load.
     """
     warehouse = open_warehouse(settings)
     for student in students:
@@ -116,7 +116,7 @@ def add_students(settings: Settings, students: Sequence[Student], code: Path | N
             "PG_PASSWORD": password,
             "PG_SSLMODE": target.sslmode,
             **({"PG_SSLROOTCERT": target.sslrootcert} if target.sslrootcert else {}),
-            # Before all that is installed: Python takes the first package of a name that it finds.
+            # PYTHONPATH precedes installed packages.
             **({"PYTHONPATH": str(code)} if code else {}),
         }
         make_student(of_student, password)
@@ -126,24 +126,24 @@ def add_students(settings: Settings, students: Sequence[Student], code: Path | N
 
 
 def describe_student(settings: Settings, student: Student) -> str:
-    """What there is of a student to remove, in words."""
+    """Describe what `remove` would remove of a student."""
     warehouse = _warehouse_of(student, open_warehouse(settings))
     try:
         months = count_months(len(loaded_files(warehouse)))
     except WarehouseError:
-        # Of somebody who may remove them, but not read them.
+        # The administrator may have the right to drop tables, but not to read them.
         months = "all months"
     return f"{student.name}: {months} in schema {warehouse.schema}, the role, and Dagster's record of the months"
 
 
 def remove_students(settings: Settings, students: Sequence[Student]) -> None:
-    """Remove students with all their tables, their roles, what Dagster knows of their months, and their files.
+    """Remove students with their tables, roles, Dagster records and files.
 
     Raises SettingsError while the class is served.
     """
     if ui := find_running(settings):
-        raise SettingsError(f"The Dagster UI at {ui} serves these students: stop it first, by Ctrl-C in its terminal.")
-    # Imported here: it takes seconds, and comes after the question.
+        raise SettingsError(f"The Dagster UI at {ui} serves these students. Stop it first: Ctrl-C in its terminal.")
+    # Imported here, after the question: it takes seconds.
     from taxi_orchestration.asset_keys import AssetKeys
     from taxi_orchestration.instance.opening import open_instance
 
@@ -151,7 +151,7 @@ def remove_students(settings: Settings, students: Sequence[Student]) -> None:
     with open_instance() as instance:
         for student in students:
             drop_student(_warehouse_of(student, warehouse))
-            # Whoever gets the name next begins anew. An asset of the default schema may have the same name.
+            # The next student of that name starts without a history. A default asset may have the same name.
             if keys := list(filter(AssetKeys(student.name).has, instance.get_asset_keys(prefix=[student.name]))):
                 instance.wipe_assets(keys)
             for state in instance.all_instigator_state():
@@ -162,7 +162,7 @@ def remove_students(settings: Settings, students: Sequence[Student]) -> None:
 
 
 def _warehouse_of(student: Student, of_class: Warehouse) -> Warehouse:
-    """The student's schema, as whoever made it reaches it."""
+    """Return the student's schema with the administrator's login."""
     return replace(of_class, schema=load_settings(dagster_student=student.name, pg_schema=None).schema_name)
 
 

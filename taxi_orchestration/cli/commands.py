@@ -1,7 +1,7 @@
-"""`taxi`: what a person types in a terminal. What it shows is in terminal.py, what it does is elsewhere.
+"""The commands of `taxi`: arguments and dispatch. Output belongs to terminal.py, the work to other modules.
 
-Imports are made inside the commands, once the arguments have been looked at: the settings take a quarter of a second,
-Dagster takes seconds, and most commands do without it.
+The commands import what they need once the arguments are parsed: the settings take a quarter of a second, Dagster takes
+seconds, and most commands do not need it.
 """
 
 from __future__ import annotations
@@ -67,14 +67,14 @@ def run() -> None:
 )
 @click.version_option(package_name="taxi-orchestration")
 def main() -> None:
-    """Hold the commands."""
-    # Half a million objects of Dagster's and dbt's modules stay until the end: looking through them time and again took
-    # 0.8 of 6.3 s of CPU of a backfill.
+    """Group the commands."""
+    # Half a million objects of Dagster's and dbt's modules live until the end: a garbage collection among
+    # them took 0.8 of 6.3 s of CPU of a backfill.
     gc.set_threshold(100_000, 20, 100)
 
 
 def _translate_errors(command: Callable[Arguments, int | None]) -> Callable[Arguments, None]:
-    """Prepare the environment, and print the errors that are written for people as they are, without a traceback."""
+    """Prepare the environment, run a command, and print expected errors without a traceback."""
 
     @wraps(command)
     def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
@@ -82,7 +82,7 @@ def _translate_errors(command: Callable[Arguments, int | None]) -> Callable[Argu
         from taxi_orchestration.postgres.connection import WarehouseError
         from taxi_orchestration.settings import SettingsError, read_dotenv
 
-        # Nothing that a user could act on: Dagster and dbt warn of their own deprecated and beta parts.
+        # Dagster and dbt warn of their own deprecated and beta parts, which a user cannot change.
         warnings.simplefilter("ignore")
         try:
             read_dotenv()
@@ -92,14 +92,14 @@ def _translate_errors(command: Callable[Arguments, int | None]) -> Callable[Argu
             code = BAD_INPUT
         except OSError as error:
             place = f" ({error.filename})" if error.filename else ""
-            advice = "Make room or make it writable there, or set TAXI_HOME to another directory."
+            advice = "Free some space or make the directory writable, or set TAXI_HOME to another directory."
             click.echo(f"taxi: writing a file failed{place}: {error.strerror or error}. {advice}", err=True)
             code = BAD_INPUT
         except KeyboardInterrupt:
-            click.echo("taxi: interrupted. What was loaded is kept; the same command goes on from there.", err=True)
+            click.echo("taxi: interrupted. Loaded months are kept. Run the same command to continue.", err=True)
             code = INTERRUPTED
             if any(not thread.daemon for thread in threading.enumerate()[1:]):
-                # An ordinary exit would wait for a month that waits for a silent host or for a lock.
+                # An ordinary exit would join threads that wait for a host or a lock.
                 os._exit(code)
         sys.exit(code)
 
@@ -107,7 +107,7 @@ def _translate_errors(command: Callable[Arguments, int | None]) -> Callable[Argu
 
 
 def _parse_window(context: click.Context, _: click.Parameter, months: Sequence[str]) -> Window | None:
-    """The months FROM to TO; None where --missing or --changed choose them."""
+    """Return the months FROM to TO; None if --missing or --changed select the months."""
     from taxi_orchestration.defs.clock import Clock
     from taxi_orchestration.months import MonthError, parse_range
 
@@ -123,11 +123,9 @@ def _parse_window(context: click.Context, _: click.Parameter, months: Sequence[s
 
 @main.command()
 @click.argument("window", metavar="[FROM [TO]]", nargs=-1, callback=_parse_window)
-@click.option(
-    "--missing", is_flag=True, is_eager=True, help="The months that the TLC has published and nobody has loaded."
-)
-@click.option("--changed", is_flag=True, is_eager=True, help="The loaded months of which the TLC now has another file.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--missing", is_flag=True, is_eager=True, help="The published months that are not loaded.")
+@click.option("--changed", is_flag=True, is_eager=True, help="The loaded months that the TLC has re-issued.")
+@click.option("--dry-run", is_flag=True, help="Show what would be loaded, and load nothing.")
 @click.option(
     "--reprocess",
     type=click.Choice(["none", "failed", "completed"]),
@@ -156,9 +154,8 @@ def backfill(
 ) -> int:
     """Load months, build the models, run the checks.
 
-    FROM and TO are months as 2024-01, both included. FROM alone is that month; a date stands for its month.
-    With --missing or --changed only the months of FROM to TO that are that; of all since the oldest loaded one, where
-    FROM and TO are left out.
+    FROM and TO are months such as 2024-01, both included. FROM alone is that month; a date stands for its month.
+    --missing and --changed select among the months FROM to TO, or among all since the oldest loaded one.
     """
     from taxi_orchestration.cli import terminal
     from taxi_orchestration.cli.selection import months_at_source, months_to_do
@@ -209,13 +206,13 @@ def _load_and_build(
     verbose: bool,
     began: float,
 ) -> int:
-    """Load and build the months, and show how it goes and what came of those of `window`."""
+    """Load and build the months; show the progress, and the result for the months of `window`."""
     from taxi_orchestration.cli import terminal
     from taxi_orchestration.cli.screen import showing_progress
     from taxi_orchestration.instance.status import compare_months
 
     with showing_progress(len(months), verbose) as screen:
-        # They take seconds, in which the screen already shows something.
+        # Imported while the screen already shows progress: it takes seconds.
         from taxi_orchestration.cli.backfill import MONTHS_PER_RUN, Backfill
         from taxi_orchestration.dbt.runner import DbtError
         from taxi_orchestration.definitions import build_definitions
@@ -244,9 +241,9 @@ def _load_and_build(
 
 
 def _read_records(settings: Settings, warehouse: Warehouse, window: Window, *, ends_orphans: bool = False) -> Records:
-    """What Dagster's record says of these months; Dagster is asked where something was recorded since the last time.
+    """Return Dagster's record of these months, from the cache unless new events were recorded.
 
-    With `ends_orphans` runs whose process is gone are failed first.
+    With `ends_orphans` orphaned runs are marked as failed first.
     """
     from taxi_orchestration.defs.clock import Clock
     from taxi_orchestration.instance.record_cache import RecordCache
@@ -259,7 +256,7 @@ def _read_records(settings: Settings, warehouse: Warehouse, window: Window, *, e
     from taxi_orchestration.instance.opening import open_instance
     from taxi_orchestration.instance.processes import fail_orphaned_runs
 
-    # All that the next command may ask for: that costs little more than the few that this one does.
+    # All months that the next command may need: that costs little more than the few of this one.
     months = sorted({*window.months, *known_window(warehouse, Clock().now(), settings.first_month).months})
     assets = AssetKeys(settings.student)
     with open_instance() as instance:
@@ -275,10 +272,9 @@ def _read_records(settings: Settings, warehouse: Warehouse, window: Window, *, e
 @click.option("--json", "as_json", is_flag=True, help="For programs: a list of objects, one a month.")
 @_translate_errors
 def status(shows_all: bool, as_json: bool) -> int:
-    """Show every month, and what needs something.
+    """Show every month, and the months that need something: failed, unfinished, newly published or re-issued.
 
-    That is a month that failed, that is new, or that the TLC has re-issued. Ends with 1 where a month that was asked
-    for failed, is unfinished or was re-issued.
+    The exit code is 1 if a requested month failed, is unfinished or was re-issued.
     """
     from taxi_orchestration.cli import terminal
     from taxi_orchestration.defs.clock import Clock
@@ -316,10 +312,7 @@ def status(shows_all: bool, as_json: bool) -> int:
 )
 @_translate_errors
 def report(opens: bool, output: Path | None) -> None:
-    """Write a page of pictures of all months.
-
-    It is one HTML file that needs no network.
-    """
+    """Write the report: one HTML file with charts of all months, which needs no network."""
     from taxi_orchestration.asset_keys import AssetKeys
     from taxi_orchestration.defs.clock import Clock
     from taxi_orchestration.instance.opening import open_instance
@@ -351,11 +344,10 @@ def alert_test() -> int:
 
     settings = load_settings()
     if not settings.alert_urls:
-        raise SettingsError("TAXI_ALERT_URLS is not set: nobody is alerted. .env.example shows what it looks like.")
+        raise SettingsError("TAXI_ALERT_URLS is not set, so that alerts reach nobody. .env.example shows an example.")
     message = Message(
         "taxi: a test",
-        f"What: taxi alert-test\nWhy: somebody wants to know whether alerts arrive\nTo do: nothing.\n"
-        f"See: {settings.taxi_ui_url}",
+        f"What: taxi alert-test\nWhy: a test of whether alerts arrive\nTo do: nothing.\nSee: {settings.taxi_ui_url}",
         is_bad=False,
     )
     try:
@@ -372,13 +364,13 @@ def alert_test() -> int:
 @main.command()
 @click.option("--jdbc", "form", flag_value="jdbc", help="For DBeaver, Metabase and others in Java.")
 @click.option("--sqlalchemy", "form", flag_value="sqlalchemy", help="For pandas, Superset and others in Python.")
-@click.option("--read-only", is_flag=True, help="Of a role that can only read, made when it is missing.")
+@click.option("--read-only", is_flag=True, help="For a role that can only read, created if missing.")
 @_translate_errors
 def url(form: str | None, read_only: bool) -> None:
     """Print the address for other programs.
 
-    It is a libpq URL of the warehouse, with the schema and the password in it. Starts the embedded PostgreSQL if need
-    be. docs/connect.md has the lines for each program.
+    It is a libpq URL of the warehouse, with schema and password. Starts the embedded PostgreSQL if needed.
+    docs/connect.md has the lines for each program.
     """
     from taxi_orchestration.postgres.connection import WarehouseError, passes_options
     from taxi_orchestration.settings import SettingsError, load_settings
@@ -391,14 +383,14 @@ def url(form: str | None, read_only: bool) -> None:
     if read_only:
         if settings.warehouse is not None:
             raise SettingsError(
-                "--read-only makes a role in the embedded PostgreSQL alone. In one of your own its administrator makes "
-                "it: docs/reliability.md has the grants."
+                "--read-only creates a role in the embedded PostgreSQL only. In another server the administrator "
+                "creates the role: docs/reliability.md has the grants."
             )
         target = ensure_reader(settings.taxi_home, warehouse)
     try:
         is_passed_on = settings.warehouse is None or passes_options(target)
     except WarehouseError:
-        # The address of a server that is down is right all the same.
+        # An unreachable server has a correct address too.
         is_passed_on = True
     if form == "jdbc":
         click.echo(target.jdbc_url(schemas))
@@ -426,7 +418,7 @@ def psql(arguments: Sequence[str]) -> None:
     if settings.warehouse is None or passes_options(target):
         environment["PGOPTIONS"] = f"{os.environ.get('PGOPTIONS', '')} -c search_path={search_path}"
     else:
-        # A search_path would stay with the pooler's session, for whoever gets that next.
+        # A search_path would stay in the pooler's session for the next client.
         environment.pop("PGOPTIONS", None)
         set_path = f"set local search_path = {search_path}"
         if any(re.match(r"-[aAbeEnqsStxX1]*[cf]|--(command|file)", argument) for argument in arguments):
@@ -435,7 +427,7 @@ def psql(arguments: Sequence[str]) -> None:
             click.echo(f"taxi: a pooler is in between: begin each transaction with: begin; {set_path};", err=True)
     with connect(target, autocommit=True, options="") as connection:
         program = str(find_psql(connection.info.server_version // 10_000))
-    # In place of this process, so that Ctrl-C is psql's alone: it cancels a query with it.
+    # exec, so that Ctrl-C reaches psql alone, where it cancels a query.
     os.execve(program, [program, *arguments], environment)  # noqa: S606 - the user's own
 
 
@@ -464,16 +456,16 @@ def dbt(arguments: Sequence[str]) -> None:
         if BUILDING.intersection(arguments):
             create_raw_tables(warehouse)
             connection = stack.enter_context(one_build(warehouse, click.echo))
-            # The connection goes on in dbt's process, and with it the lock, until that ends.
+            # dbt's process inherits the connection, and so the lock, until it ends.
             os.set_inheritable(connection.fileno(), True)
-        # dbt colours what goes into a pipe too.
+        # dbt writes colours into a pipe too.
         colours = {} if sys.stdout.isatty() else {"DBT_USE_COLORS": "false"}
         variables = {**colours, **os.environ, **environment}
         os.execve(program, [program, *arguments], variables)  # noqa: S606 - the user's own
 
 
 @main.command()
-@click.option("--force", is_flag=True, help="Also where programs are connected to it.")
+@click.option("--force", is_flag=True, help="Stop it even while programs are connected.")
 @_translate_errors
 def stop(force: bool) -> int:
     """Stop the embedded PostgreSQL, data kept."""
@@ -492,7 +484,7 @@ def stop(force: bool) -> int:
         at = f" The Dagster UI is at {ui}; Ctrl-C in its terminal stops it." if ui else ""
         terminal.print_error(
             f"The embedded PostgreSQL of {settings.taxi_home} is in use by {', '.join(clients)}.{at} End them, or "
-            "stop it all the same: taxi stop --force"
+            "stop it anyway: taxi stop --force"
         )
         return SOMETHING_FAILED
     stopped = stop_server(settings.taxi_home)
@@ -525,10 +517,10 @@ def class_() -> None:
 )
 @_translate_errors
 def class_add(names: Sequence[str], code: Path | None) -> None:
-    """Make a role, a schema and a code location for each of NAMES.
+    """Create a role, a schema and a code location for each of NAMES.
 
-    Who connects by the PG_ variables must be allowed to make roles and schemas. Again is harmless: nobody gets another
-    password, and no table is touched.
+    The role of PG_USER must be allowed to create roles and schemas. Repeating the command changes no password and no
+    table.
     """
     from taxi_orchestration.cli.classroom import add_students, name_students
     from taxi_orchestration.cli.dev import find_running
@@ -547,10 +539,10 @@ def class_add(names: Sequence[str], code: Path | None) -> None:
 
 @class_.command("remove")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @_translate_errors
 def class_remove(names: Sequence[str], yes: bool) -> int:
-    """Remove students of NAMES with all their tables, once somebody has said yes."""
+    """Remove the students NAMES with all their tables, after a confirmation."""
     from taxi_orchestration.cli.classroom import describe_student, name_students, remove_students
     from taxi_orchestration.settings import load_settings
 
@@ -570,9 +562,9 @@ def class_remove(names: Sequence[str], yes: bool) -> int:
 @click.option("--json", "as_json", is_flag=True, help="For programs: a list of objects, one a student.")
 @_translate_errors
 def class_status(as_json: bool) -> int:
-    """Show how each student stands: months, rows, checks, the last run, and what is wrong.
+    """Show the status of each student: months, rows, checks, the last run, and what is wrong.
 
-    Ends with 1 where something is wrong with anybody's.
+    The exit code is 1 if anything is wrong.
     """
     from taxi_orchestration.cli import terminal
     from taxi_orchestration.cli.class_status import read_class
@@ -580,7 +572,7 @@ def class_status(as_json: bool) -> int:
     from taxi_orchestration.settings import load_settings
 
     settings = load_settings()
-    with terminal.waiting("Looking at what everybody has loaded"):
+    with terminal.waiting("Reading what each student has loaded"):
         found, note = read_class(settings, Clock().now())
     (terminal.show_class_json if as_json else terminal.show_class)(found)
     if note:
@@ -590,9 +582,7 @@ def class_status(as_json: bool) -> int:
 
 @class_.command("serve")
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
-@click.option(
-    "--read-only-port", type=click.IntRange(1, 65535), help="A second UI there, in which nothing can be started."
-)
+@click.option("--read-only-port", type=click.IntRange(1, 65535), help="The port of a second, read-only UI.")
 @_translate_errors
 def class_serve(port: int, read_only_port: int | None) -> int:
     """Serve one Dagster UI for all students, with a code server for each, until Ctrl-C."""
@@ -605,7 +595,7 @@ def class_serve(port: int, read_only_port: int | None) -> int:
 @main.command("remove-data", hidden=True)
 @_translate_errors
 def remove_data() -> int:
-    """Remove the loaded months and Dagster's history, once somebody has said yes: what `make clean-data` runs."""
+    """Remove the loaded months and Dagster's history, after a confirmation: what `make clean-data` runs."""
     from taxi_orchestration.cli.data import describe_data, remove_data
     from taxi_orchestration.settings import load_settings
 

@@ -1,4 +1,4 @@
-"""What `make clean-data` removes: the months and the history that this project keeps in TAXI_HOME, and nothing else."""
+"""What `make clean-data` removes: the months and the history in TAXI_HOME, and nothing else."""
 
 import shutil
 from pathlib import Path
@@ -11,34 +11,34 @@ from taxi_orchestration.settings import Settings, SettingsError
 from taxi_orchestration.warehouse.load_log import loaded_files
 from taxi_orchestration.warehouse.warehouse import open_warehouse
 
-# TAXI_HOME may be a directory that holds other things too. The version before kept records.json.
+# TAXI_HOME may hold files of others too. Earlier versions wrote records.json.
 _OURS = ("postgres", "dbt", "step_logs", "dagster", "records", "records.json", "class", "dev.url", "report*.html")
 
 
 def describe_data(settings: Settings) -> str:
-    """What there is to remove, in words; nothing where there is none."""
+    """Describe what there is to remove; empty if there is nothing."""
     home = settings.taxi_home
     if not _ours(home):
         return ""
     if not (home / "postgres").exists():
         return "logs and artifacts"
     if settings.warehouse is not None:
-        return "Dagster's history (the months are in a PostgreSQL of your own, and stay)"
+        return "Dagster's history (the months are in another PostgreSQL, and stay)"
     try:
         months = count_months(len(loaded_files(open_warehouse(settings))))
     except (ServerError, WarehouseError):
-        # One that does not start any more is removed like any other.
+        # A server that does not start any more is removed too.
         months = "all months"
     return f"{months} of trips and Dagster's history"
 
 
 def remove_data(settings: Settings) -> None:
-    """Stop the embedded PostgreSQL and remove it with its data, and all else of this project's in TAXI_HOME.
+    """Stop the embedded PostgreSQL, and remove its data and all other files of this project in TAXI_HOME.
 
     Raises SettingsError while the Dagster UI runs on it.
     """
     if ui := find_running(settings):
-        raise SettingsError(f"The Dagster UI at {ui} uses the data: stop it first, by Ctrl-C in its terminal.")
+        raise SettingsError(f"The Dagster UI at {ui} uses the data. Stop it first: Ctrl-C in its terminal.")
     home = settings.taxi_home
     remove(home)
     for path in _ours(home):

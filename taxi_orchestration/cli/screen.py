@@ -1,4 +1,4 @@
-"""What a backfill shows while it works: two bars on a terminal, a line a month elsewhere. Imports what loads months."""
+"""The progress of a backfill: two bars on a terminal, else a line for each month."""
 
 import os
 import sys
@@ -19,13 +19,13 @@ from taxi_orchestration.loading import Progress
 from taxi_orchestration.months import count_months, partition_key
 from taxi_orchestration.tlc.errors import NotPublishedError
 
-# What of a month's share of the bar is its download; the rest are its rows.
+# The share of the download in a month's part of the bar; the rest is the copying of rows.
 _DOWNLOAD_SHARE = 0.5
 
 
 @dataclass
 class _Month:
-    """A month on its way."""
+    """A month in progress."""
 
     began: float
     bytes: int = 0
@@ -35,18 +35,18 @@ class _Month:
 
     @property
     def share(self) -> float:
-        """How much of it is done, from 0 to 1."""
+        """Return the done share of the month, from 0 to 1."""
         if self.total_rows:
             return _DOWNLOAD_SHARE + (1 - _DOWNLOAD_SHARE) * self.rows / self.total_rows
         return _DOWNLOAD_SHARE * self.bytes / self.total_bytes if self.total_bytes else 0.0
 
 
 class Screen(Progress):
-    """The progress of a backfill of so many months; `verbose` shows dbt's log too. Called from several threads."""
+    """The progress of a backfill, called from several threads. `verbose` shows dbt's log too."""
 
     def __init__(self, console: Console, months: int, verbose: bool = False) -> None:
         self.seconds: dict[date, float] = {}
-        """How long each month took from the first byte to the commit."""
+        """The seconds of each month from the first byte to the commit."""
         self._console = console
         self._months = months
         self._verbose = verbose
@@ -61,23 +61,23 @@ class Screen(Progress):
             TimeElapsedColumn(),
             console=console,
             transient=True,
-            # dbt, if it is imported while the bars are there, would print its log above them.
+            # dbt would print its log above the bars if it was imported while they are shown.
             redirect_stdout=False,
             redirect_stderr=False,
-            # More often than a person reads it would take time from the work.
+            # A higher rate would take CPU from the work.
             refresh_per_second=5,
         )
-        # There from the beginning: importing Dagster takes a while.
+        # Shown before the import of Dagster, which takes a while.
         self._loading = self._bars.add_task("Loading", total=months, count=f"0 of {count_months(months)}")
         self._building: TaskID | None = None
 
     def start(self) -> None:
-        """Show the bars, where there is a terminal for them."""
+        """Show the bars on a terminal."""
         if self._is_live:
             self._bars.start()
 
     def stop(self) -> None:
-        """Take the bars away."""
+        """Remove the bars."""
         self._bars.stop()
 
     def warned(self, text: str) -> None:
@@ -85,33 +85,33 @@ class Screen(Progress):
         print_line(self._console, f"taxi: {text}", "yellow")
 
     def started(self, month: date) -> None:
-        """Count from now."""
+        """Start the time of the month."""
         with self._lock:
             self._on_the_way[month] = _Month(time.monotonic())
 
     def downloaded(self, month: date, received: int, total: int | None) -> None:
-        """Let the bar grow by the bytes."""
+        """Advance the bar by the received bytes."""
         with self._lock:
             on_the_way = self._on_the_way[month]
-            # An attempt that is made again begins at none.
+            # A retried download begins at zero.
             self._bytes += max(received - on_the_way.bytes, 0)
             on_the_way.bytes, on_the_way.total_bytes = received, total
             self._update()
 
     def opened(self, month: date, rows: int) -> None:
-        """Know how many rows there are to copy."""
+        """Set the number of rows to copy."""
         with self._lock:
             self._on_the_way[month].total_rows = rows
 
     def copied(self, month: date, rows: int) -> None:
-        """Let the bar grow by the rows."""
+        """Advance the bar by the copied rows."""
         with self._lock:
             self._on_the_way[month].rows += rows
             self._rows += rows
             self._update()
 
     def loaded(self, month: date, error: Exception | None) -> None:
-        """Count the month; a line for it where there are no bars."""
+        """Count the month, and print a line for it if there are no bars."""
         with self._lock:
             ended = self._on_the_way.pop(month)
             self.seconds[month] = time.monotonic() - ended.began
@@ -129,20 +129,20 @@ class Screen(Progress):
             print_line(self._console, text)
 
     def building(self, nodes: int) -> None:
-        """Show a bar for dbt, in place of that of the months before."""
+        """Show the bar of dbt, replacing that of earlier months."""
         if self._building is not None:
             self._bars.remove_task(self._building)
         self._building = self._bars.add_task("Building", total=nodes, count=_of_nodes(0, nodes))
 
     def built(self) -> None:
-        """Let dbt's bar grow."""
+        """Advance the bar of dbt."""
         if self._building is not None:
             self._bars.advance(self._building)
             task = self._bars.tasks[self._bars.task_ids.index(self._building)]
             self._bars.update(self._building, count=_of_nodes(int(task.completed), int(task.total or 0)))
 
     def logged(self, line: str) -> None:
-        """Print a line of dbt's log where that was asked for."""
+        """Print a line of dbt's log if `verbose`."""
         if self._verbose:
             self._console.print(Text.from_ansi(line), soft_wrap=True)
 
@@ -153,13 +153,13 @@ class Screen(Progress):
 
 
 def _of_nodes(done: int, nodes: int) -> str:
-    # What dbt's selection adds by itself is not in the number that was asked for.
+    # dbt's selection adds nodes to the requested number.
     return f"{done} of {max(done, nodes)} models and tests"
 
 
 @contextmanager
 def showing_progress(months: int, verbose: bool) -> Iterator[Screen]:
-    """A screen on a copy of standard error: a step of Dagster's redirects the original to its log."""
+    """Open a screen on a copy of standard error, which Dagster's steps redirect to their log."""
     with os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding) as file:
         screen = Screen(Console(file=file), months, verbose)
         screen.start()

@@ -1,4 +1,4 @@
-"""Which months a backfill takes. Neither a terminal nor Dagster here: how they are loaded is in backfill.py."""
+"""Selection of the months of a backfill. Neither a terminal nor Dagster here; backfill.py loads the months."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -20,7 +20,7 @@ _STATES: Mapping[Reprocess, frozenset[str]] = {
 def months_to_do(
     statuses: Mapping[date, MonthStatus], reprocess: Reprocess = "failed", newest_first: bool = False
 ) -> list[date]:
-    """The months that a backfill would load, in its order; the words are those of Airflow's `backfill create`."""
+    """Return the months that a backfill loads, in order; the options are those of Airflow's `backfill create`."""
     return sorted((m for m, s in statuses.items() if s.state in _STATES[reprocess]), reverse=newest_first)
 
 
@@ -31,7 +31,7 @@ def months_at_source(
     changed: bool,
     newest_first: bool = False,
 ) -> list[date]:
-    """The months that the TLC has and nobody loaded (`missing`), and those that it has re-issued since (`changed`)."""
+    """Return the published months that are not loaded (`missing`), or that were re-issued since (`changed`)."""
     wanted = set()
     for month, status in statuses.items():
         publication = published[month]

@@ -1,6 +1,6 @@
-"""What `taxi` prints: tables and the grid of months on standard output, errors on standard error. No Dagster here.
+"""The output of `taxi`: tables and the grid of months on standard output, errors on standard error. No Dagster here.
 
-Rich hears NO_COLOR, TERM=dumb and whether there is a terminal at all. What moves while work goes on is in screen.py.
+Rich honours NO_COLOR, TERM=dumb and pipes. Progress bars are in screen.py.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Sign(NamedTuple):
-    """How a month looks in the grid; `ascii` where the terminal knows no more."""
+    """The sign of a month in the grid; `ascii` for terminals without Unicode."""
 
     name: str
     mark: str
@@ -49,7 +49,7 @@ PUBLISHED = Sign("published", "□", "o", "cyan")
 NOT_YET = Sign("not yet", "·", ".", "dim")
 UNKNOWN = Sign("not known", "?", "?", "yellow")
 SIGNS = (LOADED, FAILED, UNFINISHED, REISSUED, PUBLISHED, NOT_YET, UNKNOWN)
-# Somebody asked for these months, and they are not what they should be.
+# Requested months that are not as they should be.
 AMISS = frozenset({FAILED, UNFINISHED, REISSUED})
 
 _MONTH_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -58,23 +58,23 @@ _COLOURS = {"pass": "", "warn": "yellow", "error": "red"}
 
 
 def print_line(console: Console, text: str, style: str = "") -> None:
-    """Print a text as it is, however long it is."""
+    """Print a text unwrapped and without markup."""
     console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_error(text: str) -> None:
-    """Print an error written for people."""
+    """Print an error message."""
     print_line(Console(stderr=True), f"taxi: {as_typed(text)}", "red")
 
 
 def print_note(text: str) -> None:
-    """Print what a person may want to know, and a program that reads the output does not."""
+    """Print a note on standard error, apart from output for programs."""
     print_line(Console(stderr=True), as_typed(text))
 
 
 @contextmanager
 def waiting(doing: str) -> Iterator[None]:
-    """Say on a terminal what takes some seconds, for as long as it does."""
+    """Show a message on a terminal during a block that takes seconds."""
     console = Console(stderr=True)
     if not console.is_terminal or console.is_dumb_terminal:
         yield
@@ -84,7 +84,7 @@ def waiting(doing: str) -> Iterator[None]:
 
 
 def as_typed(text: str) -> str:
-    """The text with `taxi` as it has to be typed here: by its path where it is not on PATH."""
+    """Return the text with `taxi` as typed here: its path if it is not on PATH."""
     program, found = Path(sys.argv[0]), shutil.which("taxi")
     if program.name != "taxi" or (found and Path(found).resolve() == program.resolve()):
         return text
@@ -95,12 +95,12 @@ def as_typed(text: str) -> str:
 
 
 def format_bytes(number: int) -> str:
-    """A size for people."""
+    """Format a size in MB."""
     return f"{number / 1_000_000:,.1f} MB"
 
 
 def show_plan(window: Window, months: Sequence[date]) -> None:
-    """What a backfill would do."""
+    """Print what a backfill would load."""
     console = Console()
     for month in months:
         print_line(console, f"would load {partition_key(month)}")
@@ -112,7 +112,7 @@ def show_plan(window: Window, months: Sequence[date]) -> None:
 
 
 def show_nothing_to_do(statuses: Mapping[date, MonthStatus]) -> None:
-    """That the months are as they were asked for."""
+    """Print that the requested months need nothing."""
     done = sum(status.state == "completed" for status in statuses.values())
     are = "is" if done == 1 else "are"
     print_note(f"Nothing to do: {count_months(done)} {are} loaded and built." if done else "Nothing to do.")
@@ -126,7 +126,7 @@ def show_summary(
     elapsed: float,
     logs: Sequence[Path],
 ) -> None:
-    """The table that a backfill ends with; then what failed, why and where the log is, and what to do next."""
+    """Print the final table of a backfill, then failures with reasons and dbt's log, and the next step."""
     table = Table(
         box=SIMPLE,
         padding=(0, 1, 0, 0),
@@ -177,7 +177,7 @@ def _summary_row(status: MonthStatus, seconds: float | None, failed: bool) -> li
 
 
 def sign_of(status: MonthStatus, publication: Publication | TlcError) -> Sign:
-    """The sign of a month in the grid."""
+    """Return the sign of a month in the grid."""
     if status.file is None and isinstance(publication, Publication) and not publication.published:
         return NOT_YET
     if status.state == "failed" or status.checks.failed:
@@ -190,12 +190,12 @@ def sign_of(status: MonthStatus, publication: Publication | TlcError) -> Sign:
 
 
 def show_json(statuses: Mapping[date, MonthStatus], published: Mapping[date, Publication | TlcError]) -> None:
-    """One object a month, for programs."""
+    """Return an object for each month, for programs."""
     print(json.dumps([_status_row(status, published[month]) for month, status in statuses.items()], indent=2))
 
 
 def show_grid(statuses: Mapping[date, MonthStatus], published: Mapping[date, Publication | TlcError]) -> None:
-    """Years by months with a sign for each month, and what the signs mean."""
+    """Print the grid of years and months with a sign for each month, and a legend."""
     console = Console()
     is_plain = not (console.encoding or "").lower().startswith("utf")
     signs = {month: sign_of(status, published[month]) for month, status in statuses.items()}
@@ -217,7 +217,7 @@ def _marked(sign: Sign, is_plain: bool) -> Text:
 
 
 def show_table(statuses: Mapping[date, MonthStatus], published: Mapping[date, Publication | TlcError]) -> None:
-    """One row a month, in 80 columns."""
+    """Print a table with a row for each month, in 80 columns."""
     table = Table(box=None, padding=(0, 1, 0, 0))
     for name in ("month", "out", "file rows", "fct_trips", "rejected", "checks", "loaded", "run", "state"):
         table.add_column(
@@ -236,7 +236,7 @@ def show_needs(
     published: Mapping[date, Publication | TlcError],
     findings: tuple[Finding, Finding],
 ) -> None:
-    """The months that need something, those that need the same in one line, and what there is to say of all months."""
+    """Print the months that need something, grouped by need, and the findings on all months."""
     coverage, freshness = findings
     console = Console()
     needs: dict[str, list[date]] = {}
@@ -256,7 +256,7 @@ def show_needs(
     ]
     lines += [(f"{format_months(months)} warns: {names}", "yellow") for names, months in warned.items()]
     answered = not any(isinstance(answer, TlcError) for answer in published.values())
-    # What else it can say, the lines before it say of each month.
+    # The lines above name its other results by month.
     if coverage.level == "error" or (coverage.level == "warn" and not lines and not answered):
         lines.append((_with_to_do(coverage), _COLOURS[coverage.level]))
     if freshness.level != "pass":
@@ -268,17 +268,17 @@ def show_needs(
 
 
 def _with_to_do(finding: Finding) -> str:
-    # In one line a terminal would break it within a word.
+    # A terminal would break one long line within a word.
     return f"{finding.summary}\n  To do: {finding.to_do}"
 
 
 def show_class_json(students: Sequence[StudentStatus]) -> None:
-    """One object a student, for programs."""
+    """Return an object for each student, for programs."""
     print(json.dumps([{**_student_row(student), "wrong": list(student.wrong)} for student in students], indent=2))
 
 
 def show_class(students: Sequence[StudentStatus]) -> None:
-    """One row a student, and what is wrong with whose below."""
+    """Print a table with a row for each student, and below what is wrong."""
     if not students:
         return
     console = Console()
@@ -291,7 +291,7 @@ def show_class(students: Sequence[StudentStatus]) -> None:
         row = _student_row(student)
         cells = [row["student"], row["months"], row["rows"], row["raw_rows"], row["fact_rows"], row["rejected_rows"]]
         checks = f"{row['checks_passed']}/{row['checks']}" if row["checks"] else None
-        # The day alone: with the hour the table is wider than a terminal of 80 columns.
+        # Without the hour, so that the table fits in 80 columns.
         run = f"{student.last_run.status.lower()} {student.last_run.at:%d %b}" if student.last_run else None
         cells += [checks, run]
         table.add_row(*map(_shown, cells), style="red" if student.wrong else "")
@@ -319,7 +319,7 @@ def _student_row(student: StudentStatus) -> dict[str, Any]:
 
 
 def _range(months: Sequence[date]) -> str:
-    """Months in a row as `taxi backfill` takes them."""
+    """Format contiguous months as arguments of `taxi backfill`."""
     return " ".join(dict.fromkeys((partition_key(months[0]), partition_key(months[-1]))))
 
 

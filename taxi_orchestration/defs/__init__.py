@@ -1,4 +1,4 @@
 """The definitions: assets, checks, jobs, schedules, sensors, conditions and alerts.
 
-Each is thin over functions of the packages below it. What does not belong here: SQL, HTTP and arithmetic.
+What belongs here: thin definitions over functions of the packages below. What does not: SQL, HTTP and arithmetic.
 """

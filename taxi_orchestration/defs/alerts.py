@@ -1,7 +1,7 @@
-"""Who is told of incidents: a sensor that compares what is wrong now with what it reported, and reports the difference.
+"""The alert sensor: compares present incidents with reported ones, and reports the difference.
 
-An incident is reported once, and once more when it is resolved. What counts as one is in incidents.py, how a message
-reaches anybody in notify.py.
+An incident is reported once, and once more when it is resolved. incidents.py defines incidents, notify.py
+sends messages.
 """
 
 import json
@@ -31,28 +31,28 @@ REASON_LENGTH = 600
 
 
 def build_alerts() -> dg.SensorDefinition:
-    """The sensor, on from the start. Without TAXI_ALERT_URLS there is nobody to alert, and it is not built."""
+    """Build the alert sensor, on by default; it exists only with TAXI_ALERT_URLS."""
 
     @dg.sensor(
         name=ALERTS,
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
-            "Reports to the services of TAXI_ALERT_URLS, once, a run that has finally failed, a check of error level "
-            "that failed, an overdue month and a sensor that fails; and once more when it is resolved."
+            "Reports a finally failed run, a failed check of error level, an overdue month and a failing sensor to the "
+            "services of TAXI_ALERT_URLS: once, and once more when it is resolved."
         ),
     )
     def alerts(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.SensorResult:
         instance, known = context.instance, json.loads(context.cursor or "{}")
-        # The version before called them `told`.
+        # Earlier versions called them `told`.
         reported = set(known.get("reported", known.get("told", [])))
         newest = instance.event_log_storage.get_maximum_record_id()
         if newest == known.get("newest_event"):
-            # Nothing has happened since: a tick that reads all of the record takes twenty times as long.
+            # No new event since the last tick: reading the whole record takes twenty times as long.
             incidents = [from_key(key) for key in reported if not key.startswith(INSTIGATORS)]
         else:
             incidents = current_incidents(instance, context.repository_def, AssetKeys(settings.student))
-        # It may be served under a name of its administrator's.
+        # An administrator may serve the code location under another name.
         location = context.code_location_origin
         name = location.location_name if location else settings.location_name
         new, resolved = difference(reported, [*incidents, *failed_instigators(instance, name)])
@@ -67,14 +67,14 @@ def build_alerts() -> dg.SensorDefinition:
                 for refusal in send(settings.alert_urls, message, _secrets(settings)):
                     context.log.warning(refusal)
                 sent.append(message.title)
-                # What is new comes in, what is resolved goes.
+                # The reported incidents, with new ones and without resolved ones.
                 reported ^= keys
         except NotifyError as error:
-            # What was sent stays sent; a tick that sent nothing is one that failed.
+            # Sent messages are not sent again; a tick that sent nothing fails.
             if not sent:
                 raise
             context.log.error(str(error))
-        # What is unsettled may change without an event, and what was not sent is read again.
+        # Unsettled incidents may change without an event, and unsent ones are read again.
         is_read = len(sent) == len(messages) and all(incident.is_settled for incident in incidents)
         return dg.SensorResult(
             skip_reason=f"Sent: {'; '.join(sent)}." if sent else "Nothing new.",
@@ -85,7 +85,7 @@ def build_alerts() -> dg.SensorDefinition:
 
 
 def group(incidents: Iterable[Incident]) -> list[list[Incident]]:
-    """Group incidents into few messages: one for all months of a step or check, and for those of one cause together."""
+    """Group incidents into few messages: one for all months of a step or check, and one for each common cause."""
     by_what: dict[str, list[Incident]] = {}
     for incident in incidents:
         by_what.setdefault(incident.what, []).append(incident)
@@ -96,7 +96,7 @@ def group(incidents: Iterable[Incident]) -> list[list[Incident]]:
 
 
 def incident_message(incidents: Sequence[Incident], ui_url: str, student: str | None = None) -> Message:
-    """One message for the new incidents of a group, of a student where they have a name."""
+    """Return the message for the new incidents of a group."""
     what, months = _whats(incidents), _months(incidents)
     reasons = [r if len(r) <= REASON_LENGTH else f"{r[:REASON_LENGTH]} ..." for r in (i.reason for i in incidents)]
     lines = [
@@ -112,7 +112,7 @@ def incident_message(incidents: Sequence[Incident], ui_url: str, student: str | 
 
 
 def resolved_message(incidents: Sequence[Incident], ui_url: str, student: str | None = None) -> Message:
-    """One message for the resolved incidents of a group."""
+    """Return the message for the resolved incidents of a group."""
     what, months = _whats(incidents), _months(incidents)
     subject = f"{what} for {months}" if months else what
     return Message(
@@ -121,7 +121,7 @@ def resolved_message(incidents: Sequence[Incident], ui_url: str, student: str | 
 
 
 def _sender(student: str | None) -> str:
-    """Whose pipeline it is, where several send to one place."""
+    """Return the sender of a message, with the student's name where several share a service."""
     return f"taxi of {student}" if student else "taxi"
 
 
@@ -135,28 +135,28 @@ def _months(incidents: Sequence[Incident]) -> str:
 
 
 def _some(texts: Sequence[str], between: str) -> str:
-    """The first few that differ, and how many more there are."""
+    """Return the first few distinct texts, and the number of further ones."""
     different = list(dict.fromkeys(texts))
     more = len(different) - TEXTS_SHOWN
     return between.join(different[:TEXTS_SHOWN] + ([f"and {more} more."] if more > 0 else []))
 
 
 def _again(incidents: Sequence[Incident]) -> str:
-    """How to run a failed step again once the reason is gone."""
+    """Return how to run a failed step again."""
     windows = windows_of(parse_partition_key(incident.month) for incident in incidents if incident.month)
     if not windows:
-        return "Repair what is said above, then materialize it again in the UI."
-    # A month that was complete before is left alone otherwise, but for one whose file could not be loaded.
+        return "Fix the cause above, then materialize it again in the UI."
+    # Without the option a backfill skips a completed month, unless its file could not be loaded.
     option = "" if incidents[0].what == "raw_trips" else " --reprocess completed"
     commands = [f"taxi backfill {partition_key(w.start)} {partition_key(w.months[-1])}{option}" for w in windows]
-    return f"Repair what is said above, then: {'; '.join(commands)}"
+    return f"Fix the cause above, then run: {'; '.join(commands)}"
 
 
 def _secrets(settings: Settings) -> list[str]:
-    """The passwords that an error text could quote; logins in URLs are found by their form."""
+    """Return the passwords that an error text could quote; logins in URLs are recognized by their form."""
     try:
         passwords = [open_warehouse(settings).target.password]
     except ServerError:
-        # An embedded server that cannot be started is no reason to keep silent about it.
+        # A failure to start the embedded server must be reported too.
         passwords = []
     return [*passwords, *(url.get_secret_value() for url in settings.alert_urls)]

@@ -1,11 +1,11 @@
-"""What time it is, for whatever decides by the calendar: in one place, so that a year can pass in a test."""
+"""The clock of all definitions, replaceable in tests that simulate a year."""
 
 from datetime import UTC, datetime
 
 
 class Clock:
-    """The time of this machine."""
+    """The clock of this machine."""
 
     def now(self) -> datetime:
-        """The present moment, in UTC."""
+        """Return the present time, in UTC."""
         return datetime.now(UTC)

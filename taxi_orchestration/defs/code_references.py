@@ -1,4 +1,4 @@
-"""Where the code of each asset is: a file here, and its page in the repository where the checkout has a remote."""
+"""References from assets to code: the local file, and its page in the repository of the checkout's remote."""
 
 import re
 import warnings
@@ -11,14 +11,14 @@ import dagster as dg
 
 from taxi_orchestration.settings import PROJECT_DIRECTORY
 
-# The hosts whose pages of a file Dagster knows; a login in the address is left out.
+# The hosts whose file pages Dagster can link; a login in the address is left out.
 _REMOTE = re.compile(r"(?:https?://(?:[^/@]*@)?|(?:ssh://)?git@)(github\.com|gitlab\.com)[:/](.+?)(?:\.git)?/?")
 
 
 def file_metadata(path: Path) -> Mapping[str, Any]:
-    """The entry of an asset's metadata that says in which file it is."""
+    """Return the metadata that references the file of an asset."""
     with warnings.catch_warnings():
-        # That references are new in Dagster is nothing that a user could act on.
+        # Dagster warns that references are beta, which a user cannot change.
         warnings.simplefilter("ignore", dg.BetaWarning)
         reference = dg.LocalFileCodeReference(file_path=str(path), line_number=1)
         return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
@@ -27,19 +27,19 @@ def file_metadata(path: Path) -> Mapping[str, Any]:
 def with_code_references(
     of_python: Iterable[dg.AssetsDefinition], others: Iterable[dg.AssetsDefinition | dg.AssetSpec]
 ) -> Sequence[Any]:
-    """All of these assets, those of Python with the lines of their functions; the others say their files themselves."""
+    """Add code references to Python assets; the other assets have their own."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)
         assets = [*dg.with_source_code_references(list(of_python)), *others]
         if url := repository_url(PROJECT_DIRECTORY):
-            # Of whatever branch is the host's own: the one that is checked out may be nowhere else.
+            # The host's default branch: the checked-out branch may exist only here.
             at_root = dg.AnchorBasedFilePathMapping(PROJECT_DIRECTORY / "README.md", "README.md")
             assets = list(dg.link_code_references_to_git(assets, url, "HEAD", at_root))
         return assets
 
 
 def repository_url(checkout: Path) -> str | None:
-    """The page of the repository that the checkout's origin is; None where there is none, or of another host."""
+    """Return the web page of the checkout's origin; None without an origin on a known host."""
     config = ConfigParser(strict=False, interpolation=None)
     try:
         config.read(checkout / ".git" / "config")

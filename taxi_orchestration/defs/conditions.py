@@ -1,4 +1,4 @@
-"""When models are built without anybody asking: once raw_trips holds other rows than they were built from."""
+"""Automation conditions: models are built when raw_trips holds other rows than they were built from."""
 
 import json
 import warnings
@@ -15,44 +15,44 @@ from taxi_orchestration.warehouse.warehouse import open_warehouse
 
 BUILD_CHANGED_MONTHS = "build_changed_months"
 
-# So much of a sha256 tells two versions of a month apart, and keeps the cursor of 14 models small.
+# A prefix that distinguishes versions of a month, and keeps the cursor of 14 models small.
 VERSION_LENGTH = 16
 
 
-# Dagster's number of an evaluation of all assets, and its time.
+# Dagster's id of an evaluation of all assets, and its time.
 _Tick = tuple[int, datetime]
 
 
 class RowsNotBuilt(dg.AutomationCondition):
-    """True for months whose rows in raw_trips are others than those that the models were built from.
+    """True for months whose rows in raw_trips differ from those that the models were built from.
 
-    Once for each version of a month's rows, whatever becomes of the run: what fails is not asked for again until the
-    rows change. It compares what is there rather than what has happened since the last tick, so that it does not matter
-    who loaded a month, how old it is, or whether this was turned on at the time. Dagster's own `data_version_changed`
-    knows only the events between two ticks, and takes a month that is replaced while dbt builds it for built.
+    True once for each version of a month's rows: a failed run is not requested again until the rows change. The
+    condition compares states, not events since the last tick, so that it covers months of any age and loads while the
+    sensor was off. Dagster's `data_version_changed` sees only events between two ticks, and treats a month that is
+    replaced during its build as built.
 
-    It must be the last operand of an "and": what it says is true counts as requested.
+    It must be the last operand of an "and": a month that it returns counts as requested.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.assets = AssetKeys(settings.student)
-        # Each with what it is of: read once a tick for all assets.
+        # Cached with the id of the evaluation: read once a tick for all assets.
         self._loaded: tuple[_Tick, dict[date, str]] | None = None
         self._built: tuple[tuple[_Tick, frozenset[date]], dict[date, str]] | None = None
 
     @property
     def name(self) -> str:
-        """What the UI calls it."""
+        """Return the name that the UI shows."""
         return "rows_not_built"
 
     @property
     def description(self) -> str:
-        """What the UI says of it."""
+        """Return the description that the UI shows."""
         return "raw_trips holds other rows than the models were built from"
 
     def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
-        """Called once a tick for each asset that has the condition."""
+        """Evaluate the condition for one asset, once a tick."""
         loaded = self._rows_loaded(context)
         before: dict[str, str] = json.loads(context.cursor) if context.cursor else {}
         pending = {
@@ -71,7 +71,7 @@ class RowsNotBuilt(dg.AutomationCondition):
         return dg.AutomationResult(context=context, true_subset=true_subset, cursor=json.dumps(after))
 
     def _rows_loaded(self, context: dg.AutomationContext) -> dict[date, str]:
-        """The version of the rows of every loaded month."""
+        """Return the version of the rows of every loaded month."""
         tick = (context.evaluation_id, context.evaluation_time)
         if self._loaded is None or self._loaded[0] != tick:
             files = loaded_files(open_warehouse(self.settings))
@@ -79,7 +79,7 @@ class RowsNotBuilt(dg.AutomationCondition):
         return self._loaded[1]
 
     def _rows_built_from(self, context: dg.AutomationContext, months: frozenset[date]) -> dict[date, str]:
-        """Of these months the version of the rows that the models were built from."""
+        """Return the version of the rows that the models of these months were built from."""
         asked = ((context.evaluation_id, context.evaluation_time), months)
         if self._built is None or self._built[0] != asked:
             self._built = (asked, self._read_built(context.asset_graph_view.instance, months))
@@ -90,7 +90,7 @@ class RowsNotBuilt(dg.AutomationCondition):
 
 
 def changed_months(settings: Settings) -> dg.AutomationCondition:
-    """The condition of every monthly model: other rows, nothing of the month under way, no blocking check failed."""
+    """Return the condition of monthly models: other rows, no run of the month in progress, no failed blocking check."""
     checks = dg.AutomationCondition.any_checks_match(
         dg.AutomationCondition.check_failed() | dg.AutomationCondition.in_progress(), blocking_only=True
     )
@@ -104,10 +104,9 @@ def changed_months(settings: Settings) -> dg.AutomationCondition:
 
 
 def changed_code() -> dg.AutomationCondition:
-    """The condition of every view and seed: it was made, and its SQL or its file is another since.
+    """Return the condition of views and seeds: materialized before, and the code changed since.
 
-    One that is missing is none of its business: the tables that it reads may be missing too, and the first run of a
-    month makes both.
+    A missing view is excluded: its tables may be missing too, and the first run of a month makes both.
     """
     handled = dg.AutomationCondition.newly_requested() | dg.AutomationCondition.newly_updated()
     return (
@@ -118,9 +117,9 @@ def changed_code() -> dg.AutomationCondition:
 
 
 def changed_upstream() -> dg.AutomationCondition:
-    """The condition of the report: something that it reads was made since, and nothing of that is under way.
+    """Return the condition of the report: an upstream asset was updated, and none is in progress.
 
-    Of most months the tables have nothing, so that Dagster's own `eager` would wait for ever.
+    Most months are missing in the tables, so that Dagster's `eager` would wait for ever.
     """
     handled = dg.AutomationCondition.newly_requested() | dg.AutomationCondition.newly_updated()
     return (
@@ -131,17 +130,16 @@ def changed_upstream() -> dg.AutomationCondition:
 
 
 def automation_sensor() -> dg.AutomationConditionSensorDefinition:
-    """The sensor that evaluates the conditions of all assets, in place of the one that Dagster would make."""
+    """Build the sensor that evaluates the conditions of all assets, replacing Dagster's default one."""
     with warnings.catch_warnings():
-        # A condition of our own can be evaluated only where our code is; Dagster says at each start that this is new.
+        # A custom condition is evaluated in the code location; Dagster warns at each start that this is beta.
         warnings.simplefilter("ignore", dg.BetaWarning)
         return dg.AutomationConditionSensorDefinition(
             BUILD_CHANGED_MONTHS,
             target=dg.AssetSelection.all(),
             description=(
-                "Builds the models of every month whose rows in raw_trips changed, whoever loaded it and however old "
-                "it is. A re-issued file with the same rows changes nothing. Makes views and seeds whose code "
-                "changed, and the report after every change."
+                "Builds the models of every month whose rows in raw_trips changed. A re-issued file with the same rows "
+                "changes nothing. Rebuilds views and seeds whose code changed, and the report after every change."
             ),
             default_status=dg.DefaultSensorStatus.STOPPED,
             use_user_code_server=True,

@@ -1,4 +1,4 @@
-"""The check of raw_trips that is of all months: which there are, by PostgreSQL, Dagster and the TLC."""
+"""The coverage check of raw_trips: the months in PostgreSQL, in Dagster's record and at the TLC."""
 
 from datetime import date
 
@@ -15,19 +15,19 @@ _PAGE = 500
 
 
 def coverage_spec(assets: AssetKeys) -> AssetCheckSpec:
-    """The check, made by the step that loads months and by month_watch."""
+    """Return the spec of the check, which the loading step and month_watch evaluate."""
     return AssetCheckSpec(
         assets.coverage_check.name,
         asset=assets.coverage_check.asset_key,
         description=(
-            "Of all months: what the TLC has published is loaded, without gaps, and Dagster's record and PostgreSQL "
-            "agree on what is. What is published is known from the sensor tlc_publications."
+            "All published months are loaded without gaps, and Dagster's record and PostgreSQL agree on the loaded "
+            "months. The sensor tlc_publications records which months are published."
         ),
     )
 
 
 def coverage_evaluation(instance: DagsterInstance, warehouse: Warehouse) -> AssetCheckEvaluation:
-    """The check of all months, from what is in PostgreSQL and in Dagster's record now. Asks the TLC nothing."""
+    """Evaluate the check from PostgreSQL and Dagster's record, without a request to the TLC."""
     assets = AssetKeys(warehouse.student)
     in_dagster = {parse_partition_key(key) for key in instance.get_materialized_partitions(assets.raw_trips)}
     finding = check_coverage(months_in_raw_trips(warehouse), in_dagster, observed_months(instance, assets))
@@ -35,7 +35,7 @@ def coverage_evaluation(instance: DagsterInstance, warehouse: Warehouse) -> Asse
 
 
 def observed_months(instance: DagsterInstance, assets: AssetKeys) -> set[date] | None:
-    """The months that were published when last seen to change; None where nobody has looked yet."""
+    """Return the published months as last recorded; None if never recorded."""
     latest: dict[date, bool] = {}
     cursor = None
     while True:

@@ -1,4 +1,4 @@
-"""The dbt models and seeds as assets, their tests as asset checks. dbt itself is run by dbt/runner.py."""
+"""The dbt models and seeds as assets, and dbt tests as asset checks. dbt/runner.py runs dbt."""
 
 import json
 import warnings
@@ -63,13 +63,13 @@ def build_dbt_assets(
     monthly: AutomationCondition | None = None,
     monthless: AutomationCondition | None = None,
 ) -> list[AssetsDefinition]:
-    """The assets of a parsed dbt project: the tables that are filled by month, and views and seeds, which know none.
+    """Build the assets of a parsed dbt project: monthly tables, and views and seeds without partitions.
 
-    `artifacts` is the directory that `prepared_project` returned for the manifest; `monthly` and `monthless`
-    say when either of them is built without anybody asking.
+    `artifacts` is the directory that `prepared_project` returned for the manifest; `monthly` and `monthless` are the
+    automation conditions of the two kinds.
     """
     translator = TaxiDbtTranslator(manifest, assets, monthly, monthless)
-    # Two dbt runs in one schema at the same time break each other; dagster.yaml gives each pool one slot.
+    # Concurrent dbt runs in one schema break each other; dagster.yaml gives each pool one slot.
     pool = f"dbt_{assets.student}" if assets.student else "dbt"
 
     @dbt_assets(
@@ -108,12 +108,12 @@ def build_dbt_assets(
 
 
 def window_of(context: AssetExecutionContext) -> Window | None:
-    """Return the months of the run; None, which means all of them to dbt, for a run of tests that is of no month."""
+    """Return the months of the run; None, which dbt reads as all months, for tests without a month."""
     if context.has_partition_key or context.has_partition_key_range:
         keys = context.partition_key_range
         return Window(parse_partition_key(keys.start), next_month(parse_partition_key(keys.end)))
     if context.selected_asset_keys:
-        raise Failure("These models are built by month: choose the months in the dialog.", allow_retries=False)
+        raise Failure("These models are built by month. Choose the months in the dialog.", allow_retries=False)
     return None
 
 
@@ -126,26 +126,26 @@ def run_dbt(
     artifacts: Path,
     window: Window | None,
 ) -> Iterator[Output[None] | AssetCheckResult]:
-    """`dbt build` of what this step selects, for the months of `window`, as Dagster's events.
+    """Run `dbt build` on the step's selection for the months of `window`, and yield Dagster's events.
 
-    Views and seeds that are missing, or of other code than the project's, are built with it, and recorded.
+    Missing or outdated views and seeds are built and recorded too.
     """
     create_raw_tables(warehouse)
     nodes = manifest["nodes"]
     selected = _selected(context, manifest, translator)
     views = _views_beside(context.instance, warehouse, nodes, translator, selected)
-    # Nobody else runs the tests of a view that nobody asked for.
+    # No other step runs the tests of a view that was not selected.
     tests = [unique_id for unique_id, node in nodes.items() if node.get("attached_node") in views]
     names = [nodes[unique_id]["name"] for unique_id in [*selected, *views, *tests]]
     refuse_foreign_relations(warehouse, _relations(manifest, names))
-    # dbt takes the unit tests of a selected model along, whatever the selection says of tests.
+    # dbt adds the unit tests of a selected model to any selection.
     options = ["--indirect-selection", "empty", "--exclude-resource-type", "unit_test"]
     if window:
         options += ["--vars", json.dumps({"window_start": str(window.start), "window_end": str(window.end)})]
 
     args = ["build", "--select", *names, *options]
 
-    # dbt builds the models in several transactions: a month that is replaced between two of them is built once more.
+    # dbt builds the models in several transactions: a month that is replaced between two of them is built again.
     for _ in range(BUILD_ATTEMPTS):
         files = _files_of(warehouse, window)
         progress.building(len(names))
@@ -157,9 +157,9 @@ def run_dbt(
             break
     else:
         raise Failure(
-            f"dbt for {window} in schema {warehouse.schema}: each of the {BUILD_ATTEMPTS} times that it ran, months of "
-            "raw_trips were replaced meanwhile, so its tables may hold parts of two files. Run it again once nobody "
-            "loads them.",
+            f"dbt for {window} in schema {warehouse.schema} failed: months of raw_trips were replaced during each of "
+            f"{BUILD_ATTEMPTS} attempts, so that its tables may hold parts of two files. Run it again once no load of "
+            "these months is in progress.",
             allow_retries=False,
         )
 
@@ -184,7 +184,7 @@ def run_dbt(
                             None,
                             output_name=event.output_name,
                             metadata=lineage.metadata_of(raw_event),
-                            # Dagster knows the versions of before this step, and would call the month out of sync.
+                            # Dagster recorded the versions before this step, and would show the month as out of sync.
                             tags=input_version_tags(
                                 {translator.get_asset_key(view): view_version(view) for view in made}
                             ),
@@ -218,7 +218,7 @@ def run_dbt(
 def _selected(
     context: AssetExecutionContext, manifest: Mapping[str, Any], translator: DagsterDbtTranslator
 ) -> list[str]:
-    """The dbt nodes, tests among them, that this step was asked for."""
+    """Return the selected dbt nodes of this step, tests included."""
     selected = []
     for unique_id, node in manifest["nodes"].items():
         if node["resource_type"] == "test":
@@ -238,7 +238,7 @@ def _views_beside(
     translator: DagsterDbtTranslator,
     selected: Sequence[str],
 ) -> list[str]:
-    """The views and seeds that have to be built with what is selected: by what is there, and by Dagster's record."""
+    """Return the views and seeds to build beside the selection: missing ones, and those outdated in the record."""
     made_of = {unique_id: node for unique_id, node in nodes.items() if node["resource_type"] in ("model", "seed")}
     existing = warehouse.existing_tables([node["name"] for node in made_of.values()])
     versions = code_versions_made(instance, [translator.get_asset_key(node) for node in made_of.values()])
@@ -261,13 +261,13 @@ def _materialized(
     output: Output[None],
     metadata: Mapping[str, Any],
 ) -> Iterator[Output[None]]:
-    """A view or a seed, as the output of this step, or as an event of its own where nobody asked for it.
+    """Record a view or seed, as an output of this step if selected, else as an event of its own.
 
-    It is what its code says: made again from the same code it changes nothing downstream.
+    Its data version is its code: a rebuild from the same code changes nothing downstream.
     """
     if key in context.selected_asset_keys:
         with warnings.catch_warnings():
-            # That an output says its data version is new in Dagster, which is nothing that a user could act on.
+            # Dagster warns that data versions of outputs are beta, which a user cannot change.
             warnings.simplefilter("ignore", BetaWarning)
             made = Output(None, output_name=output.output_name, metadata=metadata, data_version=DataVersion(version))
         yield made
@@ -276,7 +276,7 @@ def _materialized(
 
 
 def _relations(manifest: Mapping[str, Any], names: Collection[str]) -> list[Relation]:
-    """The tables and views that dbt makes of these nodes."""
+    """Return the tables and views that dbt makes of these nodes."""
     return [
         Relation(node["alias"], VIEW if node["config"]["materialized"] == "view" else TABLE, list(node["columns"]))
         for node in manifest["nodes"].values()
@@ -285,7 +285,7 @@ def _relations(manifest: Mapping[str, Any], names: Collection[str]) -> list[Rela
 
 
 def _advice(outcome: DbtOutcome, target: PostgresTarget) -> str:
-    """What to do about the first failed node of which more is known than dbt passes on: PostgreSQL's text."""
+    """Return advice on the first failed node whose PostgreSQL error is recognized."""
     for result in outcome.results:
         if result.status in FAILED_STATUSES:
             try:
@@ -298,7 +298,7 @@ def _advice(outcome: DbtOutcome, target: PostgresTarget) -> str:
 
 
 def _files_of(warehouse: Warehouse, window: Window | None) -> dict[date, LoadedFile]:
-    """The files that raw_trips holds in the window; none where dbt builds what knows no months."""
+    """Return the loaded files of the window; none for a build without months."""
     if window is None:
         return {}
     return {m: file for m, file in loaded_files(warehouse).items() if window.start <= m < window.end}
@@ -314,7 +314,7 @@ def _add_metadata(
 def _with_failing_rows(
     result: AssetCheckResult, raw_event: Mapping[str, Any], outcome: DbtOutcome, warehouse: Warehouse
 ) -> AssetCheckResult:
-    """The failed check with the months in which it fails and some of the rows: dbt itself tells only how many."""
+    """Return the failed check with its failing months and sample rows; dbt reports only their number."""
     unique_id = raw_event["data"]["node_info"]["unique_id"]
     query = next((r.node.compiled_code for r in outcome.results if r.node.unique_id == unique_id), None)
     if not query:
@@ -323,10 +323,10 @@ def _with_failing_rows(
     try:
         rows = warehouse.rows_of(query, limit=MAX_FAILING_ROWS)
         months = sorted({str(row["source_month"])[:7] for row in rows if row.get("source_month")})
-        shown["months"] = MetadataValue.text(", ".join(months) or "not told by this test")
+        shown["months"] = MetadataValue.text(", ".join(months) or "not reported by this test")
         shown["sample"] = MetadataValue.md(as_markdown(rows[:SAMPLE_ROWS]))
     except WarehouseError as error:
-        # That there are such rows is known, and the rest of what dbt did has still to be told.
+        # The failure itself is known, and the other results of dbt must still be recorded.
         shown["sample"] = MetadataValue.text(str(error))
     return AssetCheckResult(
         passed=False,

@@ -1,4 +1,4 @@
-"""What a node of dbt is in Dagster: its key, its dependencies, its code version, when it is built by itself."""
+"""The translation of dbt nodes to assets: key, dependencies, code version, automation condition."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from taxi_orchestration.settings import DBT_PROJECT_DIRECTORY
 
 
 class TaxiDbtTranslator(DagsterDbtTranslator):
-    """dbt's nodes under their own names, so that the tables of the warehouse and the assets are called alike."""
+    """Translates dbt nodes to assets with the names of their tables."""
 
     def __init__(
         self,
@@ -31,14 +31,14 @@ class TaxiDbtTranslator(DagsterDbtTranslator):
         self.monthless = monthless
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> AssetKey:
-        """The name of the model, seed or source table, behind the student's."""
+        """Return the name of the model, seed or source table, prefixed by the student."""
         return self.assets.of(dbt_resource_props["name"])
 
     def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: Any) -> AssetSpec:
-        """dbt's own, but that tables which read raw_trips through a view depend on its months, and the view does not.
+        """Return dbt's dependencies, with tables that read raw_trips through a view depending on its months directly.
 
-        A view is there whatever months are. Downstream of them it would keep all from the tables, in a backfill from
-        the UI, where one cannot be loaded: Dagster ignores partition mappings to an asset without partitions there.
+        The view itself does not depend on months: in a backfill from the UI one failed month would keep all others from
+        the tables, because Dagster ignores partition mappings to an asset without partitions there.
         """
         spec = super().get_asset_spec(manifest, unique_id, project)
         raw_trips = self.assets.raw_trips
@@ -55,7 +55,7 @@ class TaxiDbtTranslator(DagsterDbtTranslator):
     def get_asset_check_spec(
         self, asset_spec: AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: Any
     ) -> AssetCheckSpec | None:
-        """dbt's own, with the description that a test has in its yml: dbt's own takes that of its meta alone."""
+        """Return the check's spec with the description of its yml; the default reads only the description in meta."""
         spec = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
         if spec is None or spec.description:
             return spec
@@ -69,13 +69,13 @@ class TaxiDbtTranslator(DagsterDbtTranslator):
         )
 
     def get_automation_condition(self, dbt_resource_props: Mapping[str, Any]) -> AutomationCondition | None:
-        """Tables are built when their month changed; views and seeds when their code did."""
+        """Return the condition: tables are built when their month changed, views and seeds when their code changed."""
         if dbt_resource_props["resource_type"] == "source":
             return None
         return self.monthly if is_monthly(dbt_resource_props) else self.monthless
 
     def get_code_version(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
-        """A digest of all that the node is made from: its file, its columns and what they mean, and its macros."""
+        """Return a digest of the node's inputs: its file, its columns with descriptions, and its macros."""
         if dbt_resource_props["resource_type"] == "source":
             return None
         macros, to_see = set(), list(dbt_resource_props["depends_on"]["macros"])
@@ -94,6 +94,6 @@ class TaxiDbtTranslator(DagsterDbtTranslator):
         return hashlib.sha256(json.dumps(code, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     def get_tags(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, str]:
-        """dbt's own tags and how the node is materialized, so that the UI can filter by it."""
+        """Return dbt's tags and the materialization, as filters for the UI."""
         materialized = str(dbt_resource_props.get("config", {}).get("materialized") or "source")
         return {**super().get_tags(dbt_resource_props), "materialized": materialized}

@@ -1,4 +1,4 @@
-"""A Finding as Dagster records it."""
+"""Findings as Dagster's check evaluations."""
 
 from dagster import AssetCheckEvaluation, AssetCheckSeverity, AssetCheckSpec, EventLogRecord, MetadataValue
 
@@ -10,9 +10,9 @@ from taxi_orchestration.quality.finding import SAMPLE_ROWS, Finding
 def evaluation_of(
     spec: AssetCheckSpec, finding: Finding, month: str | None = None, of: EventLogRecord | None = None
 ) -> AssetCheckEvaluation:
-    """The finding as Dagster records it: of the partition `month`, or of all months.
+    """Return the evaluation of a finding, for the partition `month` or for all months.
 
-    `of` is the materialization that was checked: without it no condition takes the check for one of what is there now.
+    `of` is the checked materialization: without it no automation condition counts the check as current.
     """
     metadata: dict[str, MetadataValue] = {"to do": MetadataValue.text(finding.to_do)}
     if months := month or finding.months:
@@ -28,7 +28,7 @@ def evaluation_of(
     if finding.sample:
         metadata["sample"] = MetadataValue.md(as_markdown(finding.sample[:SAMPLE_ROWS]))
     if finding.rows_by_month:
-        # Imported here: it takes a second and 100 MiB, and most loads have nothing to draw.
+        # Imported here: it takes a second and 100 MiB, and most loads draw nothing.
         from taxi_orchestration.report.volume import draw_volume
 
         metadata["rows by month"] = MetadataValue.md(draw_volume(finding.rows_by_month))

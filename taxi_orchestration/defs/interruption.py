@@ -1,4 +1,4 @@
-"""A step that is interrupted: by Ctrl-C in the terminal of `taxi`, or by "Terminate" in the UI."""
+"""Interrupted steps: by Ctrl-C in the terminal of `taxi`, or by "Terminate" in the UI."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +10,10 @@ from taxi_orchestration.instance.dagster_names import LAUNCHED_BY, TAXI_BACKFILL
 
 @contextmanager
 def canceled_by_interrupt(context: AssetExecutionContext) -> Iterator[None]:
-    """Let a run that is interrupted in the block end, as canceled.
+    """End a run that is interrupted in the block as canceled.
 
-    Left to itself Dagster begins a step with a retry policy once more, even if somebody canceled its run, and takes a
-    signal that it did not send itself for a crash.
+    By default Dagster retries an interrupted step with a retry policy, even in a canceled run, and treats a signal
+    that it did not send as a crash.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""The jobs: what a schedule, a sensor, `taxi` or a person starts as one thing."""
+"""The jobs that a schedule, a sensor, `taxi` or a user launches."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ TAXI_REFERENCE = "taxi_reference"
 
 
 def build_jobs(settings: Settings) -> Sequence[Any]:
-    """Both jobs, of the assets of this schema."""
+    """Build both jobs for the assets of this schema."""
     assets, tags = AssetKeys(settings.student), {SCHEMA: settings.schema_name}
     return [
         dg.define_asset_job(
@@ -23,9 +23,8 @@ def build_jobs(settings: Settings) -> Sequence[Any]:
             | dg.AssetSelection.tag("materialized", "month_window"),
             tags=tags,
             description=(
-                "One month: raw_trips and all tables that are filled from it; views and seeds that are missing, or "
-                "whose code changed, are made with them. For a range materialize the assets instead, where a month "
-                "that cannot be loaded keeps no other from the models."
+                "One month: raw_trips and all tables filled from it, with missing or outdated views and seeds. For a "
+                "range materialize the assets instead: there a failed month does not keep other months from the models."
             ),
         ),
         dg.define_asset_job(
@@ -33,6 +32,6 @@ def build_jobs(settings: Settings) -> Sequence[Any]:
             selection=dg.AssetSelection.assets(assets.raw_zones, assets.raw_zone_shapes)
             | dg.AssetSelection.tag("materialized", "seed"),
             tags=tags,
-            description="What knows no months: the zones and their shapes, and the TLC's code lists.",
+            description="Assets without months: the zones and their shapes, and the TLC's code lists.",
         ),
     ]

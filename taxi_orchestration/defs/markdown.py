@@ -1,11 +1,11 @@
-"""A few rows as a table that the UI shows."""
+"""Sample rows as a table for the UI."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 
 def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows with the same columns as a Markdown table; an empty text for no rows."""
+    """Format rows with the same columns as a Markdown table; empty for no rows."""
     if not rows:
         return ""
     names = list(rows[0])

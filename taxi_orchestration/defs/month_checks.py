@@ -1,4 +1,4 @@
-"""The checks of each month as Dagster's: their names, which of them stop what is downstream, the data they need."""
+"""The monthly checks of raw_trips: names, blocking checks, and the data that they need."""
 
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -27,13 +27,11 @@ COLUMNS_AS_AGREED = "columns_as_agreed"
 PICKUPS_IN_MONTH = "pickups_lie_in_the_month"
 VOLUME_AS_EXPECTED = "volume_as_expected"
 _DESCRIPTIONS = {
-    FILE_IS_WHOLE: (
-        "The rows that the file's footer promises were copied, and are those that raw_loads says and raw_trips has."
-    ),
+    FILE_IS_WHOLE: ("The row counts of the file's footer, of raw_loads and of raw_trips are equal."),
     COLUMNS_AS_AGREED: (
-        "The file has the columns of its time: a new or a missing optional one warns, a missing required one fails."
+        "The file has the columns of its era: a new or a missing optional column warns, a missing required one fails."
     ),
-    PICKUPS_IN_MONTH: "No more than 1 % of a file's pickups lie outside its month.",
+    PICKUPS_IN_MONTH: "At most 1 % of a file's pickups are outside its month.",
     VOLUME_AS_EXPECTED: (
         "A month has between half and twice the rows of the same month last year, or of the median of the last twelve."
     ),
@@ -41,9 +39,9 @@ _DESCRIPTIONS = {
 
 
 def raw_checks(assets: AssetKeys, months: PartitionsDefinition | None = None) -> list[AssetCheckSpec]:
-    """The checks of raw_trips, made by the step that loads it."""
+    """Return the specs of the checks, which the loading step evaluates."""
     with warnings.catch_warnings():
-        # Checks by partition are new in Dagster, which is nothing that a user could act on.
+        # Dagster warns that partitioned checks are beta, which a user cannot change.
         warnings.simplefilter("ignore", PreviewWarning)
         return [
             AssetCheckSpec(
@@ -60,9 +58,9 @@ def raw_checks(assets: AssetKeys, months: PartitionsDefinition | None = None) ->
 def raw_findings(
     warehouse: Warehouse, months: Collection[date], footer_rows: Mapping[date, int] | None = None
 ) -> Findings:
-    """What is true of these months of raw_trips; `footer_rows` are those of the files that this run has loaded.
+    """Evaluate the checks of these months; `footer_rows` are the row counts of the files that this run loaded.
 
-    Asks the server twice, however many months there are, and once more for each that has a sample to show.
+    Takes two queries for any number of months, and one for each month with sample rows.
     """
     files = loaded_files(warehouse)
     measures = measure_months(warehouse, min(months), next_month(max(months)), DATASET.pickup)
@@ -93,7 +91,7 @@ def _left_out(file: LoadedFile) -> list[str]:
 def evaluations(
     instance: DagsterInstance, specs: Sequence[AssetCheckSpec], findings: Findings
 ) -> Iterator[AssetCheckEvaluation]:
-    """The findings as Dagster records them: one evaluation a check and month, of the month's last materialization."""
+    """Yield an evaluation for each check and month, with the month's last materialization."""
     keys = [partition_key(month) for month in findings]
     latest = latest_materializations(instance, specs[0].asset_key, keys) if specs else {}
     for month, of_month in findings.items():

@@ -1,6 +1,6 @@
-"""Freshness and coverage, looked at again and again without a run: a sensor that records the results of checks.
+"""The sensor that evaluates freshness and coverage without a run, and records the results as checks.
 
-What is fresh is in quality/freshness.py; when it is reported, in alerts.py.
+quality/freshness.py defines freshness, alerts.py reports it.
 """
 
 import json
@@ -26,19 +26,19 @@ from taxi_orchestration.warehouse.warehouse import Warehouse
 MONTH_WATCH = "month_watch"
 
 INTERVAL_SECONDS = 900
-# The same result is recorded again after so long, to show that somebody looked.
+# An unchanged result is recorded again after this time, to show that the sensor works.
 REPEAT_AFTER = timedelta(days=1)
 
 
 def freshness_spec(assets: AssetKeys) -> dg.AssetCheckSpec:
-    """The check of the TLC's files, made by month_watch and by whoever presses the button."""
+    """Return the spec of the freshness check, which month_watch and the UI's button evaluate."""
     return dg.AssetCheckSpec(
         assets.freshness_check.name,
         asset=assets.freshness_check.asset_key,
         description=(
-            "A published month is loaded within a day (else a warning) or three (else a failure), and the next one is "
-            "out 75 days after its end (else a warning) or 100 (else a failure). Asks the TLC's host for the months "
-            "that are not known to be out."
+            "A published month is loaded within a day (else a warning) or three (else a failure). The next month is "
+            "published within 75 days after its end (else a warning) or 100 (else a failure). Requests from the TLC's "
+            "host the months that are not known to be published."
         ),
     )
 
@@ -50,9 +50,9 @@ def evaluate_freshness(
     now: datetime,
     seen: Mapping[date, datetime] | None,
 ) -> tuple[Finding, dict[date, datetime | None]]:
-    """Evaluate the freshness now, and since when the months that are out and not loaded are known to be.
+    """Evaluate freshness, and return since when each published month that is not loaded is known.
 
-    `seen` is the latter as of the last evaluation; None where nobody remembers one.
+    `seen` is that result of the last evaluation; None if there is none.
     """
     loaded = months_in_raw_trips(warehouse)
     newest = newest_month(now)
@@ -60,7 +60,7 @@ def evaluate_freshness(
         return check_freshness(now, {}, loaded), {}
     after = Window(next_month(max(loaded)), next_month(newest)).months
     observed = observed_months(instance, AssetKeys(warehouse.student)) or set()
-    # No more than one tick may ask for; the newest, where nothing was loaded for years.
+    # At most as many months as one tick may request; the newest, if nothing was loaded for years.
     answers = fetch_publications(tlc_base_url, [month for month in after if month not in observed][-MAX_MONTHS_A_TICK:])
     out = {m for m, answer in answers.items() if isinstance(answer, Publication) and answer.published}
     silent = {m for m, answer in answers.items() if not isinstance(answer, Publication)}
@@ -70,7 +70,7 @@ def evaluate_freshness(
 
 
 def build_freshness_check(assets: AssetKeys) -> dg.AssetChecksDefinition:
-    """The freshness, for somebody who presses the button; the sensor month_watch asks by itself."""
+    """Build the freshness check for the UI's button; the sensor month_watch evaluates it too."""
     spec = freshness_spec(assets)
 
     @dg.asset_check(asset=spec.asset_key, name=spec.name, description=spec.description)
@@ -93,15 +93,15 @@ def build_freshness_check(assets: AssetKeys) -> dg.AssetChecksDefinition:
 
 
 def build_month_watch(assets: AssetKeys, *, runs_by_itself: bool) -> dg.SensorDefinition:
-    """The sensor; on from the start where somebody wants to be alerted of what it finds."""
+    """Build the sensor; on by default if alerts are configured."""
 
     @dg.sensor(
         name=MONTH_WATCH,
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING if runs_by_itself else dg.DefaultSensorStatus.STOPPED,
         description=(
-            "Records, without a run, whether the newest published month is loaded in time and whether PostgreSQL, "
-            "Dagster and the TLC agree on which months there are."
+            "Records, without a run, whether the newest published month is loaded in time, and whether PostgreSQL, "
+            "Dagster and the TLC agree on the months."
         ),
     )
     def month_watch(
@@ -127,7 +127,7 @@ def build_month_watch(assets: AssetKeys, *, runs_by_itself: bool) -> dg.SensorDe
 
 
 def _is_news(instance: dg.DagsterInstance, evaluation: dg.AssetCheckEvaluation, now: datetime) -> bool:
-    """Whether the last record of a check says something else, or was made long ago."""
+    """Return whether the last record of a check differs or is old."""
     last = instance.get_latest_asset_check_evaluation_record(evaluation.asset_check_key)
     if last is None or not isinstance(last.evaluation, dg.AssetCheckEvaluation):
         return True

@@ -1,4 +1,4 @@
-"""A message to the services that TAXI_ALERT_URLS names. What is worth one is decided in alerts.py."""
+"""Sending messages to the services of TAXI_ALERT_URLS. alerts.py decides which messages."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import apprise
 from pydantic import SecretStr
 
-# What it says may hold an address with its password: it is read here, and goes nowhere else.
+# apprise's log lines may hold an address with its password: they are read here and go nowhere else.
 apprise.logger.propagate = False
 
 _HIDDEN = "***"
@@ -17,12 +17,12 @@ _NAMED = re.compile(r"(?i)\b((?:pass(?:word|wd)?|pwd|secret|token|api_?key)\s*[=
 
 
 class NotifyError(Exception):
-    """No service took a message; says which, and what each said, without passwords."""
+    """No service accepted a message; names each service and its error, without passwords."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """A title, a text, and whether it is bad news."""
+    """A message: title, text, and whether it reports an incident."""
 
     title: str
     body: str
@@ -30,9 +30,9 @@ class Message:
 
 
 def send(urls: Sequence[SecretStr], message: Message, secrets: Iterable[str] = ()) -> list[str]:
-    """Send a message to every service; returns what those say that did not take it.
+    """Send a message to every service; return the errors of those that did not accept it.
 
-    Raises NotifyError where none took it.
+    Raises NotifyError if no service accepted it.
     """
     kind = apprise.NotifyType.FAILURE if message.is_bad else apprise.NotifyType.SUCCESS
     secrets = list(secrets)
@@ -46,15 +46,15 @@ def send(urls: Sequence[SecretStr], message: Message, secrets: Iterable[str] = (
                 name = services[0].service_name if len(services) else "service"
                 reason = " ".join(scrubbed(said.getvalue(), [*secrets, url.get_secret_value()]).split())
                 refused.append(
-                    f"number {number} of TAXI_ALERT_URLS ({name}): {reason or 'it did not take the message'}"
+                    f"number {number} of TAXI_ALERT_URLS ({name}): {reason or 'it did not accept the message'}"
                 )
     if refused and len(refused) == len(urls):
-        raise NotifyError(f"No service took the message {title!r}. {' '.join(refused)}")
+        raise NotifyError(f"No service accepted the message {title!r}. {' '.join(refused)}")
     return refused
 
 
 def scrubbed(text: str, secrets: Iterable[str] = ()) -> str:
-    """The text without these secrets, without logins in URLs, and without what calls itself a password."""
+    """Return the text without these secrets, logins in URLs and values named password."""
     for secret in secrets:
         if secret:
             text = text.replace(secret, _HIDDEN)

@@ -1,4 +1,4 @@
-"""raw_trips: exactly the rows of the newest accepted file of every month."""
+"""The asset raw_trips: exactly the rows of the newest accepted file of every month."""
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
@@ -64,17 +64,17 @@ from taxi_orchestration.tlc.errors import NotPublishedError
 from taxi_orchestration.warehouse.load_log import LoadedFile, loaded_files
 from taxi_orchestration.warehouse.warehouse import Warehouse
 
-# More than there will be.
+# More partitions than there will be.
 ALL_MONTHS = 9_999
 CODE_VERSION = "1"
 
-# On a run that nobody asked for in person: a file with the rows that everything was built from already changes nothing
-# downstream, so nothing there is run. Who presses "materialize" gets it materialized.
+# The tag of automatic runs: a file with the rows that the models were built from already runs nothing downstream. A
+# user's "materialize" always materializes.
 ONLY_IF_CHANGED = ".dagster/taxi_only_if_changed"
 
 
 class LoadConfig(Config):
-    """How the months of one run are loaded."""
+    """The configuration of the loading step."""
 
     months_at_once: int = Field(
         default_factory=lambda: os.cpu_count() or 1, ge=1, le=32, description="How many months are loaded side by side."
@@ -82,14 +82,14 @@ class LoadConfig(Config):
     newest_first: bool = Field(default=False, description="Begin with the newest month.")
     is_of_a_range: bool = Field(
         default=False,
-        description="A month that is not published fails no run, even where it is the only one: others were asked for.",
+        description="Do not fail a run whose only month is not published, as one of a requested range.",
     )
 
 
 def build_raw_trips(
     assets: AssetKeys, months: PartitionsDefinition, schema: str, months_per_run: int | None = None
 ) -> AssetsDefinition:
-    """The asset with its checks, for these months, as a table of this schema.
+    """Build the asset with its checks, for these months of this schema.
 
     A range becomes runs of `months_per_run` months, or one run.
     """
@@ -99,10 +99,10 @@ def build_raw_trips(
         name="raw_trips",
         specs=[_spec(assets, months, schema)],
         check_specs=checks,
-        # So that the months of a run can have their checks one by one, and these can be made without loading anything.
+        # Subsettable, so that checks can run by month and without a load.
         can_subset=True,
-        # Another policy than that of the models: with the same Dagster puts both into one run, where a month that fails
-        # stops dbt for all.
+        # Another policy than that of the models: with the same policy Dagster puts both into one run, where a failed
+        # month stops dbt for all months.
         backfill_policy=BackfillPolicy.multi_run(max_partitions_per_run=months_per_run or ALL_MONTHS),
         retry_policy=RETRIES,
     )
@@ -113,7 +113,7 @@ def build_raw_trips(
         warehouse: WarehouseResource,
         progress: ResourceParam[Progress],
     ) -> Iterator[MaterializeResult | AssetCheckEvaluation | Output[None]]:
-        """Load and check the months of the run; each that can be loaded is, whatever becomes of the others."""
+        """Load and check the months of the run; a failed month does not affect the others."""
         with translate_to_failure():
             yield from load_and_check(context, config, settings, warehouse.open(), progress)
 
@@ -124,8 +124,8 @@ def _spec(assets: AssetKeys, months: PartitionsDefinition, schema: str) -> Asset
     return AssetSpec(
         key=assets.raw_trips,
         description=(
-            f"Every row of the TLC's files of {DATASET.label}, as published: one partition a file. A month is that "
-            "of its file, never of a pickup, and holds exactly the rows of the newest file that was accepted. "
+            f"Every row of the TLC's files of {DATASET.label}, as published, one partition a file. The partition is "
+            "the month of the file, not of a pickup, and holds exactly the rows of the newest accepted file. "
             "Key: source_month, source_row."
         ),
         partitions_def=months,
@@ -134,7 +134,7 @@ def _spec(assets: AssetKeys, months: PartitionsDefinition, schema: str) -> Asset
         kinds={"postgres", "parquet", "python"},
         code_version=CODE_VERSION,
         metadata=table_metadata(schema, "raw_trips", [*KEY_COLUMNS, *DATASET.columns]),
-        # A run over several months records each by itself and leaves the output out.
+        # A run of several months records each month itself and omits the output.
         skippable=True,
     )
 
@@ -146,7 +146,7 @@ def load_and_check(
     warehouse: Warehouse,
     progress: Progress,
 ) -> Iterator[MaterializeResult | AssetCheckEvaluation | Output[None]]:
-    """Do what `raw_trips` is for; errors written for people are raised as they are."""
+    """Load and check the months; expected errors are raised unchanged."""
 
     def warn(text: str) -> None:
         context.log.warning(text)
@@ -154,7 +154,7 @@ def load_and_check(
 
     assets = AssetKeys(warehouse.student)
     outputs = {spec.key: spec.get_python_identifier() for spec in (*raw_checks(assets), coverage_spec(assets))}
-    # An evaluation is no output of the step, and Dagster says of a check without one that it was left out.
+    # Evaluations are not outputs of the step, and Dagster would log each check as skipped.
     for key in context.selected_asset_check_keys:
         yield Output(None, output_name=outputs[key])
     months = sorted(months_to_do(context, settings, warehouse), reverse=config.newest_first)
@@ -194,7 +194,7 @@ def load_and_check(
         yield from selected_evaluations(context, warehouse, findings)
     except WarehouseError as error:
         if not failures:
-            # A retry would load nothing, and so check nothing.
+            # A retry would load nothing, and so evaluate no check.
             raise Failure(f"Loaded, but not checked. {error}", allow_retries=False) from error
     failures |= {
         month: WarehouseError(of_month[FILE_IS_WHOLE].summary)
@@ -202,23 +202,23 @@ def load_and_check(
         if of_month[FILE_IS_WHOLE].level == "error"
     }
     if failures or (not_published and has_steps_after(context, assets.raw_trips)):
-        # Steps after this one would build all months of the run, or none.
+        # The next step would build all months of the run, or none.
         raise failure_of(failures, made.keys(), not_published.keys())
 
 
 def months_to_do(context: AssetExecutionContext, settings: Settings, warehouse: Warehouse) -> list[date]:
-    """Return the months of the run; a run of checks that is of no month is of all loaded ones."""
+    """Return the months of the run; all loaded months for a run of checks without a month."""
     if context.has_partition_key or context.has_partition_key_range:
         return [parse_partition_key(key) for key in context.partition_keys]
     if AssetKeys(warehouse.student).raw_trips in context.selected_asset_keys:
-        raise Failure("raw_trips is loaded by month: choose the months in the dialog.", allow_retries=False)
+        raise Failure("raw_trips is loaded by month. Choose the months in the dialog.", allow_retries=False)
     return [month for month in loaded_files(warehouse) if month >= settings.first_month]
 
 
 def check_months(
     context: AssetExecutionContext, warehouse: Warehouse, months: Collection[date]
 ) -> Iterator[AssetCheckEvaluation]:
-    """Check the loaded ones of these months; of one that is not loaded there is nothing to say."""
+    """Check the loaded months among these."""
     loaded = loaded_files(warehouse).keys() & set(months)
     yield from selected_evaluations(context, warehouse, raw_findings(warehouse, loaded) if loaded else {})
 
@@ -226,7 +226,7 @@ def check_months(
 def selected_evaluations(
     context: AssetExecutionContext, warehouse: Warehouse, findings: Findings
 ) -> Iterator[AssetCheckEvaluation]:
-    """Yield what the selected checks found."""
+    """Yield the evaluations of the selected checks."""
     assets, selected = AssetKeys(warehouse.student), context.selected_asset_check_keys
     specs = [spec for spec in raw_checks(assets) if spec.key in selected]
     yield from evaluations(context.instance, specs, findings)
@@ -235,7 +235,7 @@ def selected_evaluations(
 
 
 def is_of_a_backfill_of_several(context: AssetExecutionContext, raw_trips: AssetKey) -> bool:
-    """Whether the one month of this run is what is left of a range, which Dagster cuts into runs."""
+    """Return whether the single month of this run is a chunk of a range, which Dagster splits into runs."""
     id_ = context.run.tags.get(BACKFILL)
     backfill = context.instance.get_backfill(id_) if id_ else None
     data = backfill.asset_backfill_data if backfill else None
@@ -243,14 +243,14 @@ def is_of_a_backfill_of_several(context: AssetExecutionContext, raw_trips: Asset
 
 
 def has_steps_after(context: AssetExecutionContext, raw_trips: AssetKey) -> bool:
-    """Whether this run builds models too."""
+    """Return whether this run builds models too."""
     return context.run.asset_selection != {raw_trips}
 
 
 def observation_of(
     raw_trips: AssetKey, month: date, found: str, error: Exception, tags: Mapping[str, str] | None = None
 ) -> AssetObservation:
-    """The reason why a month was not loaded, for its own page: the log of a run has those of all its months."""
+    """Return the observation with the reason of a failed month, for its partition's page."""
     reason = f"{found} {error}"
     return AssetObservation(
         asset_key=raw_trips,
@@ -262,10 +262,7 @@ def observation_of(
 
 
 def attempts_before(context: AssetExecutionContext) -> list[str]:
-    """The runs that tried these months before, newest first: this one, and those that it is the re-execution of.
-
-    Of one that somebody re-executes whole there is none.
-    """
+    """Return this run and the runs that it re-executes from failure, newest first."""
     run: DagsterRun | None = context.run
     attempts = [context.run.run_id] if context.retry_number else []
     while run and run.parent_run_id and FROM_FAILURE & run.tags.keys():
@@ -277,7 +274,7 @@ def attempts_before(context: AssetExecutionContext) -> list[str]:
 def made_before(
     instance: DagsterInstance, raw_trips: AssetKey, attempts: Sequence[str], files: Mapping[date, LoadedFile]
 ) -> dict[date, AssetMaterialization]:
-    """What these runs have loaded and told Dagster of, of the months that are still that."""
+    """Return the months that these runs loaded and recorded, and that are unchanged since."""
     made: dict[date, AssetMaterialization] = {}
     for run_id in attempts:
         for entry in instance.all_logs(run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION):
@@ -292,7 +289,7 @@ def made_before(
 def records(
     context: AssetExecutionContext, assets: AssetKeys, made: Mapping[date, AssetMaterialization]
 ) -> Iterator[MaterializeResult]:
-    """What Dagster has to hear of a run in which every month was loaded, and had not heard when each of them was."""
+    """Yield the output events of a run in which every month was loaded."""
     if context.has_partition_key:
         ((month, materialization),) = made.items()
         tags = materialization.tags or {}
@@ -309,20 +306,20 @@ def records(
             tags={name: value for name, value in tags.items() if name.startswith("dagster/input_")},
         )
     elif has_steps_after(context, assets.raw_trips):
-        # Steps after this one run only if there is an output; but that records one data version for all months, so the
-        # records of each follow it and count.
+        # The next step runs only if there is an output, which records one data version for all months; the records of
+        # each month follow it and take precedence.
         yield MaterializeResult(assets.raw_trips)
         for materialization in made.values():
             context.log_event(materialization)
 
 
 def is_built(context: AssetExecutionContext, assets: AssetKeys, month: date, rows_sha256: str) -> bool:
-    """Whether the models were last built from exactly these rows."""
+    """Return whether the models were last built from exactly these rows."""
     return rows_built_from(context.instance, assets, [month]).get(month) == rows_sha256
 
 
 def month_materialization(context: AssetExecutionContext, assets: AssetKeys, load: MonthLoad) -> AssetMaterialization:
-    """The record of one month. Its data version is the sha256 of its rows: another file of the same is no new data."""
+    """Return the materialization of one month, with the sha256 of its rows as data version."""
     file = load.file
     publication = Publication(file.url, True, file.etag, file.last_modified, file.bytes)
     return AssetMaterialization(
@@ -338,7 +335,7 @@ def month_materialization(context: AssetExecutionContext, assets: AssetKeys, loa
 
 
 def month_metadata(load: MonthLoad) -> dict[str, MetadataValue]:
-    """What the UI shows of a loaded month."""
+    """Return the metadata of a loaded month."""
     file = load.file
     drift = "; ".join(f"{kind.replace('_', ' ')}: {names_of(found)}" for kind, found in file.drift.items() if found)
     metadata: dict[str, MetadataValue] = {
@@ -365,12 +362,12 @@ def month_metadata(load: MonthLoad) -> dict[str, MetadataValue]:
 
 
 def names_of(columns: object) -> str:
-    """The columns of one kind of drift."""
+    """Return the columns of one kind of drift."""
     return ", ".join(columns) if isinstance(columns, Mapping) else str(columns)
 
 
 def failure_of(failures: Mapping[date, Exception], made: Set[date], not_published: Set[date] = frozenset()) -> Failure:
-    """The failure of a run in which these months failed, of which `made` were loaded; retried where that can help."""
+    """Return the failure of a run with these failed months, of which `made` were loaded; retryable if that can help."""
     kinds = {
         "Not yet published, and so no model of this run was built": not_published,
         "Not loaded": failures.keys() - made,

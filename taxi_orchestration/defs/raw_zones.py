@@ -1,4 +1,4 @@
-"""raw_zones and raw_zone_shapes: the TLC's taxi zones, and where they lie."""
+"""The assets raw_zones and raw_zone_shapes: the TLC's taxi zones and their shapes."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,13 +26,13 @@ from taxi_orchestration.tlc.errors import TlcError
 
 
 def table_metadata(schema: str, name: str, columns: Sequence[Column]) -> dict[str, Any]:
-    """The full name of a raw table, and its columns with their PostgreSQL types and meanings."""
+    """Return the qualified name of a raw table, and its columns with types and descriptions."""
     described = [TableColumn(column.name, column.postgres_type, description=column.comment) for column in columns]
     return {"dagster/column_schema": TableSchema(described), "dagster/table_name": f"{schema}.{name}"}
 
 
 def build_raw_zones(assets: AssetKeys, schema: str) -> list[AssetsDefinition]:
-    """The two assets, as tables of this schema."""
+    """Build the two assets for this schema."""
 
     @asset(
         key=assets.raw_zones,
@@ -75,9 +75,9 @@ def _materialize(
 
 
 def load_missing_zones(context: AssetExecutionContext, loader: Loader, warn: Callable[[str], None]) -> None:
-    """Load the zones where nobody has yet: the models name those that they find, whoever asked for the first month.
+    """Load the zones if missing, which the models of the first month need.
 
-    Their shapes come with them, and are asked for this once: a host of somebody's own may have none.
+    The shapes are requested once with them; another host may have none.
     """
     if not loader.warehouse.empty_tables(["raw_zones"]):
         return
@@ -85,12 +85,12 @@ def load_missing_zones(context: AssetExecutionContext, loader: Loader, warn: Cal
     try:
         zones = loader.load_zones()
     except (TlcError, WarehouseError) as error:
-        warn(f"{error} Months are loaded without the names of their zones; the next run asks for them again.")
+        warn(f"{error} Months are loaded without zone names; the next run requests the zones again.")
         return
     context.log_event(AssetMaterialization(assets.raw_zones, metadata={"dagster/row_count": zones}))
     try:
         shapes = loader.load_zone_shapes()
     except (TlcError, WarehouseError) as error:
-        warn(f"{error} The report has bars in place of its map until raw_zone_shapes is materialized.")
+        warn(f"{error} The report shows bars instead of a map until raw_zone_shapes is materialized.")
         return
     context.log_event(AssetMaterialization(assets.raw_zone_shapes, metadata={"dagster/row_count": shapes}))

@@ -1,4 +1,4 @@
-"""Runs of taxi_pipeline that nobody asked for in person: when they are requested, and how."""
+"""Requests of automatic runs of taxi_pipeline, for the sensor and the schedule."""
 
 from collections.abc import Collection, Mapping
 from datetime import date, datetime
@@ -15,7 +15,7 @@ from taxi_orchestration.warehouse.months import LoadedFile
 
 
 def request_of(month: date, version: str, attempt: int, asked_by: str, now: datetime) -> dg.RunRequest:
-    """A run for one month whose file has this version; Dagster never makes a second one for the same attempt."""
+    """Return the request of a run for one file version of a month; Dagster launches each attempt once."""
     key = partition_key(month)
     tags = {ASKED_BY: asked_by, ASKED_AT: now.isoformat(), FILE_VERSION: version, ONLY_IF_CHANGED: "true"}
     return dg.RunRequest(run_key=f"{key} {version} {attempt}", job_name=TAXI_PIPELINE, partition_key=key, tags=tags)
@@ -29,7 +29,7 @@ def plan_requests(
     asked_by: str,
     now: datetime,
 ) -> tuple[list[dg.RunRequest], list[str]]:
-    """Plan the runs that the host's answers ask for; returns them, and a sentence on every month."""
+    """Plan runs from the host's answers; return the requests, and a sentence on every month."""
     requests: list[dg.RunRequest] = []
     said: list[str] = []
     unchanged: list[date] = []
@@ -39,7 +39,7 @@ def plan_requests(
         published = sorted(month for month, publication in publications.items() if publication.published)
         publications = {month: publications[month] for month in published[-1:]}
         said.append(
-            f"No month is loaded yet: begins with the newest that is published, {format_months(published[-1:])}."
+            f"No month is loaded yet. Begins with the newest published month, {format_months(published[-1:])}."
             if published
             else f"No month is loaded yet, and none of {format_months(list(answers))} is known to be published: load "
             "one with `taxi backfill`."
@@ -47,7 +47,7 @@ def plan_requests(
     for month, publication in sorted(publications.items()):
         file = files.get(month)
         if not publication.published and file:
-            said.append(f"{partition_key(month)} was withdrawn by the TLC; what was loaded of it is kept.")
+            said.append(f"{partition_key(month)} was withdrawn by the TLC; its loaded rows are kept.")
         elif not publication.published:
             not_yet.append(month)
         elif file and version_of(file.etag, file.last_modified, file.bytes) == publication.version:
@@ -56,7 +56,7 @@ def plan_requests(
             news = f"{partition_key(month)} was re-issued" if file else f"{partition_key(month)} is published"
             made = attempts.get((partition_key(month), publication.version))
             if partition_key(month) in busy:
-                said.append(f"{news}; a run for it waits or goes on already.")
+                said.append(f"{news}; a run of it is queued or in progress.")
             elif made and (why := _reason_to_wait(made, partition_key(month), now)):
                 said.append(f"{news}; {why}")
             else:
@@ -69,17 +69,17 @@ def plan_requests(
         said.append(f"Not yet published: {format_months(not_yet)}.")
     silent = {month: error for month, error in answers.items() if isinstance(error, TlcError)}
     if silent:
-        said.append(f"Not known, asked again with the next tick: {format_months(list(silent))}. {silent[min(silent)]}")
+        said.append(f"Unknown, requested again at the next tick: {format_months(list(silent))}. {silent[min(silent)]}")
     return requests, said
 
 
 def _reason_to_wait(attempts: Attempts, key: str, now: datetime) -> str | None:
-    """Why a file that was asked for before is not asked for now; None if it is."""
+    """Return why a file is not requested again now; None if it is requested."""
     if attempts.next is None:
         return (
-            f"this file could not be loaded in {MAX_ATTEMPTS} attempts and is asked for again only when the TLC "
+            f"this file could not be loaded in {MAX_ATTEMPTS} attempts and is requested again only when the TLC "
             f"changes it. See its last run; `taxi backfill {key} {key}` loads it by hand."
         )
     if now < attempts.next:
-        return f"attempt {attempts.made} failed, the next is made after {attempts.next:%Y-%m-%d %H:%M} UTC."
+        return f"attempt {attempts.made} failed, the next one is due after {attempts.next:%Y-%m-%d %H:%M} UTC."
     return None

@@ -1,4 +1,4 @@
-"""The schedule, for those who want a date rather than a sensor."""
+"""The monthly schedule, an alternative to the sensor tlc_publications."""
 
 from datetime import date
 
@@ -16,26 +16,26 @@ from taxi_orchestration.warehouse.load_log import loaded_files
 
 MONTHLY_SCHEDULE = "monthly_schedule"
 
-# The TLC publishes a month about two months after its end: on 1 November, August has been over for two months.
+# The TLC publishes a month about two months after its end: August around 1 November.
 MONTHS_BACK = 3
 
-# A month that came out late, or whose run failed, is caught up with: as many as are asked for side by side.
+# Earlier months that were published late or failed are requested too, as many as run side by side.
 MONTHS_AT_MOST = REQUESTS_AT_ONCE
 
-# The next look is a month away: a request that is refused is made again, as long as the host does not take its time.
+# The next tick is a month away, so that a refused request is retried within a time limit.
 ATTEMPTS = 3
 
 
 def months_due(
     context: dg.ScheduleEvaluationContext, settings: dg.ResourceParam[Settings], warehouse: WarehouseResource
 ) -> list[dg.RunRequest] | dg.SkipReason:
-    """One tick: the last months that should be out, of those that are and are not loaded."""
+    """Evaluate one tick: request the last months that are published and not loaded."""
     now, assets = context.scheduled_execution_time, AssetKeys(settings.student)
     asked_by = asks_for(MONTHLY_SCHEDULE, assets)
     due = add_months(date(now.year, now.month, 1), -MONTHS_BACK)
     files = loaded_files(warehouse.open())
     last = [m for m in Window(add_months(due, 1 - MONTHS_AT_MOST), next_month(due)).months if m >= settings.first_month]
-    # Those before the oldest loaded one nobody wanted; the newest may have been re-issued.
+    # Months before the oldest loaded one were never requested; the newest may have been re-issued.
     months = [m for m in last if m == due or not files or (m not in files and m > min(files))]
     requests, said = plan_requests(
         files,
@@ -49,7 +49,7 @@ def months_due(
 
 
 def build_monthly_schedule(cron: str) -> dg.ScheduleDefinition:
-    """The schedule at the times of a cron line, in UTC. Raises SettingsError for a line that is none."""
+    """Build the schedule of a cron line, in UTC. Raises SettingsError for an invalid line."""
     try:
         return dg.schedule(
             name=MONTHLY_SCHEDULE,
@@ -58,11 +58,11 @@ def build_monthly_schedule(cron: str) -> dg.ScheduleDefinition:
             execution_timezone="UTC",
             default_status=dg.DefaultScheduleStatus.STOPPED,
             description=(
-                "The newest month that should be out, if it is and is not loaded or was re-issued; and of the seven "
-                "before it those that came out late or could not be loaded. When: TAXI_SCHEDULE_CRON."
+                "Loads the newest month that should be published, if it is published and not loaded, or re-issued; and "
+                "of the seven months before it those published late or not loaded. Cron line: TAXI_SCHEDULE_CRON."
             ),
         )(months_due)
     except dg.DagsterInvalidDefinitionError:
         raise SettingsError(
-            f"TAXI_SCHEDULE_CRON {cron!r} is no cron line of five fields. Write one such as 0 6 1 * *, in UTC."
+            f"TAXI_SCHEDULE_CRON {cron!r} is not a cron line of five fields. Set one such as 0 6 1 * *, in UTC."
         ) from None

@@ -1,7 +1,7 @@
-"""The sensor that watches the TLC's host. What follows from a loaded month belongs to conditions.py.
+"""The sensor that watches the TLC's host for new and re-issued files. conditions.py builds models of loaded months.
 
-What it did before it knows from the warehouse (raw_loads) and from Dagster's runs, so that a month loaded by hand
-counts like one of its own. Its cursor only remembers what it has already said of the source.
+The sensor reads raw_loads and Dagster's runs, so that a month loaded by hand counts like its own. Its cursor holds only
+the publications that it has recorded.
 """
 
 import hashlib
@@ -34,13 +34,13 @@ from taxi_orchestration.tlc.publications import MAX_MONTHS_A_TICK, fetch_publica
 from taxi_orchestration.warehouse.load_log import loaded_files
 
 INTERVAL_SECONDS = 300
-# Where no month is loaded yet, the newest published one is looked for this far back.
+# The months to search for the newest published one if none is loaded.
 MONTHS_BACK_AT_FIRST = 24
 
 
 @dataclass
 class _Memory:
-    """The cursor: the version of each month that was recorded last, and where among too many months a tick begins."""
+    """The cursor: the last recorded version of each month, and the start of the next tick among many months."""
 
     recorded: dict[str, str] = field(default_factory=dict)
     begin_at: int = 0
@@ -53,12 +53,12 @@ class _Memory:
         return json.dumps(vars(self), separators=(",", ":"))
 
     def not_published(self) -> set[date]:
-        """The months that were not there when they were last asked for."""
+        """Return the months that were not published at the last request."""
         return {parse_partition_key(key) for key, version in self.recorded.items() if version == _short(NOT_PUBLISHED)}
 
 
 def build_tlc_publications(assets: AssetKeys) -> dg.SensorDefinition:
-    """The sensor; off until somebody turns it on, because it downloads."""
+    """Build the sensor; off by default, because it downloads."""
     asked_by = asks_for(TLC_PUBLICATIONS, assets)
 
     @dg.sensor(
@@ -67,9 +67,9 @@ def build_tlc_publications(assets: AssetKeys) -> dg.SensorDefinition:
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.STOPPED,
         description=(
-            "Loads every month that the TLC publishes or re-issues: asks its host for the months after the newest "
-            "loaded one and for the last loaded ones (TAXI_REISSUE_MONTHS, 24), by HEAD. Where no month is loaded yet "
-            "it begins with the newest published one. Older months: `taxi backfill`."
+            "Loads every month that the TLC publishes or re-issues: sends HEAD requests for the months after the "
+            "newest loaded one and for the last loaded ones (TAXI_REISSUE_MONTHS, 24). If no month is loaded yet, it "
+            "begins with the newest published one. Older months: `taxi backfill`."
         ),
     )
     def tlc_publications(
@@ -78,7 +78,7 @@ def build_tlc_publications(assets: AssetKeys) -> dg.SensorDefinition:
         warehouse: WarehouseResource,
         clock: dg.ResourceParam[Clock],
     ) -> dg.SensorResult:
-        """One tick: ask, compare with what is loaded and on its way, request a run for each month that is another."""
+        """Evaluate one tick: compare publications with loaded and running months, and request runs."""
         now = clock.now()
         memory = _Memory.of(context.cursor)
         files = loaded_files(warehouse.open())
@@ -115,22 +115,22 @@ def build_tlc_publications(assets: AssetKeys) -> dg.SensorDefinition:
 
 
 def _short(version: str) -> str:
-    """So much of a version as tells one from another: the cursor stands on a page."""
+    """Return a short prefix of a version, because the UI shows the cursor."""
     return version if version == NOT_PUBLISHED else hashlib.sha256(version.encode()).hexdigest()[:6]
 
 
 def months_to_ask(
     files: Collection[date], waited_for: Collection[date], now: datetime, reissue_months: int
 ) -> list[date]:
-    """The months worth a request: those after the newest loaded one, the last loaded ones, and those waited for."""
+    """Return the months to request: after the newest loaded one, the last loaded ones, and awaited ones."""
     newest = newest_month(now)
     if not files:
         first = max(DATASET.first_month, add_months(newest, 1 - MONTHS_BACK_AT_FIRST))
         return Window(first, next_month(newest)).months
     after_loaded = next_month(max(files))
     after = Window(after_loaded, next_month(newest)).months if after_loaded <= newest else []
-    # A month that could not be loaded, or comes out after its successor, is soon older than the newest loaded one, and
-    # would be forgotten.
+    # A month that failed, or is published after its successor, is soon older than the newest loaded one and would be
+    # missed.
     left_behind = sorted(set(waited_for) - set(files) - set(after))
     last = sorted(files, reverse=True)[:reissue_months]
     return after + left_behind + last

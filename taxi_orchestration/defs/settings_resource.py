@@ -1,4 +1,4 @@
-"""The settings as a resource, so that the UI shows what is connected to what beside the warehouse, and no secret."""
+"""The settings as a resource: the UI shows the connected services without secrets."""
 
 from urllib.parse import urlsplit
 
@@ -11,7 +11,7 @@ from taxi_orchestration.settings import Settings
 
 
 class SettingsResource(ConfigurableResourceFactory[Settings]):
-    """What this project reads and writes beside the warehouse, as the variables of the environment say."""
+    """The services and directories beside the warehouse, from the environment variables."""
 
     tlc_host: str
     alerts: str
@@ -20,9 +20,9 @@ class SettingsResource(ConfigurableResourceFactory[Settings]):
     environment: dg.ResourceDependency[Settings]
 
     def create_resource(self, context: dg.InitResourceContext) -> Settings:
-        """Return the settings, which every step asks for: so here a run is marked, whoever started it.
+        """Return the settings, and add to every run the tags of its process, its schema and its months.
 
-        It gets the tags of its process, of its schema and, if of several months, of those.
+        Every step requires this resource, however its run was launched.
         """
         if context.run and context.instance:
             run = context.run
@@ -32,12 +32,12 @@ class SettingsResource(ConfigurableResourceFactory[Settings]):
 
 
 def build_settings_resource(settings: Settings) -> SettingsResource:
-    """The resource that shows what of `settings` is no secret, and gives them to whoever asks."""
+    """Build the resource that provides `settings` and shows those that are not secret."""
 
     def environment(context: dg.InitResourceContext) -> Settings:
         return settings
 
-    # Of an address of a service only its kind is told: the rest holds tokens.
+    # Only the kind of a service is shown: the rest of its address holds tokens.
     kinds = sorted({urlsplit(url.get_secret_value()).scheme for url in settings.alert_urls})
     return SettingsResource(
         tlc_host=settings.tlc_base_url,
@@ -49,7 +49,7 @@ def build_settings_resource(settings: Settings) -> SettingsResource:
 
 
 def build_given_resource(given: object, description: str) -> dg.ResourceDefinition:
-    """A resource that is an object of this process."""
+    """Build a resource that provides an object of this process."""
 
     def given_object(context: dg.InitResourceContext) -> object:
         return given

@@ -1,4 +1,4 @@
-"""What a person sees of a table: rows, money, a few rows, the SQL; what only programs need is one entry, and folded."""
+"""Metadata of tables: rows, amounts, sample rows and SQL, and one folded entry for programs."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -14,7 +14,7 @@ from taxi_orchestration.warehouse.load_log import LoadedFile
 from taxi_orchestration.warehouse.measures import MonthSummary, count_by_month, summarize_months
 from taxi_orchestration.warehouse.warehouse import Warehouse
 
-# What dagster-dbt calls the time that dbt took for a node, and the rows that a test found.
+# dagster-dbt's names of the execution time of a node, and of the rows that a test found.
 _SECONDS, _FAILING_ROWS = "Execution Duration", "dagster_dbt/failed_row_count"
 _MEGABYTE = 1_000_000
 _FACTS, _REJECTED = "fct_trips", "rejected_trips"
@@ -23,7 +23,7 @@ _FACTS, _REJECTED = "fct_trips", "rejected_trips"
 def node_metadata(
     of_dbt: Mapping[str, Any], sql: str | None, details: Mapping[str, object]
 ) -> dict[str, MetadataValue]:
-    """What dagster-dbt says of a node that dbt built, as a person reads it."""
+    """Return readable metadata of a node that dbt built."""
     shown: dict[str, MetadataValue] = {"seconds": _seconds(of_dbt)}
     if sql:
         shown["SQL"] = MetadataValue.md(f"```sql\n{sql.strip()}\n```")
@@ -31,7 +31,7 @@ def node_metadata(
 
 
 def check_metadata(of_dbt: Mapping[str, Any]) -> dict[str, MetadataValue]:
-    """What dagster-dbt says of a test that dbt ran, as a person reads it."""
+    """Return readable metadata of a test that dbt ran."""
     shown: dict[str, MetadataValue] = {"seconds": _seconds(of_dbt)}
     if _FAILING_ROWS in of_dbt:
         shown["failing rows"] = of_dbt[_FAILING_ROWS]
@@ -46,7 +46,7 @@ def months_metadata(
     of_dbt: Mapping[str, Any],
     sql: str | None,
 ) -> dict[date, dict[str, MetadataValue]]:
-    """What each month of a table holds that dbt built for the window, from which file, and how."""
+    """Return the metadata of each month of a table that dbt built for the window."""
     table, start, end = node["name"], window.start, window.end
     summaries = summarize_months(warehouse, table, start, end, with_amount="total_amount" in node["columns"])
     counts = (
@@ -65,14 +65,14 @@ def months_metadata(
             shown["share rejected"] = MetadataValue.text(f"{rejected / max(facts + rejected, 1):.3%}")
         if summary.preview:
             shown["preview"] = MetadataValue.md(as_markdown(summary.preview))
-        # From which rows, so that anyone can tell whether they are still those that are there.
+        # The digest of the source rows, to compare with the present rows.
         built_from = {BUILT_FROM: files[month].rows_sha256} if month in files else {}
         metadata[month] = shown | node_metadata(of_dbt, sql, built_from)
     return metadata
 
 
 def format_bytes(count: int) -> str:
-    """A size as people write it."""
+    """Format a size in kB or MB."""
     return f"{count / _MEGABYTE:,.1f} MB" if count >= _MEGABYTE / 10 else f"{count / 1000:,.1f} kB"
 
 

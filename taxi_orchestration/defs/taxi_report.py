@@ -1,4 +1,4 @@
-"""taxi_report: the page that the lineage ends in. What it shows is the report's own."""
+"""The asset taxi_report, the end of the lineage. report/ makes its content."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,7 +26,7 @@ from taxi_orchestration.warehouse.warehouse import Warehouse
 
 
 def build_taxi_report(manifest: Mapping[str, Any], assets: AssetKeys) -> AssetsDefinition:
-    """The asset of the exposure of this name: what it reads and what it is, dbt's project says."""
+    """Build the asset of the exposure of this name, which the dbt project defines."""
     name = assets.taxi_report.path[-1]
     spec = exposure_spec(manifest, assets, name)
     spec = spec.replace_attributes(kinds={"html", "python"}, automation_condition=changed_upstream())
@@ -47,8 +47,8 @@ def build_taxi_report(manifest: Mapping[str, Any], assets: AssetKeys) -> AssetsD
 def make_report(
     context: AssetExecutionContext, settings: Settings, warehouse: Warehouse, clock: Clock
 ) -> MaterializeResult:
-    """Write the page, and show some of its pictures as metadata."""
-    # Imported here: drawing takes a second to import, and every other run does without.
+    """Write the report, and return some of its charts as metadata."""
+    # Imported here: drawing takes a second to import, and no other run needs it.
     from taxi_orchestration.report import pictures
     from taxi_orchestration.report.drawing import draw_markdown
     from taxi_orchestration.report.file import report_path, write_report

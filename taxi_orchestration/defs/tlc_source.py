@@ -1,4 +1,4 @@
-"""The TLC's files as an asset that nobody here makes: what its host says of each, as the sensor or a load saw it."""
+"""The TLC's files as an external asset, observed by the sensor and by loads."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -20,18 +20,18 @@ from taxi_orchestration.months import partition_key
 from taxi_orchestration.tlc.client import Publication
 from taxi_orchestration.tlc.dataset import DATASET
 
-# The data version of a month that is not there; no ETag looks like it.
+# The data version of a month that is not published, distinct from every ETag.
 NOT_PUBLISHED = "not published"
 
 
 def build_tlc_files(months: PartitionsDefinition, assets: AssetKeys) -> AssetSpec:
-    """The asset, with these months."""
+    """Build the asset with these months."""
     return AssetSpec(
         key=assets.tlc_files,
         description=(
-            f"The TLC's files of {DATASET.label} trips, one a month, as its download host announces them: asked for by "
-            "HEAD, never downloaded for this. The sensor tlc_publications records a month when it is new, re-issued or "
-            "withdrawn, and a load what it found; the data version is the file's ETag."
+            f"The TLC's files of {DATASET.label} trips, one a month, observed by HEAD requests to the download host. "
+            "The sensor tlc_publications records a month that is new, re-issued or withdrawn, and a load records its "
+            "file. The data version is the file's ETag."
         ),
         partitions_def=months,
         group_name="tlc",
@@ -41,12 +41,12 @@ def build_tlc_files(months: PartitionsDefinition, assets: AssetKeys) -> AssetSpe
 
 
 def observed_version(publication: Publication) -> str:
-    """Which file the host has, as a data version."""
+    """Return the host's file of a month as a data version."""
     return publication.version if publication.published else NOT_PUBLISHED
 
 
 def observation(assets: AssetKeys, month: date, publication: Publication) -> AssetObservation:
-    """What the host says of a month, as Dagster records it."""
+    """Return the observation of a month on the host."""
     metadata = {"published": MetadataValue.bool(publication.published)} | _metadata(publication)
     return _observation(assets, month, observed_version(publication), metadata)
 
@@ -54,10 +54,10 @@ def observation(assets: AssetKeys, month: date, publication: Publication) -> Ass
 def source_tags(
     context: AssetExecutionContext, assets: AssetKeys, month: date, publication: Publication
 ) -> dict[str, str]:
-    """The tags that tell Dagster which file a materialization of raw_trips was made from.
+    """Return the tags that record the source file of a materialization of raw_trips.
 
-    Dagster marks a month as stale once the source is observed with another version than the one that these tags point
-    at. So a load observes the file that it found, whether or not somebody has before.
+    Dagster marks a month as stale once the source is observed with another version than these tags. So every load
+    observes its file.
     """
     context.log_event(_observation(assets, month, publication.version, _metadata(publication)))
     records = AssetRecordsFilter(assets.tlc_files, asset_partitions=[partition_key(month)])

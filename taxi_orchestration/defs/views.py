@@ -1,4 +1,4 @@
-"""Views and seeds: which of them a step of dbt makes beside what it was asked for. No dbt runs here."""
+"""The views and seeds that a dbt step builds beside its selection. No dbt runs here."""
 
 from collections.abc import Collection, Iterable, Mapping
 from graphlib import TopologicalSorter
@@ -10,17 +10,17 @@ from taxi_orchestration.instance.builds import detail
 
 Node = Mapping[str, Any]
 
-# What the materialization of a view or a seed says of the SQL or the file that it was made from.
+# Metadata of a view or seed: the version of the SQL or the file that it was made from.
 CODE_VERSION = "code version"
 
 
 def is_monthly(node: Node) -> bool:
-    """Whether dbt fills the node by month; the others, views and seeds, know no months."""
+    """Return whether dbt fills the node by month; views and seeds have no months."""
     return node["config"]["materialized"] == "month_window"
 
 
 def code_versions_made(instance: DagsterInstance, keys: Iterable[AssetKey]) -> dict[AssetKey, str]:
-    """The code version of the last materialization of each of these assets, of those that have one."""
+    """Return the code version of the last materialization of each of these assets that has one."""
     made = {}
     for record in instance.get_asset_records(list(keys)):
         event = record.asset_entry.last_materialization
@@ -33,10 +33,10 @@ def code_versions_made(instance: DagsterInstance, keys: Iterable[AssetKey]) -> d
 def views_to_make(
     nodes: Mapping[str, Node], selected: Collection[str], there: Collection[str], current: Collection[str]
 ) -> list[str]:
-    """The views and seeds that a step makes beside the nodes that are `selected`.
+    """Return the views and seeds that a step builds beside the `selected` nodes.
 
-    They are those that are not `there` or not `current`, as far as every table below them is there or selected; and
-    those upon a view that is made: dbt makes a view by renaming, and drops the one before with all that stands on it.
+    These are the nodes not `there` or not `current` whose upstream tables are all there or selected, and the views that
+    depend on a built view: dbt replaces a view by renaming, and drops the old view with its dependents.
     """
     parents = {
         unique_id: [parent for parent in node["depends_on"].get("nodes", ()) if parent in nodes]

@@ -1,4 +1,4 @@
-"""The warehouse as a resource, so that the UI shows where the tables are. Nothing connects before a step opens it."""
+"""The warehouse as a resource: the UI shows its address. A step opens the connection."""
 
 import dagster as dg
 from pydantic import Field
@@ -9,27 +9,27 @@ from taxi_orchestration.warehouse.warehouse import Warehouse, describe_warehouse
 
 
 class WarehouseResource(dg.ConfigurableResource):
-    """The PostgreSQL and the schema that hold the tables, as the variables of the environment say."""
+    """The PostgreSQL and the schema of the tables, from the environment variables."""
 
     host: str
     port: str
     database: str
-    # pydantic has a method of that name.
+    # pydantic has a method `schema`.
     schema_name: str = Field(alias="schema")
     user: str
     settings: dg.ResourceDependency[Settings]
 
     def open(self) -> Warehouse:
-        """The warehouse; the embedded server is started if it is the one that is meant and does not run."""
+        """Return the warehouse; start the embedded server if it is in use and does not run."""
         return open_warehouse(self.settings)
 
 
 def build_warehouse_resource(settings: Settings, resource: SettingsResource) -> WarehouseResource:
-    """The resource that shows the warehouse of `settings`, which runs get from `resource`. Starts no server."""
+    """Build the resource that shows the warehouse of `settings`, without starting a server."""
     target = describe_warehouse(settings).target
     return WarehouseResource(
         host=target.host,
-        # The embedded server finds a free one when it starts; `taxi url` prints it.
+        # The embedded server chooses a free port at its first start; `taxi url` prints the port.
         port=str(target.port or "embedded"),
         database=target.dbname,
         schema=settings.schema_name,

@@ -1,5 +1,5 @@
-"""Dagster's own records: where they are stored, how a run is launched, and what they say of a month.
+"""Dagster's storage, run launcher and records, and the status of a month according to them.
 
-What belongs here: storage, launcher, step logs, processes and tags of runs, records of backfills, and whatever is read
-out of all that: status, builds, incidents. What does not: assets, checks, schedules and sensors, which are in defs/.
+What belongs here: storage, launcher, step logs, processes and tags of runs, records of backfills, and what is derived
+from records: status, builds, incidents. What does not: assets, checks, schedules and sensors, which are in defs/.
 """

@@ -1,7 +1,7 @@
-"""Runs and backfills that this process executes, recorded as Dagster's own are, so that every page of its UI has them.
+"""Runs and backfills that this process executes, recorded like Dagster's own, so that every page of the UI shows them.
 
-Dagster's daemon starts no run for such a backfill: by its record everything is requested already. It only follows what
-is made, and cancels it where somebody asks for that in the UI.
+The record marks every partition as requested, so that Dagster's daemon launches no run for such a backfill. The daemon
+only updates its progress, and cancels it on request in the UI.
 """
 
 import time
@@ -35,21 +35,21 @@ from taxi_orchestration.instance.run_tags import MONTHS, SCHEMA
 from taxi_orchestration.months import format_months, partition_key
 from taxi_orchestration.settings import student_of
 
-# The name under which Dagster serves the definitions of a code location.
+# The repository name of a code location with definitions.
 _REPOSITORY = "__repository__"
 
-# Dagster takes no title of more than a hundred characters.
+# Dagster limits the title to a hundred characters.
 LONGEST_NAME = 80
 
-# A process that is gone leaves its backfill in one of these.
+# The states in which a killed process leaves its backfill.
 _UNFINISHED = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
 
 
 @dataclass
 class RunningBackfill:
-    """A backfill that goes on. Whoever executes its runs says whether one failed, and which months were not to be had.
+    """A backfill in progress. The caller sets whether a run failed, and which months are not published.
 
-    Those are neither made nor failed.
+    Months that are not published count neither as materialized nor as failed.
     """
 
     instance: DagsterInstance
@@ -60,9 +60,9 @@ class RunningBackfill:
     def execute(
         self, job: JobDefinition, assets: Sequence[AssetKey], tags: Mapping[str, str], config: Mapping[str, Any]
     ) -> tuple[DagsterRun, list[DagsterEvent]]:
-        """Execute the job for these assets as a run of this backfill; returns what became of it.
+        """Execute the job for these assets as a run of this backfill; return the run and its events.
 
-        Raises no error of the run's; KeyboardInterrupt where it comes before the first step.
+        A failure of the run raises nothing; an interrupt before its first step raises KeyboardInterrupt.
         """
         run_id = str(uuid.uuid4())
         schema = schema_of(job)
@@ -79,7 +79,7 @@ class RunningBackfill:
                 **tags,
             },
             asset_selection=set(assets),
-            # Without it the run is on no page but that of all runs.
+            # Without an origin only the page of all runs shows the run.
             remote_job_origin=RemoteRepositoryOrigin(location, _REPOSITORY).get_job_origin(job.name),
         )
         try:
@@ -93,7 +93,7 @@ class RunningBackfill:
 
 
 def schema_of(job: JobDefinition) -> str:
-    """The schema that the runs of a job write into, which its tags say."""
+    """Return the schema that the runs of a job write into, from its tags."""
     return job.run_tags[SCHEMA]
 
 
@@ -101,7 +101,7 @@ def schema_of(job: JobDefinition) -> str:
 def recorded_backfill(
     instance: DagsterInstance, job: JobDefinition, months: Sequence[date]
 ) -> Iterator[RunningBackfill]:
-    """Record a backfill of all assets of the job for these months: that it goes on in the block, and how it ended."""
+    """Record a backfill of all assets of the job for these months: in progress during the block, then its result."""
     end_orphaned_backfills(instance, AssetKeys(student_of(schema_of(job))))
     running = RunningBackfill(instance, make_new_backfill_id())
     instance.add_backfill(new_record(instance, running.id, job, months))
@@ -118,14 +118,14 @@ def recorded_backfill(
 
 
 def end_orphaned_backfills(instance: DagsterInstance, assets: AssetKeys) -> None:
-    """End the records of a student's backfills whose process was killed: no daemon may be there to do it."""
+    """End the records of a student's orphaned backfills: there may be no daemon that does."""
     for record in instance.get_backfills(BulkActionsFilter(statuses=_UNFINISHED)):
         if any(map(assets.has, record.asset_selection or ())) and is_process_gone(record.backfill_id, record.tags):
             _end(instance, record.backfill_id, BulkActionStatus.COMPLETED_FAILED, set())
 
 
 def new_record(instance: DagsterInstance, id_: str, job: JobDefinition, months: Sequence[date]) -> PartitionBackfill:
-    """The record of a backfill that begins now; by it everything is requested, so that the daemon requests nothing."""
+    """Return the record of a backfill that begins now, with every partition requested."""
     keys = [partition_key(month) for month in sorted(months)]
     graph, assets = job.asset_layer.asset_graph, sorted(job.asset_layer.executable_asset_keys)
     definitions = {asset: definition for asset in assets if (definition := graph.get(asset).partitions_def)}
@@ -152,7 +152,7 @@ def new_record(instance: DagsterInstance, id_: str, job: JobDefinition, months: 
 
 
 def _end(instance: DagsterInstance, id_: str, status: BulkActionStatus, not_published: Collection[date]) -> None:
-    """Write into the record of a backfill how it ended, and what it made of each asset."""
+    """Write the result of a backfill into its record: status, materialized and failed partitions."""
     record = instance.get_backfill(id_)
     if record is None or record.asset_backfill_data is None:
         return
@@ -160,7 +160,7 @@ def _end(instance: DagsterInstance, id_: str, status: BulkActionStatus, not_publ
     made, failed = {}, {}
     for asset, target in data.target_subset.partitions_subsets_by_asset_key.items():
         keys = set(target.get_partition_keys())
-        # What was made before the last look of the daemon stands in the record.
+        # The daemon has moved earlier materializations into the record.
         latest = instance.event_log_storage.get_latest_storage_id_by_partition(
             asset, DagsterEventType.ASSET_MATERIALIZATION, keys, after_cursor=data.latest_storage_id
         )
@@ -171,7 +171,7 @@ def _end(instance: DagsterInstance, id_: str, status: BulkActionStatus, not_publ
     is_canceled = status is BulkActionStatus.CANCELED
     ended = data._replace(
         materialized_subset=materialized,
-        # What nobody came to is not failed.
+        # Partitions that were never attempted are not failed.
         failed_and_downstream_subset=_of_assets({} if is_canceled else failed),
         requested_subset=materialized if is_canceled else materialized | _of_assets(failed),
     )

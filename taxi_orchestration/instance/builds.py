@@ -1,4 +1,4 @@
-"""What Dagster's record says was made of a month last, and from which rows of raw_trips. Making it belongs to dbt/."""
+"""The last materializations of a month in Dagster's record, and the rows that they were built from."""
 
 from collections.abc import Collection
 from datetime import date
@@ -9,13 +9,13 @@ from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.months import partition_key
 from taxi_orchestration.warehouse.dbt_tables import RENAMED
 
-# What the models say of a month: the data version of raw_trips that they were built from.
+# Metadata of a model's month: the data version of raw_trips that it was built from.
 BUILT_FROM = "built from rows with sha256"
-# The entry of an asset's metadata that has what only programs need: the UI folds it.
+# The metadata entry for programs, which the UI folds.
 DETAILS = "details"
 
-# The tables that dbt fills by month. A month is built once all of them are from the same rows: dbt may build some of
-# them and fail at the next, and a person may build just one.
+# The tables that dbt fills by month. A month is built once all of them come from the same rows: dbt may fail after some
+# of them, and a user may build one alone.
 MONTHLY_TABLES = (
     "fct_trips",
     "rejected_trips",
@@ -34,12 +34,12 @@ _PAGE = 500
 def latest_materializations(
     instance: DagsterInstance, asset: AssetKey, keys: Collection[str]
 ) -> dict[str, EventLogRecord]:
-    """The newest materialization of each of these partitions of an asset, of those that have one."""
+    """Return the newest materialization of each of these partitions of an asset that has one."""
     latest: dict[str, EventLogRecord] = {}
     cursor = None
     records = AssetRecordsFilter(asset, asset_partitions=list(keys))
     while keys:
-        # Most often the newest are one of each: more would be read in vain, and the more so the longer the history.
+        # The newest records are mostly one of each partition; a longer page would read history in vain.
         page = instance.fetch_materializations(records, min(len(keys), _PAGE), cursor)
         for record in page.records:
             if record.partition_key is not None:
@@ -51,7 +51,7 @@ def latest_materializations(
 
 
 def rows_built_from(instance: DagsterInstance, assets: AssetKeys, months: Collection[date]) -> dict[date, str]:
-    """The sha256 of the rows that all models were last built from, of those of these months that have one."""
+    """Return, for each of these months that is built, the sha256 of the rows that all models were last built from."""
     keys = [partition_key(month) for month in months]
     by_table = [_latest_builds(instance, assets, table, keys) for table in MONTHLY_TABLES]
     built: dict[date, str] = {}
@@ -65,7 +65,7 @@ def rows_built_from(instance: DagsterInstance, assets: AssetKeys, months: Collec
 def _latest_builds(
     instance: DagsterInstance, assets: AssetKeys, table: str, keys: Collection[str]
 ) -> dict[str, EventLogRecord]:
-    """As latest_materializations, and of months that were built before a table had its name, by its name then."""
+    """Return the latest materializations of a table, under its former name too."""
     latest = latest_materializations(instance, assets.of(table), keys)
     before = [old for old, new in RENAMED.items() if new == table and len(latest) < len(keys)]
     for former in before:
@@ -78,7 +78,7 @@ def _built_from(record: EventLogRecord | None) -> str | None:
 
 
 def detail(materialization: AssetMaterialization | None, name: str) -> str | None:
-    """What the details of a materialization say under this name; before there were any, an entry of its own."""
+    """Return a value of a materialization's details; earlier versions recorded it as a metadata entry of its own."""
     metadata = materialization.metadata if materialization else {}
     details = metadata.get(DETAILS)
     value = details.value if details else None

@@ -1,6 +1,6 @@
-"""What the project needs of Dagster that Dagster does not export: imported here, and nowhere else.
+"""The only imports of Dagster's unexported names.
 
-An upgrade of Dagster that moves or changes one of these fails the test of this module.
+An upgrade of Dagster that moves or changes one of them fails the test of this module.
 """
 
 from dagster._config.pythonic_config import ConfigurableResourceFactory

@@ -1,18 +1,17 @@
-"""What is wrong now, by Dagster's record alone, and how that differs from what was reported. Messages: defs/alerts.py.
+"""Present incidents according to Dagster's record, and their difference to reported ones. Messages: defs/alerts.py.
 
-An incident is one step, check, sensor or schedule, for one month or for none. It is:
-- a step whose last attempt at a month (or at an asset without months) failed. An attempt counts as failed where its run
-  failed and an asset, or a monthly check, that the run announced was not made. Of a run whose process is gone the first
-  step that made nothing failed. What was loaded or built since, by whatever run, is no incident. Tests of dbt that
-  were not evaluated do not count: their tables do;
-- a check of error level that failed where it was evaluated last for a month; of a check of all months, and of one of an
-  asset without months, the last evaluation counts;
+An incident belongs to one step, check, sensor or schedule, for one month or for none. It is:
+- a step whose last attempt at a month (or at an asset without months) failed: the run failed, and did not make an asset
+  or a monthly check that it had planned. In an orphaned run the first step without a result failed. A later success of
+  any run resolves the incident. Unevaluated dbt tests do not count, as their tables do;
+- a check of error level whose last evaluation for a month failed; for a check of all months, or of an asset without
+  months, the last evaluation counts;
 - a sensor or schedule that is on and whose last tick failed.
 
-No incident is a warning, a canceled run, or a month that nobody has built: it may be that nobody was to build it.
+Warnings, canceled runs and months that were never built are no incidents.
 
-What is unsettled is neither reported nor resolved until it is known: a month that a run in progress covers, a failed
-run that Dagster retries, a file that tlc_publications asks for again, a step that the last run did not get to.
+Unsettled incidents are neither reported nor resolved: a month that a run in progress covers, a failed run that Dagster
+retries, a file that tlc_publications requests again, a step that the last run did not reach.
 """
 
 import re
@@ -27,10 +26,10 @@ from taxi_orchestration.instance.dagster_internals import AssetCheckExecutionRec
 from taxi_orchestration.instance.run_tags import TLC_PUBLICATIONS, asks_for, attempts_by, file_of_run, months_of_run
 
 ALERTS = "alerts"
-# How the keys of the incidents of failed_instigators begin.
+# The prefix of the keys of sensor and schedule incidents.
 INSTIGATORS = ("sensor ", "schedule ")
 
-# Dagster's own tag of a failed run. Until it is written the run may be retried.
+# Dagster's tag of a failed run, which may be retried until the tag is written.
 WILL_RETRY = "dagster/will_retry"
 EXECUTIONS_AT_ONCE = 500
 
@@ -41,9 +40,9 @@ _MONTH = re.compile(r"\b\d{4}-\d{2}\b")
 
 @dataclass(frozen=True)
 class Incident:
-    """What is wrong (a step, a check, a sensor), for which month, why, what to do, and on which page of the UI it is.
+    """A failed step, check, sensor or schedule: its month, reason, next step and page of the UI.
 
-    `about` names the months of an incident of all months. One that is not settled may yet end well.
+    `about` names the months of an incident of all months. An incident that is not settled may still resolve itself.
     """
 
     what: str
@@ -56,19 +55,19 @@ class Incident:
 
     @property
     def key(self) -> str:
-        """What identifies the incident while it lasts."""
+        """Return the key that identifies the incident while it lasts."""
         return f"{self.what}|{self.month}"
 
 
 def difference(reported: Collection[str], incidents: Sequence[Incident]) -> tuple[list[Incident], list[Incident]]:
-    """Return the incidents that are new, and those of the `reported` keys that are resolved."""
+    """Return the new incidents, and the `reported` keys that are resolved."""
     new = {i.key: i for i in incidents if i.is_settled and i.key not in reported}
     resolved = sorted(set(reported) - {incident.key for incident in incidents})
     return list(new.values()), [from_key(key) for key in resolved]
 
 
 def from_key(key: str) -> Incident:
-    """Return what a key knows of an incident."""
+    """Return the incident that a key identifies, without reason and page."""
     what, _, month = key.partition("|")
     return Incident(what, month)
 
@@ -76,13 +75,13 @@ def from_key(key: str) -> Incident:
 def current_incidents(
     instance: dg.DagsterInstance, repository: dg.RepositoryDefinition | None, assets: AssetKeys
 ) -> list[Incident]:
-    """Read what is wrong or unsettled now, of all assets and checks of the student's repository."""
+    """Read the present incidents of all assets and checks of the student's repository."""
     record = _Record(instance, repository.asset_graph if repository else None, assets)
     return [*_failed_steps(record), *_failed_checks(record)]
 
 
 def failed_instigators(instance: dg.DagsterInstance, location_name: str) -> Iterator[Incident]:
-    """Read which sensors and schedules of a code location fail; their ticks are no events."""
+    """Read the failing sensors and schedules of a code location, whose ticks are not in the event log."""
     for state in instance.all_instigator_state():
         of = state.origin.repository_origin.code_location_origin
         if state.status.name == "STOPPED" or state.instigator_name == ALERTS or of.location_name != location_name:
@@ -93,14 +92,14 @@ def failed_instigators(instance: dg.DagsterInstance, location_name: str) -> Iter
             yield Incident(
                 f"{state.instigator_type.value.lower()} {state.instigator_name}",
                 reason=_message_of(tick.error),
-                to_do="Look at the ticks under Automation in the UI; it is tried again by itself.",
+                to_do="Open its ticks under Automation in the UI. The next tick tries again.",
                 page="automation",
             )
 
 
 @dataclass(frozen=True)
 class _Record:
-    """Dagster's record as of one tick: each run is read once."""
+    """Dagster's record during one tick, with each run read once."""
 
     instance: dg.DagsterInstance
     graph: Any
@@ -108,29 +107,29 @@ class _Record:
     runs: dict[str, dg.DagsterRun] = field(default_factory=dict)
 
     def read_runs(self, run_ids: Collection[str]) -> None:
-        """Read those of these runs that are not read yet, in one query; a deleted one stays unknown."""
+        """Read these runs, except those already read, in one query; deleted runs stay unknown."""
         if missing := sorted(set(run_ids) - self.runs.keys()):
             found = self.instance.get_runs(dg.RunsFilter(run_ids=missing))
             self.runs.update({run.run_id: run for run in found})
 
     def history(self, key: dg.AssetCheckKey, limit: int = EXECUTIONS_AT_ONCE, **which: Any) -> Sequence[Any]:
-        """The executions of a check, newest first."""
+        """Return the executions of a check, newest first."""
         return self.instance.event_log_storage.get_asset_check_execution_history(key, limit, **which)
 
     def months_of(self, execution: Any) -> set[str]:
-        """The months that an execution of a check is of: its own, else all those of its run."""
+        """Return the months of a check's execution: its partition, else the months of its run."""
         run = self.runs.get(execution.run_id)
         return {execution.partition} if execution.partition else set(months_of_run(run) if run else [""])
 
     def is_retried(self, run: dg.DagsterRun) -> bool:
-        """Whether Dagster makes another run of a failed one, or has yet to decide."""
+        """Return whether Dagster retries a failed run, or has not decided yet."""
         return self.instance.run_retries_enabled and run.tags.get(WILL_RETRY, "true") == "true"
 
 
 def _failed_steps(record: _Record) -> Iterator[Incident]:
     attempts = _open_attempts(record)
     record.read_runs({run_id for _, _, run_id in attempts})
-    # In the order of the graph, backwards: what stays is the first.
+    # In reverse order of the graph, so that the first step stays.
     first_steps = {run_id: step for step, _, run_id in reversed(attempts)}
     failures = {
         run_id: _failures_of(record.instance, run)
@@ -140,10 +139,10 @@ def _failed_steps(record: _Record) -> Iterator[Incident]:
     requested = attempts_by(record.instance, asks_for(TLC_PUBLICATIONS, record.assets)) if failures else {}
     for (step, month, run_id), asset in attempts.items():
         run = record.runs.get(run_id)
-        # A run that succeeded had no need to make it: the rows were the same.
+        # A successful run skipped the asset, because the rows were unchanged.
         if run is None or run.status is dg.DagsterRunStatus.SUCCESS:
             continue
-        # A step that failed fails those after it; where none did, the run ended in the first that made nothing.
+        # A failed step fails the steps after it; without one, the run ended in the first step without a result.
         failed = failures.get(run_id, {})
         reasons = failed.get(step) or (failed.get("") if len(failed) == 1 and first_steps[run_id] == step else None)
         requests = requested.get(file_of_run(run)) if asset == record.assets.raw_trips else None
@@ -154,7 +153,7 @@ def _failed_steps(record: _Record) -> Iterator[Incident]:
 
 
 def _open_attempts(record: _Record) -> dict[tuple[str, str, str], dg.AssetKey | None]:
-    """The last attempts (step, month, run) that announced an asset, or else a monthly check, and did not make it."""
+    """Return the last attempts (step, month, run) that planned an asset or a monthly check and did not make it."""
     storage, attempts = record.instance.event_log_storage, dict[tuple[str, str, str], dg.AssetKey | None]()
     for asset in record.graph.toposorted_asset_keys:
         node = record.graph.get(asset)
@@ -177,7 +176,7 @@ def _open_attempts(record: _Record) -> dict[tuple[str, str, str], dg.AssetKey | 
 
 
 def _failures_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[str, dict[str, str]]:
-    """Why each step of a run failed, by month where it names some, under "" for others; step "" is the run itself."""
+    """Return why each step of a run failed, by month, or under "" without a month; step "" is the run itself."""
     failures: dict[str, dict[str, str]] = {}
     kinds = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
     for entry in instance.all_logs(run.run_id, of_type=kinds):
@@ -188,14 +187,14 @@ def _failures_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[str, 
             reason = (failure.description if failure else None) or _message_of(event.step_failure_data.error)
             failures[str(event.step_key)] = named | {"": reason}
         else:
-            failures[""] = {"": f"{run.job_name}: {event.message or 'Its process ended without saying why.'}"}
+            failures[""] = {"": f"{run.job_name}: {event.message or 'Its process ended without an error message.'}"}
     return failures
 
 
 def _failed_checks(record: _Record) -> Iterator[Incident]:
     for key in sorted(record.graph.asset_check_keys, key=str):
         if key in record.assets.checks_of_all_months or not record.graph.get(key.asset_key).is_partitioned:
-            # A warning resolves nothing: a silent host does not mean that the overdue month is loaded.
+            # A warning resolves nothing: after a host that does not answer the month may still be overdue.
             for execution in record.history(key, limit=1, status=_EVALUATED):
                 if not execution.evaluation.passed:
                     yield _check_incident(execution, "")
@@ -204,7 +203,7 @@ def _failed_checks(record: _Record) -> Iterator[Incident]:
 
 
 def _failing(record: _Record, key: dg.AssetCheckKey) -> dict[str, Any]:
-    """The months for which a check fails, or failed and is under way again, with its last execution for the month."""
+    """Return the months for which a check fails, or failed and runs again, with its last execution for the month."""
     errors = [e for e in record.history(key, status={_Status.FAILED}) if _fails_for(e, "")]
     record.read_runs({execution.run_id for execution in errors})
     failed = {month for e in errors for month in record.months_of(e) if _fails_for(e, month)}
@@ -214,7 +213,7 @@ def _failing(record: _Record, key: dg.AssetCheckKey) -> dict[str, Any]:
         record.read_runs({execution.run_id for execution in page})
         for execution in page:
             run = record.runs.get(execution.run_id)
-            # A run that ended before it came to the check says nothing of it.
+            # A run that ended before the check is no evidence.
             if execution.status is not _Status.PLANNED or (run and not run.is_finished):
                 for month in failed & record.months_of(execution):
                     latest.setdefault(month, execution)
@@ -223,7 +222,7 @@ def _failing(record: _Record, key: dg.AssetCheckKey) -> dict[str, Any]:
 
 
 def _fails_for(execution: Any, month: str) -> bool:
-    """Whether a check failed at error level, for this month where it names those for which it did."""
+    """Return whether a check failed at error level, for this month if the evaluation names months."""
     if execution.status is not _Status.FAILED or execution.evaluation.severity is not dg.AssetCheckSeverity.ERROR:
         return False
     months = execution.evaluation.metadata.get("months")
@@ -242,7 +241,7 @@ def _check_incident(execution: Any, month: str) -> Incident:
         what,
         month,
         evaluation.description or f"{what} does not hold.",
-        str(to_do.value) if to_do else "Look at the rows that the check shows in the run.",
+        str(to_do.value) if to_do else "Open the run and see the rows that the check shows.",
         f"runs/{execution.run_id}"
         if month
         else f"assets/{'/'.join(key.asset_key.path)}?view=checks&checkDetail={key.name}",
@@ -251,6 +250,6 @@ def _check_incident(execution: Any, month: str) -> Incident:
 
 
 def _message_of(error: Any) -> str:
-    """The first cause that an error of Dagster's has."""
+    """Return the message of the innermost cause of a Dagster error."""
     error = error.cause if error and error.cause else error
-    return error.message.strip() if error else "It does not say why."
+    return error.message.strip() if error else "No error message was recorded."

@@ -1,7 +1,7 @@
-"""Dagster's own run launcher, which also knows the processes of runs that it did not start. Named in dagster.yaml.
+"""Dagster's default run launcher, extended to processes of runs that it did not start. Named in dagster.yaml.
 
-With it the daemon's run monitoring fails the runs of killed processes within half a minute. The launcher that it
-extends can tell only of processes that its own code server started, and forgets them with that.
+With it run monitoring fails the runs of killed processes within half a minute. The default launcher knows only
+processes that the present code server started.
 """
 
 import os
@@ -15,17 +15,17 @@ from taxi_orchestration.instance.processes import is_orphaned, living_process
 
 
 class TaxiRunLauncher(DefaultRunLauncher):
-    """Starts runs as processes of the code server, and recognises those that were killed."""
+    """Starts runs as processes of the code server, and detects killed ones."""
 
     @property
     def supports_check_run_worker_health(self) -> bool:
-        """Run monitoring asks only a launcher that says so."""
+        """Return True, without which run monitoring skips the launcher."""
         return True
 
     def terminate(self, run_id: str) -> bool:
-        """Interrupt a run that `taxi` executes in a terminal, as Ctrl-C there would; any other as Dagster does.
+        """Terminate a run; a run that `taxi` executes in a terminal by an interrupt, as Ctrl-C does.
 
-        The launcher that this one extends knows no way to it, and leaves such a run "canceling".
+        The default launcher cannot reach such a run, which would stay "canceling".
         """
         run = self._instance.get_run_by_id(run_id)
         if run and not run.is_finished and run.tags.get(LAUNCHED_BY) == TAXI_BACKFILL and (pid := living_process(run)):
@@ -35,7 +35,7 @@ class TaxiRunLauncher(DefaultRunLauncher):
         return super().terminate(run_id)
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """A process that cannot be seen from here counts as running: its run is not ours to fail."""
+        """Report whether the run's process lives; a process on another machine counts as running."""
         if is_orphaned(run):
-            return CheckRunHealthResult(WorkerStatus.FAILED, "its process was killed, or its machine switched off")
+            return CheckRunHealthResult(WorkerStatus.FAILED, "its process was killed, or its machine was switched off")
         return CheckRunHealthResult(WorkerStatus.RUNNING)

@@ -1,4 +1,4 @@
-"""Dagster's instance, as `dagster dev` in this checkout opens it."""
+"""Opening Dagster's instance as `dagster dev` in this checkout does."""
 
 from dagster import DagsterError, DagsterInstance
 from yaml import YAMLError
@@ -7,9 +7,9 @@ from taxi_orchestration.settings import PROJECT_DIRECTORY, SettingsError, dagste
 
 
 def open_instance() -> DagsterInstance:
-    """Dagster's instance: that of DAGSTER_HOME where it is set, else that of this checkout, as for `dagster dev`.
+    """Open Dagster's instance: of DAGSTER_HOME if set, else of this checkout.
 
-    Raises SettingsError where there is none that can be used.
+    Raises SettingsError where its configuration is unusable.
     """
     home = dagster_home()
     try:
@@ -17,5 +17,5 @@ def open_instance() -> DagsterInstance:
     except (YAMLError, DagsterError) as error:
         reason = str(error).strip().splitlines()[0]
         raise SettingsError(
-            f"{home or PROJECT_DIRECTORY}/dagster.yaml cannot be used: {reason}. Take the one of the checkout."
+            f"{home or PROJECT_DIRECTORY}/dagster.yaml cannot be used: {reason}. Use the dagster.yaml of the checkout."
         ) from error

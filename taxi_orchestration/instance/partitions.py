@@ -9,10 +9,10 @@ from taxi_orchestration.tlc.dataset import DATASET
 
 
 def monthly_partitions(first: date = DATASET.first_month) -> TimeWindowPartitionsDefinition:
-    """The months from `first` to the newest that can be out, as months.newest_month has it.
+    """Return the partitions from `first` to the newest month that can be published (months.newest_month).
 
-    Dagster's windows begin in the middle of a month so that a partition begins when its file can be out; nothing here
-    reads them.
+    Dagster's time windows begin in mid-month, so that a partition appears when its file can be published; nothing reads
+    the windows.
     """
     return TimeWindowPartitionsDefinition(
         start=first.strftime(KEY_FORMAT),

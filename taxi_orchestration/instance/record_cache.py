@@ -1,7 +1,7 @@
-"""What Dagster's record said of the months last, kept for as long as nothing was recorded since. No Dagster here.
+"""A cache of Dagster's record of the months, valid until a new event is recorded. No Dagster here.
 
-Importing Dagster and its storage takes two seconds of CPU; that nothing is new takes one statement to find out:
-`taxi status` takes 0.7 s of CPU, and 2.7 s without what was kept.
+Importing Dagster and its storage takes two seconds of CPU, checking the cache takes one statement: `taxi status` takes
+0.7 s of CPU, and 2.7 s without the cache.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from taxi_orchestration.postgres.connection import WarehouseError, connect
 from taxi_orchestration.postgres.server import STORAGE_DATABASE, ServerError, ensure_running
 from taxi_orchestration.settings import PostgresTarget, Settings, dagster_home, is_local, make_home
 
-# Every change of a run or an asset is an event with a new id; a run that is deleted takes its events with it.
+# Every change of a run or an asset is an event with a new id; deleting a run deletes its events.
 _STATE = """
     select
         (select oid::bigint from pg_database where datname = current_database()),
@@ -32,15 +32,15 @@ _STATE = """
 
 
 class RecordCache:
-    """The records of one storage. `is_idle` says whether no run goes on there, as far as its record has it.
+    """The cached records of one storage. `is_idle`: no run is in progress according to the storage.
 
-    Of a storage that cannot be asked, or that a DAGSTER_HOME configures, nothing is kept.
+    Nothing is cached for an unreachable storage or one that DAGSTER_HOME configures.
     """
 
     def __init__(self, settings: Settings) -> None:
         folder = make_home(settings) / "records"
         folder.mkdir(exist_ok=True)
-        # Of students who share a home each has their own.
+        # Students who share a home have a file each.
         self._file = folder / f"{settings.schema_name}.json"
         self._mark: list[str] | None = None
         self.is_idle = False
@@ -51,20 +51,20 @@ class RecordCache:
     def _mark_state(self, target: PostgresTarget) -> None:
         with connect(target, autocommit=True) as connection:
             *state, running = connection.execute(_STATE).fetchone() or (0,)
-        # Another version of the code may read another thing in the same events.
+        # Another version of the code may derive other records from the same events.
         code = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))))
         self._mark = [target.place, code.hexdigest(), *map(str, state)]
         self.is_idle = running == 0
 
     def read(self, months: Sequence[date]) -> Records | None:
-        """What was kept of these months; None where it is not all there, or not the newest."""
+        """Return the cached records of these months; None if incomplete or outdated."""
         kept = self._read()
         if kept is None or not kept.of_month.keys() >= set(months):
             return None
         return kept
 
     def write(self, records: Records) -> None:
-        """Keep what was read since this cache was made."""
+        """Store the records that were read since this cache was opened."""
         if self._mark is None:
             return
         kept = self._read()
@@ -74,7 +74,7 @@ class RecordCache:
             "materialized": sorted(map(date.isoformat, records.materialized)),
             "months": {month.isoformat(): asdict(record) for month, record in of_month.items()},
         }
-        # What cannot be kept is read again the next time.
+        # Without the file the next command reads the records again.
         with suppress(OSError):
             written = self._file.with_suffix(".new")
             written.write_text(json.dumps(content, default=datetime.isoformat))
@@ -102,7 +102,7 @@ def _record(built_at: str | None, checks: dict[str, object], **fields: object) -
 
 
 def _storage(settings: Settings) -> PostgresTarget:
-    """Where Dagster's storage is, for psycopg; storage.py has it for SQLAlchemy."""
+    """Return the URL of Dagster's storage for psycopg; storage.py has it for SQLAlchemy."""
     if settings.dagster_postgres_url is None:
         return ensure_running(make_home(settings)).target(STORAGE_DATABASE)
     url = re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", settings.dagster_postgres_url.get_secret_value())

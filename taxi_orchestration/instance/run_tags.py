@@ -1,4 +1,4 @@
-"""What the tags of runs say: whose they are, of which months, and how often a file was asked for by itself."""
+"""Tags of runs: the student, the months, and the automatic attempts at a file."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.months import Window, next_month, parse_partition_key, partition_key
 from taxi_orchestration.settings import DEFAULT_SCHEMA, student_of
 
-# The sensor that asks again for a file that could not be loaded.
+# The sensor that requests a file again after a failed load.
 TLC_PUBLICATIONS = "tlc_publications"
 
-# The schema that a run writes into, for people and filters. A run of the version before has none.
+# The schema that a run writes into, for filters in the UI. Runs of earlier versions have no such tag.
 SCHEMA = "taxi/schema"
 
 # The UI hides tags that begin with .dagster/, and no others.
@@ -21,15 +21,15 @@ ASKED_BY = ".dagster/taxi_asked_by"
 ASKED_AT = ".dagster/taxi_asked_at"
 FILE_VERSION = ".dagster/taxi_file_version"
 
-# The list of runs shows no tag of Dagster's own, so that a range would be of nothing.
+# The list of runs hides Dagster's own tags, so that a range would show no months.
 MONTHS = "months"
 
 MAX_ATTEMPTS = 5
-# After the first attempt an hour, then 4, 16 and 64: the fifth is made three and a half days after the first.
+# Pauses of 1, 4, 16 and 64 hours: the fifth attempt is three and a half days after the first.
 FIRST_PAUSE = timedelta(hours=1)
 PAUSE_GROWTH = 4
 
-# Runs that are looked at for earlier attempts: more than two years of them.
+# The runs that are searched for earlier attempts: more than two years of runs.
 RECENT_RUNS = 200
 
 _UNFINISHED = [
@@ -43,21 +43,21 @@ _UNFINISHED = [
 
 @dataclass(frozen=True)
 class Attempts:
-    """How often the same file of a month was asked for, and when last."""
+    """The number of automatic attempts at one file of a month, and the time of the last."""
 
     made: int
     last: datetime
 
     @property
     def next(self) -> datetime | None:
-        """When the next one may be made; None where it takes a person."""
+        """Return when the next attempt is due; None if no automatic attempt is left."""
         return None if self.made >= MAX_ATTEMPTS else self.last + FIRST_PAUSE * PAUSE_GROWTH ** (self.made - 1)
 
 
 def is_of(run: dg.DagsterRun, assets: AssetKeys) -> bool:
-    """Whether a run is of this student: by the assets that were chosen, which Dagster's own runs say before they begin.
+    """Return whether a run is of this student, by its selected assets, which are known before it begins.
 
-    A run of a whole job says it by the tag of the job.
+    A run of a whole job has the tag of the job.
     """
     chosen = [*(run.asset_selection or ()), *(check.asset_key for check in run.asset_check_selection or ())]
     if chosen:
@@ -66,17 +66,17 @@ def is_of(run: dg.DagsterRun, assets: AssetKeys) -> bool:
 
 
 def asks_for(instigator: str, assets: AssetKeys) -> str:
-    """The value of the tag ASKED_BY: the sensor or schedule, behind the name of the student whose it is."""
+    """Return the value of the tag ASKED_BY: the student and the sensor or schedule."""
     return f"{assets.student}/{instigator}" if assets.student else instigator
 
 
 def file_of_run(run: dg.DagsterRun) -> tuple[str, str]:
-    """The partition key and the version of the file that a run was requested for."""
+    """Return the partition key and the file version that a run was requested for."""
     return run.tags.get("dagster/partition", ""), run.tags.get(FILE_VERSION, "")
 
 
 def attempts_by(instance: dg.DagsterInstance, asked_by: str) -> dict[tuple[str, str], Attempts]:
-    """The attempts that were made so far, by partition key and version of the file."""
+    """Return the attempts so far, by partition key and file version."""
     attempts: dict[tuple[str, str], Attempts] = {}
     for run in instance.get_runs(dg.RunsFilter(tags={ASKED_BY: asked_by}), limit=RECENT_RUNS):
         file = file_of_run(run)
@@ -87,16 +87,16 @@ def attempts_by(instance: dg.DagsterInstance, asked_by: str) -> dict[tuple[str, 
 
 
 def keys_in_progress(instance: dg.DagsterInstance, assets: AssetKeys, keys: Iterable[str]) -> set[str]:
-    """Which of these partitions a run of the student's has that waits or goes on, whoever started it."""
+    """Return which of these partitions a queued or running run of the student covers."""
     runs = instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED))
     return set(keys) & {month for run in runs if is_of(run, assets) for month in months_of_run(run)}
 
 
 def tags_of_months(window: Window) -> dict[str, str]:
-    """The tags of a run for these months: Dagster's own, and the one that a person sees."""
+    """Return the tags of a run for these months: Dagster's own, and the one that the UI shows."""
     first, last = partition_key(window.start), partition_key(window.months[-1])
     if first == last:
-        # Which the pages show.
+        # The UI shows this tag.
         return {"dagster/partition": first}
     return {
         "dagster/asset_partition_range_start": first,
@@ -106,7 +106,7 @@ def tags_of_months(window: Window) -> dict[str, str]:
 
 
 def months_of_run(run: dg.DagsterRun) -> list[str]:
-    """The partition keys of a run, by its tags."""
+    """Return the partition keys of a run, from its tags."""
     first, last = run.tags.get("dagster/asset_partition_range_start"), run.tags.get("dagster/asset_partition_range_end")
     if first and last:
         return [
@@ -117,6 +117,6 @@ def months_of_run(run: dg.DagsterRun) -> list[str]:
 
 
 def named_months(run: dg.DagsterRun) -> dict[str, str]:
-    """The tag that names the months of a run over several; a run of one has Dagster's own, which its page shows."""
+    """Return the tag that names the months of a run of several; a run of one month has Dagster's own tag."""
     months = months_of_run(run)
     return {MONTHS: f"{months[0]} to {months[-1]}"} if len(months) > 1 else {}

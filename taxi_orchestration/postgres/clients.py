@@ -1,4 +1,4 @@
-"""Who is connected to the embedded server."""
+"""The programs that are connected to the embedded server."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -8,12 +8,12 @@ import psutil
 from taxi_orchestration.postgres.connection import connect
 from taxi_orchestration.postgres.server import EmbeddedServer
 
-# Programs that start others, by which a person knows these.
+# The commands that users type; they start the programs that connect.
 _KNOWN = {"dagster", "taxi"}
 
 
 def list_clients(server: EmbeddedServer) -> list[str]:
-    """The programs that are connected, each once, with the ids of their processes where these can be seen."""
+    """Return the connected programs without duplicates, with process ids where this account may see them."""
     with connect(server.target("postgres"), autocommit=True) as connection:
         clients = connection.execute(
             "select client_port, coalesce(nullif(application_name, ''), 'a program') from pg_stat_activity "
@@ -24,11 +24,11 @@ def list_clients(server: EmbeddedServer) -> list[str]:
 
 
 def _processes_by_port(server_port: int) -> dict[int, int]:
-    """The processes of this machine that are connected to a port, by their own ports."""
+    """Return the local processes that are connected to `server_port`, by their client ports."""
     found = {}
     with suppress(psutil.AccessDenied):
         for connection in psutil.net_connections(kind="tcp"):
-            # An address is a pair, but for a socket that is not connected.
+            # Only a connected socket has a pair as its remote address.
             match tuple(connection.laddr), tuple(connection.raddr):
                 case (_, int(port)), (_, other) if connection.pid and other == server_port:
                     found[port] = connection.pid
@@ -36,7 +36,7 @@ def _processes_by_port(server_port: int) -> dict[int, int]:
 
 
 def _describe(pid: int) -> str:
-    """A process by the command that a person typed: itself, or the program that started it."""
+    """Describe a process by the command that the user typed: the process itself or an ancestor."""
     try:
         process = psutil.Process(pid)
         for candidate in reversed([process, *process.parents()]):

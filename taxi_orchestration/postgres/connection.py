@@ -1,4 +1,8 @@
-"""Where a PostgreSQL is, and a connection to it. What is done over the connection belongs elsewhere."""
+"""Connections to any PostgreSQL, and what their errors mean.
+
+What belongs here: opening a connection, translating psycopg's errors, and advice for the user. What does not:
+statements on tables.
+"""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -16,25 +20,25 @@ CONNECT_TIMEOUT_SECONDS = 10
 
 
 class WarehouseError(Exception):
-    """PostgreSQL could not do what was asked; the message says what, where, and what to do now."""
+    """A statement or a connection failed; the message says which, where, and what to do next."""
 
 
 class WarehouseUnavailableError(WarehouseError):
-    """PostgreSQL could not be reached or dropped the connection: trying again can help."""
+    """PostgreSQL is unreachable or closed the connection: a retry can help."""
 
 
 class PoolerError(WarehouseError):
-    """A pooler stands before PostgreSQL and refuses what a session was to be started with."""
+    """A pooler in front of PostgreSQL refused the startup options of a session."""
 
 
 @contextmanager
 def connect(
     target: PostgresTarget, *, autocommit: bool = False, snapshot: bool = False, options: str | None = None
 ) -> Iterator[psycopg.Connection]:
-    """A connection that commits when the block ends well and rolls back when it does not.
+    """Open a connection that commits when the block succeeds and rolls back when the block raises.
 
-    With `snapshot` all statements see the data of one moment.
-    `options` are libpq's, for the whole session; without them those of PGOPTIONS.
+    With `snapshot` all statements read one snapshot (repeatable read). `options` are libpq's startup options; the
+    default is PGOPTIONS.
     Raises WarehouseUnavailableError where no connection can be made.
     """
     try:
@@ -50,22 +54,22 @@ def connect(
             connect_timeout=CONNECT_TIMEOUT_SECONDS,
             application_name="taxi",
             client_encoding="UTF8",
-            # A server that vanished without a word is noticed in half a minute, not in two hours.
+            # A server that vanished without closing is detected in half a minute, not in two hours.
             keepalives_idle=10,
             keepalives_interval=5,
             keepalives_count=4,
-            # The transaction is begun here, with its settings in the same round trip.
+            # `begin` is sent below, in one round trip with the settings of the transaction.
             autocommit=True,
-            # Through a pooler the next transaction may have another server process, which has not prepared it.
+            # Behind a pooler the next transaction may run in a server process without the prepared statement.
             prepare_threshold=None,
         )
     except psycopg.OperationalError as error:
         failed = f"Connecting to PostgreSQL at {target.place} failed: {str(error).strip()}. "
         if POOLER_REFUSES in failed:
-            raise PoolerError(f"{failed}A pooler is in between, which takes no settings: unset PGOPTIONS.") from error
+            raise PoolerError(f"{failed}A pooler in between refuses startup options. Unset PGOPTIONS.") from error
         raise WarehouseUnavailableError(
-            f"{failed}Check that it runs and that PG_HOST, PG_PORT, PG_USER, PG_PASSWORD, PG_DBNAME and PG_SSLMODE are "
-            "right."
+            f"{failed}Check that the server runs and that PG_HOST, PG_PORT, PG_USER, PG_PASSWORD, PG_DBNAME and "
+            "PG_SSLMODE are correct."
         ) from error
     with connection:
         if not autocommit:
@@ -75,7 +79,7 @@ def connect(
 
 
 def passes_options(target: PostgresTarget) -> bool:
-    """Whether what a session is started with reaches the server; poolers refuse it, or drop it where told to."""
+    """Return whether startup options reach the server; a pooler refuses them, or ignores them if configured so."""
     try:
         with connect(target, autocommit=True, options=f"-c {MARK}=on") as connection:
             return connection.execute(MARKED).fetchone() == (True,)
@@ -85,15 +89,15 @@ def passes_options(target: PostgresTarget) -> bool:
 
 @contextmanager
 def translate_errors(doing: str, target: PostgresTarget) -> Iterator[None]:
-    """Turn what psycopg raises into a WarehouseError that says what was being done, where, and the way out."""
+    """Turn psycopg's errors into a WarehouseError that names the operation, the server and the next step."""
     began = time.monotonic()
     try:
         yield
     except psycopg.Error as error:
         found = (error.diag.message_primary or str(error)).strip().rstrip(".")
         detail = f" ({error.diag.message_detail.strip().rstrip('.')})" if error.diag.message_detail else ""
-        # Of a connection that is lost nobody knows whether the commit went through.
-        result = "Nothing was changed" if error.sqlstate else "Nothing is half-done"
+        # After a lost connection it is unknown whether the commit succeeded.
+        result = "Nothing was changed" if error.sqlstate else "The transaction is either committed or rolled back"
         limit = _limit_that_cut(error, target, time.monotonic() - began)
         way_out = limit_advice(target, limit) if limit else _way_out(error, target)
         message = f"{doing} at {target.place} failed: {found}{detail}. {result}. {way_out}"
@@ -114,27 +118,29 @@ def _way_out(error: psycopg.Error, target: PostgresTarget) -> str:
         case errors.LockNotAvailable():
             return lock_advice(target)
         case errors.QueryCanceled():
-            return "Somebody canceled it (pg_cancel_backend): run it again."
+            return "Another session canceled the statement (pg_cancel_backend). Run it again."
         case errors.DiskFull() if names_shared_memory(str(error)):
             return shared_memory_advice(target)
         case errors.DiskFull():
-            return "The server's disk is full: make room, then run it again."
+            return "The server's disk is full. Free some space, then run it again."
         case errors.ReadOnlySqlTransaction():
             return (
-                "The server takes no writes (a standby), or only read-only transactions by default: point PG_HOST at "
-                f"another, or run: alter role {target.user} set default_transaction_read_only = off."
+                "The server is a standby, or its transactions are read-only by default. Set PG_HOST to another server, "
+                f"or run: alter role {target.user} set default_transaction_read_only = off."
             )
         case errors.InsufficientPrivilege():
-            return f"{target.user} may not do that: it has to own the schema, or may make it (CREATE on the database)."
+            return (
+                f"{target.user} lacks the privilege. Make it owner of the schema, or grant it CREATE on the database."
+            )
         case errors.InvalidSchemaName() | errors.UndefinedTable():
-            return "A table or schema was dropped meanwhile: run it again, it is made anew."
+            return "A table or schema was dropped meanwhile. Run it again: it is created again."
         case errors.UndefinedColumn() | errors.WrongObjectType():
-            return "Somebody made or altered a table or view of that name by hand: rename it, then run it again."
-    return "Run it again once that is mended."
+            return "A table or view of that name was made or altered by hand. Rename it, then run it again."
+    return "Fix the cause, then run it again."
 
 
-# What PostgreSQL answers when one of its limits of time cuts a session. Whoever cancels a statement by hand gets the
-# answer of statement_timeout, and in another language nobody could tell the two by their text.
+# The SQLSTATE of each timeout. A statement canceled by hand has that of statement_timeout, and the text that
+# distinguishes the two is translated.
 _LIMITS = {
     "57014": "statement_timeout",
     "25P03": "idle_in_transaction_session_timeout",
@@ -144,7 +150,7 @@ _LIMITS = {
 
 
 def _limit_that_cut(error: psycopg.Error, target: PostgresTarget, seconds: float) -> str | None:
-    """The setting of the server that ended what took so many seconds; None where it was none."""
+    """Return the timeout setting that ended an operation of `seconds`; None if no timeout did."""
     is_lost = error.sqlstate is None and isinstance(error, psycopg.OperationalError)
     limit = _LIMITS.get(error.sqlstate or "")
     if not is_lost and not isinstance(error, errors.QueryCanceled):
@@ -152,15 +158,15 @@ def _limit_that_cut(error: psycopg.Error, target: PostgresTarget, seconds: float
     try:
         limits = session_limits(target)
     except (psycopg.Error, WarehouseError) as second:
-        # A limit that is short enough cuts the question too.
+        # A very short timeout cuts this query too.
         cause = second if isinstance(second, psycopg.Error) else second.__cause__
         return _LIMITS.get(getattr(cause, "sqlstate", None) or "")
-    # With the connection goes the server's last word, if a COPY was on its way.
+    # A connection lost during a COPY loses the server's error message.
     return _limit_reached(limits, seconds) if is_lost else limit if limit in limits else None
 
 
 def session_limits(target: PostgresTarget) -> Mapping[str, float]:
-    """The server's limits of time upon our sessions, in seconds, of those that are set."""
+    """Return the timeouts that the server sets for this role's sessions, in seconds."""
     with connect(target) as connection:
         rows = connection.execute(
             "select name, setting::float8 / 1000 from pg_settings where name = any(%s) and setting <> '0'",
@@ -175,25 +181,25 @@ def _limit_reached(limits: Mapping[str, float], seconds: float) -> str | None:
 
 
 def limit_advice(target: PostgresTarget, limit: str) -> str:
-    """How to lift a limit of time of the server for the role that was cut by it."""
+    """Return how to disable a timeout of the server for the role whose session it cut."""
     statement = sql.SQL("alter role {} in database {} set {} = 0").format(
         sql.Identifier(target.user), sql.Identifier(target.dbname), sql.SQL(limit)
     )
-    return f"The server's {limit} cut it: lift that for this role ({statement.as_string()}), then run it again."
+    return f"The server's {limit} ended it. Disable that for this role ({statement.as_string()}), then run it again."
 
 
 def shared_memory_advice(target: PostgresTarget) -> str:
-    """What to do where processes of the server cannot share memory."""
+    """Return what to do where the server's processes cannot share memory."""
     statement = sql.SQL("alter role {} in database {} set max_parallel_workers_per_gather = 0").format(
         sql.Identifier(target.user), sql.Identifier(target.dbname)
     )
-    return f"{SHARED_MEMORY_ADVICE}, or do without parallel queries ({statement.as_string()}), then run it again."
+    return f"{SHARED_MEMORY_ADVICE}, or disable parallel queries ({statement.as_string()}), then run it again."
 
 
 def advice_on_text(text: str, seconds: float, target: PostgresTarget) -> str | None:
-    """What to do about an error of which nothing but its text is known, in the server's language, and how long it took.
+    """Return what to do about an error of which only the text, in the server's language, and the duration are known.
 
-    Returns None where that says too little.
+    Returns None where those do not identify the cause.
     """
     if names_shared_memory(text):
         return shared_memory_advice(target)
@@ -204,12 +210,12 @@ def advice_on_text(text: str, seconds: float, target: PostgresTarget) -> str | N
 
 
 def lock_advice(target: PostgresTarget) -> str:
-    """Who holds the lock that was waited for in vain, and what to do about it."""
-    return f"Somebody holds a lock that is needed: {_lock_holders(target)}. End that, then run it again."
+    """Return who holds the lock that a transaction waited for, and what to do."""
+    return f"Another session holds the lock: {_lock_holders(target)}. End that session, then run it again."
 
 
 def _lock_holders(target: PostgresTarget) -> str:
-    """Who holds table locks, oldest transaction first, in words."""
+    """Describe the sessions that hold table locks, oldest transaction first."""
     with connect(target) as connection:
         rows = connection.execute(
             """
@@ -224,4 +230,4 @@ def _lock_holders(target: PostgresTarget) -> str:
             """
         ).fetchall()
     holders = [f"process {pid} of {user} ({name or 'unnamed'}), in {query!r}" for pid, user, name, _, query in rows]
-    return "; ".join(holders) or "it has let go of it meanwhile"
+    return "; ".join(holders) or "it has released the lock meanwhile"

@@ -1,6 +1,6 @@
-"""The process of the embedded PostgreSQL: start it detached, recognise it, wait for it, stop it.
+"""The server process of the embedded PostgreSQL: start, identification, stop.
 
-What belongs here: processes, ports and the server's log. What does not: which server, with which password and where.
+What belongs here: processes, ports and the server's log. What does not: data directories and passwords.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from taxi_orchestration.postgres import binaries
 from taxi_orchestration.postgres.binaries import ServerError
 
 HOST = "127.0.0.1"
-# Below those that Linux and macOS hand to outgoing connections, so that none of these takes ours between two starts.
+# Below the ephemeral ports of Linux and macOS: no outgoing connection takes the port between two starts.
 _PORTS = range(15432, 32768)
-# Replaying the WAL after a crash takes a while; a server that fails says so at once.
+# Replaying the WAL after a crash takes up to minutes.
 _START_SECONDS = 240
 _STOP_SECONDS = 120
 SHARED_MEMORY_ADVICE = (
     "/dev/shm, through which PostgreSQL's processes share memory, is full, too small or read-only: enlarge it "  # noqa: S108 - the place
     "(mount -o remount,rw,size=256M /dev/shm; docker run --shm-size=256m)"
 )
-# The names of PostgreSQL's segments in /dev/shm, which its messages quote in every language.
+# The names of PostgreSQL's segments in /dev/shm, which messages in every language contain.
 _SHARED_MEMORY = re.compile(r"/PostgreSQL\.\d+")
-# What the server prints before its log collector takes over.
+# Output of the server before its log collector starts.
 _START_LOG = "start.log"
 
 
 class PortTakenError(Exception):
-    """The server could not listen on its port."""
+    """Another program listens on the port of the server."""
 
 
 class Postmaster(NamedTuple):
-    """What the running server of a data directory says of itself in postmaster.pid."""
+    """The running server of a data directory, as its postmaster.pid describes it."""
 
     pid: int
     port: int
@@ -50,7 +50,7 @@ class Postmaster(NamedTuple):
 
 
 def running(data: Path) -> Postmaster | None:
-    """The living server of `data`; after a crash or a reboot postmaster.pid can name somebody else's process."""
+    """Return the running server of `data`; after a crash postmaster.pid can name an unrelated process."""
     try:
         lines = (data / "postmaster.pid").read_text().splitlines()
         pid, port = int(lines[0]), int(lines[3])
@@ -68,9 +68,9 @@ def launch(data: Path, port: int) -> None:
     """
     _remove_stale_pid_file(data)
     _remove_old_logs(data)
-    # pg_ctl puts -D and paths between double quotes for a shell, where a $ or a quote in the path breaks them.
+    # pg_ctl double-quotes its -D for a shell, which a $ or a quote in the path breaks.
     options = f"-D {shlex.quote(os.fspath(data))}"
-    # Relative to the data directory, for the same reason.
+    # The log's path is relative for the same reason.
     started = _pg_ctl(data, "start", "--log", _START_LOG, "--timeout", str(_START_SECONDS), "--options", options)
     if started.returncode == 0:
         return
@@ -83,14 +83,14 @@ def launch(data: Path, port: int) -> None:
 
 
 def wait_until_settled(data: Path) -> Postmaster | None:
-    """Wait while the server of `data`, which another process started or stops, is in between; None when it ended."""
+    """Wait while the server of `data` is starting or stopping; return None if no server runs then."""
     if not _wait(lambda: (server := running(data)) is None or server.status == "ready", _START_SECONDS):
         raise _not_ready_error(data)
     return running(data)
 
 
 def stop(data: Path, mode: str) -> bool:
-    """Stop the server of `data` and wait for its end; False when none runs. Modes as in pg_ctl."""
+    """Stop the server of `data` and wait for its end; return False if none runs. `mode` is pg_ctl's."""
     if running(data) is None:
         return False
     stopped = _pg_ctl(data, "stop", "--mode", mode, "--timeout", str(_STOP_SECONDS))
@@ -116,10 +116,10 @@ def _not_ready_error(data: Path) -> ServerError:
 
 
 def end_orphans(cluster_name: str) -> list[int]:
-    """End the processes that outlived a killed server, and say which they were.
+    """Kill the processes that outlived a killed server, and return their ids.
 
-    A busy one can go on for minutes, and PostgreSQL refuses to start as long as it does. Killing them does the data no
-    harm: what they have in memory is lost with their server.
+    A busy backend can run on for minutes, and PostgreSQL refuses to start until it ends. Killing backends is safe: the
+    memory that they share is lost with their server.
     """
     import psutil  # not at the top: importing it takes longer than finding a running server
 
@@ -127,7 +127,7 @@ def end_orphans(cluster_name: str) -> list[int]:
     for process in psutil.process_iter():
         with suppress(psutil.NoSuchProcess):
             is_ours = " ".join(_command_line(process.pid)).startswith(f"postgres: {cluster_name}:")
-            # One whose server lives is no orphan: it is that of a home which this one is a copy of.
+            # A process whose server runs is no orphan: it belongs to the home that this home is a copy of.
             if is_ours and "-D" not in _command_line(process.ppid()):
                 process.kill()
                 orphans.append(process)
@@ -136,9 +136,9 @@ def end_orphans(cluster_name: str) -> list[int]:
 
 
 def has_ended(pid: int) -> bool:
-    """Whether a process has ended; a zombie has, and stays one where nothing waits for it, as in many containers.
+    """Return whether a process has ended; a zombie has, and stays a zombie in a container without an init.
 
-    The command line does not tell: an ending process loses it some milliseconds before it is a zombie.
+    The command line is no evidence: an ending process loses it milliseconds before it becomes a zombie.
     """
     import psutil  # as in end_orphans
 
@@ -149,7 +149,7 @@ def has_ended(pid: int) -> bool:
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on `port`."""
+    """Return whether no program listens on `port`."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -160,42 +160,42 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port that a server could listen on."""
+    """Return a random port that no program listens on."""
     candidates = random.SystemRandom().sample(_PORTS, 100)
     port = next(filter(is_free, candidates), None)
     if port is None:
         raise ServerError(
             f"No free port on {HOST}: {len(candidates)} between {_PORTS[0]} and {_PORTS[-1]} were tried. "
-            "Close programs that listen there, or set PG_HOST to use a server of your own."
+            "Close programs that listen there, or set PG_HOST to use another server."
         )
     return port
 
 
 def log_tail(data: Path) -> str:
-    """The end of what the server said at its start and since, for an error message."""
+    """Return the last lines of the server's logs, for an error message."""
     logs = [data / _START_LOG, *sorted(data.glob("log/*.log"), key=lambda path: path.stat().st_mtime)[-1:]]
     said = "\n".join(path.read_text(errors="replace") for path in logs if path.exists())
     return f"The end of its log:\n{last_lines(said)}"
 
 
 def last_lines(text: str, count: int = 15) -> str:
-    """The last lines of what a program said."""
-    return "\n".join(text.strip().splitlines()[-count:]) or "(nothing)"
+    """Return the last lines of a program's output."""
+    return "\n".join(text.strip().splitlines()[-count:]) or "(empty)"
 
 
 def advice(said: str, directory: Path) -> str:
-    """What to do about a failure that one of PostgreSQL's programs has described."""
+    """Return what to do about the failure that a PostgreSQL program printed."""
     if names_shared_memory(said):
         return f"{SHARED_MEMORY_ADVICE} and try again."
     if "No space left on device" in said:
         return f"Free some space on the disk of {directory} and try again."
     if "could not look up effective user ID" in said:
-        return "PostgreSQL runs only as a user that has a name: add this one to /etc/passwd, or set PG_HOST."
-    return "Put right what it says and try again."
+        return "PostgreSQL needs a user with a name. Add this user to /etc/passwd, or set PG_HOST."
+    return "Fix the error above, then try again."
 
 
 def names_shared_memory(said: str) -> bool:
-    """Whether a message of PostgreSQL's is about memory that its processes share, and not about a file."""
+    """Return whether a message of PostgreSQL is about its shared memory, not about a file."""
     return bool(_SHARED_MEMORY.search(said))
 
 
@@ -206,13 +206,13 @@ def _serves(pid: int, data: Path) -> bool:
                 return True
         case _:
             return False
-    # The server of a home that was moved while it ran: a server works in its data directory, wherever that goes. Asked
-    # as its own account, because root without CAP_SYS_PTRACE, as in a container, may not look.
+    # A home can be moved while its server runs: the working directory of the server follows. The check runs as the
+    # server's account, because root without CAP_SYS_PTRACE, as in a container, may not read the link.
     return binaries.run(["test", f"/proc/{pid}/cwd", "-ef", data], binaries.account_for(data)).returncode == 0
 
 
 def _command_line(pid: int) -> list[str]:
-    """The arguments of a process; empty when it is gone, an unreaped zombie, or hidden as another user's may be."""
+    """Return the arguments of a process; none if it has ended, is a zombie or is hidden from this user."""
     if sys.platform == "linux":
         try:
             return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="surrogateescape").split("\0")[:-1]
@@ -227,19 +227,19 @@ def _command_line(pid: int) -> list[str]:
 
 
 def _remove_stale_pid_file(data: Path) -> None:
-    """Remove a postmaster.pid that names a living process which is no server of `data`: PostgreSQL would believe it."""
+    """Remove a postmaster.pid that names an unrelated process: PostgreSQL would refuse to start."""
     import psutil  # as in end_orphans
 
     path = data / "postmaster.pid"
     if path.exists() and running(data) is None:
         first_line = path.read_text().partition("\n")[0].strip()
-        # A zombie counts as living here, as it does for PostgreSQL.
+        # A zombie exists here, as it does for PostgreSQL.
         if first_line.isdecimal() and psutil.pid_exists(int(first_line)):
             path.unlink()
 
 
 def _remove_old_logs(data: Path) -> None:
-    # A server that never runs over midnight never rotates: without this its daily files would grow from week to week.
+    # A server that never runs past midnight never rotates its logs, which would grow without limit.
     (data / _START_LOG).unlink(missing_ok=True)
     for path in data.glob("log/*.log"):
         if path.stat().st_mtime < time.time() - 6 * 86_400:

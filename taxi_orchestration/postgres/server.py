@@ -1,11 +1,10 @@
-"""The embedded PostgreSQL: made and started when it is needed, found again, stopped on request.
+"""The embedded PostgreSQL of a TAXI_HOME: created and started on demand, found, stopped, removed.
 
-What belongs here: the server of a home, its data directory, password and databases. What does not: the programs
-(binaries.py), the process (postmaster.py), the settings (server_config.py), and what is done over a connection
-(connection.py).
+What belongs here: the server of a home, its data directory, password and databases. What does not: programs
+(binaries.py), processes (postmaster.py), settings (server_config.py) and connections (connection.py).
 
-`home/postgres/` holds `server.json` (what is known of the server, with the password) and `data/`; where root's
-unprivileged account cannot reach that, the data lies below binaries.PRIVATE_ROOT and `server.json` says where.
+`home/postgres/` holds `server.json` (the record of the server, with its password) and `data/`. Where root's
+unprivileged account cannot reach `home`, the data is below binaries.PRIVATE_ROOT and `server.json` names the path.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ WAREHOUSE_DATABASE = "taxi"
 STORAGE_DATABASE = "dagster"
 USER = "taxi"
 
-# Beside what a target says by itself: else libpq takes each from an environment that is set up for another server.
+# Every parameter that libpq would otherwise take from an environment meant for another server.
 _PARAMETERS = {
     "channel_binding": "prefer",
     "gssencmode": "disable",
@@ -67,7 +66,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EmbeddedServer:
-    """A running server and the way in."""
+    """A running server: its address, login and data directory."""
 
     host: str
     port: int
@@ -76,7 +75,7 @@ class EmbeddedServer:
     data_directory: Path
 
     def target(self, dbname: str) -> PostgresTarget:
-        """Where to connect to for one of its databases. Without TLS, which would protect nothing on loopback."""
+        """Return the target of one database, without TLS, which protects nothing on loopback."""
         return PostgresTarget(
             host=self.host,
             port=self.port,
@@ -89,9 +88,9 @@ class EmbeddedServer:
 
 
 def ensure_running(home: Path) -> EmbeddedServer:
-    """The server of `home`, which is made and started where that has not happened yet.
+    """Return the server of `home`; create and start it if needed.
 
-    Any number of processes may ask at the same time. The server outlives the process that started it.
+    Any number of processes may call this at the same time. The server outlives the process that started it.
     """
     home = Path(home).resolve()
     with _translate_errors("Starting", home):
@@ -103,7 +102,7 @@ def ensure_running(home: Path) -> EmbeddedServer:
 
 
 def find(home: Path) -> EmbeddedServer | None:
-    """The server of `home` if it runs and is ready; nothing is started and nothing waits."""
+    """Return the server of `home` if it is ready, else None. Starts nothing and does not wait."""
     home = Path(home).resolve()
     with _translate_errors("Finding", home):
         record = _Record.read(home)
@@ -116,7 +115,7 @@ def find(home: Path) -> EmbeddedServer | None:
 
 
 def stop(home: Path, mode: str = "fast") -> bool:
-    """Stop the server of `home`; False when none ran. Modes as in pg_ctl: smart, fast, immediate."""
+    """Stop the server of `home`; return False if none ran. `mode` is pg_ctl's: smart, fast, immediate."""
     home = Path(home).resolve()
     with _translate_errors("Stopping", home):
         if _Record.read(home) is None:
@@ -127,7 +126,7 @@ def stop(home: Path, mode: str = "fast") -> bool:
 
 
 def remove(home: Path) -> None:
-    """Stop the server of `home` and delete its data, also where that does not lie in `home`."""
+    """Stop the server of `home` and delete its data, inside or outside `home`."""
     home = Path(home).resolve()
     record = _Record.read(home)
     if record is not None:
@@ -138,16 +137,16 @@ def remove(home: Path) -> None:
 
 @dataclass(frozen=True)
 class _Record:
-    """`server.json`: written before the data directory is made, so that no data exists whose password is unknown."""
+    """`server.json`, written before initdb runs, so that the password of every data directory is known."""
 
     id: str
-    """Names this server's processes, so that those which outlive it can be told from any other server's."""
+    """Part of the process titles of this server: identifies processes that outlive it."""
     password: str = field(repr=False)
     port: int
     data: str
-    """The data directory; relative to `home/postgres` when it lies there, so that a home can be moved."""
+    """The data directory, relative to `home/postgres` if inside, so that a home can be moved."""
     complete: bool
-    """Whether the databases have been made."""
+    """Whether the databases exist."""
     folder: Path
 
     @property
@@ -188,7 +187,7 @@ def _start(home: Path) -> EmbeddedServer:
     account = binaries.account_for(data if data.exists() else folder)
     programs = binaries.program_directory(account)
     if not data.exists():
-        # It may have been moved away, with the databases that the record knows.
+        # A data directory that was moved away took its databases along.
         record = replace(record, complete=False)
         record.write()
         _make_data_directory(record, account, programs)
@@ -237,18 +236,18 @@ def _private_directory(home: Path) -> Path:
 
 
 def _remove_leftover(data: Path) -> None:
-    """Remove the data of an earlier home at the same path: with that home went the password, and so any use of it."""
+    """Remove the data of a deleted home at the same path: its password is lost, so the data is unusable."""
     if data.exists():
-        _logger.warning("Removing %s: it belonged to a home that has been deleted", data)
+        _logger.warning("Removing %s: its TAXI_HOME was deleted", data)
         postmaster.stop(data, "immediate")
         shutil.rmtree(data)
 
 
 def _make_data_directory(record: _Record, account: Account | None, programs: Path) -> None:
-    """Run initdb in a directory beside the final one and rename the result, so that a data directory is whole."""
+    """Run initdb in a temporary directory and rename the result, so that a data directory is always complete."""
     data = record.data_directory
     for leftover in data.parent.glob("initdb-*"):
-        # The initdb of a killed starter may still be writing there; what remains is swept the next time.
+        # The initdb of a killed process may still write here; the next start removes the rest.
         shutil.rmtree(leftover, ignore_errors=True)
     _logger.info("Making a PostgreSQL data directory in %s", data)
     staging = Path(tempfile.mkdtemp(dir=data.parent, prefix="initdb-"))  # 0700
@@ -260,7 +259,7 @@ def _make_data_directory(record: _Record, account: Account | None, programs: Pat
         made = staging / "data"
         command: list[str | Path] = [programs / "initdb", "--pgdata", made, "--username", USER]
         command += ["--pwfile", password_file, "--auth", "scram-sha-256", "--encoding", "UTF8"]
-        # The same order and case rules on every machine, whatever locales it has.
+        # The same collation on every machine, whatever locales are installed.
         command += ["--locale-provider", "builtin", "--builtin-locale", "C.UTF-8", "--locale", "C", "--no-instructions"]
         result = binaries.run(command, account)
         if result.returncode != 0:
@@ -278,11 +277,11 @@ def _make_data_directory(record: _Record, account: Account | None, programs: Pat
 def _check(data: Path, account: Account | None) -> None:
     if not binaries.can_enter(account, data):
         raise ServerError(
-            f"{data} cannot be entered any more by uid {account.uid if account else os.getuid()}, which its PostgreSQL "
-            "runs as. Make every directory above it searchable again (chmod a+x)."
+            f"uid {account.uid if account else os.getuid()}, the account of this PostgreSQL, cannot enter {data} any "
+            "more. Make every directory above it searchable again (chmod a+x)."
         )
     version_file = data / "PG_VERSION"
-    found = version_file.read_text().strip() if version_file.exists() else "of no known version"
+    found = version_file.read_text().strip() if version_file.exists() else "(unknown version)"
     if found != str(binaries.MAJOR):
         raise ServerError(
             f"{data} is a data directory of PostgreSQL {found}, and this is PostgreSQL {binaries.MAJOR}. Go back to "
@@ -291,15 +290,15 @@ def _check(data: Path, account: Account | None) -> None:
 
 
 def _launch(record: _Record, account: Account | None) -> _Record:
-    """Start the server, on another port than the kept one where somebody else has taken that."""
+    """Start the server, on another port if another program has taken the recorded one."""
     data = record.data_directory
     for pid in postmaster.end_orphans(record.cluster_name):
-        _logger.warning("Ended process %d, left behind by the PostgreSQL in %s when that was killed", pid, data)
+        _logger.warning("Killed process %d, orphaned when the PostgreSQL in %s was killed", pid, data)
     for _ in range(_PORT_ATTEMPTS):
         if not postmaster.is_free(record.port):
             port = postmaster.free_port()
             _logger.warning(
-                "Port %d is taken by another process: the PostgreSQL in %s moves to %d", record.port, data, port
+                "Port %d is taken by another process: the PostgreSQL in %s moves to port %d", record.port, data, port
             )
             record = replace(record, port=port)
             record.write()
@@ -308,22 +307,22 @@ def _launch(record: _Record, account: Account | None) -> _Record:
         try:
             postmaster.launch(data, record.port)
         except postmaster.PortTakenError:
-            continue  # taken between the look and the start
+            continue  # taken between the check and the start
         return record
     raise ServerError(
-        f"Starting the PostgreSQL in {data} failed: {_PORT_ATTEMPTS} times its port was taken, the last one was "
-        f"{record.port}. {postmaster.log_tail(data)}"
+        f"Starting the PostgreSQL in {data} failed: its port was taken {_PORT_ATTEMPTS} times, last {record.port}. "
+        f"Try again. {postmaster.log_tail(data)}"
     )
 
 
 def _create_databases(record: _Record) -> None:
-    # Not at the top: importing psycopg takes longer than all that find() does.
+    # Not at the top: importing psycopg takes longer than find().
     import psycopg
     from psycopg import sql
 
     from taxi_orchestration.postgres.connection import WarehouseError, connect
 
-    # The port that it runs on: after a start that was cut short the recorded one can be another.
+    # After an interrupted start the recorded port can differ from the running one.
     running = postmaster.running(record.data_directory)
     server = record.server(running.port if running else record.port)
     try:
@@ -340,13 +339,13 @@ def _create_databases(record: _Record) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace a file of the home's by one that only the owner of its directory can read."""
+    """Replace a file by one that only the owner of its directory can read."""
     owner = path.parent.stat()
     _write(path, text, Account(owner.st_uid, owner.st_gid))
 
 
 def _write(path: Path, text: str, owner: Account | None) -> None:
-    """Replace a file by one that only its owner can read, whole or not at all."""
+    """Replace a file atomically by one that only `owner` can read."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # 0600
     try:
         with os.fdopen(descriptor, "w") as file:
@@ -364,11 +363,11 @@ def _write(path: Path, text: str, owner: Account | None) -> None:
 @contextmanager
 def _locked(home: Path) -> Iterator[None]:
     """Let one process at a time start or stop the server of `home`."""
-    # Not at the top: whoever finds a running server needs no lock.
+    # Not at the top: find() needs no lock.
     from filelock import FileLock, Timeout
 
     folder = home / "postgres"
-    # The server's account has to pass through a home of root's. What is made in there is closed by itself.
+    # The server's account must be able to enter a home of root; the files inside have modes of their own.
     mode = 0o711 if os.geteuid() == 0 else 0o700
     home.mkdir(mode=mode, parents=True, exist_ok=True)
     folder.mkdir(mode=mode, exist_ok=True)
@@ -384,15 +383,15 @@ def _locked(home: Path) -> Iterator[None]:
 
 @contextmanager
 def _translate_errors(doing: str, home: Path) -> Iterator[None]:
-    """Say of an error of the file system what was being done, and what to do."""
+    """Turn an OSError into a ServerError that names the operation, the home and the next step."""
     try:
         yield
     except OSError as error:
         match error.errno:
             case errno.EACCES | errno.EPERM | errno.EROFS:
-                way_out = f"Make it usable for you, or set TAXI_HOME (now {home}) to a directory that is."
+                way_out = f"Give yourself access, or set TAXI_HOME (now {home}) to another directory."
             case errno.ENOSPC | errno.EDQUOT:
                 way_out = "Free some space on that disk and try again."
             case _:
-                way_out = f"Put that right, or set TAXI_HOME (now {home}) to another directory."
+                way_out = f"Fix that, or set TAXI_HOME (now {home}) to another directory."
         raise ServerError(f"{doing} the PostgreSQL of {home} failed: {error}. {way_out}") from error

@@ -11,9 +11,9 @@ host all all 127.0.0.1/32 scram-sha-256
 
 
 def render(port: int, cluster_name: str) -> str:
-    """The text of the file that postgresql.conf includes; written anew at each start, so a newer taxi's settings hold.
+    """Return the text of taxi.conf, which postgresql.conf includes and every start writes again.
 
-    A setting of the user's own goes into postgresql.auto.conf by ALTER SYSTEM, which wins over this file.
+    ALTER SYSTEM writes a user's own settings into postgresql.auto.conf, which wins over this file.
     """
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // _MIB
     return f"""\
@@ -27,7 +27,7 @@ unix_socket_directories = ''
 max_connections = 200
 password_encryption = 'scram-sha-256'
 
-# Nothing that was committed is lost with the power.
+# No committed transaction is lost in a power cut.
 fsync = on
 full_page_writes = on
 synchronous_commit = on
@@ -35,10 +35,10 @@ synchronous_commit = on
 # Nobody replicates from here; minimal lets COPY into a table made in the same transaction skip the WAL.
 wal_level = minimal
 max_wal_senders = 0
-# Compressing page images took as long as all of dbt's work: the first who reads new rows marks them as committed, and
-# with checksums that writes each page to the log once more (36 months: 36 s of CPU with pglz, 21 s without).
+# The first reader of new rows sets hint bits, which checksums log as page images: compressing those took as long as all
+# of dbt's work (36 months: 36 s of CPU with pglz, 21 s without).
 wal_compression = off
-# A new month's pages go to the log as they are and are not synced beside it: the first reader would log them anyway.
+# New pages below this size go to the WAL and are not synced on their own: the first reader would log them anyway.
 wal_skip_threshold = '64MB'
 max_wal_size = '2GB'
 min_wal_size = '256MB'
@@ -51,18 +51,18 @@ work_mem = '{_clamp(memory // 256, 16, 64)}MB'
 maintenance_work_mem = '{_clamp(memory // 32, 64, 512)}MB'
 effective_cache_size = '{max(memory // 2, 512)}MB'
 jit = off
-# Beside the process that asked: as many as there are other cores.
+# One worker for each further core.
 max_parallel_workers_per_gather = {_clamp((os.cpu_count() or 1) - 1, 1, 4)}
-# What is read here lies in the page cache most often, and there a process of its own for reading only costs.
+# Most reads hit the page cache, where I/O workers only cost.
 io_method = sync
-# Its hash tables live in /dev/shm, of which a container has 64 MB.
+# Parallel hash tables are in /dev/shm, of which a container has 64 MB.
 enable_parallel_hash = off
 
 timezone = 'UTC'
 log_timezone = 'UTC'
 lc_messages = 'C'
 
-# One file for each day of the week, begun anew each week. No statements: they may hold secrets or megabytes.
+# One file for each day of the week, truncated each week. No statements: they may hold secrets or megabytes.
 logging_collector = on
 log_directory = 'log'
 log_filename = 'postgresql-%a.log'

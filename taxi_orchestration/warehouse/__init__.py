@@ -1,4 +1,4 @@
-"""The tables: a month replaced, the load log, the zones, what is measured of them, and a role that only reads them.
+"""The tables of one schema: replacing a month, the load log, the zones, measures, and roles.
 
-What belongs here: SQL over the raw tables and the models' tables. What does not: HTTP, Dagster, what a column means.
+What belongs here: SQL over the raw tables and the models' tables. What does not: HTTP, Dagster, the meaning of columns.
 """

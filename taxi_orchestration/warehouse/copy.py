@@ -1,4 +1,4 @@
-"""Batches of Arrow into a table by PostgreSQL's binary COPY, whose types are those of the table or refused."""
+"""Binary COPY of Arrow batches into a table. A table with other types than the batches is refused."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
@@ -15,14 +15,14 @@ from taxi_orchestration.warehouse.read_ahead import read_ahead
 from taxi_orchestration.warehouse.warehouse import Warehouse
 
 _KEY = [pa.field(column.name, pa.type_for_alias(column.type)) for column in KEY_COLUMNS]
-# What binary COPY takes each Arrow type for.
+# The PostgreSQL type that the encoder writes for each Arrow type.
 _POSTGRES_TYPES = {pa.type_for_alias(alias): name for alias, name in POSTGRES_TYPES.items()}
 # Encoded batches that wait for the server: with 65,536 rows of 21 columns a batch is 14 MB.
 BATCHES_AHEAD = 2
 
 
 def arrow_types(warehouse: Warehouse, table: str) -> dict[str, pa.DataType]:
-    """The columns of a table with the Arrow types that they are copied from, of those that have one."""
+    """Return the Arrow type of each column of a table that has one."""
     by_name = {name: kind for kind, name in _POSTGRES_TYPES.items()}
     with warehouse.connect(f"Looking into {warehouse.schema}.{table}") as connection:
         found = warehouse.column_types(connection, table)
@@ -38,13 +38,13 @@ def copy_month(
     batches: Iterable[pa.RecordBatch],
     on_rows: Callable[[int], None],
 ) -> tuple[int, str]:
-    """Copy the batches, with the key in front, into a partition; returns their rows and the sha256 of what was sent.
+    """Copy the batches, after the key columns, into a partition; return the row count and the sha256 of the sent data.
 
     Raises WarehouseError where the partition has other types than the batches.
     """
     _check_types(warehouse, child, arrow_schema, warehouse.column_types(connection, child))
     full_schema = pa.schema([*_KEY, *arrow_schema])
-    # Without FREEZE, although nobody else can see a new table yet: frozen rows would show in snapshots from before.
+    # Without FREEZE: frozen rows would be visible to older snapshots.
     statement = sql.SQL("copy {} ({}) from stdin with (format binary)").format(
         warehouse.identifier(child), sql.SQL(", ").join(map(sql.Identifier, full_schema.names))
     )
@@ -60,15 +60,15 @@ def copy_month(
 
 
 def _check_types(warehouse: Warehouse, child: str, arrow_schema: pa.Schema, found: dict[str, str]) -> None:
-    """Binary COPY believes the types it is told: refuse a table whose types are not those of the batches."""
+    """Refuse a table with other types than the batches: binary COPY would store garbage."""
     for field in arrow_schema:
         expected = _POSTGRES_TYPES[field.type]
         if found.get(field.name) != expected:
             change = f"alter column {field.name} type" if field.name in found else f"add column {field.name}"
             raise WarehouseError(
                 f"{warehouse.schema}.{child}.{field.name} should be {expected}, but is "
-                f"{found.get(field.name, 'not there')}: somebody altered raw_trips by hand, or the contract is newer "
-                f"than the table. Nothing was changed. Run: alter table {warehouse.schema}.raw_trips {change} "
+                f"{found.get(field.name, 'missing')}: raw_trips was altered by hand, or the contract is newer than the "
+                f"table. Nothing was changed. Run: alter table {warehouse.schema}.raw_trips {change} "
                 f"{expected}; then load the month again."
             )
 
@@ -76,7 +76,7 @@ def _check_types(warehouse: Warehouse, child: str, arrow_schema: pa.Schema, foun
 def _encode(
     batches: Iterable[pa.RecordBatch], full_schema: pa.Schema, month: date, digest: "hashlib._Hash"
 ) -> Iterator[tuple[int, bytes]]:
-    """PostgreSQL's binary COPY format, (rows, bytes) at a time, with the two key columns in front."""
+    """Encode the batches, after the two key columns, in PostgreSQL's binary COPY format; yield (rows, bytes)."""
     encoder = ArrowToPostgresBinaryEncoder(full_schema)
     yield 0, encoder.write_header()
     first_row = 1
@@ -87,7 +87,7 @@ def _encode(
         digest.update(data)
         yield rows, data
         first_row += rows
-    # The encoder keeps back what does not fill its buffer: of a small month that is all of it.
+    # The encoder holds back a partly filled buffer: for a small month that is all rows.
     last = encoder.finish()
     digest.update(last)
     yield 0, last

@@ -1,4 +1,4 @@
-"""raw_loads: which file each month of raw_trips is. Its columns are the fields of LoadedFile."""
+"""raw_loads: the loaded file of each month of raw_trips. Its columns are the fields of LoadedFile."""
 
 import time
 from collections.abc import Mapping
@@ -17,9 +17,9 @@ from taxi_orchestration.warehouse.warehouse import Warehouse
 
 @dataclass(frozen=True)
 class LoadedFile:
-    """The file that a month was replaced by: a row of raw_loads, each field a column with its definition and comment.
+    """The loaded file of a month, a row of raw_loads: each field is a column with its definition and comment.
 
-    `rows_sha256` is known once the rows are copied.
+    `rows_sha256` is None until the rows are copied.
     """
 
     source_month: Annotated[date, "date primary key", "Month of the file, as its first day."]
@@ -50,11 +50,11 @@ _NAMES = sql.SQL(", ").join(map(sql.Identifier, RAW_LOADS_COLUMNS))
 
 
 class NewerFileLoadedError(WarehouseError):
-    """While a file was on its way, another process loaded a newer one of the same month, which stays."""
+    """Another process loaded a newer file of the month during a download; the newer file stays."""
 
 
 def loaded_files(warehouse: Warehouse) -> dict[date, LoadedFile]:
-    """What raw_loads says, by month; empty where there is no such table yet."""
+    """Read raw_loads, by month; empty if the table does not exist yet."""
     with warehouse.connect(f"Reading {warehouse.schema}.raw_loads") as connection:
         if not find_relations(connection, warehouse, [RAW_LOADS]):
             return {}
@@ -65,7 +65,7 @@ def loaded_files(warehouse: Warehouse) -> dict[date, LoadedFile]:
 
 def refuse_older(connection: psycopg.Connection, warehouse: Warehouse, file: LoadedFile, asked_at: float) -> None:
     """Raise NewerFileLoadedError where a newer file was loaded since time.perf_counter() was `asked_at`."""
-    # Only lengths of time are compared, so that the server's clock need not agree with this machine's.
+    # Durations are compared, so that the clocks of the server and of this machine may differ.
     newer = connection.execute(
         sql.SQL(
             """
@@ -77,13 +77,13 @@ def refuse_older(connection: psycopg.Connection, warehouse: Warehouse, file: Loa
     ).fetchone()
     if newer:
         raise NewerFileLoadedError(
-            f"Loading {file.source_month:%Y-%m} from {file.url}: the file of {file.last_modified} came, and meanwhile "
-            f"another process loaded the one of {newer[0]}. That one stays. Load the month again."
+            f"Loading {file.source_month:%Y-%m} from {file.url} failed: while the file of {file.last_modified} was "
+            f"downloaded, another process loaded the file of {newer[0]}, which stays. Load the month again."
         )
 
 
 def log_load(connection: psycopg.Connection, warehouse: Warehouse, file: LoadedFile) -> None:
-    """Make raw_loads say that the month is this file from now on."""
+    """Write the row of raw_loads that names this file as the file of its month."""
     row = {name: Jsonb(dict(value)) if isinstance(value, Mapping) else value for name, value in vars(file).items()}
     values = [sql.DEFAULT if name == "loaded_at" else sql.Placeholder(name) for name in RAW_LOADS_COLUMNS]
     changes = [sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in RAW_LOADS_COLUMNS]

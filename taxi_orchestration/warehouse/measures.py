@@ -1,4 +1,4 @@
-"""Months measured where they are: rows and pickups. What is right and what is not is decided elsewhere."""
+"""Measures of months by SQL: rows, amounts, pickups. Judging them belongs to quality/."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from taxi_orchestration.warehouse.warehouse import Warehouse
 
 @dataclass(frozen=True)
 class MonthMeasure:
-    """A month of raw_trips as it is, beside what raw_loads says of it, both as of one moment."""
+    """A month of raw_trips beside its row in raw_loads, both read in one statement."""
 
     rows_logged: int | None = None
     rows: int = 0
@@ -31,7 +31,7 @@ PREVIEW_ROWS = 5
 
 @dataclass(frozen=True)
 class MonthSummary:
-    """A month of a table: its rows, their total_amount where there is such a column, and a few of them."""
+    """A month of a table: its row count, the sum of total_amount if the table has that column, and sample rows."""
 
     rows: int = 0
     total_amount: Decimal | None = None
@@ -41,7 +41,7 @@ class MonthSummary:
 def summarize_months(
     warehouse: Warehouse, table: str, start: date, end: date, *, with_amount: bool
 ) -> dict[date, MonthSummary]:
-    """Every month of `table` from `start` to before `end`; empty where there is no such table."""
+    """Summarize the months of `table` from `start` to before `end`; empty if the table does not exist."""
     window = {"start": start, "end": end}
     counted = sql.SQL(
         "select source_month, count(*), {amount} from {table} "
@@ -63,9 +63,9 @@ def summarize_months(
 
 
 def measure_months(warehouse: Warehouse, start: date, end: date, pickup: str) -> dict[date, MonthMeasure]:
-    """Every month from `start` to before `end` that raw_loads or raw_trips has, in one statement and one scan.
+    """Measure the months from `start` to before `end` in raw_loads or raw_trips, with one statement and one scan.
 
-    `pickup` is the column of the time at which a trip begins.
+    `pickup` is the column of the pickup time.
     """
     statement = sql.SQL(
         """
@@ -96,7 +96,7 @@ def measure_months(warehouse: Warehouse, start: date, end: date, pickup: str) ->
 
 
 def pickups_outside(warehouse: Warehouse, month: date, limit: int, pickup: str, dropoff: str) -> list[dict[str, Any]]:
-    """The first rows of a month's file whose pickup lies outside the month."""
+    """Return the first rows of a month's file whose pickup is outside the month."""
     statement = sql.SQL(
         """
         select source_month, source_row, {pickup}, {dropoff}, total_amount from {trips}
@@ -113,7 +113,7 @@ def pickups_outside(warehouse: Warehouse, month: date, limit: int, pickup: str, 
 
 
 def months_in_raw_trips(warehouse: Warehouse) -> set[date]:
-    """The months that raw_loads lists and for which raw_trips has a table."""
+    """Return the months that have a row in raw_loads and a partition of raw_trips."""
     with warehouse.connect(f"Listing the months of {warehouse.schema}.raw_trips") as connection:
         if not warehouse.find_tables(connection, [RAW_LOADS.name]):
             return set()
@@ -131,7 +131,7 @@ def months_in_raw_trips(warehouse: Warehouse) -> set[date]:
 
 
 def count_by_month(warehouse: Warehouse, table: str, start: date, end: date) -> dict[date, int]:
-    """Rows of `table` by source_month, from `start` to before `end`; empty where there is no such table."""
+    """Count the rows of `table` by source_month, from `start` to before `end`; empty if the table does not exist."""
     with warehouse.connect(f"Counting {warehouse.schema}.{table}") as connection:
         if not find_relations(connection, warehouse, [Relation(table, TABLE, ["source_month"])]):
             return {}
@@ -145,5 +145,5 @@ def count_by_month(warehouse: Warehouse, table: str, start: date, end: date) -> 
 
 
 def _outside_month(pickup: str) -> sql.Composed:
-    """Whether a pickup lies outside the month of its file: as is_outside_month in stg_trips, which may not be there."""
+    """Return the condition that a pickup is outside its month: is_outside_month of stg_trips, which may be missing."""
     return sql.SQL("({0} < source_month or {0} >= source_month + interval '1 month')").format(sql.Identifier(pickup))

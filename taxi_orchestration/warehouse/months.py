@@ -1,4 +1,4 @@
-"""A month of raw_trips replaced whole, in one transaction. What a column means is in the contract."""
+"""Replacing a month of raw_trips in one transaction. The meaning of columns belongs to the contract."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from taxi_orchestration.warehouse.warehouse import Warehouse, define_columns
 
 @dataclass(frozen=True)
 class ReplacedMonth:
-    """What `replace_month` did: the file that the month now is, and the rows that it had before."""
+    """The result of `replace_month`: the loaded file, and the row count before."""
 
     file: LoadedFile
     rows_before: int
@@ -32,16 +32,16 @@ def replace_month(
     on_rows: Callable[[int], None] = lambda rows: None,
     asked_at: float | None = None,
 ) -> ReplacedMonth:
-    """Make `file`'s month of raw_trips exactly the rows of `batches`, and raw_loads say so, in one transaction.
+    """Replace the month of `file` in raw_trips by the rows of `batches`, and its row in raw_loads, in one transaction.
 
     `batches` all have `arrow_schema`: columns of raw_trips, or of `new_columns`, which are added with these types.
-    Other months, and other processes at the same month, may be loaded at the same time; readers are never waited for
-    (but for a new column), and see the old month or the new one. `on_rows` is told of rows as they are sent.
+    Concurrent loads of other months and of the same month are safe. Readers see the old month or the new month, and
+    only a new column waits for them. `on_rows` is called with the number of rows of each batch sent.
 
-    With `asked_at`, the time.perf_counter() at which the file was asked for, a newer file that was loaded since then
-    stays: NewerFileLoadedError. One that is older than what was loaded before replaces it: the TLC took an issue back.
+    `asked_at` is the time.perf_counter() of the file's request: a newer file that was loaded since then stays, and this
+    raises NewerFileLoadedError. An older file replaces what was loaded before: the TLC withdrew an issue.
 
-    Raises WarehouseError, and whatever `batches` raises; the month is then as it was.
+    Raises WarehouseError, and whatever `batches` raises; the month is then unchanged.
     """
     child = f"raw_trips_{file.source_month:%Y_%m}"
     with warehouse.connect(f"Loading {file.source_month:%Y-%m} into {warehouse.schema}.raw_trips") as connection:
@@ -52,7 +52,7 @@ def replace_month(
         exists = _is_partition(connection, warehouse, child)
         rows_before = 0
         if exists:
-            # Not TRUNCATE, not a swap of tables: both wait for everybody who has read the month in an open transaction.
+            # TRUNCATE and a swap of tables would wait for every open transaction that has read the month.
             rows_before = connection.execute(sql.SQL("delete from {}").format(warehouse.identifier(child))).rowcount
         else:
             _create_child(connection, warehouse, child, file.source_month)
@@ -61,8 +61,8 @@ def replace_month(
         )
         if copied != file.rows:
             raise WarehouseError(
-                f"Loading {file.source_month:%Y-%m} from {file.url}: the file says {file.rows} rows, PostgreSQL took "
-                f"{copied}. Nothing was changed. Load the month again."
+                f"Loading {file.source_month:%Y-%m} from {file.url} failed: the file has {file.rows} rows, PostgreSQL "
+                f"copied {copied}. Nothing was changed. Load the month again."
             )
         if not exists:
             _attach(connection, warehouse, child, file.source_month)
@@ -72,10 +72,10 @@ def replace_month(
 
 
 def _add_columns(connection: psycopg.Connection, warehouse: Warehouse, columns: Mapping[str, str]) -> None:
-    """Add those that raw_trips lacks. After this no other process can, until this transaction ends."""
+    """Add the columns that raw_trips lacks, and keep other processes from adding any until the transaction ends."""
     table = warehouse.identifier("raw_trips")
-    # ALTER waits for every reader even where there is nothing to add. And whoever locks raw_trips does it before its
-    # partitions: COPY into a partition looks at raw_trips late, and two loads in opposite orders would wait for ever.
+    # ALTER waits for every reader even if nothing is missing. raw_trips is locked before its partitions: COPY into a
+    # partition locks raw_trips late, and two loads in opposite orders would deadlock.
     present = warehouse.column_types(connection, "raw_trips")
     missing = [define_columns({name: kind}) for name, kind in columns.items() if name not in present]
     if not missing:
@@ -92,14 +92,14 @@ def _is_partition(connection: psycopg.Connection, warehouse: Warehouse, child: s
     ).fetchone()
     if row is not None and not row[0]:
         raise WarehouseError(
-            f"{warehouse.schema}.{child} exists but is no partition of {warehouse.schema}.raw_trips: somebody made or "
-            "detached it by hand. Attach, rename or drop it, then load the month again."
+            f"{warehouse.schema}.{child} exists but is not a partition of {warehouse.schema}.raw_trips: it was made or "
+            "detached by hand. Attach, rename or drop it, then load the month again."
         )
     return row is not None
 
 
 def _create_child(connection: psycopg.Connection, warehouse: Warehouse, child: str, month: date) -> None:
-    # With the check constraint ATTACH believes that the rows belong to the month, without reading them again.
+    # The check constraint spares ATTACH a scan of the rows.
     connection.execute(
         sql.SQL("create table {} (like {} including comments, constraint is_month check (source_month = {}))").format(
             warehouse.identifier(child), warehouse.identifier("raw_trips"), sql.Literal(month)
@@ -109,10 +109,10 @@ def _create_child(connection: psycopg.Connection, warehouse: Warehouse, child: s
 
 def _attach(connection: psycopg.Connection, warehouse: Warehouse, child: str, month: date) -> None:
     name = warehouse.identifier(child)
-    # The key after the rows: an index built over them sorted costs a quarter of one that grows row by row.
+    # Building the index after the rows costs a quarter of growing it row by row.
     connection.execute(sql.SQL("alter table {} add primary key (source_month, source_row)").format(name))
-    # Until autovacuum comes by, PostgreSQL takes one in 200 rows for one of this month, and plans accordingly. A small
-    # sample shows that all are; the other columns are left to autovacuum, which still comes for them.
+    # Without statistics the planner expects one in 200 rows to be of this month. A small sample corrects that;
+    # autovacuum analyzes the other columns later.
     connection.execute("set local default_statistics_target = 1")
     connection.execute(sql.SQL("analyze {} (source_month)").format(name))
     connection.execute(

@@ -1,4 +1,4 @@
-"""The raw tables made where they are missing, which data set they hold, and the zones."""
+"""Creating the raw tables, marking their data set, and replacing the zones."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,20 +13,20 @@ from taxi_orchestration.warehouse.load_log import RAW_LOADS_COLUMNS, RAW_LOADS_C
 from taxi_orchestration.warehouse.relations import TABLE, Relation, find_relations
 from taxi_orchestration.warehouse.warehouse import Warehouse, define_columns
 
-# How the comment on raw_trips begins; the name of the data set follows.
+# The comment on raw_trips begins with this; the name of the data set follows.
 _HOLDS = "Data set of the TLC: "
 
 _COMMENTS = {
-    "raw_loads": "One row a month: the file that it is in raw_trips. Written in the transaction that replaces it.",
+    "raw_loads": "One row a month: the file that raw_trips holds. Written in the transaction that replaces the month.",
     "raw_zones": "The TLC's table of taxi zones, as published.",
     "raw_zone_shapes": "The outlines of the TLC's taxi zones, for maps.",
 }
 
 
 def create_raw_tables(warehouse: Warehouse, dataset: DataSet = DATASET) -> None:
-    """Make the schema and the raw tables where missing, and mark them as the data set's; cheap where all is there.
+    """Create the schema and the raw tables if missing, and mark raw_trips with the name of its data set.
 
-    Raises WarehouseError where somebody else's object has one of these names, or raw_trips holds another data set.
+    Raises WarehouseError where a foreign object has one of these names, or raw_trips holds another data set.
     """
     columns = {
         "raw_trips": {column.name: column.postgres_type for column in (*KEY_COLUMNS, *dataset.columns)},
@@ -35,12 +35,12 @@ def create_raw_tables(warehouse: Warehouse, dataset: DataSet = DATASET) -> None:
         "raw_zone_shapes": {column.name: f"{column.postgres_type} not null" for column in ZONE_SHAPE_COLUMNS},
     }
     tables = [Relation(name, TABLE, of_table) for name, of_table in columns.items()]
-    with warehouse.connect(f"Making the raw tables in schema {warehouse.schema}") as connection:
+    with warehouse.connect(f"Creating the raw tables in schema {warehouse.schema}") as connection:
         is_marked = _is_marked(connection, warehouse, dataset)
         is_there = len(find_relations(connection, warehouse, tables, to_change=True)) == len(tables)
         if is_marked and is_there:
             return
-        # `if not exists` alone is no guard against somebody who makes the same at the same moment.
+        # `if not exists` alone does not protect against a concurrent create.
         warehouse.lock(connection, "tables")
         if not is_there:
             _create(connection, warehouse, columns)
@@ -48,7 +48,7 @@ def create_raw_tables(warehouse: Warehouse, dataset: DataSet = DATASET) -> None:
 
 
 def _comment(connection: psycopg.Connection, warehouse: Warehouse, dataset: DataSet) -> None:
-    """Comment on every raw table and column, and mark raw_trips as the data set's unless it has another comment."""
+    """Comment on every raw table and column; mark raw_trips with its data set unless it has a comment."""
     columns = {
         "raw_trips": {column.name: column.comment for column in (*KEY_COLUMNS, *dataset.columns)},
         "raw_loads": RAW_LOADS_COMMENTS,
@@ -68,9 +68,9 @@ def _comment(connection: psycopg.Connection, warehouse: Warehouse, dataset: Data
 
 
 def _is_marked(connection: psycopg.Connection, warehouse: Warehouse, dataset: DataSet) -> bool:
-    """Whether the comment on raw_trips says that it holds `dataset`. Raises WarehouseError where it holds another one.
+    """Return whether raw_trips is marked with `dataset`. Raises WarehouseError where it holds another data set.
 
-    A table without a mark holds the data set that has its column of pickup times: earlier versions made no mark.
+    A table without a mark, made by an earlier version, is identified by its column of pickup times.
     """
     found = connection.execute(
         sql.SQL(
@@ -99,7 +99,7 @@ def _create(connection: psycopg.Connection, warehouse: Warehouse, columns: Mappi
     schema = sql.Identifier(warehouse.schema)
     if not connection.execute("select 1 from pg_namespace where nspname = %s", [warehouse.schema]).fetchone():
         connection.execute(sql.SQL("create schema {}").format(schema))
-    # PostgreSQL refuses a partitioned table where the database's own tablespace is named as the default.
+    # PostgreSQL refuses a partitioned table if default_tablespace names the tablespace of the database.
     connection.execute("set local default_tablespace = ''")
     connection.execute(
         sql.SQL(
@@ -115,7 +115,7 @@ def _create(connection: psycopg.Connection, warehouse: Warehouse, columns: Mappi
 
 
 def replace_zones(warehouse: Warehouse, zones: Sequence[tuple[int | str, ...]]) -> None:
-    """Make raw_zones exactly `zones`, in one transaction."""
+    """Replace raw_zones by `zones`, in one transaction."""
     table = warehouse.identifier("raw_zones")
     with warehouse.connect(f"Loading {warehouse.schema}.raw_zones") as connection:
         warehouse.lock(connection, "raw_zones")
@@ -126,7 +126,7 @@ def replace_zones(warehouse: Warehouse, zones: Sequence[tuple[int | str, ...]]) 
 
 
 def replace_zone_shapes(warehouse: Warehouse, shapes: Sequence[tuple[int, str, str, Any]]) -> None:
-    """Make raw_zone_shapes exactly `shapes`: (zone_id, borough, zone_name, polygons), in one transaction."""
+    """Replace raw_zone_shapes by `shapes`, (zone_id, borough, zone_name, polygons), in one transaction."""
     table = warehouse.identifier("raw_zone_shapes")
     with warehouse.connect(f"Loading {warehouse.schema}.raw_zone_shapes") as connection:
         warehouse.lock(connection, "raw_zone_shapes")

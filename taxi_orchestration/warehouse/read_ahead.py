@@ -1,4 +1,4 @@
-"""Work on the next items in another thread while this one is busy with the last: decode and encode beside COPY."""
+"""Producing the next items in another thread: decoding and encoding run beside COPY."""
 
 import queue
 import threading
@@ -11,9 +11,9 @@ Item = TypeVar("Item")
 
 @contextmanager
 def read_ahead(items: Iterator[Item], depth: int) -> Iterator[Iterator[Item]]:
-    """The same items, made in a thread of their own, at most `depth` ahead.
+    """Yield the items, produced in another thread at most `depth` ahead.
 
-    An error of `items` is raised here, in its turn. When the block ends early the thread ends too.
+    An error of `items` is raised after the items before it. The thread ends with the block.
     """
     ready: queue.Queue[tuple[Item | None, BaseException | None, bool]] = queue.Queue(maxsize=depth)
     stopped = threading.Event()
@@ -31,7 +31,7 @@ def read_ahead(items: Iterator[Item], depth: int) -> Iterator[Iterator[Item]]:
                 put(item, None, False)
                 if stopped.is_set():
                     return
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised in the thread that waits for it
+        except BaseException as error:  # noqa: BLE001 - raised again in the consuming thread
             put(None, error, True)
         else:
             put(None, None, True)

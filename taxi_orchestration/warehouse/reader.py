@@ -1,6 +1,6 @@
-"""A role that can only read, in the embedded PostgreSQL: made when it is asked for, with a password of its own.
+"""The read-only role of the embedded PostgreSQL, created on demand.
 
-Its password lies beside the server's, in `home/postgres/reader.json`, which only the owner of the home can read.
+`home/postgres/reader.json` holds the password of the role; only the owner of the home can read the file.
 """
 
 import json
@@ -19,26 +19,26 @@ READER = "taxi_reader"
 
 
 def ensure_reader(home: Path, warehouse: Warehouse) -> PostgresTarget:
-    """The way in as the role that can read the tables of the schema, and those that are made there later; no more.
+    """Create the read-only role if missing, and return its target: it reads present and future tables of the schema.
 
-    Raises WarehouseError where the schema has not been made yet.
+    Raises WarehouseError where the schema does not exist yet.
     """
-    doing = f"Making the role {READER}"
+    doing = f"Creating the role {READER}"
     target, schema = warehouse.target, warehouse.schema
     with warehouse.connect(doing) as connection:
-        # One at a time: the password in the file is that of the role.
+        # One process at a time: the password in the file must be that of the role.
         connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [READER])
         if connection.execute("select to_regnamespace(%s)", [schema]).fetchone() == (None,):
             raise WarehouseError(
-                f"{doing} at {target.place} failed: there is no schema {schema} yet. Load a month first: taxi backfill "
-                "2024-01."
+                f"{doing} at {target.place} failed: schema {schema} does not exist yet. Load a month first: taxi "
+                "backfill 2024-01."
             )
         path = home / "postgres" / "reader.json"
         if not path.exists():
             write_private(path, json.dumps({"password": secrets.token_urlsafe(24)}))
         password = json.loads(path.read_text())["password"]
         is_there = connection.execute("select from pg_roles where rolname = %s", [READER]).fetchone() is not None
-        # As a digest: the statement may be written to a log.
+        # A digest, because the server may log the statement.
         digest = connection.pgconn.encrypt_password(password.encode(), READER.encode(), b"scram-sha-256").decode()
         statement = """
             {make} role {reader} login password {digest};

@@ -1,4 +1,4 @@
-"""The names of the pipeline's tables and views: free, taken by its own, or taken by somebody else's object."""
+"""The names of the pipeline's tables and views: free, in use by the pipeline, or taken by a foreign object."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from taxi_orchestration.warehouse.warehouse import Warehouse
 TABLE = frozenset({"table", "partitioned table"})
 VIEW = frozenset({"view"})
 
-# pg_class.relkind, and for what is in pg_type alone: a table's row type cannot have such a name beside it.
+# pg_class.relkind, and `type` for a name in pg_type alone, which a table's row type cannot share.
 _KINDS = {
     "r": "table",
     "p": "partitioned table",
@@ -42,8 +42,8 @@ def find_relations(
 ) -> set[str]:
     """Return the names of the relations that exist.
 
-    Raises WarehouseError where somebody else's object has such a name: one of another kind, one without half of the
-    columns (the pipeline's own of another version lacks a few), or, `to_change`, one that another role owns.
+    Raises WarehouseError where a foreign object has such a name: an object of another kind, one that lacks more than
+    half of the columns (one of another version lacks few), or, with `to_change`, one that another role owns.
     """
     rows = connection.execute(
         """
@@ -67,7 +67,7 @@ def find_relations(
         if kind not in relation.kinds:
             found = f"{place}, where the pipeline has a {min(relation.kinds, key=len)}"
         elif 2 * len(missing) > len(relation.columns):
-            found = f"{place} and lacks the columns of the pipeline's own: {_listed(missing)}"
+            found = f"{place} and lacks the pipeline's columns {_listed(missing)}"
         elif to_change and not is_owned:
             found = f"{place}, and {warehouse.target.user} may not change it"
         else:
@@ -77,13 +77,13 @@ def find_relations(
 
 
 def refuse_foreign_relations(warehouse: Warehouse, relations: Sequence[Relation]) -> None:
-    """Raise WarehouseError where somebody else's object has the name of one of these tables and views."""
+    """Raise WarehouseError where a foreign object has the name of one of these tables and views."""
     with warehouse.connect(f"Looking into schema {warehouse.schema}") as connection:
         find_relations(connection, warehouse, relations, to_change=True)
 
 
 def _advice(warehouse: Warehouse, name: str, kind: str) -> str:
-    # `alter table` renames every kind that rows can be read from, indexes and sequences too, but no type.
+    # `alter table` renames relations, indexes and sequences of every kind, but no type.
     keyword = sql.SQL("type" if "type" in kind else "table")
     rename = sql.SQL("alter {} {} rename to {}").format(
         keyword, warehouse.identifier(name), sql.Identifier(f"{name}_old")

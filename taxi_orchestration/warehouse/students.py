@@ -1,4 +1,4 @@
-"""A role and a schema for each student of a class, in a database that all share: with the rights of their own alone."""
+"""A role and a schema for each student of a class in a shared database. Each role has rights on its schema alone."""
 
 import psycopg
 from psycopg import sql
@@ -8,13 +8,13 @@ from taxi_orchestration.warehouse.warehouse import Warehouse
 
 
 def make_student(warehouse: Warehouse, password: str) -> None:
-    """Make a schema, and a role of the same name that may work in it and in no other; harmless where both are there.
+    """Create a schema, and a role of the same name with rights on that schema alone. Idempotent.
 
-    The schema stays its maker's, so that a student can neither give it away nor let others in. `warehouse` is reached
-    as somebody who may make both. Raises WarehouseError where that is nobody who may, or the role may more.
+    The administrator stays owner of the schema, so that a student can neither drop it nor grant access to it. The role
+    of `warehouse` must be allowed to create both. Raises WarehouseError where it is not, or the role has more rights.
     """
     name = sql.Identifier(warehouse.schema)
-    doing = f"Making the role and the schema {warehouse.schema}"
+    doing = f"Creating the role and the schema {warehouse.schema}"
     with warehouse.connect(doing) as connection:
         warehouse.lock(connection, "student")
         found = connection.execute(
@@ -23,10 +23,10 @@ def make_student(warehouse: Warehouse, password: str) -> None:
         ).fetchone()
         if found == (True,):
             raise WarehouseError(
-                f"{doing} at {warehouse.target.place} failed: a role of this name may more than a student. Nothing "
-                "was changed. Give that role another name, or the student."
+                f"{doing} at {warehouse.target.place} failed: a role of this name has more rights than a student. "
+                "Nothing was changed. Rename that role, or choose another name for the student."
             )
-        # As a digest: the statement may be written to a log.
+        # A digest, because the server may log the statement.
         digest = connection.pgconn.encrypt_password(
             password.encode(), warehouse.schema.encode(), b"scram-sha-256"
         ).decode()
@@ -46,14 +46,14 @@ def make_student(warehouse: Warehouse, password: str) -> None:
             )
         )
         _adopt_tables(connection, warehouse)
-        # Before version 15 of PostgreSQL everybody may make tables there.
+        # Before PostgreSQL 15 every role may create tables in `public`.
         may = connection.execute("select has_schema_privilege(%s, 'public', 'create')", [warehouse.schema]).fetchone()
         if may == (True,):
             connection.execute("revoke create on schema public from public")
 
 
 def drop_student(warehouse: Warehouse) -> None:
-    """Drop a student's schema with all that is in it, and their role; harmless where neither is there."""
+    """Drop a student's schema with all its objects, and the student's role. Idempotent."""
     name = sql.Identifier(warehouse.schema)
     with warehouse.connect(f"Removing the role and the schema {warehouse.schema}") as connection:
         warehouse.lock(connection, "student")
@@ -65,7 +65,7 @@ def drop_student(warehouse: Warehouse) -> None:
 
 
 def _adopt_tables(connection: psycopg.Connection, warehouse: Warehouse) -> None:
-    """Give the student what is in the schema already, loaded by the one role that all shared before."""
+    """Make the student owner of the tables and views that a shared role has created in the schema before."""
     relations = connection.execute(
         "select relname from pg_class where relnamespace = to_regnamespace(%s) and relkind in ('r', 'p', 'v', 'm') "
         "and relowner <> to_regrole(%s)",

@@ -409,7 +409,7 @@ def test_builds_by_hand_at_the_same_time_wait_for_each_other(
     for program in (first, second):
         said, _ = program.communicate()
         assert program.returncode == 0, said
-    assert f"Another dbt builds in schema {settings.schema_name}" in said
+    assert f"Another dbt build runs in schema {settings.schema_name}" in said
 
 
 def test_the_slot_of_dbt_that_another_run_has_just_made_is_taken_as_it_is(instance: DagsterInstance) -> None:

@@ -160,7 +160,7 @@ def test_a_load_cut_by_a_limit_of_the_server_names_it_and_how_to_lift_it(
         connection.execute(sql.SQL("alter role current_user set {} = '300ms'").format(sql.SQL(limit)))
         # Nothing reaches the server meanwhile: for a statement it goes on, for a transaction it is idle.
         stage = "opened" if limit == "idle_in_transaction_session_timeout" else "copied"
-        with pytest.raises(WarehouseError, match=f"The server's {limit} cut it") as raised:
+        with pytest.raises(WarehouseError, match=f"The server's {limit} ended it") as raised:
             wait_in(loader, stage)
         assert not isinstance(raised.value, WarehouseUnavailableError)
         statement = str(raised.value).partition("this role (")[2].partition(")")[0]
@@ -182,7 +182,7 @@ def wait_in(loader: Loader, stage: str) -> None:
 def test_a_statement_that_somebody_canceled_by_hand_is_not_laid_upon_a_limit(
     target: PostgresTarget, settings: Settings
 ) -> None:
-    with pytest.raises(WarehouseError, match="Somebody canceled it"):
+    with pytest.raises(WarehouseError, match="Another session canceled the statement"):
         sleep_until_canceled(target)
 
 
@@ -204,7 +204,7 @@ def test_what_dbt_tells_of_a_limit_names_it_whatever_the_language(
     with psycopg.connect(role.url(), autocommit=True) as connection:
         connection.execute(sql.SQL("alter role current_user set {} = '2s'").format(sql.SQL(limit)))
     text = "storniere Anfrage wegen Zeitüberschreitung der Anfrage"
-    assert f"The server's {limit} cut it" in str(advice_on_text(text, 2.1, role))
+    assert f"The server's {limit} ended it" in str(advice_on_text(text, 2.1, role))
     assert advice_on_text("division by zero", 0.1, role) is None
 
 
@@ -227,7 +227,7 @@ def test_a_model_cut_by_statement_timeout_names_it_in_the_run(
     with holding(target, settings.schema_name, "fct_trips"):
         assert backfill("2024-01", "2024-01", "--reprocess", "completed") == 1
     message = " ".join(capfd.readouterr().err.split())
-    assert "The server's statement_timeout cut it: lift that for this role (alter role" in message
+    assert "The server's statement_timeout ended it. Disable that for this role (alter role" in message
     assert "Traceback" not in message
 
 

@@ -181,7 +181,7 @@ def test_of_three_students_two_broken_ones_do_not_touch_the_third(
             # For those who look: no switch can be moved there.
             answer = requests.post(f"http://127.0.0.1:{port}/graphql", json={"query": START}, timeout=60)
             assert answer.json()["data"]["startSensor"]["__typename"] == "UnauthorizedError"
-            assert "stop it first" in taxi("class", "remove", "--yes", "ada").output
+            assert "Stop it first" in taxi("class", "remove", "--yes", "ada").output
 
             # One that dies is started again.
             part = parts["The code server of ada"]

@@ -264,7 +264,7 @@ def test_a_missing_server_is_named_with_the_way_out_and_without_the_password(
     assert done.returncode == 2, done.stderr
     message = " ".join(done.stderr.split())
     assert "Connecting to PostgreSQL at ada@127.0.0.1:9/trips failed" in message
-    assert "Check that it runs and that PG_HOST" in message
+    assert "Check that the server runs and that PG_HOST" in message
     assert "Traceback" not in message
     assert "s3cret" not in message
 
@@ -380,7 +380,7 @@ def test_make_dev_says_where_it_is_and_nothing_else_and_is_there_once(own_home: 
         until_it_answers(dev, f"http://127.0.0.1:{port}/server_info")
         second = taxi("dev", "--port", str(port + 1), **home)
         assert (second.returncode, second.stdout) == (1, "")
-        assert f"runs already, at http://127.0.0.1:{port}." in second.stderr
+        assert f"runs already at http://127.0.0.1:{port}." in second.stderr
         refused = taxi("stop", **home)
         assert refused.returncode == 1
         assert f"dagster dev (process {dev.pid})" in refused.stderr
@@ -395,7 +395,7 @@ def test_make_dev_says_where_it_is_and_nothing_else_and_is_there_once(own_home: 
             os.killpg(dev.pid, signal.SIGKILL)
         dev.wait()
     said = log.read_text()
-    assert said.splitlines()[0].startswith(f"The Dagster UI comes up at http://127.0.0.1:{port} in some seconds.")
+    assert said.splitlines()[0].startswith(f"The Dagster UI starts at http://127.0.0.1:{port} in some seconds.")
     assert len(said.splitlines()) == 2, said
     assert f"kept in the embedded PostgreSQL in {own_home}" in said
     # Without --force: nobody uses it any more.
@@ -467,7 +467,7 @@ def test_ctrl_c_ends_a_backfill_soon_and_the_next_one_goes_on_from_there(
         backfill.wait()
     assert time.monotonic() - interrupted < 15
     assert backfill.returncode == 130, said
-    assert "interrupted. What was loaded is kept" in said
+    assert "interrupted. Loaded months are kept" in said
     assert "Traceback" not in said
     assert rows(target, schema, "select source_month, count(*) from raw_trips group by 1") == [(JANUARY, 300)]
     assert rows(target, schema, "select source_month from raw_loads") == [(JANUARY,)]

@@ -245,7 +245,7 @@ def test_batches_that_fail_leave_everything_as_it_was(raw: Raw, loaded_before: b
 def test_fewer_rows_than_the_file_promises_are_refused_and_nothing_is_changed(raw: Raw) -> None:
     raw.load(JANUARY, trips(JANUARY))
     before = raw.everything()
-    with pytest.raises(WarehouseError, match=r"the file says 300 rows, PostgreSQL took 200\. Nothing was changed"):
+    with pytest.raises(WarehouseError, match=r"the file has 300 rows, PostgreSQL copied 200\. Nothing was changed"):
         raw.load(JANUARY, trips(JANUARY, 300), batches=trips(JANUARY, 200).to_batches())
     assert raw.everything() == before
 
@@ -266,8 +266,8 @@ def test_the_load_and_its_record_are_one_transaction(raw: Raw) -> None:
         ("alter column fare_amount type numeric", "fare_amount should be double precision, but is numeric"),
         ("alter column vendorid type bigint", "vendorid should be integer, but is bigint"),
         ("alter column store_and_fwd_flag type char(1)", "store_and_fwd_flag should be text, but is character"),
-        ("drop column tip_amount", "tip_amount should be double precision, but is not there"),
-        ("rename column extra to extras", "extra should be double precision, but is not there"),
+        ("drop column tip_amount", "tip_amount should be double precision, but is missing"),
+        ("rename column extra to extras", "extra should be double precision, but is missing"),
     ],
 )
 def test_a_table_that_somebody_altered_is_refused_before_a_byte_is_copied(raw: Raw, change: str, found: str) -> None:
@@ -285,7 +285,7 @@ def test_a_table_that_somebody_altered_is_refused_before_a_byte_is_copied(raw: R
 def test_a_table_that_somebody_made_under_a_months_name_is_refused_and_left_alone(raw: Raw) -> None:
     with raw.connected() as connection:
         connection.execute("create table raw_trips_2024_01 as select 'mine' as whose")
-    with pytest.raises(WarehouseError, match=r"raw_trips_2024_01 exists but is no partition .* drop it, then load"):
+    with pytest.raises(WarehouseError, match=r"raw_trips_2024_01 exists but is not a partition .* drop it, then load"):
         raw.load(JANUARY, trips(JANUARY))
     assert raw.query("select whose from raw_trips_2024_01") == [("mine",)]
     assert loaded_files(Warehouse(raw.target, raw.schema)) == {}

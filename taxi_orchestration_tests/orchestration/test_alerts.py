@@ -402,7 +402,7 @@ def test_a_message_that_could_not_be_sent_is_sent_by_a_later_tick(alerts: Alerts
     alerts.killed_run(NO_RETRY)
     httpserver.clear_all_handlers()
     httpserver.expect_request("/alerts").respond_with_data("", 500)
-    with pytest.raises(NotifyError, match="No service took"):
+    with pytest.raises(NotifyError, match="No service accepted"):
         alerts.tick()
     alerts.new()
     httpserver.clear_all_handlers()

@@ -28,7 +28,7 @@ def test_the_month_that_should_be_out_is_loaded_once_and_all_else_is_skipped(
     assert months == []
     assert "none of 2023-06 to 2024-01 is known to be published" in said
     tlc.http.on(tlc.path_of(JANUARY), status(400))
-    assert "Not known, asked again with the next tick: 2024-01." in tick(definitions, instance)[1]
+    assert "Unknown, requested again at the next tick: 2024-01." in tick(definitions, instance)[1]
     tlc.publish(JANUARY)
     assert tick(definitions, instance) == (["2024-01"], "")
     loader.load_month(JANUARY)
@@ -70,10 +70,10 @@ def test_a_month_that_a_run_is_under_way_for_is_left_to_it(
     instance.create_run_for_job(job, tags={"dagster/partition": "2024-01"})
     months, said = tick(definitions, instance)
     assert months == []
-    assert "2024-01 is published; a run for it waits or goes on already." in said
+    assert "2024-01 is published; a run of it is queued or in progress." in said
 
 
 def test_the_schedule_runs_when_the_settings_say() -> None:
     assert build_monthly_schedule("30 7 15 * *").cron_schedule == "30 7 15 * *"
-    with pytest.raises(SettingsError, match="TAXI_SCHEDULE_CRON 'each month' is no cron line"):
+    with pytest.raises(SettingsError, match="TAXI_SCHEDULE_CRON 'each month' is not a cron line"):
         build_monthly_schedule("each month")

@@ -132,7 +132,7 @@ def test_every_tick_says_in_words_what_it_saw(tlc: TlcHost, loader: Loader, daem
         load(loader, month)
     assert daemon.tick().said == "Unchanged: 2024-01 to 2024-02. Not yet published: 2024-03."
     tlc.withdraw(JANUARY)
-    assert "2024-01 was withdrawn by the TLC; what was loaded of it is kept." in daemon.tick().said
+    assert "2024-01 was withdrawn by the TLC; its loaded rows are kept." in daemon.tick().said
 
 
 def test_the_source_is_observed_once_for_each_change(
@@ -196,7 +196,7 @@ def test_a_month_that_a_run_is_under_way_for_is_not_requested(
     run = instance.create_run_for_job(job, tags=tags)
     tick = daemon.tick()
     assert tick.requests == []
-    assert "2024-02 is published; a run for it waits or goes on already." in tick.said
+    assert "2024-02 is published; a run of it is queued or in progress." in tick.said
     instance.delete_run(run.run_id)
     assert daemon.tick().months == ["2024-02"]
 
@@ -210,7 +210,7 @@ def test_a_host_in_trouble_is_a_skip_with_its_reason_and_never_a_crash(
     answers = dict(tlc.http.answers)
     for month in (JANUARY, FEBRUARY, MARCH):
         tlc.http.on(tlc.path_of(month), status(503))
-    assert "Not known, asked again with the next tick: 2024-01 to 2024-03." in daemon.tick().said
+    assert "Unknown, requested again at the next tick: 2024-01 to 2024-03." in daemon.tick().said
     assert "503" in daemon.tick().said
     tlc.http.on(tlc.path_of(MARCH), silent(60))
     tlc.http.on(tlc.path_of(FEBRUARY), *answers[tlc.path_of(FEBRUARY)])

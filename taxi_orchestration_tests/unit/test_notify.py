@@ -75,7 +75,7 @@ def test_a_service_that_refuses_is_named_and_the_others_have_the_message(
 
 
 def test_a_message_that_no_service_took_is_an_error_without_a_password(httpserver: HTTPServer) -> None:
-    with pytest.raises(NotifyError, match="No service took") as error:
+    with pytest.raises(NotifyError, match="No service accepted") as error:
         send([SecretStr(webhook(httpserver, 500))], MESSAGE)
     assert "hush" not in str(error.value)
 
