@@ -1,4 +1,4 @@
-"""The one place where everything meets."""
+"""The definitions of the code location: all assets, checks, jobs, schedules, sensors and resources together."""
 
 import os
 import warnings
@@ -31,9 +31,9 @@ from taxi_orchestration.warehouse.warehouse import describe_warehouse
 def build_definitions(
     settings: Settings, progress: Progress | None = None, clock: Clock | None = None
 ) -> dg.Definitions:
-    """Every asset, check, job and schedule, for production, `taxi` and tests alike. Starts no server.
+    """Build the definitions for production, `taxi` and tests alike. Starts no server.
 
-    Raises SettingsError or DbtError where the environment or the dbt project cannot be used.
+    Raises SettingsError or DbtError if the environment or the dbt project cannot be used.
     """
     artifacts = prepared_project(settings)
     manifest = read_manifest(artifacts)
@@ -65,24 +65,24 @@ def build_definitions(
         resources={
             "settings": settings_of_a_run,
             "warehouse": build_warehouse_resource(settings, settings_of_a_run),
-            "progress": build_given_resource(progress or Progress(), "Who is told how a run goes on: taxi, or nobody."),
-            "clock": build_given_resource(clock or Clock(), "What time it is: the clock of this machine."),
+            "progress": build_given_resource(progress or Progress(), "Receives a run's progress: taxi, or nothing."),
+            "clock": build_given_resource(clock or Clock(), "The current time: the clock of this machine."),
         },
         executor=dg.in_process_executor,
     )
     with warnings.catch_warnings():
-        # Months of a range that cannot be loaded keep the others from no model only because the policies differ, and
-        # Dagster warns of every job with two.
+        # Dagster warns of every job with two backfill policies. Both are needed: with one policy, a failed month of a
+        # range would block the models of the others.
         warnings.filterwarnings("ignore", "Asset job .* varying BackfillPolicies", UserWarning)
         definitions.resolve_job_def(TAXI_PIPELINE)
     return definitions
 
 
 def _alerts(settings: Settings) -> list[dg.SensorDefinition]:
-    """The sensor that reports incidents, where there is somebody to alert."""
+    """Return the sensor that reports incidents, if alert services are set."""
     if not settings.alert_urls:
         return []
-    # Imported here: most processes alert nobody, and knowing a hundred services takes a while.
+    # Imported here: apprise loads a hundred services, and most processes send no alerts.
     from taxi_orchestration.defs.alerts import build_alerts
 
     return [build_alerts()]
@@ -90,8 +90,8 @@ def _alerts(settings: Settings) -> list[dg.SensorDefinition]:
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """What `dagster dev` loads; nothing happens when this module is only imported."""
+    """Build the definitions that `dagster dev` loads; importing this module alone has no side effects."""
     if os.environ.get("DAGSTER_IS_DEV_CLI"):
-        # In a home without a dagster.yaml it would begin a history of its own, without the limits upon dbt.
+        # In a home without a dagster.yaml, `dagster dev` would start an empty history, without the pool limits of dbt.
         dagster_home()
     return build_definitions(load_settings())

@@ -1,4 +1,4 @@
-"""A month, or the zones, from the TLC's host into the raw tables: where tlc/ and warehouse/ meet, without Dagster."""
+"""Loads of months and zones from the TLC's host into the raw tables: tlc/ and warehouse/ together, no Dagster."""
 
 import csv
 import threading
@@ -30,43 +30,43 @@ PREVIEW_ROWS = 5
 
 
 class LoadStoppedError(Exception):
-    """The run was interrupted while this month was on its way; the month is as it was."""
+    """The run was interrupted during the load of this month; the month is unchanged."""
 
 
 class Progress:
-    """Is told how a run goes on; this one keeps it to itself. Called from several threads."""
+    """The receiver of a run's progress, called from several threads; this base class ignores the calls."""
 
     def warned(self, text: str) -> None:
-        """Something that a person should know, and that stops nothing."""
+        """Report a warning that does not stop the run."""
 
     def started(self, month: date) -> None:
-        """The download of a month begins."""
+        """Report that the download of a month begins."""
 
     def downloaded(self, month: date, received: int, total: int | None) -> None:
-        """So many bytes of the month's file are here, of so many as far as the host says."""
+        """Report the received bytes of a month's file, and the total if the host sends it."""
 
     def opened(self, month: date, rows: int) -> None:
-        """The file is here and says how many rows it has."""
+        """Report that a month's file is downloaded, with the rows of its footer."""
 
     def copied(self, month: date, rows: int) -> None:
-        """So many more rows went to the server."""
+        """Report the number of further rows that were copied to the server."""
 
     def loaded(self, month: date, error: Exception | None) -> None:
-        """The month is committed, or is as it was because of `error`."""
+        """Report that the month is committed, or unchanged because of `error`."""
 
     def building(self, nodes: int) -> None:
-        """dbt begins with so many models and tests."""
+        """Report that dbt starts, with the number of its models and tests."""
 
     def built(self) -> None:
-        """One of them ended."""
+        """Report that dbt finished one model or test."""
 
     def logged(self, line: str) -> None:
-        """dbt wrote a line of its log."""
+        """Report a line of dbt's log."""
 
 
 @dataclass(frozen=True)
 class MonthLoad:
-    """What loading a month did: the file it now is, its era, and how long it took."""
+    """The result of loading a month: the loaded file, its era, and the duration."""
 
     file: LoadedFile
     era: str
@@ -77,19 +77,19 @@ class MonthLoad:
 
     @property
     def rows_per_second(self) -> float:
-        """Rows from the first byte asked for to the commit, by the second."""
+        """Return the rows per second, from the first request to the commit."""
         return self.file.rows / self.seconds
 
 
 @dataclass(frozen=True)
 class Loader:
-    """Loads months into a warehouse. Make it with `open_loader`."""
+    """Loads months into a warehouse; made by `open_loader`."""
 
     tlc: TlcClient
     warehouse: Warehouse
     scratch: Path
     stop_seconds: float = 5
-    """How long an interrupted run waits for its months to roll back."""
+    """The time for which an interrupted run waits for its months to roll back."""
 
     def load_month(
         self,
@@ -98,10 +98,10 @@ class Loader:
         progress: Progress | None = None,
         stop: threading.Event | None = None,
     ) -> MonthLoad:
-        """Download a month, check it, and make raw_trips hold exactly its rows.
+        """Download a month, check its file, and replace the month's rows in raw_trips by those of the file.
 
-        Raises TlcError or WarehouseError, or LoadStoppedError once `stop` is set; raw_trips and raw_loads are then as
-        they were.
+        Raises TlcError or WarehouseError, or LoadStoppedError once `stop` is set; raw_trips and raw_loads are then
+        unchanged.
         """
         progress = progress or Progress()
         stop = stop or threading.Event()
@@ -137,7 +137,7 @@ class Loader:
     def load_months(
         self, months: list[date], at_once: int, run_id: str | None = None, progress: Progress | None = None
     ) -> Generator[tuple[date, MonthLoad | TlcError | WarehouseError], None, None]:
-        """Load months side by side, `at_once` of them; yields each as it ends, with what it did or what stopped it."""
+        """Load months, `at_once` of them in parallel; yield each finished month with its result or its error."""
         executor = ThreadPoolExecutor(at_once, thread_name_prefix="load")
         stop = threading.Event()
         try:
@@ -151,22 +151,22 @@ class Loader:
                 else:
                     raise error
         finally:
-            # A month that nobody would record any more is not committed: Ctrl-C rolls back what is on its way.
+            # A month that Dagster would no longer record must not be committed: Ctrl-C rolls back unfinished months.
             stop.set()
             executor.shutdown(wait=False, cancel_futures=True)
-            # One that waits for a silent host or a lock would keep everybody waiting; it gives up at its next batch.
+            # A month that waits for a silent host or a lock would delay the exit; it stops at its next batch.
             wait([future for future in waiting if not future.cancelled()], self.stop_seconds)
 
     def load_zones(self) -> int:
-        """Make raw_zones hold exactly the TLC's zone table; returns the number of zones."""
+        """Replace raw_zones by the TLC's zone table; return the number of zones."""
         with self._kept("the zones"), self.tlc.download_zones(self.scratch) as download:
             zones = read_zones(download)
         replace_zones(self.warehouse, zones)
         return len(zones)
 
     def load_zone_shapes(self) -> int:
-        """Make raw_zone_shapes hold exactly the TLC's shapes, simplified; returns their number."""
-        # Imported here: geometry takes a while, and most processes load no shapes.
+        """Replace raw_zone_shapes by the TLC's shapes, simplified; return the number of shapes."""
+        # Imported here: the geometry libraries take long to import, and most processes load no shapes.
         from taxi_orchestration.tlc.zone_shapes import read_zone_shapes, simplify_zone_shapes
 
         with self._kept("the shapes of the zones"), self.tlc.download_zone_shapes(self.scratch) as download:
@@ -177,7 +177,7 @@ class Loader:
 
     @contextmanager
     def _kept(self, what: str) -> Iterator[None]:
-        """Turn what this machine has against a file into an error that says so."""
+        """Translate an OSError of a downloaded file into LocalFileError."""
         try:
             yield
         except OSError as error:
@@ -217,7 +217,7 @@ class Loader:
                 for batch in file.batches():
                     go_on()
                     if not preview:
-                        # As rows: a slice would keep the whole batch for as long as the run remembers the load.
+                        # As rows: a slice would keep the whole batch in memory until the run ends.
                         preview.extend(batch.slice(0, PREVIEW_ROWS).to_pylist())
                     yield batch
 
@@ -241,7 +241,7 @@ class Loader:
 
 
 def read_zones(download: Download) -> list[tuple[int | str, ...]]:
-    """The zones of a downloaded zone table. Raises BadFileError for anything that is not one."""
+    """Return the zones of a downloaded zone table. Raises BadFileError for any other file."""
     header = [column.source_name for column in ZONE_COLUMNS]
     try:
         with download.path.open(encoding="utf-8-sig", newline="") as file:
@@ -249,7 +249,7 @@ def read_zones(download: Download) -> list[tuple[int | str, ...]]:
             if rows.fieldnames != header:
                 raise ValueError(f"its first line is {','.join(rows.fieldnames or ())!r}")
             found = list(rows)
-        # What csv makes of a line with a field too many, or too few.
+        # csv has a None key for a line with too many fields, and a None value for one with too few.
         if not found or any(None in row or None in row.values() for row in found):
             raise ValueError(f"it has {len(found)} zones, or one with another number of fields")
         return [(int(number), *names) for number, *names in (row.values() for row in found)]
@@ -268,9 +268,9 @@ def open_loader(
     *,
     on_retry: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Loader]:
-    """A loader for a warehouse, its tables made where they were missing.
+    """Open a loader for a warehouse and create the missing raw tables.
 
-    `on_retry` is called with a sentence before a request to the TLC's host is made again.
+    `on_retry` is called with a sentence before each retry of a request to the TLC's host.
     """
     create_raw_tables(warehouse, dataset)
     with (

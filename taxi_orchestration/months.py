@@ -1,4 +1,4 @@
-"""The months: text and date, and months in a row as one window. No Dagster."""
+"""Months as dates, partition keys and windows. No Dagster."""
 
 import re
 from collections.abc import Iterable
@@ -9,24 +9,24 @@ from taxi_orchestration.tlc.dataset import DATASET
 
 KEY_FORMAT = "%Y-%m"
 
-# Of the second month after: 42 to 45 days after the end of a month.
+# The day of the second month after a month, 42 to 45 days after its end.
 DAY_OF_PUBLICATION = 15
 
 
 class MonthError(ValueError):
-    """A month, or two, that cannot be loaded; the message says why and what a month looks like."""
+    """A month or range that cannot be loaded; the message gives the reason and the expected form."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """Months in a row, half-open: from the first of `start` to before the first of `end`."""
+    """Consecutive months, half-open: from the first day of `start` to before the first day of `end`."""
 
     start: date
     end: date
 
     @property
     def months(self) -> list[date]:
-        """Every month of the window, oldest first."""
+        """Return the months of the window, oldest first."""
         months = [self.start]
         while (following := next_month(months[-1])) < self.end:
             months.append(following)
@@ -38,35 +38,35 @@ class Window:
 
 
 def partition_key(month: date) -> str:
-    """The partition key of a month: `2024-01`."""
+    """Return the partition key of a month: `2024-01`."""
     return month.strftime(KEY_FORMAT)
 
 
 def parse_partition_key(key: str) -> date:
-    """The first day of the month of a partition key that Dagster made."""
+    """Return the first day of the month of a Dagster partition key."""
     return datetime.strptime(key, KEY_FORMAT).date()
 
 
 def next_month(month: date) -> date:
-    """The first day of the month after."""
+    """Return the first day of the following month."""
     return date(month.year + month.month // 12, month.month % 12 + 1, 1)
 
 
 def add_months(month: date, months: int) -> date:
-    """The first day of the month that lies `months` (also negative) after."""
+    """Return the first day of the month that is `months` (also negative) later."""
     years, zero_based = divmod(month.year * 12 + month.month - 1 + months, 12)
     return date(years, zero_based + 1, 1)
 
 
 def newest_month(now: datetime) -> date:
-    """The newest month that can be out, and so the newest partition: the TLC has never taken less than 45 days."""
+    """Return the newest month that can be published, the newest partition: the TLC has never taken under 45 days."""
     return add_months(date(now.year, now.month, 1), -2 if now.day >= DAY_OF_PUBLICATION else -3)
 
 
 def parse_month(text: str, now: datetime) -> date:
-    """The first day of the month that a person wrote as `2024-01`, or as a day of it, `2024-01-31`.
+    """Parse a month written as `2024-01` or as a day of the month, `2024-01-31`; return its first day.
 
-    Raises MonthError for anything that has no file.
+    Raises MonthError for invalid text and for a month that cannot have a file.
     """
     try:
         if not re.fullmatch(r"[0-9]{4}-[0-9]{2}(-[0-9]{2})?", text):
@@ -87,7 +87,7 @@ def parse_month(text: str, now: datetime) -> date:
 
 
 def parse_range(first: str, last: str, now: datetime) -> Window:
-    """The window of two months that a person wrote, both included. Raises MonthError."""
+    """Return the window of two months given as text, both included. Raises MonthError."""
     start, final = parse_month(first, now), parse_month(last, now)
     if start > final:
         raise MonthError(f"The range {first} to {last} runs backwards: put the older month first.")
@@ -95,7 +95,7 @@ def parse_range(first: str, last: str, now: datetime) -> Window:
 
 
 def windows_of(months: Iterable[date]) -> list[Window]:
-    """The fewest windows that hold exactly these months, oldest first."""
+    """Return the fewest windows that hold exactly these months, oldest first."""
     windows: list[Window] = []
     for month in sorted(set(months)):
         if windows and windows[-1].end == month:
@@ -106,10 +106,10 @@ def windows_of(months: Iterable[date]) -> list[Window]:
 
 
 def format_months(months: Iterable[date]) -> str:
-    """Months in a sentence: those in a row as one range, so that a long list stays short."""
+    """Format months for a sentence: consecutive months as one range, so that a long list stays short."""
     return ", ".join(map(str, windows_of(months))) or "none"
 
 
 def count_months(number: int) -> str:
-    """A number of months in a sentence."""
+    """Format a number of months for a sentence."""
     return f"{number:,} month{'' if number == 1 else 's'}"

@@ -21,34 +21,34 @@ from taxi_orchestration.tlc.dataset import DATASET
 PROJECT_DIRECTORY = Path(__file__).resolve().parent.parent
 DBT_PROJECT_DIRECTORY = PROJECT_DIRECTORY / "dbt_project"
 
-# The schema of a student, and of who names none. Its assets have plain names, those of others the student's in front.
+# The schema of a student, and the default schema. Assets of the default schema have no prefix.
 _SCHEMA_OF = "dagster_"
 DEFAULT_STUDENT = "default"
 DEFAULT_SCHEMA = f"{_SCHEMA_OF}{DEFAULT_STUDENT}"
 # The name of the code location of the default schema, as in workspace.yaml.
 LOCATION = "taxi_orchestration"
 
-# PostgreSQL cuts identifiers at 63 bytes; lower case, so that nobody ever has to quote the schema.
+# PostgreSQL truncates identifiers at 63 bytes; lower-case names need no quotes.
 IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 TLC_BASE_URL = "https://d37ci6vzurychx.cloudfront.net"
 """The TLC's own download host."""
 LOCK_TIMEOUT = "60s"
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
-# How libpq is told to spell values: our sessions say it themselves, and PgBouncer refuses PGGEQO.
+# libpq's variables for the format of values: the project's sessions set these, and PgBouncer refuses PGGEQO.
 SESSION_VARIABLES = ("PGCLIENTENCODING", "PGDATESTYLE", "PGGEQO", "PGTZ")
 
 
-# Where Docker and Kubernetes put the files of secrets: one named as the variable, in lower case, has its value.
+# The directory of Docker's and Kubernetes' secret files: a file named as the variable in lower case has its value.
 SECRETS_DIRECTORY = Path("/run/secrets")
 
 
 class SettingsError(Exception):
-    """An environment variable that cannot be used; the message names it and says what to set."""
+    """An environment variable that cannot be used; the message names the variable and what to set."""
 
 
 def check_base_url(base_url: str) -> str:
-    """The base URL without a trailing slash; ValueError where it is not a plain http or https address."""
+    """Return the base URL without a trailing slash. Raises ValueError if it is not a plain http or https address."""
     try:
         parts = urlsplit(base_url)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -62,18 +62,18 @@ def check_base_url(base_url: str) -> str:
 
 
 def parse_alert_urls(text: str) -> list[str]:
-    """The URLs in a text that has commas or spaces between them. Raises ValueError for any that no service has."""
-    # Imported here: most processes alert nobody, and knowing a hundred services takes a while.
+    """Return the URLs in a text separated by commas or spaces. Raises ValueError for a URL of no known service."""
+    # Imported here: apprise loads a hundred services, and most processes send no alerts.
     import apprise
     from apprise.utils.parse import parse_urls
 
-    # A log line of apprise may hold an address with its password.
+    # A log line of apprise may contain an address with its password.
     apprise.logger.propagate = False
     urls: list[str] = parse_urls(text)
     with apprise.LogCapture(level=apprise.logging.CRITICAL):
         unknown = [n for n, url in enumerate(urls, 1) if apprise.Apprise.instantiate(url) is None]
     if unknown or not urls:
-        # The URL itself holds tokens and passwords.
+        # The message omits the URL, which contains tokens and passwords.
         which = f"number {', '.join(map(str, unknown))} of {len(urls)}" if urls else "none of it"
         raise ValueError(
             "must be addresses of services as apprise writes them, for example json://host/path or mailtos://user:"
@@ -84,7 +84,7 @@ def parse_alert_urls(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class PostgresTarget:
-    """One database of one PostgreSQL server, and who connects to it. `repr` hides the password."""
+    """One database of one PostgreSQL server, and the login. `repr` hides the password."""
 
     host: str
     port: int
@@ -94,29 +94,29 @@ class PostgresTarget:
     sslmode: str = "prefer"
     sslrootcert: str | None = None
     lock_timeout: str = LOCK_TIMEOUT
-    """How long a transaction waits for a lock of another session before it fails with the name of the holder."""
+    """The time for which a transaction waits for a lock of another session before it fails and names the holder."""
     parameters: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
-    """Further parameters of libpq, which win over those of the environment."""
+    """Further parameters of libpq, which take precedence over those of the environment."""
 
     @property
     def place(self) -> str:
-        """Where this is, for messages: user, host, port and database, without the password."""
+        """Return user, host, port and database for messages, without the password."""
         return f"{self.user}@{self.host}:{self.port}/{self.dbname}"
 
     def url(self, driver: str = "postgresql", search_path: str | None = None) -> str:
-        """The libpq URL, password included: for programs, never for logs."""
+        """Return the libpq URL, password included: for programs, never for logs."""
         options = {"options": f"-csearch_path={search_path}"} if search_path else {}
         login = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}"
         return f"{driver}://{login}@{self._at}?{_query({**self._tls, **options})}"
 
     def jdbc_url(self, search_path: str) -> str:
-        """The same for the JDBC driver, which takes the login as parameters and the search_path as a setting."""
+        """Return the URL for the JDBC driver, which takes the login as parameters and the search_path as a setting."""
         login = {"user": self.user, "password": self.password}
         return f"jdbc:postgresql://{self._at}?{_query({**login, **self._tls, 'currentSchema': search_path})}"
 
     @property
     def _at(self) -> str:
-        # A socket's directory has slashes, which a URL would end the host at.
+        # The directory of a socket has slashes, which would end the host of a URL.
         host = f"[{self.host}]" if ":" in self.host else quote(self.host, safe="")
         return f"{host}:{self.port}/{quote(self.dbname, safe='')}"
 
@@ -125,7 +125,7 @@ class PostgresTarget:
         return {"sslmode": self.sslmode} | ({"sslrootcert": self.sslrootcert} if self.sslrootcert else {})
 
     def environment(self) -> dict[str, str]:
-        """The same as libpq's own environment variables, for psql and its kin."""
+        """Return the target as libpq's environment variables, for psql and similar programs."""
         tls = {"PGSSLMODE": self.sslmode} | ({"PGSSLROOTCERT": self.sslrootcert} if self.sslrootcert else {})
         login = {"PGUSER": self.user, "PGPASSWORD": self.password}
         return {"PGHOST": self.host, "PGPORT": str(self.port), "PGDATABASE": self.dbname} | login | tls
@@ -136,7 +136,7 @@ def _query(parameters: Mapping[str, str]) -> str:
 
 
 class Settings(BaseSettings):
-    """What can be set from outside: the fields in capitals are the variables, and an empty one counts as not set."""
+    """The environment variables: the names of the fields in capitals. An empty variable counts as not set."""
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, populate_by_name=True, extra="ignore")
 
@@ -218,7 +218,7 @@ class Settings(BaseSettings):
     @field_validator("pg_dbname")
     @classmethod
     def _quotable(cls, value: str | None) -> str | None:
-        # dbt puts it between quotes of both kinds as it is.
+        # dbt inserts the name unescaped between quotes of both kinds.
         if value is not None and (not value.isprintable() or set(value) & set("'\"\\") or len(value.encode()) > 63):
             raise ValueError("must be the name of a database, of at most 63 bytes and without quotes: dbt quotes none")
         return value
@@ -226,7 +226,7 @@ class Settings(BaseSettings):
     @field_validator("dagster_student", "pg_schema")
     @classmethod
     def _plain_identifier(cls, value: str | None) -> str | None:
-        # A student's name becomes the end of `dagster_<student>`, so it may begin with a digit.
+        # A student's name may begin with a digit: the schema is `dagster_<student>`.
         if value is not None and not IDENTIFIER.fullmatch(value if value[:1].isalpha() else f"_{value}"):
             raise ValueError("must be a plain name: lower-case letters a-z, digits and _, at most 63 characters")
         return value
@@ -251,34 +251,34 @@ class Settings(BaseSettings):
 
     @property
     def first_month(self) -> date:
-        """The first partition: TAXI_FIRST_MONTH, or the first month of the data set."""
+        """Return the first partition: TAXI_FIRST_MONTH, or the first month of the data set."""
         return max(DATASET.first_month, self.taxi_first_month or DATASET.first_month)
 
     @property
     def schema_name(self) -> str:
-        """The schema that holds the tables: PG_SCHEMA, or one of the student's own."""
+        """Return the schema of the tables: PG_SCHEMA, or the student's schema."""
         return self.pg_schema or f"{_SCHEMA_OF}{self.dagster_student}"
 
     @property
     def student(self) -> str | None:
-        """Whose schema that is, as `student_of` has it."""
+        """Return the student of the schema, as `student_of` does."""
         return student_of(self.schema_name)
 
     @property
     def location_name(self) -> str:
-        """The name of the code location: the student's."""
+        """Return the name of the code location: the student's name, or LOCATION for the default schema."""
         return self.student or LOCATION
 
     @cached_property
     def alert_urls(self) -> tuple[SecretStr, ...]:
-        """The services to alert, in apprise's way of writing them; none, and nobody is alerted."""
+        """Return the services to alert, as apprise's URLs; empty if no alerts are sent."""
         if self.taxi_alert_urls is None:
             return ()
         return tuple(map(SecretStr, parse_alert_urls(self.taxi_alert_urls.get_secret_value())))
 
     @cached_property
     def warehouse(self) -> PostgresTarget | None:
-        """The PostgreSQL that the PG_ variables name; None for the embedded one."""
+        """Return the PostgreSQL of the PG_ variables; None for the embedded PostgreSQL."""
         if self.pg_host is None or self.pg_user is None or self.pg_password is None or self.pg_dbname is None:
             return None
         return PostgresTarget(
@@ -287,7 +287,7 @@ class Settings(BaseSettings):
             user=self.pg_user,
             password=self.pg_password.get_secret_value(),
             dbname=self.pg_dbname,
-            # A password that leaves the machine leaves it encrypted, unless somebody says otherwise.
+            # A password that leaves the machine is encrypted, unless PG_SSLMODE is set otherwise.
             sslmode=self.pg_sslmode or ("prefer" if is_local(self.pg_host) else "require"),
             sslrootcert=str(self.pg_sslrootcert) if self.pg_sslrootcert else None,
             lock_timeout=self.taxi_lock_timeout,
@@ -295,12 +295,12 @@ class Settings(BaseSettings):
 
 
 def student_of(schema: str) -> str | None:
-    """The student whose schema this is, by the name that stands in front of their assets; None for the default one."""
+    """Return the student of a schema, the prefix of the student's assets; None for the default schema."""
     return None if schema == DEFAULT_SCHEMA else schema.removeprefix(_SCHEMA_OF) or schema
 
 
 def is_local(host: str) -> bool:
-    """Whether what is sent to this host stays on this machine."""
+    """Return whether connections to this host stay on this machine."""
     if host == "localhost" or host.startswith("/"):
         return True
     try:
@@ -310,13 +310,13 @@ def is_local(host: str) -> bool:
 
 
 def load_settings(**given: Any) -> Settings:
-    """The settings of this process's environment. Raises SettingsError, one line for each variable that is wrong.
+    """Load the settings from this process's environment. Raises SettingsError with a line for each invalid variable.
 
-    What is `given` wins over the environment. What the environment says to libpq is dropped as far as it is meant for
-    no server of these settings.
+    `given` takes precedence over the environment. Variables of libpq that concern no server of these settings are
+    removed from the environment.
     """
     try:
-        # pydantic-settings warns of a directory that is not there. A variable that is set wins over a file.
+        # pydantic-settings warns of a missing directory. A variable that is set takes precedence over a file.
         secrets = SECRETS_DIRECTORY if SECRETS_DIRECTORY.is_dir() else None
         settings = Settings(_secrets_dir=secrets, **given)  # type: ignore[call-arg]
     except OSError as error:
@@ -324,7 +324,7 @@ def load_settings(**given: Any) -> Settings:
             f"{error.filename} cannot be read: {error.strerror}. Give it to the account that Dagster runs as."
         ) from None
     except ValidationError as error:
-        # The value is left out: it may be a password.
+        # The message omits the value, which may be a password.
         problems = (
             f"{str(item['loc'][0]).upper() + ' ' if item['loc'] else ''}{item['msg'].removeprefix('Value error, ')}"
             for item in error.errors(include_input=False, include_url=False)
@@ -335,17 +335,17 @@ def load_settings(**given: Any) -> Settings:
 
 
 def _drop_libpq_variables(settings: Settings) -> None:
-    # Here, before anything connects: psycopg, psycopg2 in dbt and in Dagster's storage, and psql all read them. A
-    # server's own variables are dropped with them; those of this project begin with PG_.
+    # Before the first connection: psycopg, psycopg2 in dbt and in Dagster's storage, and psql read these variables.
+    # Variables of a PostgreSQL server are removed too; those of this project begin with PG_.
     for name in [name for name in os.environ if name.startswith("PG") and not name.startswith("PG_")]:
         if settings.warehouse is None or name in SESSION_VARIABLES:
             del os.environ[name]
 
 
 def read_dotenv() -> None:
-    """Put the .env of the checkout into this process's environment, as Dagster does when it is started there.
+    """Load the checkout's .env into this process's environment, as Dagster does when it is started in the checkout.
 
-    Two readings of one .env would be two warehouses. Raises SettingsError for one that cannot be read.
+    Without the same .env, `taxi` and Dagster would use two warehouses. Raises SettingsError for an unreadable .env.
     """
     path = PROJECT_DIRECTORY / ".env"
     try:
@@ -364,7 +364,7 @@ def read_dotenv() -> None:
 
 
 def dagster_home() -> Path | None:
-    """DAGSTER_HOME, None where it is not set. Raises SettingsError for one that Dagster cannot use, or not as ours."""
+    """Return DAGSTER_HOME; None if it is not set. Raises SettingsError for one without a usable dagster.yaml."""
     value = os.environ.get("DAGSTER_HOME")
     if not value:
         return None
@@ -388,7 +388,7 @@ def dagster_home() -> Path | None:
 
 
 def make_home(settings: Settings) -> Path:
-    """TAXI_HOME, made if it is not there. Raises SettingsError where it cannot be written."""
+    """Return TAXI_HOME, created if missing. Raises SettingsError if TAXI_HOME is not writable."""
     home = settings.taxi_home
     try:
         home.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 {#
-    The members of a code: those of the TLC's data dictionary, those that occur in the data without being in it, and
-    -1 for one that was not recorded.
+    The members of a code: those of the TLC's data dictionary, undocumented ones that occur in the data, and -1 for a
+    code that was not recorded.
 #}
 {% macro code_dimension(dictionary, undocumented_codes, code_kind) -%}
 {%- set id_column = code_kind ~ '_id' -%}

@@ -1,6 +1,6 @@
 {#
-    Everything lives in the one schema of the target, beside the raw tables: no "<schema>_<custom>" as dbt makes by
-    default.
+    All relations are in the schema of the target, beside the raw tables, instead of dbt's default
+    "<schema>_<custom>".
 #}
 {% macro generate_schema_name(custom_schema_name, node) -%}
     {{ target.schema }}

@@ -1,6 +1,6 @@
 {#
-    As dbt-postgres has it, but an array's type is spelled as SQL reads it (text[]): information_schema says ARRAY,
-    and dbt then cannot cast the expected rows of a unit test to rejection_reasons.
+    The macro of dbt-postgres, but with array types as SQL spells them (text[]): information_schema has ARRAY, to
+    which dbt cannot cast rejection_reasons in the expected rows of a unit test.
 #}
 {% macro postgres__get_columns_in_relation(relation) -%}
     {%- call statement('get_columns_in_relation', fetch_result=True) -%}

@@ -1,14 +1,14 @@
 {#
-    A table that is filled by month: in one transaction delete the window's rows and insert what the model now selects
-    for it. Exact whatever was there before: also for a month that became empty. No temporary table, no rename and no
-    ALTER, so that a reader with an open transaction neither waits nor is waited for, and grants, indexes and dependent
-    views stay.
+    A table that is filled by month: one transaction deletes the rows of the window and inserts the model's current rows
+    of the window. The result is exact for any earlier content, also for a month that became empty. Without a temporary
+    table, rename or ALTER, readers with open transactions and builds do not block each other, and grants, indexes and
+    dependent views stay.
 
-    Not a strategy of dbt's incremental materialization: that fills a temporary table first, so that every row is
-    written twice, and makes a new table without the parallel plan of create_table_of_contract.
+    Not a strategy of dbt's incremental materialization, which fills a temporary table first, so that every row is
+    written twice, and creates a new table without the parallel plan of create_table_of_contract.
 
-    A table whose columns are no longer those of the contract is refused. --full-refresh (every month, no window) drops
-    it with the views upon it and makes it anew, with the grants of its config.
+    A table whose columns differ from the contract is refused. --full-refresh (every month, no window) drops the table
+    with its dependent views and creates it again, with the grants of its config.
 #}
 {% materialization month_window, adapter='postgres' %}
 
@@ -68,12 +68,12 @@
 {% endmaterialization %}
 
 {#
-    A new table with the rows of `sql` and the columns and constraints of its contract. dbt makes the table first and
-    inserts the rows then, which PostgreSQL does on one core and row by row past the constraints: two million rows of
-    fct_trips take 5.5 seconds that way and 2.8 this way, on two cores.
+    Create a table with the rows of `sql` and the columns and constraints of the contract. dbt would create the table
+    first and then insert the rows, for which PostgreSQL uses one core and checks constraints row by row: two million
+    rows of fct_trips take 5.5 seconds with dbt's way and 2.8 with this one, on two cores.
 #}
 {% macro create_table_of_contract(relation, sql) -%}
-    {#- By PostgreSQL's guess, handing a row to another process costs as much as computing its money. -#}
+    {#- PostgreSQL estimates that passing a row to another process costs as much as computing its amounts. -#}
     set local parallel_tuple_cost = 0;
     create table {{ relation }} as
     select
@@ -99,8 +99,8 @@
 {%- endmacro %}
 
 {#
-    What sets the table's columns apart from the contract's, in words. Types are compared as PostgreSQL spells them
-    (format_type), so contracts spell them that way too.
+    The differences between the table's columns and the contract's, as texts. Types are compared in PostgreSQL's
+    spelling (format_type), so contracts use the same spelling.
 #}
 {% macro column_differences(relation) -%}
     {%- call statement('table_columns', fetch_result=True) -%}

@@ -1,7 +1,7 @@
 {#
-    A published amount as exact numeric(10,2). By way of whole cents: casting a double to numeric prints it and reads it
-    again, which takes more than twice as long. Most amounts are zero, and that is a constant. NULL where it does not
-    fit; such rows are rejected as impossible_amount.
+    A published amount as exact numeric(10,2), computed from whole cents: a cast of a double to numeric prints and
+    parses the number, which takes more than twice as long. Most amounts are zero, which is a constant. NULL for an
+    amount that does not fit; such rows are rejected as impossible_amount.
 #}
 {% macro exact_cents(column) -%}
     case

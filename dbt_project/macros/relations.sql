@@ -1,6 +1,6 @@
 {#
-    What dbt knows of the schema before it begins, without the partitions of raw_trips: they are no nodes of dbt's, and
-    with 150 months loaded to list them, and what hangs on them, took as long as most models take.
+    The relations of the schema, which dbt lists before a build, without the partitions of raw_trips: partitions are no
+    nodes of dbt, and listing 150 of them with their dependencies took as long as most models.
 #}
 {% macro postgres__list_relations_without_caching(schema_relation) -%}
     {%- call statement('list_relations_without_caching', fetch_result=True) -%}
@@ -19,7 +19,7 @@
     {{ return(load_result('list_relations_without_caching').table) }}
 {%- endmacro %}
 
-{# Which views stand on what. dbt's own query looks at every dependency of every table in the database. #}
+{# The relations that each view depends on. dbt's own query reads every dependency of every table in the database. #}
 {% macro postgres__get_relations() -%}
     {%- call statement('relations', fetch_result=True) -%}
         {{ session_settings() }};

@@ -1,11 +1,11 @@
 {#
-    Settings of the transaction alone; other sessions keep theirs.
-    - jit: a scan of raw_trips has an expression for each month's partition, and PostgreSQL compiles every one of
-      them: a test over 36 months took 30 seconds with JIT compilation and takes 1 without.
-    - enable_indexscan: a month's rows lie together in fct_trips. A bitmap scan reads each page once; the index scan
-      that PostgreSQL prefers goes to the page again for each row and takes twice as long.
-    - hash_mem_multiplier: the groups of 36 months of days and zones need 250 MB; with the usual 2 × work_mem the
-      embedded server spills half of that to disk, although little else asks for memory while models are built.
+    Settings of the transaction alone; other sessions keep their settings.
+    - jit: a scan of raw_trips has an expression for each month's partition, and PostgreSQL compiles every expression:
+      a test over 36 months took 30 seconds with JIT compilation and takes 1 without.
+    - enable_indexscan: a month's rows are adjacent in fct_trips. A bitmap scan reads each page once; the index scan
+      that PostgreSQL prefers reads the page again for each row and takes twice as long.
+    - hash_mem_multiplier: the groups of 36 months of days and zones need 250 MB; with the default 2 × work_mem the
+      embedded server spills half of that to disk, although little else needs memory during a build.
 #}
 {% macro planner_settings() -%}
     set local jit = off;
@@ -19,7 +19,7 @@
     {%- endcall -%}
 {%- endmacro %}
 
-{# dbt's hook for the query of a test. #}
+{# dbt calls this macro for the query of a test. #}
 {% macro postgres__get_test_sql(main_sql, fail_calc, warn_if, error_if, limit) -%}
     {{ session_settings() }};
     {{ planner_settings() }}

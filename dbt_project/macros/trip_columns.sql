@@ -1,6 +1,6 @@
 {#
-    The columns of a trip in fct_trips and rejected_trips, in their order; `replaced` has the expressions of those that are
-    not taken over as they are. What they mean: models/trips.yml.
+    The columns of a trip in fct_trips and rejected_trips, in order; `replaced` has the expressions of the columns that
+    are not copied unchanged. Descriptions: models/trips.yml.
 #}
 {% macro trip_columns(relation, replaced={}) -%}
     {%- set names = [

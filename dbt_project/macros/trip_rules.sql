@@ -1,7 +1,7 @@
 {#
-    Why a row of raw_trips does not count as a trip: reason -> condition, on the columns of stg_trips before their types
-    are exact. A row counts if it can be placed in time and its money can be added up. Amounts: not a number, infinite,
-    or a hundred million dollars and more. fct_trips, rejected_trips and trip_quality follow this list.
+    The rules that reject a row of raw_trips: reason -> condition, on the columns of stg_trips before the exact types. A
+    row counts if its time is usable and its amounts can be summed. Impossible amounts: not a number, infinite, or a
+    hundred million dollars and more. fct_trips, rejected_trips and trip_quality use this list.
 #}
 {% macro rejection_rules() -%}
     {%- set amounts -%}
@@ -16,7 +16,7 @@
     }) }}
 {%- endmacro %}
 
-{# True where at least one rule applies; a rule that cannot be decided (NULL) does not apply. #}
+{# True if at least one rule applies; a rule whose condition is NULL does not apply. #}
 {% macro is_rejected() -%}
     (
     {%- for condition in rejection_rules().values() %}
@@ -38,15 +38,16 @@
     (trip_miles < 0 or trip_miles > 500) is true
 {%- endmacro %}
 
-{# Whether a wall-clock time of New York occurs twice, in the night in November in which the clocks go back. #}
+{# Whether a wall-clock time of New York occurs twice: in November, in the night when the clocks go back. #}
 {% macro occurs_twice(time) -%}
     ((({{ time }} at time zone 'America/New_York') - interval '1 hour') at time zone 'America/New_York' = {{ time }})
 {%- endmacro %}
 
 {#
-    Seconds between two wall-clock times of New York. When the clocks change, on a Sunday in March or November, that is
-    not their difference; other days are spared the two conversions, which cost as much as reading the trip. A time that
-    occurs twice gives two durations, and so none, unless the drop-off seems to precede the pickup: only one is possible.
+    Seconds between two wall-clock times of New York. When the clocks change, on a Sunday in March or November, the
+    seconds are not the difference of the times; other days skip the two conversions, which cost as much as reading the
+    trip. A time that occurs twice gives two durations, so the result is NULL, unless the drop-off seems to precede the
+    pickup: then only one duration is possible.
 #}
 {% macro elapsed_seconds(pickup_at, dropoff_at) -%}
     case
@@ -69,7 +70,7 @@
     end
 {%- endmacro %}
 
-{# Values that are rare and worth a look; the trip counts all the same. #}
+{# Whether a trip has rare values that deserve attention; the trip counts. #}
 {% macro has_unusual_values() -%}
     (
         passenger_count not between 0 and 9
@@ -81,12 +82,12 @@
 {%- endmacro %}
 
 {#
-    Whether the parts of the fare add up to total_amount, to the cent, in one of the ways found in the real months of
-    2022 to 2025:
-    - Every part counts once. A part that an era does not have is NULL and counts nothing.
-    - One vendor puts surcharges into `extra` as well: the congestion surcharge always, the improvement surcharge from
-      era B on, the congestion zone's fee in era C. Asking for its name changes 2 of 425,000 trips: nobody asks.
-    - Where the congestion surcharge is NULL, total_amount still holds it, and may hold the congestion zone's fee.
+    Whether the parts of the fare add up to total_amount, to the cent, in one of the ways that occur in the real months
+    of 2022 to 2025:
+    - Every part counts once. A part that an era lacks is NULL and counts as zero.
+    - One vendor adds surcharges to `extra` as well: the congestion surcharge always, the improvement surcharge from
+      era B on, the congestion zone's fee in era C. A condition on the vendor would change 2 of 425,000 trips.
+    - If the congestion surcharge is NULL, total_amount still includes it, and may include the congestion zone's fee.
 #}
 {% macro components_match_total() -%}
     {%- set parts -%}

@@ -1,8 +1,8 @@
 {#
-    The window: the months of files (source_month) that this invocation works on, from window_start (included) to
-    window_end (excluded), both the first day of a month. Neither set means every month.
+    The window: the months of files (source_month) that this invocation builds, from window_start (included) to
+    window_end (excluded), both the first day of a month. Without both variables, the window is every month.
 
-    The manifest is parsed once, without variables, and reused by later invocations: variables are read when a node is
+    The manifest is parsed once, without variables, and later invocations reuse it: so variables are read when a node is
     compiled for execution, never while parsing.
 #}
 
@@ -21,8 +21,8 @@
 {%- endmacro %}
 
 {#
-    A predicate over a source_month column that keeps the window's rows: a pair of constants, so that partitions are
-    pruned.
+    A predicate on a source_month column for the rows of the window, with two constants, so that PostgreSQL prunes
+    partitions.
 #}
 {% macro in_window(column) -%}
     {%- if not execute -%}
@@ -56,8 +56,8 @@
 {%- endmacro %}
 
 {#
-    dbt's hook for the `where` of generic tests. `where: __window__` stands for the window; a `where` rendered from
-    variables in the yml would be fixed when the manifest is parsed.
+    dbt calls this macro for the `where` of generic tests. `where: __window__` stands for the window: a `where` rendered
+    from variables in the yml would be fixed when the manifest is parsed.
 #}
 {% macro get_where_subquery(relation) -%}
     {%- set where = config.get('where') or '' -%}

@@ -1,7 +1,7 @@
-"""Which column of a dbt model comes from which columns upstream, worked out once for a parsed project.
+"""The upstream columns of every column of a dbt model, computed once for a parsed project.
 
-dagster-dbt reads it from the compiled SQL, which takes longer than most models take to build; it changes only with the
-project, so it is kept beside the manifest.
+dagster-dbt parses the compiled SQL for the lineage, which takes longer than most models take to build. The lineage
+changes only with the project, so it is stored beside the manifest.
 """
 
 import json
@@ -19,7 +19,7 @@ METADATA_KEY = "dagster/column_lineage"
 
 
 class ColumnLineage:
-    """The column lineage of one manifest, kept in `artifacts`."""
+    """The column lineage of one manifest, stored in `artifacts`."""
 
     def __init__(
         self, artifacts: Path, manifest: Mapping[str, Any], assets: AssetKeys, translator: DagsterDbtTranslator
@@ -35,7 +35,7 @@ class ColumnLineage:
         self._changed = False
 
     def metadata_of(self, raw_event: Mapping[str, Any]) -> dict[str, TableColumnLineage]:
-        """The metadata for the model whose result `raw_event` is; empty for what has no lineage."""
+        """Return the lineage metadata of the model of the result `raw_event`; empty for a node without lineage."""
         unique_id = raw_event["data"]["node_info"]["unique_id"]
         if unique_id not in self._known:
             self._known[unique_id] = self._read(raw_event, self._manifest["nodes"][unique_id])
@@ -53,7 +53,7 @@ class ColumnLineage:
         }
 
     def save(self) -> None:
-        """Keep what was worked out, for the next run."""
+        """Store newly computed lineage for the next run."""
         if self._changed:
             unfinished = self._path.with_suffix(".new")
             unfinished.write_text(json.dumps(self._known))

@@ -1,6 +1,6 @@
-"""What the project needs of dagster-dbt that dagster-dbt does not export: imported here, and nowhere else.
+"""The names of dagster-dbt that the project needs and dagster-dbt does not export, imported in this module alone.
 
-An upgrade of dagster-dbt that moves or changes one of these fails the test of this module.
+An upgrade of dagster-dbt that moves or changes one of these names fails the test of this module.
 """
 
 from dagster_dbt.asset_utils import get_asset_check_key_for_test

@@ -1,7 +1,7 @@
-"""What the project needs of dbt that is not in dbt's documented programmatic entry: imported here, and nowhere else.
+"""The names of dbt that the project needs beyond dbt's documented programmatic entry, imported in this module alone.
 
-Importing this module takes as long as importing dbt, a second or more. An upgrade of dbt that moves or changes one of
-these fails the test of this module.
+Importing this module imports dbt, which takes a second or more. An upgrade of dbt that moves or changes one of these
+names fails the test of this module.
 """
 
 from dbt.contracts.graph.manifest import Manifest

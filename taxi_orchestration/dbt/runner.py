@@ -1,4 +1,4 @@
-"""dbt in this process: its environment, its parsed project, an invocation of it.
+"""dbt in this process: its environment, its parsed project, and its invocation.
 
 dbt's documented programmatic entry saves a process, a second import of dbt and a second parse for every invocation.
 """
@@ -27,11 +27,11 @@ from taxi_orchestration.warehouse.warehouse import Warehouse, describe_warehouse
 
 MAX_THREADS = 4
 KEPT_SECONDS = 7 * 24 * 3600
-# What changes the schema, of dbt's commands.
+# The commands of dbt that change the schema.
 BUILDING = frozenset({"build", "clone", "retry", "run", "run-operation", "seed", "snapshot"})
 FAILED_STATUSES = ("error", "fail", "runtime error")
 
-# What libpq and PostgreSQL say when a connection is cut or the server goes down: dbt passes on nothing but the text.
+# The messages of libpq and PostgreSQL for a lost connection or a stopping server: dbt passes on only the text.
 _CONNECTION_LOST = re.compile(
     r"server closed the connection|terminating connection|connection already closed|connection .*(refused|failed)"
     r"|connection (reset|timed out|not open)|could not (receive|send) data|connection has been closed"
@@ -39,16 +39,16 @@ _CONNECTION_LOST = re.compile(
     r"|remaining connection slots|too many clients|deadlock detected",
     re.IGNORECASE,
 )
-# Somebody's rule for how long a transaction may take: the next one would take as long.
+# A configured limit ended the transaction: a retry would reach the same limit.
 _CUT_BY_RULE = re.compile(r"due to (transaction|idle-in-transaction) timeout")
 
 
 class DbtError(Exception):
-    """dbt could not do what was asked; the message says which of its nodes failed and why."""
+    """An invocation of dbt failed; the message names the failed nodes and their errors."""
 
 
 def dbt_environment(warehouse: Warehouse, artifacts: Path) -> dict[str, str]:
-    """The variables that profiles.yml reads, and where dbt may write."""
+    """Return the variables that profiles.yml reads, and the directories that dbt writes to."""
     target = warehouse.target
     return {
         "TAXI_DBT_HOST": target.host,
@@ -58,28 +58,28 @@ def dbt_environment(warehouse: Warehouse, artifacts: Path) -> dict[str, str]:
         "DBT_ENV_SECRET_TAXI_PASSWORD": target.password,
         "TAXI_DBT_DBNAME": target.dbname,
         "TAXI_DBT_SCHEMA": warehouse.schema,
-        # More at once than there are cores only keep the longest from ending.
+        # More threads than cores delay the longest model.
         "TAXI_DBT_THREADS": str(min(os.cpu_count() or 1, MAX_THREADS)),
         "TAXI_DBT_SSLMODE": target.sslmode,
         "TAXI_DBT_SSLROOTCERT": target.sslrootcert or "",
-        # What dbt's transactions begin with (macros/session_settings.sql).
+        # The first statements of dbt's transactions (macros/session_settings.sql).
         "TAXI_DBT_SESSION": transaction_settings(target.lock_timeout).as_string(),
-        # psycopg2 gives a database in SQL_ASCII the codec of ASCII.
+        # psycopg2 would use the ASCII codec for a database in SQL_ASCII.
         "PGCLIENTENCODING": "UTF8",
         "DBT_PROJECT_DIR": str(DBT_PROJECT_DIRECTORY),
         "DBT_PROFILES_DIR": str(DBT_PROJECT_DIRECTORY),
         "DBT_TARGET_PATH": str(artifacts),
         "DBT_LOG_PATH": str(artifacts / "logs"),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
-        # dbt hears neither of the two by itself.
+        # dbt itself ignores NO_COLOR and TERM.
         **({"DBT_USE_COLORS": "false"} if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else {}),
     }
 
 
 def prepared_project(settings: Settings) -> Path:
-    """The directory of dbt's artifacts for this project, schema and database, with an up-to-date manifest.json in it.
+    """Return the directory of dbt's artifacts for this project, schema and database, with a current manifest.json.
 
-    Parses the project only when no manifest of the same files, schema, database and dbt is there. Starts no server.
+    Parses the project only if no manifest of the same files, schema, database and dbt version exists. Starts no server.
     """
     versions = [version(package) for package in ("dbt-core", "dbt-postgres", "dagster-dbt")]
     digest = hashlib.sha256(f"{settings.schema_name} {describe_warehouse(settings).target.dbname} {versions}".encode())
@@ -93,22 +93,22 @@ def prepared_project(settings: Settings) -> Path:
             if not (artifacts / "manifest.json").exists():
                 _parse(settings, artifacts)
                 for other in parent.glob(f"{settings.schema_name}-*"):
-                    # A run that goes on still reads those that it began with.
+                    # A running dbt still reads the artifacts that it started with.
                     if other != artifacts and time.time() - other.stat().st_mtime > KEPT_SECONDS:
                         shutil.rmtree(other, ignore_errors=True)
     return artifacts
 
 
 def read_manifest(artifacts: Path) -> dict[str, Any]:
-    """dbt's manifest as dagster-dbt takes it."""
+    """Read dbt's manifest in the form that dagster-dbt accepts."""
     return json.loads((artifacts / "manifest.json").read_text())
 
 
 @dataclass(frozen=True)
 class DbtOutcome:
-    """What an invocation did: its structured log, what became of every node, and the error that it ended with.
+    """The outcome of an invocation: its structured log, the result of every node, and its error.
 
-    `results` are dbt's own RunResult objects, `events` the events of dbt's log above debug level, both in their order.
+    `results` are dbt's own RunResult objects, `events` the events of dbt's log above debug level, both in dbt's order.
     """
 
     events: Sequence[Mapping[str, Any]]
@@ -117,7 +117,7 @@ class DbtOutcome:
 
     @property
     def has_lost_connection(self) -> bool:
-        """Whether a cut connection, or none that could be made, is among the errors: another attempt can help."""
+        """Return whether a lost or refused connection is among the errors, so that a retry can help."""
         failed = [str(result.message) for result in self.results if result.status in FAILED_STATUSES]
         messages = failed or [str(self.error)] * (self.error is not None)
         return any(_CONNECTION_LOST.search(message) and not _CUT_BY_RULE.search(message) for message in messages)
@@ -131,19 +131,19 @@ def invoke_dbt(
     log: Callable[[str], None] = lambda message: None,
     on_line: Callable[[str], None] = lambda line: None,
 ) -> DbtOutcome:
-    """Run dbt with `args` on the parsed project; no other build goes on in the schema meanwhile.
+    """Run dbt with `args` on the parsed project; a lock excludes other builds of the schema meanwhile.
 
-    `on_node` is called with every node that ended and `on_line` with every line of dbt's log, from dbt's threads; `log`
-    with what was done before dbt began. Raises WarehouseError where a build cannot begin.
+    `on_node` is called with every finished node and `on_line` with every line of dbt's log, from dbt's threads; `log`
+    with messages from before the start of dbt. Raises WarehouseError if a build cannot start.
 
-    What interrupts dbt (Ctrl-C, a terminated run) is raised again once dbt has cancelled its statements.
+    An interruption (Ctrl-C, a terminated run) is raised again once dbt has cancelled its statements.
     """
-    # Imported here: dbt takes seconds, and most processes that import this module never run it.
+    # Imported here: importing dbt takes seconds, and most processes that import this module never run dbt.
     from dbt.cli.main import dbtRunner
 
     from taxi_orchestration.dbt.dbt_internals import Manifest, extended_mashumuro_decoder, msg_to_dict
 
-    # dbt's own record of a parse. Not manifest.json: dbt cannot tell generic tests from singular ones in that.
+    # dbt's own file of a parse: from manifest.json dbt cannot distinguish generic tests from singular ones.
     parsed = (artifacts / "partial_parse.msgpack").read_bytes()
     manifest = Manifest.from_msgpack(parsed, decoder=extended_mashumuro_decoder)
     events: list[dict[str, Any]] = []
@@ -155,7 +155,7 @@ def invoke_dbt(
             events.append(msg_to_dict(message))
             on_line(message.info.msg)
 
-    # Its artifacts are read by nobody, and two runs would write the same files.
+    # Nothing reads dbt's artifacts of an invocation, and two runs would write the same files.
     flags = ["--log-level-file", "none", "--no-write-json"]
     with ExitStack() as stack:
         stack.enter_context(_signals_as_keyboard_interrupt())
@@ -188,7 +188,7 @@ def _project_files() -> list[Path]:
 def _parse(settings: Settings, artifacts: Path) -> None:
     from dbt.cli.main import dbtRunner
 
-    # manifest.json must appear whole, and last: it is what says that the project is prepared.
+    # manifest.json marks the project as parsed, so the directory is renamed into place only when complete.
     unfinished = artifacts.with_suffix(".new")
     with _environment(dbt_environment(describe_warehouse(settings), unfinished)):
         result = dbtRunner().invoke(["--quiet", "parse", "--log-level-file", "none"])
@@ -200,7 +200,7 @@ def _parse(settings: Settings, artifacts: Path) -> None:
 
 @contextmanager
 def _signals_as_keyboard_interrupt() -> Iterator[None]:
-    """Let dbt cancel its statements when it is interrupted: what Dagster raises upon a signal it does not know."""
+    """Raise KeyboardInterrupt upon SIGINT and SIGTERM: dbt cancels its statements upon no other exception."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -214,7 +214,7 @@ def _signals_as_keyboard_interrupt() -> Iterator[None]:
 
 @contextmanager
 def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """These variables in os.environ for the time of the block: dbt reads its profile from nowhere else."""
+    """Set these variables in os.environ for the duration of the block: dbt's profile reads only the environment."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

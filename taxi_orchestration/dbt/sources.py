@@ -1,4 +1,4 @@
-"""dbt's description of raw_trips, made from the data set: `python -m taxi_orchestration.dbt.sources` writes it."""
+"""dbt's source file of raw_trips, generated from the data set by `python -m taxi_orchestration.dbt.sources`."""
 
 from taxi_orchestration.settings import DBT_PROJECT_DIRECTORY
 from taxi_orchestration.tlc.dataset import DATASET, KEY_COLUMNS
@@ -24,7 +24,7 @@ sources:
 
 
 def raw_trips_yml() -> str:
-    """The text of models/staging/raw_trips.yml."""
+    """Return the text of models/staging/raw_trips.yml."""
     columns = [
         f"          - name: {column.name}\n"
         f"            data_type: {column.postgres_type}\n"

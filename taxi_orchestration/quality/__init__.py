@@ -1,4 +1,4 @@
-"""What is true of a month, and of all months: pure checks, one file a concept, numbers in and a Finding out.
+"""Checks of a month and of all months: pure functions, one file for each concept, numbers in and a Finding out.
 
-What does not belong here: SQL, Dagster, and what follows from a Finding.
+What does not belong here: SQL, Dagster, and the reaction to a Finding.
 """

@@ -1,4 +1,4 @@
-"""The columns of a month's file against those of its era."""
+"""The check of the columns of a month's file against those of its era."""
 
 from collections.abc import Collection, Mapping
 from datetime import date
@@ -10,10 +10,10 @@ from taxi_orchestration.tlc.dataset import DATASET, DataSet
 def check_columns(
     month: date, file_columns: Mapping[str, str], left_out: Collection[str] = (), dataset: DataSet = DATASET
 ) -> Finding:
-    """Whether the file brought what its era promises: new columns warn, a required one that is missing is an error.
+    """Check a file's columns against its era: new columns are a warning, a missing required column is an error.
 
-    A column that was left out, being its writer's own, is named and is no reason to warn: there is nothing to do.
-    `file_columns` are the file's own names and types, `left_out` the names of those that were left out.
+    A column that its writer added for itself and that was left out is named without a warning: there is nothing to do.
+    `file_columns` are the file's own names and types, `left_out` the names of the columns that were left out.
     """
     era = dataset.era_of(month)
     match = dataset.match([(name, kind) for name, kind in file_columns.items() if name not in left_out], era)

@@ -1,4 +1,4 @@
-"""Which months there are: at the TLC, in PostgreSQL, in Dagster's record, and where these disagree."""
+"""The check of the months at the TLC, in PostgreSQL and in Dagster's record for disagreement."""
 
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
@@ -11,9 +11,9 @@ from taxi_orchestration.quality.finding import Finding
 def check_coverage(
     in_postgres: AbstractSet[date], in_dagster: AbstractSet[date], published: AbstractSet[date] | None
 ) -> Finding:
-    """Whether every published month from the oldest loaded one on is loaded, and Dagster and PostgreSQL agree on it.
+    """Check that every published month since the oldest loaded one is loaded, and that Dagster and PostgreSQL agree.
 
-    `published` is None where nobody has asked the TLC yet.
+    `published` is None if the publications have not been fetched yet.
     """
     known = in_postgres | in_dagster
     if not known:

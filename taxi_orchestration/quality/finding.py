@@ -1,4 +1,4 @@
-"""What a check found: said once, shown by Dagster, told by an alert."""
+"""The result of a check: written once, shown by Dagster, sent by an alert."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,9 +12,9 @@ SAMPLE_ROWS = 5
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence on what is so, what to do now, the numbers behind it, and a few rows.
+    """A summary of one sentence, the next step, the numbers behind the summary, and a few sample rows.
 
-    `warn` is worth a look, `error` means that somebody who reads the data would be misled.
+    `warn` deserves attention; `error` means that the data would mislead its readers.
     """
 
     level: Level
@@ -22,7 +22,7 @@ class Finding:
     to_do: str = "Nothing."
     counts: Mapping[str, int | float | str] = field(default_factory=dict)
     sample: Sequence[Mapping[str, Any]] = ()
-    # To be drawn, with the last month as the one that the finding is about. Of a pass there is nothing to see.
+    # Drawn as a chart that marks the last month. A pass has no chart.
     rows_by_month: Mapping[date, int] = field(default_factory=dict)
-    # Of a check of all months, those that it is about.
+    # In a check of all months, the months of the finding.
     months: str = ""

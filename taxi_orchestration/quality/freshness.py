@@ -1,6 +1,6 @@
-"""Whether the newest month that is out has been loaded, and whether the TLC itself is late.
+"""The check that the newest published month is loaded, and that the TLC itself is not late.
 
-Not Dagster's FreshnessPolicy: that looks at the last load of any month, and loading 2019 again would make it fresh.
+Not Dagster's FreshnessPolicy, which evaluates the last load of any month: loading 2019 again would make it fresh.
 """
 
 from collections.abc import Mapping
@@ -14,17 +14,17 @@ from taxi_orchestration.quality.finding import Finding, Level
 LOADED_WARN, LOADED_ERROR = timedelta(days=1), timedelta(days=3)
 TLC_WARN, TLC_ERROR = timedelta(days=75), timedelta(days=100)
 
-# A month of New York ends when it does there.
+# Months end at midnight in New York.
 _NEW_YORK = ZoneInfo("America/New_York")
 
 
 def check_freshness(
     now: datetime, published: Mapping[date, datetime | None], loaded: AbstractSet[date], *, answered: bool = True
 ) -> Finding:
-    """Whether the newest published month is loaded in time, and the next one not overdue at the TLC.
+    """Check that the newest published month is loaded in time, and that the TLC's next month is not overdue.
 
-    `published` says since when a month is known to be out, None where that is not known; `answered`, whether the host
-    said of every month after the newest loaded one whether it is.
+    `published` has the time since when each month is known to be published, or None; `answered` is whether the host
+    answered for every month after the newest loaded one.
     """
     if not loaded:
         return Finding("pass", "No month has been loaded yet, so none is expected.", "taxi backfill 2024-01 2024-03")

@@ -1,4 +1,4 @@
-"""How many rows a month has, beside the same month of the year before and the months just before it."""
+"""The check of a month's rows against the same month of the year before and the preceding months."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -8,14 +8,14 @@ from taxi_orchestration.months import add_months, partition_key
 from taxi_orchestration.quality.finding import Finding
 
 TRAILING_MONTHS = 12
-# Fewer say nothing of what is usual.
+# The median of fewer months is not representative.
 FEWEST_MONTHS = 3
 DRAWN_MONTHS = 25
 FACTOR = 2.0
 
 
 def check_volume(month: date, rows: Mapping[date, int]) -> Finding:
-    """Whether a month has half to twice the rows that were to be expected. `rows` are those of all loaded months."""
+    """Check that a month has half to twice the expected rows. `rows` are the counts of all loaded months."""
     trailing = [rows[m] for m in (add_months(month, -back) for back in range(1, TRAILING_MONTHS + 1)) if m in rows]
     references: dict[str, float] = {}
     if len(trailing) >= FEWEST_MONTHS:
@@ -29,7 +29,7 @@ def check_volume(month: date, rows: Mapping[date, int]) -> Finding:
         )
     compared = "; ".join(f"{name}: {value:,.0f}" for name, value in references.items())
     says = f"{partition_key(month)}: {rows[month]:,} rows ({compared})."
-    # Of two references one may be the odd one, as April 2020 is for April 2021.
+    # One of two references may itself be an outlier, as April 2020 is for April 2021.
     if all(not value / FACTOR <= rows[month] <= value * FACTOR for value in references.values()):
         return Finding(
             "warn",

@@ -1,8 +1,8 @@
-"""The charts: plain rows in, Vega-Altair charts out. Which rows, and what is said of them, is decided in `pictures`.
+"""The charts: plain rows in, Vega-Altair charts out. The selection of rows and the sentences belong to `pictures`.
 
-Every chart names its rows (`alt.NamedData`) and its colours (CSS variables) instead of holding them. Months are counted
-from year 0 (`month_number`): a date would be shifted by the reader's time zone. Parameters that the page sets:
-`first_month` and `last_month`, and `payments`, the payment types that are chosen.
+Every chart refers to its rows (`alt.NamedData`) and its colours (CSS variables) by name. Months are counted from year 0
+(`month_number`): the reader's time zone would shift a date. Parameters that the page sets: `first_month` and
+`last_month`, and `payments`, the selected payment types.
 """
 
 import json
@@ -15,7 +15,7 @@ from taxi_orchestration.report.palette import CATEGORIES, STEPS
 
 ALL_MONTHS = (0, 999_999)
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-# Shares of all trips, for maps of different months and measures to be compared by colour.
+# Fixed shares of all trips, so that maps of different months and measures are comparable by colour.
 SHARE_STEPS = [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03]
 MEASURES = ("pickups", "dropoffs", "total_amount")
 WEEKDAYS = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
@@ -25,11 +25,11 @@ _NEXT_MONTH = "datetime(floor(datum.month / 12), datum.month % 12 + 1, 1)"
 _MONTH_NAME = f"timeFormat({_MONTH}, '%B %Y')"
 _CHOSEN = "datum.month >= first_month && datum.month <= last_month"
 _DATES: dict[str, Any] = {"grid": False, "tickCount": 6, "labelOverlap": True}
-# A bar reaches from its month to the next, so that its name stands to the right of the tick where it begins.
+# A bar spans from its month to the next, so the label stands to the right of the tick.
 _X_DATES = alt.X("date:T", title=None, axis=alt.Axis(**_DATES, labelAlign="left", labelFlush=False, labelBound=True))
-# Between two bars; a line of a pixel would eat bars that have two.
+# The gap between two bars, less than a pixel for narrow bars: a gap of one would halve a bar of two pixels.
 _GAP = alt.expr("clamp(width / max(1, span(domain('x')) / 2.6e9) / 12, 0.2, 1)")
-# A point on the first or last month is not cut in half.
+# The padding keeps a point on the first or last month from being clipped.
 _X_POINTS = alt.X("date:T", title=None, axis=alt.Axis(**_DATES), scale=alt.Scale(padding=8))
 
 Chart = alt.Chart | alt.LayerChart | alt.FacetChart
@@ -45,10 +45,10 @@ def monthly_bars(
     brush: bool = False,
     chosen: tuple[int, int] = ALL_MONTHS,
 ) -> Chart:
-    """Bars by month, the year before as a mark on each, months that are not complete pale and outlined.
+    """Draw bars by month, with a mark for the year before; incomplete months are pale and outlined.
 
-    Rows: month, is_complete, `field` and before_`field`. With `brush`, dragging across the bars chooses months;
-    those that are not between the two that are `chosen` are pale.
+    Rows: month, is_complete, `field` and before_`field`. With `brush`, dragging across the bars selects months; bars
+    outside the two months of `chosen` are pale.
     """
     figure = "$,.2f" if is_money else ",.0f"
     base = _by_month(data).transform_calculate(
@@ -86,9 +86,9 @@ def monthly_bars(
 
 
 def calendar(data: str, first_year: int, years: int, thresholds: Sequence[float]) -> Chart:
-    """A square for each day, a row of weekdays for each year, darker the more trips, with a dot where it has a fee.
+    """Draw a square for each day, seven weekdays for each year, darker for more trips, with a dot for the fee.
 
-    Rows: month, day (of the month), row (weekdays of the years, one below the other), week, trips, total_amount and
+    Rows: month, day (of the month), row (the weekdays of all years, one below the other), week, trips, total_amount and
     has_fee.
     """
     labels = "floor(datum.value / 8) + " + str(first_year)
@@ -136,7 +136,7 @@ def calendar(data: str, first_year: int, years: int, thresholds: Sequence[float]
     squares = base.mark_rect(stroke="var(--page)", strokeWidth=1).encode(
         color=_steps(alt.Color, "Trips a day", [f"{step:,.0f}" for step in thresholds])
     )
-    # Light within dark: seen on every step, in both modes.
+    # A light dot with a dark outline is visible on every step, in both modes.
     dots = base.transform_filter("datum.has_fee").mark_circle(
         size=14, fill="var(--page)", stroke="var(--ink)", strokeWidth=1, opacity=1
     )
@@ -144,7 +144,7 @@ def calendar(data: str, first_year: int, years: int, thresholds: Sequence[float]
 
 
 def week(data: str, thresholds: Sequence[float]) -> Chart:
-    """A square for each hour of the week, darker the greater its share of trips. Rows: month, weekday, hour, trips."""
+    """Draw a square for each hour of the week, darker for a greater share. Rows: month, weekday, hour, trips."""
     chart = (
         alt.Chart(alt.NamedData(name=data))
         .transform_filter(_CHOSEN)
@@ -191,10 +191,10 @@ def week(data: str, thresholds: Sequence[float]) -> Chart:
 
 
 def zone_map(shapes: str, totals: str) -> Chart:
-    """A map of the zones by share of pickups, drop-offs or revenue, as the parameter `measure` says.
+    """Draw a map of the zones by share of the parameter `measure`: pickups, drop-offs or revenue.
 
-    Rows of `shapes`: GeoJSON features, their id the zone's. Rows of `totals`: zone_id, zone_name, borough, pickups,
-    dropoffs, total_amount, the shares of each as share_*, and shown.
+    Rows of `shapes`: GeoJSON features with the zone's number as id. Rows of `totals`: zone_id, zone_name, borough,
+    pickups, dropoffs, total_amount, their shares as share_*, and shown.
     """
     percents = [step * 100 for step in SHARE_STEPS]
     zone = alt.selection_point(name="picked", fields=["id"], on="click", clear=False, empty=False)
@@ -241,7 +241,7 @@ def zone_map(shapes: str, totals: str) -> Chart:
 
 
 def place_bars(totals: str, *, by: str, top: int) -> Chart:
-    """The `top` boroughs or zones by the parameter `measure`. Rows as for `zone_map`; `by` is borough or zone_name."""
+    """Draw the `top` places by the parameter `measure`. Rows as in `zone_map`; `by` is borough or zone_name."""
     groupby: list[str | alt.FieldName] = ["borough"] if by == "borough" else ["zone_id", "zone_name", "borough"]
     chart = (
         alt.Chart(alt.NamedData(name=totals))
@@ -305,7 +305,7 @@ def place_bars(totals: str, *, by: str, top: int) -> Chart:
 
 
 def zone_history(data: str, zone: int) -> Chart:
-    """Trips that begin in one zone, the parameter `zone`, by month. Rows: month, zone_id, pickups."""
+    """Draw the pickups of one zone, the parameter `zone`, by month. Rows: month, zone_id, pickups."""
     chart = _by_month(data).transform_filter("datum.zone_id == zone")
     chart = chart.transform_calculate(said="format(datum.pickups, ',')").encode(
         x=_X_DATES,
@@ -319,7 +319,7 @@ def zone_history(data: str, zone: int) -> Chart:
 
 
 def payment_shares(data: str, names: Sequence[str]) -> Chart:
-    """Stacked bars by month, a colour for each payment type, as shares of the trips. Rows: month, kind, trips."""
+    """Draw the shares of payment types by month as stacked bars in their colours. Rows: month, kind, trips."""
     bars = (
         _by_month(data)
         .transform_filter(_CHOSEN)
@@ -331,7 +331,7 @@ def payment_shares(data: str, names: Sequence[str]) -> Chart:
             said="format(datum.trips, ',')",
             said_share="format(datum.share, '.1%')",
         )
-        # The encoding's own stack is for bars at a point, and these reach from one month to the next.
+        # The encoding's own stack is for bars at a point, and these bars span a month.
         .transform_stack(stack="share", as_=["low", "high"], groupby=["month"], sort=[alt.SortField("place")])
         .mark_bar(stroke="var(--page)", strokeWidth=_GAP)
         .encode(
@@ -352,7 +352,7 @@ def payment_shares(data: str, names: Sequence[str]) -> Chart:
 
 
 def tip_lines(data: str, names: Sequence[str]) -> Chart:
-    """Tips as a share of the fare by month, a line for each payment type.
+    """Draw tips as a share of the fare by month, a line for each payment type.
 
     Rows: month, kind, tip_share, tip_per_trip.
     """
@@ -380,7 +380,7 @@ def tip_lines(data: str, names: Sequence[str]) -> Chart:
 
 
 def month_line(data: str, field: str, title: str, figure: str, *, unit: str = "", from_zero: bool = True) -> Chart:
-    """One figure by month as a line that breaks where a month is missing. Rows: month, `field`."""
+    """Draw one figure by month as a line that breaks at missing months. Rows: month, `field`."""
     chart = (
         _by_month(data)
         .transform_filter(_CHOSEN)
@@ -401,7 +401,7 @@ def month_line(data: str, field: str, title: str, figure: str, *, unit: str = ""
 
 
 def share_bars(data: str, name: str) -> Chart:
-    """The share of a file's rows that one kind of finding has, by month. Rows: month, kind, trips, share."""
+    """Draw the share of a file's rows with one kind of finding, by month. Rows: month, kind, trips, share."""
     chart = (
         _by_month(data)
         .transform_filter(f"datum.kind == {json.dumps(name)}")
@@ -424,7 +424,7 @@ def share_bars(data: str, name: str) -> Chart:
 
 
 def month_grid(data: str, years: Sequence[int]) -> Chart:
-    """A square for each month, a row for each year, with the state of its file as colour and sign.
+    """Draw a square for each month, a row for each year, with the state of the month's file as colour and sign.
 
     Rows: year, month_of_year (1 to 12), state, sign, name, rows, loaded.
     """
@@ -473,7 +473,7 @@ def _by_month(data: str) -> alt.Chart:
 
 
 def _line_and_points(chart: alt.Chart) -> Chart:
-    """A line, and a point for each month: a month between two that are missing has no line."""
+    """Draw a line, and a point for each month: a month between two missing months has no line."""
     return alt.layer(
         chart.mark_line(strokeWidth=2, interpolate="monotone", clip=True),
         chart.mark_point(filled=True, size=22, opacity=1, invalid="filter", clip=True),
@@ -489,7 +489,7 @@ def _measure_param() -> Any:
 
 
 def _amount_axis(is_money: bool = False) -> alt.Axis:
-    """An axis of counts or dollars in thousands and millions: 60k, $1.5M."""
+    """Return an axis of counts or dollars in thousands and millions: 60k, $1.5M."""
     return alt.Axis(labelExpr=f"format(datum.value, '{'$' if is_money else ''}~s')", tickCount=4)
 
 
@@ -500,12 +500,12 @@ def _category(field: str, names: Sequence[str]) -> alt.Color:
 
 
 def _step_of(value: str, thresholds: Sequence[float]) -> str:
-    """An expression for which class a value is in, from 0 on."""
+    """Return a Vega expression for the class of a value, counted from 0."""
     return " + ".join(f"({value} >= {threshold} ? 1 : 0)" for threshold in thresholds)
 
 
 def _steps(channel: type[Channel], title: str, labels: Sequence[str]) -> Channel:
-    """The colours of seven classes, all as wide in the legend, with a label between each two."""
+    """Return the colours of seven classes, equally wide in the legend, with a label between each two."""
     return channel(
         "step:Q",
         scale=alt.Scale(type="threshold", domain=list(range(1, len(labels) + 1)), range=STEPS),
@@ -519,13 +519,13 @@ def _steps(channel: type[Channel], title: str, labels: Sequence[str]) -> Channel
 
 
 def _finish(chart: Chart, height: float, *, aspect: float | None = None) -> Chart:
-    """The chart in the report's style, as wide as the page lets it be.
+    """Apply the report's style to a chart, with the width of its container.
 
-    `aspect` is the height of a picture by its width, up to `height`: a page that knows the width applies it.
+    `aspect` is the ratio of height to width, up to `height`; the page applies it once the width is known.
     """
     text = {"labelColor": "var(--muted)", "titleColor": "var(--muted)", "labelFontSize": 12, "titleFontSize": 12}
     finished = chart.properties(width="container", height=height).configure(
-        # The page says in words what a picture shows; a label on each of 4,600 squares helps nobody.
+        # A sentence of the page describes the picture; screen readers would read a label for each of 4,600 squares.
         aria=False,
         background="transparent",
         font=FONT,

@@ -1,6 +1,6 @@
-"""Charts drawn: as SVG without a browser, and the scripts that draw them in one. Nothing is downloaded for either.
+"""Charts drawn as SVG without a browser, and the scripts that draw charts in a browser. Both need no download.
 
-vl-convert carries Vega, Vega-Lite and Vega-Embed inside its wheel, and the interpreter that runs them.
+The wheel of vl-convert contains Vega, Vega-Lite, Vega-Embed and the interpreter that runs them.
 """
 
 import json
@@ -21,7 +21,7 @@ from taxi_orchestration.report.palette import LIGHT, with_colours
 
 Column = Sequence[Any] | Mapping[str, Sequence[tuple[Any, int]]]
 
-# The attributes of a mark that it takes from the group around it where it has none itself.
+# The attributes that a mark without them inherits from its group.
 _INHERITED = {"fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-opacity", "fill-opacity"}
 VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 
@@ -31,34 +31,34 @@ def draw_svg(
 ) -> str:
     """Draw a chart as SVG, `width` pixels wide inside its axes.
 
-    Its colours are CSS variables, for a page; with a `palette` they are colours, for where there is none.
+    Colours are CSS variables, for a page; with a `palette` they are literal colours, for use outside a page.
     """
     spec = to_spec(chart)
     spec["width"] = width
-    # The reader's font may be wider than the one that is here.
+    # The font of the reader's browser may be wider than the font of this machine.
     spec["config"]["padding"]["left"] += 14
     if aspect := spec.get("usermeta", {}).get("aspect"):
         spec["height"] = min(spec["height"], round(width * aspect))
     spec["datasets"] = {name: to_rows(frame) for name, frame in data.items()}
     svg = vl_convert.vegalite_to_svg(json.dumps(spec), vl_version=VEGA_LITE, allowed_base_urls=[])
-    # Hundredths of a pixel are enough, and a third of the size of a calendar.
+    # Rounded to hundredths of a pixel, a calendar takes a third of its size.
     svg = _hoist_attributes(re.sub(r"(\d\.\d\d)\d+", r"\1", svg))
     return with_colours(svg, palette) if palette else svg
 
 
 def draw_markdown(chart: Chart, data: Mapping[str, pd.DataFrame], title: str, width: int = 700) -> str:
-    """Draw a chart as an image in Markdown, on paper of its own: what shows it may be dark."""
+    """Draw a chart as an image in Markdown, with a light background: the UI around the image may be dark."""
     svg = draw_svg(chart, data, width, LIGHT).replace("<svg ", f'<svg style="background: {LIGHT["card"]}" ', 1)
     return f"![{title}](data:image/svg+xml;base64,{b64encode(svg.encode()).decode()})"
 
 
 def to_spec(chart: Chart) -> dict[str, Any]:
-    """The chart as Vega-Lite. Altair's validation would take most of a page's time; the tests have it."""
+    """Convert a chart to Vega-Lite. Without Altair's validation, which takes most of a page's time; tests validate."""
     return chart.to_dict(validate=False)
 
 
 def _hoist_attributes(svg: str) -> str:
-    """Say once, on the group around them, what all marks of a picture have: a calendar has 4,600."""
+    """Move attributes that all marks of a group share to the group: a calendar has 4,600 marks."""
 
     def hoist(match: re.Match[str]) -> str:
         group, marks = match[1], match[2]
@@ -72,14 +72,14 @@ def _hoist_attributes(svg: str) -> str:
 
 
 def to_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a frame for JSON, what is missing as None."""
+    """Convert a frame to rows for JSON, with None for missing values."""
     return json.loads(frame.to_json(orient="records", double_precision=6))
 
 
 def to_columns(frame: pd.DataFrame) -> dict[str, Column]:
-    """The columns of a frame for JSON, what is missing as None: half the size of its rows.
+    """Convert a frame to columns for JSON, with None for missing values: half the size of the rows.
 
-    A column of a few long runs is an object instead of a list: its `runs`, each a value and how often it stands there.
+    A column of a few long runs is an object instead of a list: its `runs`, each a value and the length of the run.
     """
     split = json.loads(frame.to_json(orient="split", double_precision=6))
     columns = {name: [row[position] for row in split["data"]] for position, name in enumerate(split["columns"])}
@@ -93,6 +93,6 @@ def _to_runs(values: list[Any]) -> Column:
 
 @cache
 def read_script() -> str:
-    """The page's own script together with the libraries that it uses, as one module."""
+    """Return the page's own script together with the libraries of the script, as one module."""
     own = files("taxi_orchestration.report").joinpath("report.js").read_text(encoding="utf-8")
     return vl_convert.javascript_bundle(own, vl_version=VEGA_LITE)

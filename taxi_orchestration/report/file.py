@@ -1,4 +1,4 @@
-"""The report's file: read, rendered, and put in its place whole."""
+"""The report's file: frames read, page rendered, file replaced atomically."""
 
 import os
 from collections.abc import Mapping
@@ -15,22 +15,22 @@ from taxi_orchestration.warehouse.warehouse import Warehouse
 
 
 def report_path(settings: Settings) -> Path:
-    """Where the page is kept: report.html in TAXI_HOME, with a student's name for each who shares that."""
+    """Return the path of the page: report.html in TAXI_HOME, with the student's name if there is one."""
     return make_home(settings) / (f"report-{settings.student}.html" if settings.student else "report.html")
 
 
 def write_report(warehouse: Warehouse, now: datetime, checks: Mapping[date, tuple[int, int]], path: Path) -> Frames:
-    """Write the page and return the frames that it shows. `checks` are those of `read_frames`.
+    """Write the page and return its frames. `checks` is the argument of `read_frames`.
 
-    Raises WarehouseError, and OSError where the file cannot be written; the one before then stays.
+    Raises WarehouseError, and OSError if the file cannot be written; the previous file then stays.
     """
     with ThreadPoolExecutor(1) as pool:
-        # A second of work for the page that it can find done when PostgreSQL has added up its own.
+        # The script takes a second, during which PostgreSQL computes the frames.
         pool.submit(read_script)
         frames = read_frames(warehouse, now, checks)
     page = render_page(frames)
     if path.exists() and not path.is_file():
-        # A pipe or a device, which cannot be replaced.
+        # A pipe or a device cannot be replaced.
         path.write_text(page, encoding="utf-8")
         return frames
     path = path.resolve()

@@ -1,4 +1,4 @@
-"""The frames that the report is made of: their names, columns, types and units, and nothing that reads them."""
+"""The frames of the report: their names, columns, types and units. The queries belong to `read`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -58,26 +58,26 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class Frames:
-    """Everything that the report shows, as aggregates of the marts. Any frame may be empty; `COLUMNS` has the types.
+    """The data of the report, as aggregates of the marts. Any frame may be empty; `COLUMNS` has the types.
 
     A month is the first day of a month of New York's wall-clock time: of the pickup as `month`, of the file as
     `source_month`. Amounts are dollars, to the cent; money and trips include refunds.
 
-    months       a month of pickups (monthly_summary). Quotients are over the trips that have what they divide by, NaN
-                 where there are none: `miles_per_trip` and `minutes_per_trip` over trips with a distance and with a
-                 duration, `dollars_per_mile` what trips with a distance cost in all by their miles.
-    days         a day of pickups, and how many of its trips paid the fee of Manhattan's congestion zone
+    months       a month of pickups (monthly_summary). Quotients are over the trips that have the divisor, NaN if no
+                 trip has it: `miles_per_trip` and `minutes_per_trip` over trips with a distance and with a duration,
+                 `dollars_per_mile` the total cost of the trips with a distance divided by their miles.
+    days         a day of pickups, and the number of its trips that paid the fee of Manhattan's congestion zone
                  (hourly_activity).
     hours        a month of pickups, weekday (1 Monday to 7 Sunday) and hour (0 to 23) (hourly_activity).
-    zones        a taxi zone (dim_zones), with -1 for what was not recorded.
-    zone_months  a month and zone: trips that began there, trips that ended there, and total_amount of those that began
-                 there (monthly_zone_activity).
+    zones        a taxi zone (dim_zones), with -1 for a zone that was not recorded.
+    zone_months  a month and zone: trips that began in the zone, trips that ended in it, and total_amount of the trips
+                 that began in it (monthly_zone_activity).
     payments     a month of pickups and payment type (monthly_revenue).
-    quality      a month's file and what its rows show (trip_quality): `kind` is "flag" or "rejected", `name` the words
-                 that a person reads. A row counts under each flag and each reason that it has.
-    pipeline     a month's file (raw_loads, trip_quality, checks): when the TLC published it (Last-Modified) and when it
-                 was loaded, the last part of its URL, and its rows where they are counted; `checks` is missing
-                 where none was recorded.
+    quality      a month's file, and a flag or rejection reason of its rows (trip_quality): `kind` is "flag" or
+                 "rejected", `name` the label. A row counts under each of its flags and reasons.
+    pipeline     a month's file (raw_loads, trip_quality, checks): the times of publication (Last-Modified) and of
+                 load, the last part of the URL, and the rows in each place where they are counted; `checks` is missing
+                 if none was recorded.
     zone_shapes  a zone's outline as the coordinates of a GeoJSON MultiPolygon, in any planar unit, north up
                  (`tlc.zone_shapes.simplify_zone_shapes`).
     """
@@ -92,12 +92,12 @@ class Frames:
     pipeline: pd.DataFrame
     zone_shapes: pd.DataFrame
     made_at: datetime
-    """The moment of the report, with its time zone."""
+    """The time of the report, with its time zone."""
     no_shapes_reason: str | None = None
-    """Why `zone_shapes` is empty, as a sentence, where it is."""
+    """The reason, as a sentence, if `zone_shapes` is empty."""
 
     def __post_init__(self) -> None:
-        """Hold every frame to its columns, types and order; ValueError names the frame and what it lacks."""
+        """Cast and sort every frame to its columns and types. Raises ValueError if a frame lacks columns."""
         for field in fields(self):
             if columns := COLUMNS.get(field.name):
                 frame = getattr(self, field.name)
@@ -108,15 +108,15 @@ class Frames:
 
     @property
     def loaded_months(self) -> pd.Series:
-        """The months whose file is loaded: those that are drawn. A file also has single trips of other months."""
+        """Return the months whose file is loaded, which are drawn. A file also has single trips of other months."""
         return self.pipeline["source_month"]
 
     def within_loaded_months(self, frame: pd.DataFrame, column: str = "month") -> pd.DataFrame:
-        """The rows of a frame by pickup that belong to a month whose file is loaded."""
+        """Return the rows of a frame by pickup in the months whose file is loaded."""
         months = frame[column].dt.to_period("M").dt.to_timestamp().astype(MONTH)
         return frame[months.isin(self.loaded_months)].reset_index(drop=True)
 
 
 def empty_frame(name: str) -> pd.DataFrame:
-    """A frame of `Frames` without rows."""
+    """Return a frame of `Frames` without rows."""
     return pd.DataFrame({column: pd.Series(dtype=kind) for column, kind in COLUMNS[name].items()})

@@ -1,6 +1,6 @@
-"""The page: pictures into one HTML file that works from a mail, without a network and without JavaScript.
+"""The page: pictures in one HTML file that works as a mail attachment, without a network and without JavaScript.
 
-With JavaScript the pictures are drawn anew, as wide as they have room, and follow what is chosen.
+With JavaScript the pictures are drawn again in the available width and follow the controls of the page.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ TITLE = f"New York {DATASET.label}, month by month"
 
 @dataclass(frozen=True)
 class Chapter:
-    """Pictures under one heading, and which of the page's controls stand above them."""
+    """Pictures under one heading; `name` also selects the controls of the page above the pictures."""
 
     name: str
     heading: str
@@ -44,7 +44,7 @@ CHAPTERS = [
 
 
 def render_page(frames: Frames) -> str:
-    """The report as one HTML document."""
+    """Render the report as one HTML document."""
     chapters = [(chapter, [p for make in chapter.pictures if (p := make(frames))]) for chapter in CHAPTERS]
     shown = [picture for _, made in chapters for picture in made]
     data = {name: frame for picture in shown for name, frame in picture.data.items()}
@@ -103,7 +103,7 @@ def _lead(frames: Frames) -> str:
 
 
 def _figures(frames: Frames) -> list[tuple[str, str]]:
-    """The few numbers at the top, each with its name."""
+    """Return the figures at the top of the page, each with its name."""
     months = frames.within_loaded_months(frames.months)
     if months.empty:
         return []
@@ -121,7 +121,7 @@ def _figures(frames: Frames) -> list[tuple[str, str]]:
 
 
 def _left_out(frames: Frames) -> str:
-    """What the marts have and the pictures do not, for both to add up."""
+    """Return a sentence on the trips that the marts have and the pictures omit, so that the totals add up."""
     months = frames.months[~frames.months["month"].isin(frames.loaded_months)]
     trips = int(months["trips"].sum())
     if not trips:
@@ -132,12 +132,12 @@ def _left_out(frames: Frames) -> str:
 
 
 def _width(picture: Picture) -> int:
-    """How wide a picture is where no script can measure the room that it has."""
+    """Return the width of a picture in pixels for a page without JavaScript."""
     return {1: 900 if picture.wide else 440}.get(len(picture.panels), 260)
 
 
 def _cells(table: Table, row: Sequence[Any]) -> list[tuple[str, bool]]:
-    """A row as texts, and whether each is a number."""
+    """Format a row as texts, each with whether it is a number."""
     return [_cell(value, i in table.money, i in table.shares) for i, value in enumerate(row)]
 
 

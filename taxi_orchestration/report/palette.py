@@ -1,7 +1,7 @@
-"""The colours of the report, by what they mean, for light and dark.
+"""The colours of the report by meaning, for light and dark mode.
 
-Charts name them as CSS variables (`var(--ink)`), so that one picture follows the page from light to dark. The hues of
-the categories are those of Okabe and Ito, each made dark or light enough to stand out from its background.
+Charts refer to colours as CSS variables (`var(--ink)`), so that one picture works in both modes. The hues of the
+categories are those of Okabe and Ito, each dark or light enough for contrast with its background.
 """
 
 import re
@@ -64,5 +64,5 @@ STEPS = [f"var(--step-{number})" for number in range(1, 8)]
 
 
 def with_colours(text: str, palette: Mapping[str, str]) -> str:
-    """A picture with the colours of one palette in place of CSS variables, for where there is no page around it."""
+    """Replace the CSS variables of a picture by the colours of one palette, for use outside a page."""
     return re.sub(r"var\(--([a-z0-9-]+)\)", lambda match: palette[match[1]], text)

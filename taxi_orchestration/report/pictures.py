@@ -1,6 +1,6 @@
-"""The pictures of the report: what each asks, the sentence that answers, its charts, and the table behind it.
+"""The pictures of the report: for each the question, the sentence that answers it, its charts and its table.
 
-Every function takes `Frames` and returns a `Picture`, or None where the months that are loaded have nothing to show.
+Every function takes `Frames` and returns a `Picture`, or None if the loaded months have no data for it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,16 +24,16 @@ from taxi_orchestration.report.words import (
     percent_words,
 )
 
-# The categories that a chart tells apart by colour; what is rarer is one more, "Other".
+# The number of categories with a colour each; the rarer ones are merged into "Other".
 MOST_KINDS = 6
 TOP_ZONES = 20
-# Of the trips of a day: 7 % pay the congestion fee from its first day on, and a wrong row now and then before.
+# The share of a day's trips: 7 % pay the congestion fee from its first day on; before, single wrong rows have it.
 FEE_SHARE = 0.01
 
 
 @dataclass(frozen=True)
 class Table:
-    """The table behind a picture: its columns as a person reads them, and rows of numbers, texts and None."""
+    """The table behind a picture: the labels of its columns, and rows of numbers, texts and None."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
@@ -45,7 +45,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Panel:
-    """One chart of a picture, with a heading where the picture has several."""
+    """One chart of a picture, with a heading if the picture has several charts."""
 
     chart: charts.Chart
     heading: str = ""
@@ -53,7 +53,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Picture:
-    """A question, the sentence that answers it, the charts that show it, and the table behind them."""
+    """A question, the sentence that answers it, its charts, and the table with the numbers of the charts."""
 
     name: str
     question: str
@@ -62,29 +62,29 @@ class Picture:
     panels: Sequence[Panel] = ()
     note: str = ""
     data: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    """The rows of the charts, by the names that these use."""
+    """The rows of the charts, by the names of the data in the charts."""
     wide: bool = True
 
 
 def month_number(months: pd.Series) -> pd.Series:
-    """Months as numbers, counted from year 0."""
+    """Return months as numbers, counted from year 0."""
     return months.dt.year * 12 + months.dt.month - 1
 
 
 def with_year_before(months: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """The months with before_* of `columns`: those of the complete month a year before, where it is known."""
+    """Add before_* for each of `columns`: the value of the complete month a year before, if it is loaded."""
     before = months[months["is_complete"]][["month", *columns]].copy()
     before["month"] = (before["month"] + pd.DateOffset(years=1)).astype(months["month"].dtype)
     return months.merge(before.rename(columns={c: f"before_{c}" for c in columns}), how="left", on="month")
 
 
 def trips_by_month(frames: Frames) -> Picture | None:
-    """Trips by month, beside the year before."""
+    """Show trips by month, beside the year before."""
     return _volume(frames, "trips", "trips", "How many trips are there, month by month?", count_words, brush=True)
 
 
 def revenue_by_month(frames: Frames) -> Picture | None:
-    """Revenue by month, beside the year before."""
+    """Show revenue by month, beside the year before."""
     return _volume(frames, "revenue", "total_amount", "How much money do they bring?", money_words)
 
 
@@ -134,7 +134,7 @@ def _volume(
 
 
 def calendar_of_days(frames: Frames) -> Picture | None:
-    """Trips a day, as a calendar."""
+    """Show trips a day, as a calendar."""
     days = frames.within_loaded_months(frames.days, "day")
     if days.empty:
         return None
@@ -180,7 +180,7 @@ def calendar_of_days(frames: Frames) -> Picture | None:
 
 
 class Change(NamedTuple):
-    """A day from which on there are more or fewer trips, with the median of a day in the four weeks on either side."""
+    """A day from which the number of trips changes, with the median of a day in the four weeks on either side."""
 
     day: date
     before: float
@@ -188,9 +188,9 @@ class Change(NamedTuple):
 
 
 def largest_change(days: pd.DataFrame) -> Change | None:
-    """Find the day about which the trips of a usual day change most; None where none changes them by a third.
+    """Find the day about which the median trips of a day change most; None if no change reaches a factor of 1.5.
 
-    `days` has day and trips. A day is looked at only where each of the four weeks on either side is known.
+    `days` has day and trips. Only days with four complete weeks of data on either side are considered.
     """
     trips = days.set_index("day")["trips"].asfreq("D")
     until_here = trips.rolling(28).median()
@@ -198,14 +198,14 @@ def largest_change(days: pd.DataFrame) -> Change | None:
     change = np.log((after / before).where((before > 0) & (after > 0))).abs()
     if not change.max() >= np.log(1.5):
         return None
-    # Medians of four weeks stay as far apart for some days: the middle of these.
+    # The medians of four weeks differ as much for several days: take the middle day.
     near = change.index[change >= change.max() - 0.01]
     day = near[len(near) // 2]
     return Change(day.date(), before[day], after[day])
 
 
 def week_of_hours(frames: Frames) -> Picture | None:
-    """Trips by weekday and hour."""
+    """Show trips by weekday and hour."""
     hours = frames.within_loaded_months(frames.hours)
     if hours.empty:
         return None
@@ -231,7 +231,7 @@ def week_of_hours(frames: Frames) -> Picture | None:
 
 
 def zone_totals(frames: Frames) -> pd.DataFrame:
-    """Pickups, drop-offs and revenue of every zone over all loaded months, and the shares of each."""
+    """Return pickups, drop-offs and revenue of every zone over all loaded months, and their shares."""
     measures = ["pickups", "dropoffs", "total_amount"]
     sums = frames.within_loaded_months(frames.zone_months).groupby("zone_id", as_index=False)[measures].sum()
     totals = frames.zones.merge(sums, how="outer", on="zone_id").fillna({m: 0 for m in measures})
@@ -245,7 +245,7 @@ def zone_totals(frames: Frames) -> pd.DataFrame:
 
 
 def map_of_zones(frames: Frames) -> Picture | None:
-    """The map of the zones, or the words why there is none."""
+    """Show the map of the zones, or the reason for a missing map."""
     totals = zone_totals(frames)
     if not totals["pickups"].sum():
         return None
@@ -287,7 +287,7 @@ def map_of_zones(frames: Frames) -> Picture | None:
 
 
 def boroughs(frames: Frames) -> Picture | None:
-    """Boroughs by pickups, drop-offs or revenue."""
+    """Show boroughs by pickups, drop-offs or revenue."""
     totals = zone_totals(frames)
     if not totals["pickups"].sum():
         return None
@@ -306,7 +306,7 @@ def boroughs(frames: Frames) -> Picture | None:
 
 
 def top_zones(frames: Frames) -> Picture | None:
-    """The twenty zones with the most pickups, drop-offs or revenue."""
+    """Show the twenty zones with the most pickups, drop-offs or revenue."""
     totals = zone_totals(frames)
     if not totals["pickups"].sum():
         return None
@@ -324,7 +324,7 @@ def top_zones(frames: Frames) -> Picture | None:
 
 
 def history_of_zone(frames: Frames) -> Picture | None:
-    """The pickups of one zone by month; the page chooses which."""
+    """Show the pickups of one zone by month; a control of the page selects the zone."""
     months = frames.within_loaded_months(frames.zone_months)
     months = months[months["pickups"] > 0]
     if months.empty:
@@ -352,7 +352,7 @@ def history_of_zone(frames: Frames) -> Picture | None:
 
 
 def payment_types(frames: Frames) -> Picture | None:
-    """Payment types by month, as shares of the trips."""
+    """Show payment types by month, as shares of the trips."""
     payments = frames.within_loaded_months(frames.payments)
     if payments.empty:
         return None
@@ -379,7 +379,7 @@ def payment_types(frames: Frames) -> Picture | None:
 
 
 def tips(frames: Frames) -> Picture | None:
-    """Tips by payment type, as a share of the fare."""
+    """Show tips by payment type, as a share of the fare."""
     payments = frames.within_loaded_months(frames.payments)
     if payments.empty:
         return None
@@ -428,7 +428,7 @@ def tips(frames: Frames) -> Picture | None:
 
 
 def typical_ride(frames: Frames) -> Picture | None:
-    """Distance, duration and dollars per mile by month."""
+    """Show distance, duration and dollars per mile by month."""
     months = frames.within_loaded_months(frames.months)
     measures = ["miles_per_trip", "minutes_per_trip", "dollars_per_mile"]
     known = months[months["is_complete"]].dropna(subset=measures)
@@ -464,7 +464,7 @@ def typical_ride(frames: Frames) -> Picture | None:
 
 
 def quality(frames: Frames) -> Picture | None:
-    """What the rows of each file show: flags and reasons of rejection, as shares of the file."""
+    """Show the flags and rejection reasons of each file's rows, as shares of the file."""
     found = frames.quality.merge(frames.pipeline[["source_month", "raw_rows"]], on="source_month")
     found = found[found["raw_rows"] > 0]
     sums = found.groupby(["kind", "name"], as_index=False)["trips"].sum()
@@ -503,7 +503,7 @@ def quality(frames: Frames) -> Picture | None:
 
 
 def pipeline(frames: Frames) -> Picture | None:
-    """Every month's way from the TLC's file to the facts."""
+    """Show the row counts of every month from the TLC's file to the facts."""
     files = frames.pipeline
     if files.empty:
         return None
@@ -581,7 +581,7 @@ def pipeline(frames: Frames) -> Picture | None:
 
 
 def round_steps(values: pd.Series) -> list[float]:
-    """Six thresholds between seven classes of about equal size, with two digits, each greater than the one before."""
+    """Return six ascending thresholds, of two digits each, between seven classes of about equal size."""
     steps: list[float] = []
     for quantile in values.quantile([i / 7 for i in range(1, 7)]):
         step = float(f"{quantile:.2g}")
@@ -590,7 +590,7 @@ def round_steps(values: pd.Series) -> list[float]:
 
 
 def _kinds(frame: pd.DataFrame, column: str) -> list[str]:
-    """The names that get a colour of their own, the most frequent first, and "Other" if there are more."""
+    """Return the names with a colour each, the most frequent first, and "Other" if there are more names."""
     names = [str(name) for name in frame.groupby(column)["trips"].sum().sort_values(ascending=False).index]
     return names if len(names) <= MOST_KINDS else [*names[: MOST_KINDS - 1], "Other"]
 
@@ -600,7 +600,7 @@ def _merge_kinds(frame: pd.DataFrame, column: str, names: Sequence[str]) -> pd.D
 
 
 def _with_gaps(frame: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
-    """The months with those between that are missing, without values: a line breaks there. `by` as well as months."""
+    """Add the missing months without values, so that a line breaks there; for each combination of `by`."""
     every = pd.RangeIndex(frame["month"].min(), frame["month"].max() + 1, name="month")
     index = pd.MultiIndex.from_product([every, *(frame[name].unique() for name in by)], names=["month", *by])
     return frame.set_index(["month", *by]).reindex(index if by else every).reset_index()

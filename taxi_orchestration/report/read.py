@@ -1,4 +1,4 @@
-"""The frames read from the warehouse: which table has what. What is made of them belongs elsewhere."""
+"""The queries that read the frames from the warehouse. Charts and sentences belong elsewhere."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
@@ -18,7 +18,7 @@ NO_SHAPES = (
 
 
 class Source(NamedTuple):
-    """A table or view of the schema, the columns to read, and the query that has them; `{}` is the table."""
+    """A table or view of the schema, the names of the result's columns, and the query; `{}` is the table."""
 
     table: str
     columns: Sequence[str]
@@ -78,7 +78,7 @@ SOURCES = {
     "zone_shapes": Source("raw_zone_shapes", ["zone_id", "polygons"], "select zone_id, polygons from {}"),
 }
 
-# The columns of trip_quality that count all rows of a month, and those that count flags, as a person reads them.
+# The columns of trip_quality that count all rows of a month, and the labels of those that count flags.
 _ROWS = {"raw_trips": "raw_rows", "fact_trips": "fact_rows", "rejected_trips": "rejected_rows"}
 _FLAGS = {
     "outside_month_trips": "pickup outside the month",
@@ -101,9 +101,9 @@ _REJECTED = "rejected_"
 def read_frames(
     warehouse: Warehouse, now: datetime, checks: Mapping[date, tuple[int, int]] = MappingProxyType({})
 ) -> Frames:
-    """Read all that the report shows, as of one moment. A frame is empty where its table is not there yet.
+    """Read the frames of the report in one snapshot. A frame is empty if its table does not exist yet.
 
-    `checks` are, by month, how many checks there are and how many of them pass. Raises WarehouseError.
+    `checks` has, by month, the number of checks and the number of passed checks. Raises WarehouseError.
     """
     with warehouse.connect(f"Reading the report from schema {warehouse.schema}", snapshot=True) as connection:
         read = {name: _read(connection, warehouse, source) for name, source in SOURCES.items()}
@@ -131,7 +131,7 @@ def _read(connection: psycopg.Connection, warehouse: Warehouse, source: Source) 
 
 
 def _sum_activity(activity: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Days, and hours of the week by month: to sum them in two queries takes PostgreSQL twice as long."""
+    """Sum activity by day, and by month, weekday and hour: two queries would take PostgreSQL twice as long."""
     day = pd.to_datetime(activity["day"])
     of_month = activity.assign(month=day.dt.to_period("M").dt.to_timestamp(), weekday=day.dt.day_of_week + 1)
     sums = ["trips", "trips_with_cbd_fee", "total_amount"]
@@ -142,7 +142,7 @@ def _sum_activity(activity: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _name_findings(findings: pd.DataFrame) -> pd.DataFrame:
-    """Flags and reasons of rejection under the names that a person reads."""
+    """Return flags and rejection reasons with their labels."""
     columns = findings["column"]
     is_reason = columns.str.startswith(_REJECTED) & (columns != "rejected_trips")
     named = findings.assign(
@@ -153,7 +153,7 @@ def _name_findings(findings: pd.DataFrame) -> pd.DataFrame:
 
 
 def _follow_files(loads: pd.DataFrame, findings: pd.DataFrame, checks: Mapping[date, tuple[int, int]]) -> pd.DataFrame:
-    """Every loaded file with the rows that are counted of it, 0 where no model counted them yet, and its checks."""
+    """Return every loaded file with its checks and its row counts, which are 0 before a model counts the rows."""
     rows = findings.pivot(index="source_month", columns="column", values="trips").reindex(columns=list(_ROWS))
     files = loads.merge(rows.rename(columns=_ROWS), how="left", left_on="source_month", right_index=True)
     counted = [checks.get(month, (None, None)) for month in files["source_month"]]

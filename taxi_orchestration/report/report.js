@@ -1,5 +1,5 @@
-// Draws the pictures anew, as wide as they have room, and lets them follow what is chosen. Without it the page shows the
-// pictures as they were drawn when it was made. vegaEmbed comes with the bundle that this becomes part of.
+// Draws the pictures again in the available width and applies the controls of the page. Without JavaScript the page shows
+// the SVG pictures inside it. vegaEmbed is part of the bundle that read_script makes.
 const { data, charts } = JSON.parse(document.getElementById("report-data").textContent);
 // The counterpart of `to_columns` in drawing.py.
 for (const columns of Object.values(data)) {
@@ -19,7 +19,7 @@ function rows(name) {
   return columns[0][1].map((_, i) => Object.fromEntries(columns.map(([key, values]) => [key, values[i]])));
 }
 
-// The same sums as `zone_totals` in pictures.py, of the months that are chosen.
+// The same sums as `zone_totals` in pictures.py, over the selected months.
 function zoneTotals() {
   const { month, zone_id, ...amounts } = data.zone_months;
   const sums = new Map();
@@ -92,7 +92,7 @@ function onBrush(_, { date }) {
   }, 80);
 }
 
-// What is chosen by name is not what was drawn across the bars before.
+// Months selected by name replace the months that were selected by dragging across the bars.
 async function chooseMonths(change) {
   clearing = true;
   for (const { view } of views.filter((one) => "brush_x" in signalsOf(one.view))) {
@@ -123,7 +123,7 @@ async function choose(change) {
   document.documentElement.dataset.busy = "no";
 }
 
-// A month between the files that are loaded is no option: the nearest one that is stands for it.
+// A month without a loaded file is no option: the nearest option represents it.
 function showChoice() {
   const first = find("first-month");
   if (first) {
@@ -147,7 +147,7 @@ function toCsv(table) {
   return [...table.rows].map((row) => [...row.cells].map((cell) => {
     let text = cell.textContent.trim();
     if (cell.className === "n") text = text === "–" ? "" : text.replace(/[$,]/g, "");
-    // A spreadsheet would take such a text for a formula.
+    // A spreadsheet would read such a text as a formula.
     else if (/^[=+\-@\t]/.test(text)) text = `'${text}`;
     return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   }).join(",")).join("\r\n");
@@ -158,7 +158,7 @@ async function copy(button) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    // A page from a file may not use the clipboard in every browser.
+    // Some browsers deny the clipboard to a page opened from a file.
     const area = Object.assign(document.createElement("textarea"), { value: text });
     document.body.append(area);
     area.select();

@@ -1,4 +1,4 @@
-"""The picture of the volume check: one month's rows among those of the months before, in the report's style."""
+"""The chart of the volume check: a month's rows beside those of the preceding months, in the report's style."""
 
 from collections.abc import Mapping
 from datetime import date

@@ -1,4 +1,4 @@
-"""Numbers, months and moments as a person says them."""
+"""Numbers, months and moments formatted for readers."""
 
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
@@ -7,7 +7,7 @@ NEW_YORK = ZoneInfo("America/New_York")
 
 
 def count_words(value: float) -> str:
-    """A count as it is said: 974, 56,600, 1.3 million."""
+    """Format a count: 974, 56,600, 1.3 million."""
     if abs(value) < 1_000:
         return f"{value:,.0f}"
     if abs(value) < 999_500:
@@ -16,13 +16,13 @@ def count_words(value: float) -> str:
 
 
 def money_words(value: float) -> str:
-    """Dollars as they are said: $12.40, $56,600, $1.3 million."""
+    """Format dollars: $12.40, $56,600, $1.3 million."""
     sign = "-" if value < 0 else ""
     return f"{sign}${abs(value):,.2f}" if abs(value) < 1_000 else f"{sign}${count_words(abs(value))}"
 
 
 def percent_words(share: float) -> str:
-    """A share as a percentage: 47%, 3.2%, 0.04%, and no more digits than it deserves."""
+    """Format a share as a percentage with one or two digits: 47%, 3.2%, 0.04%."""
     percent = share * 100
     if percent == 0 or abs(percent) >= 10:
         return f"{percent:.0f}%"
@@ -30,7 +30,7 @@ def percent_words(share: float) -> str:
 
 
 def change_words(value: float, before: float) -> str:
-    """A change against what was before: 12% more, 3% fewer, as many."""
+    """Format a change against an earlier value: 12% more, 3% fewer, as many."""
     change = value / before - 1
     if abs(change) < 0.005:
         return "as many"
@@ -38,20 +38,20 @@ def change_words(value: float, before: float) -> str:
 
 
 def month_words(month: date) -> str:
-    """A month with its name: January 2024."""
+    """Format a month with its name: January 2024."""
     return f"{month:%B %Y}"
 
 
 def day_words(day: date) -> str:
-    """A day with its name: Friday, 2 February 2024."""
+    """Format a day with its weekday: Friday, 2 February 2024."""
     return f"{day:%A}, {day.day} {day:%B %Y}"
 
 
 def moment_words(moment: datetime) -> str:
-    """A moment on New York's clock: 2024-03-05 14:07."""
+    """Format a moment in New York time: 2024-03-05 14:07."""
     return f"{moment.astimezone(NEW_YORK):%Y-%m-%d %H:%M}"
 
 
 def list_words(items: list[str]) -> str:
-    """Several things in a sentence: a, b and c."""
+    """Join texts for a sentence: a, b and c."""
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)

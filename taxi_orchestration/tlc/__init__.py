@@ -1,4 +1,4 @@
-"""What is known of the TLC and of its files: the data set, the download, the parquet reader.
+"""The TLC and its files: the data set, the download, the parquet reader.
 
-Dagster and Postgres are not known here. A month is a `datetime.date` at the first of that month.
+Dagster and PostgreSQL do not belong here. A month is a `datetime.date`, the first day of that month.
 """

@@ -1,6 +1,6 @@
-"""The TLC's download host: the URL of a month, whether it is published, and its download.
+"""The TLC's download host: the URL of a month's file, its publication, and its download.
 
-HTTP and its failures belong here. What is inside a file, beyond its first and last bytes, does not.
+HTTP and its failures belong here. The content of a file, beyond its first and last bytes, does not.
 """
 
 import hashlib
@@ -43,8 +43,8 @@ from taxi_orchestration.tlc.errors import (
 
 T = TypeVar("T")
 OnProgress = Callable[[int, int | None], None]
-"""Called with the bytes received so far and, where the host says so, the bytes to come in all; what it raises ends the
-download."""
+"""Called with the bytes received so far and the total bytes if the host sends them. An exception of the callback ends
+the download."""
 
 MAX_REDIRECTS = 5
 MAX_RETRY_AFTER = 120.0
@@ -55,7 +55,7 @@ ZIP_MAGIC = b"PK\x03\x04"
 USER_AGENT = "taxi-orchestration (pipeline for NYC TLC trip records)"
 
 _UNREACHABLE = "Check the network and TLC_BASE_URL, then try again."
-# Attempts at a host that has not been reached once: without a network five take 38 s, and change nothing.
+# Attempts at a host that no connection was made to yet: without a network, five attempts take 38 s.
 _ATTEMPTS_AT_FIRST = 2
 _LATE = "The TLC publishes a month about two months late: try again later, or ask for an earlier month."
 _LATE_COPY = f"It may not have been copied there yet, or TLC_BASE_URL is wrong. {_LATE}"
@@ -67,25 +67,25 @@ _TRY_LATER = {408, 425, 429}
 
 
 def month_url(base_url: str, month: date, dataset: DataSet = DATASET) -> str:
-    """The URL of a month's file."""
+    """Return the URL of a month's file."""
     if month.day != 1 or month < dataset.first_month:
         raise ValueError(f"{month} is not the first day of a month from {dataset.first_month:%Y-%m} on.")
     return f"{check_base_url(base_url)}/trip-data/{dataset.file_name(month)}"
 
 
 def zones_url(base_url: str) -> str:
-    """The URL of the table of taxi zones."""
+    """Return the URL of the table of taxi zones."""
     return f"{check_base_url(base_url)}/misc/taxi_zone_lookup.csv"
 
 
 def zone_shapes_url(base_url: str) -> str:
-    """The URL of the shapes of the taxi zones."""
+    """Return the URL of the shapes of the taxi zones."""
     return f"{check_base_url(base_url)}/misc/taxi_zones.zip"
 
 
 @dataclass(frozen=True)
 class Publication:
-    """What the host says of a month's file without sending it."""
+    """The host's metadata of a month's file, without the file itself."""
 
     url: str
     published: bool
@@ -95,19 +95,19 @@ class Publication:
 
     @property
     def version(self) -> str:
-        """Which file it is."""
+        """Return the version of the file."""
         return version_of(self.etag, self.last_modified, self.bytes)
 
 
 def version_of(etag: str | None, last_modified: datetime | None, size: int | None) -> str:
-    """One word that is another for another file: its ETag, or its date and size from a host that sends none."""
+    """Return a word that identifies a version of a file: its ETag, or its date and size if the host sends no ETag."""
     dated = last_modified.astimezone(UTC).strftime("%Y%m%dT%H%M%S") if last_modified else "undated"
     return re.sub(r"[^A-Za-z0-9._-]+", "-", etag or f"{dated}-{size}").strip("-")
 
 
 @dataclass(frozen=True)
 class Download:
-    """A downloaded file. It is temporary: as a context manager, it is gone when the block ends."""
+    """A downloaded temporary file; as a context manager, it is deleted when the block ends."""
 
     path: Path
     url: str
@@ -117,7 +117,7 @@ class Download:
     sha256: str
 
     def remove(self) -> None:
-        """Delete the file; no harm where that has been done."""
+        """Delete the file if it exists."""
         self.path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
@@ -130,7 +130,7 @@ class Download:
 
 
 class _Session(requests.Session):
-    """Leaves redirects to the client: requests reads the whole body of a redirect even if told not to follow it."""
+    """A session without redirects: requests reads the whole body of a redirect even if it does not follow it."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         return None
@@ -138,7 +138,7 @@ class _Session(requests.Session):
 
 @dataclass(frozen=True)
 class _Task:
-    """A request in the words of its messages, its URL, when it must be over, and advice where nothing is there."""
+    """A request: its description for messages, its URL, its deadline, and the advice for a missing file."""
 
     doing: str
     url: str
@@ -150,12 +150,11 @@ class _Task:
 
 
 class TlcClient:
-    """Asks for and downloads the TLC's files. One client can be used by several threads.
+    """A client of the TLC's download host. Several threads can use one client.
 
-    `attempts` are made in all, with growing random pauses, and no more of them begin once `total_timeout` seconds
-    have passed; `read_timeout` is the longest silence of the host, `total_timeout` also ends a body that only drips.
-    Of a host that no connection could be made to yet a second attempt is the last. `on_retry` is called with a sentence
-    before each attempt but the first.
+    The client makes at most `attempts` attempts, with growing random pauses, and starts none after `total_timeout`
+    seconds. `read_timeout` is the longest silence of the host; `total_timeout` also ends a slow download. Without a
+    connection to the host so far, two attempts are made. `on_retry` is called with a sentence before each retry.
     """
 
     def __init__(
@@ -184,11 +183,11 @@ class TlcClient:
         self._was_reached = False
         self._session = _Session()
         self._session.headers.update({"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"})
-        # Cookies are the only state that threads would share through a session, and no file of the TLC's needs one.
+        # Cookies are the only state that threads would share through a session, and no file of the TLC needs one.
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
 
     def close(self) -> None:
-        """Close the connections that are kept open between requests."""
+        """Close the open connections."""
         self._session.close()
 
     def __enter__(self) -> Self:
@@ -200,7 +199,7 @@ class TlcClient:
         self.close()
 
     def publication(self, month: date) -> Publication:
-        """What the host says of a month: whether it is published, and as which version."""
+        """Fetch whether a month is published, and its version."""
         task = self._month_task("Asking for", month)
 
         def ask() -> Publication:
@@ -215,7 +214,7 @@ class TlcClient:
             return Publication(task.url, published=False)
 
     def download(self, month: date, directory: Path, on_progress: OnProgress | None = None) -> Download:
-        """Download a month's file into an existing directory, whole and with parquet's magic, or leave nothing."""
+        """Download a month's file into an existing directory and check parquet's magic; leave no file on failure."""
         task = self._month_task("Downloading", month)
 
         def check_end(path: Path) -> None:
@@ -237,13 +236,13 @@ class TlcClient:
         )
 
     def download_zones(self, directory: Path) -> Download:
-        """Download the table of taxi zones into `directory`, or raise and leave nothing."""
+        """Download the table of taxi zones into `directory`; leave no file on failure."""
         url = zones_url(self.base_url)
         task = self._task("Downloading the taxi zones", url, advise_address(url))
         return self._download(task, directory, "taxi_zone_lookup.", MAX_ZONES_BYTES, b'"LocationID"')
 
     def download_zone_shapes(self, directory: Path) -> Download:
-        """Download the shapes of the taxi zones into `directory`, or raise and leave nothing."""
+        """Download the shapes of the taxi zones into `directory`; leave no file on failure."""
         url = zone_shapes_url(self.base_url)
         task = self._task("Downloading the shapes of the taxi zones", url, advise_address(url))
         return self._download(task, directory, "taxi_zones.", MAX_ZONES_BYTES, ZIP_MAGIC)
@@ -256,7 +255,7 @@ class TlcClient:
         return _Task(doing, url, time.monotonic() + self.total_timeout, if_missing or late)
 
     def _retry(self, task: _Task, attempt: Callable[[], T], on_progress: OnProgress | None = None) -> T:
-        """The result of the first attempt that does not fail in a way that a retry can help."""
+        """Call `attempt` until it succeeds, fails permanently, or the attempts are used up; return its result."""
 
         def error_of(state: RetryCallState) -> BaseException | None:
             return state.outcome.exception() if state.outcome else None
@@ -272,7 +271,7 @@ class TlcClient:
 
         def report(state: RetryCallState) -> None:
             if on_progress:
-                # It raises where the download was stopped: whoever would hear of the retry may be gone by now.
+                # The callback raises if the download was stopped: then no retry must be reported.
                 on_progress(0, None)
             error = error_of(state)
             attempt = f"Attempt {state.attempt_number + 1} of {attempts_for(error)}"
@@ -299,7 +298,7 @@ class TlcClient:
             raise type(error)(message, retry_after=error.retry_after) from error
 
     def _open(self, method: str, task: _Task) -> requests.Response:
-        """The response with status 200 to a request, redirects followed; any other status is an error."""
+        """Send a request, follow redirects, and return the response with status 200; raise for any other status."""
         url = task.url
         for _ in range(MAX_REDIRECTS + 1):
             response = self._send(method, url, task)
@@ -315,7 +314,7 @@ class TlcClient:
         )
 
     def _redirected(self, url: str, location: str, task: _Task) -> str:
-        """Where a redirect leads: only to http or https, and not out of https."""
+        """Return the target of a redirect. Raises PermanentTlcError for other schemes and from https to http."""
         try:
             target = urljoin(url, location)
             before, after = urlsplit(url).scheme, urlsplit(target).scheme
@@ -328,7 +327,7 @@ class TlcClient:
         return target
 
     def _send(self, method: str, url: str, task: _Task) -> requests.Response:
-        """The response to one request, its body not yet read."""
+        """Send one request and return the response with an unread body."""
         timeout = (self.connect_timeout, min(self.read_timeout, max(task.deadline - time.monotonic(), 0.1)))
         try:
             response = self._session.request(method, url, timeout=timeout, stream=True, allow_redirects=False)
@@ -353,7 +352,7 @@ class TlcClient:
         return response
 
     def _refuse(self, response: requests.Response, task: _Task) -> NoReturn:
-        """Raise what a status other than 200 means."""
+        """Raise the error of a status other than 200."""
         status = f"the host answered {response.status_code} {response.reason}".rstrip()
         if response.status_code in _NOT_THERE:
             raise NotPublishedError(task.describe(f"{status}: the file is not there. {task.if_missing}"))
@@ -371,7 +370,7 @@ class TlcClient:
         check: Callable[[Path], None] | None = None,
         on_progress: OnProgress | None = None,
     ) -> Download:
-        """Download to a temporary file, which stays only if everything about it is right."""
+        """Download to a temporary file; delete the file on any failure."""
         with tempfile.NamedTemporaryFile(dir=directory, prefix=prefix, suffix=".part", delete=False) as file:
             path = Path(file.name)
             try:
@@ -394,7 +393,7 @@ class TlcClient:
         magic: bytes,
         on_progress: OnProgress | None,
     ) -> Download:
-        """One attempt at a download, from the file's first byte on: what was received before may be another version."""
+        """Make one attempt at a download, from byte 0: an earlier attempt may have received another version."""
         file.seek(0)
         file.truncate()
         digest, received, head = hashlib.sha256(), 0, b""
@@ -426,7 +425,7 @@ class TlcClient:
             )
 
     def _read(self, response: requests.Response, task: _Task, received: int, total: int | None) -> bytes:
-        """What has arrived of the body. `read1` returns it at once, so that a dripping host meets the deadline."""
+        """Return the received bytes of the body. `read1` does not wait for more, so a slow host meets the deadline."""
         so_far = f"after {received:,} of {'?' if total is None else format(total, ',')} bytes"
         if time.monotonic() > task.deadline:
             raise TransientTlcError(task.describe(f"not complete {so_far} and {self.total_timeout} s."))
@@ -439,7 +438,7 @@ class TlcClient:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what caused it, outermost first: requests and urllib3 wrap it in others, by three ways."""
+    """Yield the error and its causes, outermost first: requests and urllib3 wrap errors in three ways."""
     seen: list[BaseException] = []
     to_see: list[object] = [error]
     while to_see:
@@ -451,7 +450,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _unreachable(error: BaseException, host: str) -> str | None:
-    """Why no connection could be made, in words; None where one was."""
+    """Return why no connection could be made, as text; None if a connection was made."""
     for cause in _causes(error):
         match cause:
             case urllib3.exceptions.ProxyError():
@@ -464,7 +463,7 @@ def _unreachable(error: BaseException, host: str) -> str | None:
 
 
 def _reason(error: BaseException) -> str:
-    """What lies at the bottom of an error, without the names of the objects that it came through."""
+    """Return the innermost cause of an error as text, without the names of the wrapping objects."""
     *_, last = _causes(error)
     return (last.strerror if isinstance(last, OSError) else None) or str(last) or type(last).__name__
 
@@ -486,7 +485,7 @@ def _content_length(response: requests.Response) -> int | None:
 
 
 def _http_date(value: str | None) -> datetime | None:
-    """An HTTP date; None where there is none or it is not one."""
+    """Parse an HTTP date; None if `value` is missing or invalid."""
     try:
         moment = parsedate_to_datetime(value) if value else None
     except ValueError:
@@ -499,7 +498,7 @@ def _last_modified(response: requests.Response) -> datetime | None:
 
 
 def _retry_after(response: requests.Response) -> float | None:
-    """The pause that the host asks for, given in seconds or as a date."""
+    """Return the pause in seconds that the host requests, in seconds or as a date."""
     value = response.headers.get("Retry-After", "")
     if value.isascii() and value.isdigit():
         return float(value)

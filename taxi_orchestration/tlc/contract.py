@@ -1,20 +1,20 @@
-"""The types that columns are carried in: those of the data set, and the rules for a column that it does not know."""
+"""The Arrow types of the batches: those of the data set, and the rules for columns that the data set lacks."""
 
 import pyarrow as pa
 
 from taxi_orchestration.tlc.dataset import POSTGRES_TYPES, DataSet
 
 MAX_DECIMAL_DIGITS = 15
-"""Decimals of up to 15 digits survive the way to double precision and back."""
+"""Decimals of up to 15 digits are exact after a cast to double precision and back."""
 
 
 def arrow_schema(dataset: DataSet) -> pa.Schema:
-    """The schema of a batch on its way to the warehouse, where the file brings no new column."""
+    """Return the schema of a batch of a file without new columns."""
     return pa.schema([pa.field(column.name, pa.type_for_alias(column.type)) for column in dataset.columns])
 
 
 def target_type_for(source: pa.DataType) -> pa.DataType | None:
-    """The Arrow type in which a column that the contract does not know is carried; None where there is none."""
+    """Return the Arrow type of a column that the data set lacks; None if no type is settled."""
     types = pa.types
     if types.is_dictionary(source):
         return target_type_for(source.value_type)
@@ -36,7 +36,7 @@ def target_type_for(source: pa.DataType) -> pa.DataType | None:
 
 
 def postgres_type_for(source: pa.DataType) -> str:
-    """The Postgres type of a column that the data set does not know; TypeError where there is none."""
+    """Return the PostgreSQL type of a column that the data set lacks. Raises TypeError if no type is settled."""
     target = target_type_for(source)
     if target is None:
         known = "integers, floats, decimals of up to 15 digits, booleans, text, timestamps without a zone, dates"

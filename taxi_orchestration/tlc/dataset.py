@@ -1,7 +1,7 @@
-"""Which data set this is: its name and label, its files, its first month, and its columns by era.
+"""The data set of this project: its name and label, its files, its first month, and its columns by era.
 
-All that is special to one of the TLC's data sets is in DATASET; everything else reads it from there. Light on purpose:
-the command line imports it for its words. How Arrow's types are cast is in contract.py.
+Whatever is specific to one data set of the TLC is in DATASET, and the other modules read it from there. This module
+imports nothing heavy, because every `taxi` command imports it. Casts of Arrow's types belong to contract.py.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 Era = str
-"""A time with the same columns and types in all files. Eras are named in the order of the alphabet."""
+"""A period whose files all have the same columns and types. Eras are named in alphabetical order."""
 
 POSTGRES_TYPES: Mapping[str, str] = {
     "int32": "integer",
@@ -20,20 +20,20 @@ POSTGRES_TYPES: Mapping[str, str] = {
     "timestamp[us]": "timestamp without time zone",
     "date32[day]": "date",
 }
-"""The PostgreSQL type, spelled as format_type does, of each type of Arrow that a column is carried in, by its name."""
+"""The PostgreSQL type, spelled as by format_type, of each Arrow type of the batches, by the Arrow type's name."""
 
 
 class AmbiguousColumnError(ValueError):
-    """Two columns of a file are the same column of the data set."""
+    """Two columns of a file match the same column of the data set."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a trip: in the warehouse of Arrow's `type`, in the files of each era of the type in `types`.
+    """One column of a trip, with its Arrow `type` in the batches and its `types` in the files by era.
 
-    `types` has the eras in which the type changed: an era before the first of them has no such column. A `required`
-    column has a value in every row of its eras; a file without it is refused. `aliases` are other names of it in files,
-    `codes` the values that are known with their meanings.
+    `types` lists the eras in which the type changed: an era before the first of them lacks the column. A `required`
+    column has a value in every row of its eras; a file without a required column is refused. `aliases` are other names
+    of the column in files, `codes` the known values with their meanings.
     """
 
     source_name: str
@@ -46,22 +46,22 @@ class Column:
 
     @property
     def name(self) -> str:
-        """The name in the warehouse, which needs no quotes."""
+        """Return the name in the warehouse, which needs no quotes."""
         return self.source_name.lower()
 
     @property
     def postgres_type(self) -> str:
-        """The type in the warehouse; one that no file carries is named as PostgreSQL does."""
+        """Return the type in the warehouse; a `type` that is no Arrow type is already a PostgreSQL type."""
         return POSTGRES_TYPES.get(self.type, self.type)
 
     @property
     def comment(self) -> str:
-        """What the column means, and each of its codes."""
+        """Return the description of the column, with the meaning of each code."""
         codes = ", ".join(f"{code} {meaning}" for code, meaning in self.codes.items())
         return f"{self.description.removesuffix('.')}: {codes}." if codes else self.description
 
     def type_in_files(self, era: Era) -> str | None:
-        """The type in the files of an era; None where they have no such column."""
+        """Return the type in the files of an era; None if these files lack the column."""
         since = max((changed for changed in self.types if changed <= era), default=None)
         return None if since is None else self.types[since]
 
@@ -70,7 +70,7 @@ KEY_COLUMNS = (
     Column("source_month", "date32[day]", {}, "Month of the file, as its first day. The partition key."),
     Column("source_row", "int32", {}, "Position of the row in its file, from 1."),
 )
-"""The key of raw_trips, which stands in no file."""
+"""The key columns of raw_trips, which no file has."""
 
 ZONE_COLUMNS = (
     Column("LocationID", "int32", {}, "Number of the taxi zone."),
@@ -78,7 +78,7 @@ ZONE_COLUMNS = (
     Column("Zone", "string", {}, "Name of the zone; 'N/A' is a value, and two names occur more than once."),
     Column("service_zone", "string", {}, "The TLC's service zone."),
 )
-"""The zone table, a CSV file that every data set shares."""
+"""The columns of the zone table, a CSV file that all data sets share."""
 
 ZONE_SHAPE_COLUMNS = (
     Column("zone_id", "int32", {}, "Number of the taxi zone, as in raw_zones."),
@@ -92,34 +92,34 @@ ZONE_SHAPE_COLUMNS = (
         "simplified to 250 feet with shared borders kept.",
     ),
 )
-"""The shapes of the zones, of a zip file that every data set shares."""
+"""The columns of the zones' shapes, read from a zip file that all data sets share."""
 
 
 @dataclass(frozen=True)
 class ColumnMatch:
-    """The columns of a file beside those of its era, under their names in the warehouse."""
+    """The columns of a file compared with those of its era, under their names in the warehouse."""
 
     names: Mapping[str, str]
-    """Every column of the file, with its name there."""
+    """Every column of the file, with its name in the file."""
     new: tuple[str, ...]
-    """Those that the data set has in no era."""
+    """The columns that the data set has in no era."""
     missing: tuple[Column, ...]
-    """Those of the era that the file lacks."""
+    """The columns of the era that the file lacks."""
     other_types: Mapping[str, str]
-    """Those whose type is not the one of the era, in words."""
+    """The columns with another type than in the era, each with both types as text."""
 
     @property
     def missing_required(self) -> tuple[Column, ...]:
-        """Those without which a row is no trip."""
+        """Return the required columns that the file lacks."""
         return tuple(column for column in self.missing if column.required)
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set of the TLC that is published as one parquet file a month.
+    """A data set of the TLC, published as one parquet file a month.
 
-    `file_pattern` takes the month; `pickup` and `dropoff` are the columns of the times at which a trip
-    begins and ends, by their names in the warehouse.
+    `file_pattern` takes the month; `pickup` and `dropoff` are the warehouse names of the columns with the start and end
+    time of a trip.
     """
 
     name: str
@@ -132,22 +132,22 @@ class DataSet:
 
     @property
     def first_month(self) -> date:
-        """The month in which the data set begins."""
+        """Return the first month of the data set."""
         return min(self.eras.values())
 
     def file_name(self, month: date) -> str:
-        """The name of a month's file."""
+        """Return the name of a month's file."""
         return self.file_pattern.format(month=month)
 
     def era_of(self, month: date) -> Era:
-        """The era whose columns and types a month's file is expected to have; it lasts until the next one begins."""
+        """Return the era of a month; an era lasts until the next one begins."""
         eras = [era for era, start in self.eras.items() if start <= month]
         if not eras:
             raise ValueError(f"{self.label} has no {month:%Y-%m}: the first month is {self.first_month:%Y-%m}.")
         return max(eras)
 
     def label_of(self, era: Era) -> str:
-        """An era as a person calls it: by the years of its files."""
+        """Return the label of an era: the years of its files."""
         starts = sorted(self.eras.values())
         start = self.eras[era]
         following = next((other for other in starts if other > start), None)
@@ -157,13 +157,13 @@ class DataSet:
         return f"{start.year}" if start.year == last.year else f"{start.year} to {last.year}"
 
     def columns_of(self, era: Era) -> tuple[Column, ...]:
-        """The columns that the files of an era have."""
+        """Return the columns that the files of an era have."""
         return tuple(column for column in self.columns if column.type_in_files(era) is not None)
 
     def match(self, fields: Iterable[tuple[str, str]], era: Era) -> ColumnMatch:
-        """Match a file's columns, names and Arrow types, to those of an era: by name or alias, whatever the case.
+        """Match a file's columns, as names and Arrow types, to those of an era: by name or alias, case-insensitively.
 
-        Raises AmbiguousColumnError where two are the same column.
+        Raises AmbiguousColumnError if two columns of the file match the same column.
         """
         known = {name.lower(): column for column in self.columns for name in (column.name, *column.aliases)}
         names: dict[str, str] = {}
@@ -187,7 +187,7 @@ class DataSet:
         )
 
 
-# High-volume files have the column of the other for-hire vehicles too, so theirs comes first.
+# High-volume files also have the column of the other for-hire vehicles, so their own column comes first.
 _SIGNATURES: Mapping[str, str] = {
     "hvfhs_license_num": "high-volume for-hire vehicles",
     "dispatching_base_num": "for-hire vehicles",
@@ -197,7 +197,7 @@ _SIGNATURES: Mapping[str, str] = {
 
 
 def recognize_label(names: Iterable[str]) -> str | None:
-    """The label of the TLC's data set that alone has one of these columns."""
+    """Return the label of the TLC's data set that one of these columns identifies; None if none does."""
     there = {name.lower() for name in names}
     return next((label for column, label in _SIGNATURES.items() if column in there), None)
 
@@ -333,4 +333,4 @@ DATASET = DataSet(
         ),
     ),
 )
-"""The data set of this project; its columns are in the order of the newest files."""
+"""The data set of this project, its columns in the order of the newest files."""

@@ -1,7 +1,7 @@
-"""What keeps a file of the TLC's from being loaded: what a retry can help, what it cannot, and this machine.
+"""The errors of a file of the TLC: those that a retry can help, those that it cannot, and those of this machine.
 
-Every message says what was being done, for which month and URL, what was found, and what to do now. What there is to do
-depends on the host: for a file of the TLC's own one can only wait, on a mirror (TLC_BASE_URL) one can mend it.
+Every message names the action, month and URL, what was found, and the next step. The next step depends on the host: a
+file of the TLC can only be waited for, a file of a mirror (TLC_BASE_URL) can be repaired.
 """
 
 from urllib.parse import urlsplit
@@ -10,13 +10,13 @@ from taxi_orchestration.settings import TLC_BASE_URL
 
 
 class TlcError(Exception):
-    """Anything that keeps a file of the TLC from being downloaded or read."""
+    """Any error that prevents a file of the TLC from being downloaded or read."""
 
 
 class TransientTlcError(TlcError):
-    """A retry can help: host unreachable, time-out, 429 or 5xx to the last attempt, a body cut off.
+    """An error that a retry can help: host unreachable, time-out, 429 or 5xx at the last attempt, a truncated body.
 
-    `retry_after` is the pause in seconds that the host asked for, where it did.
+    `retry_after` is the pause in seconds that the host requested, if any.
     """
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
@@ -25,43 +25,43 @@ class TransientTlcError(TlcError):
 
 
 class UnreachableTlcError(TransientTlcError):
-    """No connection to the host could be made: no network, no such name, nobody who listens."""
+    """No connection to the host could be made: no network, an unknown name, or a closed port."""
 
 
 class PermanentTlcError(TlcError):
-    """A retry cannot help: something has to change first, at the TLC's or here."""
+    """An error that a retry cannot help until the file, the host or the settings change."""
 
 
 class LocalFileError(TlcError):
-    """The file of a month could not be kept on this machine: no room, no right, no disk."""
+    """A downloaded file could not be stored on this machine: no space, no permission, or a disk error."""
 
 
 class NotPublishedError(PermanentTlcError):
-    """The file is not there (403 or 404): not published yet, or withdrawn."""
+    """The host does not have the file (403 or 404): not published yet, or withdrawn."""
 
 
 class BadFileError(PermanentTlcError):
-    """There is a file, but it is not a month of trips that can be loaded without loss."""
+    """The file is not a month of trips that can be loaded without loss."""
 
 
 class UnsupportedFileError(BadFileError):
-    """The file may be whole, but the parquet reader has not implemented what is in it."""
+    """The file may be whole, but needs a feature that the parquet reader has not implemented."""
 
 
 def is_tlc_url(url: str) -> bool:
-    """Whether a URL leads to the TLC's own host and not to a mirror."""
+    """Return whether a URL is of the TLC's own host and not of a mirror."""
     return urlsplit(url).hostname == urlsplit(TLC_BASE_URL).hostname
 
 
 def advise_new_copy(url: str) -> str:
-    """What to do about a file that is damaged, empty or another one."""
+    """Return the next step for a file that is damaged, empty or a different one."""
     if is_tlc_url(url):
         return "Try again once the TLC has published it anew."
     return f"Copy the TLC's file to {urlsplit(url).netloc} anew and try again, or unset TLC_BASE_URL."
 
 
 def advise_address(url: str) -> str:
-    """What to do about an answer that no host of the TLC's files gives."""
+    """Return the next step for a response that no host of the TLC's files sends."""
     if is_tlc_url(url):
         return "Open the address in a browser: a proxy or a login page of this network may answer in place of the TLC."
     return "Check TLC_BASE_URL."

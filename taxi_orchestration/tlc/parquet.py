@@ -1,6 +1,6 @@
-"""A month's parquet file as record batches in the data set's schema, without loss, and a report of its drift.
+"""A month's parquet file as record batches in the data set's schema, without loss, and the drift of the file.
 
-What is refused, and why, is decided here. Where the file came from, and where its rows go, is not known here.
+Which files are refused, and why, belongs here. The source of a file and the target of its rows do not.
 """
 
 import json
@@ -31,26 +31,26 @@ from taxi_orchestration.tlc.errors import BadFileError, UnsupportedFileError, ad
 MAX_ROWS = 50_000_000
 MAX_COLUMNS = 100
 MAX_TEXT_BYTES = 1_000
-"""With a page's dictionary, one long text can stand for millions of rows: a limit keeps a batch small."""
+"""In a dictionary page, one long text can stand for millions of rows: the limit keeps a batch small."""
 
 MAX_ROW_BYTES = 4_000
-"""On an average; real files have a hundred. 63 kB can unpack to 500 MB, for which the decoder takes 2.7 GB before
-anybody sees how long a text is.
+"""The average of a row group; real files have a hundred. 63 kB can unpack to 500 MB, for which the decoder takes 2.7 GB
+before the length of a text can be checked.
 """
 
 GROUP_OVERHEAD_BYTES = 2**20
-"""What a row group may take beside its rows: headers, and dictionaries that few rows use."""
+"""The allowance of a row group beside its rows: headers, and dictionaries that few rows use."""
 
 FORGET_ROWS = 250_000
-"""After so many rows, the pages of the file that have been read are let go."""
+"""The rows after which the pages of the file that have been read are dropped from memory."""
 
 MAX_TEXT_BATCH_BYTES = 2**28
-"""What a batch of texts may unpack to that are not read as a dictionary: each may be as long as all of its pages."""
+"""The limit of a batch of texts that are not read as dictionaries: each text may be as long as all of its pages."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}", re.ASCII)
 _OF_RAW_TRIPS = {column.name for column in KEY_COLUMNS}
 _OF_POSTGRES = {"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"}
-# In the reader's own words: most of what it has not implemented it raises as a plain OSError.
+# Matched in the message: pyarrow raises most of what it has not implemented as a plain OSError.
 _NOT_IMPLEMENTED = re.compile(
     r"not (yet |currently )?(implemented|supported)|unsupported|only supports|unknown (encoding|compression)|crypt",
     re.I,
@@ -62,7 +62,7 @@ Error = TypeVar("Error", bound=BadFileError)
 
 @dataclass(frozen=True)
 class Drift:
-    """How a file differs from what its month's era promises, in words. All of it was taken without loss."""
+    """The differences between a file and its month's era, as text. All of them were loaded without loss."""
 
     new_columns: Mapping[str, str]
     missing_columns: Mapping[str, str]
@@ -73,7 +73,7 @@ class Drift:
         return bool(self.new_columns or self.missing_columns or self.other_types or self.left_out)
 
     def to_dict(self) -> dict[str, dict[str, str]]:
-        """The drift by kind and column, ready for JSON."""
+        """Return the drift by kind and column, for JSON."""
         return {
             "new_columns": dict(self.new_columns),
             "missing_columns": dict(self.missing_columns),
@@ -84,7 +84,7 @@ class Drift:
 
 @dataclass(frozen=True)
 class _Origin:
-    """Which file it is, for messages: its data set, month, URL and writer. Makes the error of every kind of refusal."""
+    """The data set, month, URL and writer of a file, for messages; its methods make the errors of refused files."""
 
     dataset: DataSet
     month: date
@@ -92,24 +92,24 @@ class _Origin:
     writer: str = "an unknown program"
 
     def damaged(self, found: str) -> BadFileError:
-        """Not the file that somebody wrote, or the file of nothing or of something else."""
+        """Return the error of a damaged, empty or different file."""
         return self._refused(BadFileError, found, advise_new_copy(self.url))
 
     def misnamed(self, found: str, fix: str) -> BadFileError:
-        """A column whose name no table can have. `fix` is what its writer has to do."""
+        """Return the error of an invalid column name. `fix` is what the writer of a copy must do."""
         return self._refused(BadFileError, found, advise_new_copy(self.url) if self._is_tlc else self._rewrite(fix))
 
     def differs(self, found: str, fix: str) -> BadFileError:
-        """Columns or values that the data set does not take. `fix` is what the writer of a copy has to do."""
+        """Return the error of unaccepted columns or values. `fix` is what the writer of a copy must do."""
         extend = "If the TLC means it so, extend taxi_orchestration/tlc/dataset.py."
         return self._refused(BadFileError, found, extend if self._is_tlc else self._rewrite(fix))
 
     def too_large(self, found: str, limit: str) -> BadFileError:
-        """More than a limit of this module's, named `limit`, allows."""
+        """Return the error of a file beyond the limit of this module that is named `limit`."""
         return self._refused(BadFileError, found, f"If the file is right, raise {limit} in {__name__}.")
 
     def unsupported(self, error: Exception) -> UnsupportedFileError:
-        """Something that the parquet reader has not implemented."""
+        """Return the error of a file that needs a feature that the parquet reader has not implemented."""
         found = f"pyarrow {pa.__version__} cannot read what {self.writer} wrote ({_line(str(error), 200)})"
         anew = (
             "try again once the TLC has published it anew"
@@ -132,7 +132,7 @@ class _Origin:
 
 @dataclass(frozen=True)
 class _Step:
-    """How one column of a batch comes about: `convert` applied to the file's column, or nulls where there is none."""
+    """How one column of a batch is made: `convert` applied to the file's column, or nulls if the file has none."""
 
     target: pa.Field
     source: str | None = None
@@ -140,10 +140,10 @@ class _Step:
 
 
 class MonthFile:
-    """A month's file, its footer read and its columns matched to the data set's. Close it, or use it in a `with`.
+    """A month's file with its footer read and its columns matched to those of the data set; a context manager.
 
-    `rows` is the footer's count, `columns` the file's own columns and types, `schema` that of the batches: the
-    data set's columns in order, then the new ones, whose Postgres types are in `new_columns`.
+    `rows` is the footer's count, `columns` the file's own columns and types. `schema` is the schema of the batches: the
+    columns of the data set in order, then the new columns, whose PostgreSQL types are in `new_columns`.
     """
 
     def __init__(self, reader: pq.ParquetFile, mapped: mmap.mmap, schema: pa.Schema, origin: _Origin) -> None:
@@ -169,9 +169,9 @@ class MonthFile:
 
     @classmethod
     def open(cls, path: Path, month: date, url: str, dataset: DataSet = DATASET, *, max_rows: int = MAX_ROWS) -> Self:
-        """Read the footer of a file and match its columns; BadFileError where it cannot be loaded without loss.
+        """Read the footer of a file and match its columns. Raises BadFileError if the file cannot be loaded losslessly.
 
-        `url` is where the file came from, for messages.
+        `url` is the source of the file, for messages.
         """
         origin = _Origin(dataset, month, url)
         try:
@@ -179,7 +179,7 @@ class MonthFile:
             footer = pq.read_metadata(pa.BufferReader(pa.py_buffer(mapped)))
             origin = _Origin(dataset, month, url, _writer(footer))
             schema = _schema(footer)
-            # As dictionaries, texts are checked by distinct value and not by row.
+            # As dictionaries, texts are checked once for each distinct value instead of each row.
             reader = _reader(mapped, footer, read_dictionary=[field.name for field in schema if _is_text(field.type)])
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             if _is_of_this_machine(error):
@@ -207,28 +207,28 @@ class MonthFile:
         self.close()
 
     def adopt_types(self, types: Mapping[str, pa.DataType]) -> None:
-        """Carry the new columns in the types that earlier files gave them; BadFileError where that loses anything."""
+        """Cast the new columns to the types of earlier files. Raises BadFileError if a cast is not lossless."""
         known = {name: types.get(name) or self.schema.field(name).type for name in self.new_columns}
         self._aim(known)
         self.new_columns = {name: postgres_type_for(kind) for name, kind in known.items()}
 
     def _aim(self, new: Mapping[str, pa.DataType]) -> None:
-        """Settle the columns of the batches: the data set's, and the new ones in these types."""
+        """Set the columns of the batches: those of the data set, and the new columns in these types."""
         targets = [*arrow_schema(self._origin.dataset), *(pa.field(name, kind) for name, kind in new.items())]
         self.schema: pa.Schema = pa.schema(targets)
         self._steps = [self._step(target, self._fields.get(target.name)) for target in targets]
 
     @property
     def pickups_outside(self) -> int:
-        """How many pickups do not lie in the file's month; known once all batches have been read."""
+        """Return the number of pickups outside the file's month, once all batches have been read."""
         if self._inside is None:
             raise RuntimeError("pickups_outside is known once all batches have been read.")
         return self.rows - self._inside
 
     def batches(self, batch_rows: int = 32_768) -> Iterator[pa.RecordBatch]:
-        """The file's rows in order, as batches of exactly `schema`.
+        """Yield the file's rows in order, as batches of exactly `schema`.
 
-        BadFileError where a page is damaged, a value would be lost, or, at the end, most pickups lie in other months.
+        Raises BadFileError if a page is damaged, a value would be lost, or most pickups lie outside the month.
         """
         self._inside = None
         self._check_int96(batch_rows)
@@ -245,14 +245,14 @@ class MonthFile:
             yield pa.RecordBatch.from_arrays(arrays, schema=self.schema)
         if read != self.rows:
             raise self._origin.damaged(f"the footer promises {self.rows:,} rows, but there are {read:,}")
-        # Every file holds some pickups of the months beside its own, but never more than a few in a thousand.
+        # Every real file has some pickups of adjacent months, but never more than a few in a thousand.
         if inside * 2 < read:
             found = f"only {inside:,} of its {read:,} pickups lie in {self.month:%Y-%m}: it is another month's file"
             raise self._origin.damaged(found)
         self._inside = inside
 
     def _decoded(self, batch_rows: int) -> Iterator[pa.RecordBatch]:
-        """The batches as the file has them."""
+        """Yield the batches in the types of the file."""
         batches = self._reader.iter_batches(batch_size=batch_rows, columns=self._wanted, use_threads=False)
         read = forgotten = 0
         as_dictionaries = True
@@ -276,13 +276,13 @@ class MonthFile:
             yield batch
 
     def _decoded_plainly(self, batch_rows: int, skip: int) -> Iterator[pa.RecordBatch]:
-        """The batches after so many rows, texts as the file has them: of some encodings pyarrow makes no dictionaries.
+        """Yield the batches after `skip` rows, with plain texts: pyarrow reads some encodings not as dictionaries.
 
-        Prefixes make a long text of every row of such a page: by the footer, batches are so small that they fit.
+        Such a page can repeat a long prefix in every row, so the footer's sizes limit the rows of a batch.
         """
         footer = self._reader.metadata
-        # With pre_buffer the reader looks at the metadata of all columns and raises where a column's is damaged;
-        # pyarrow's own access to it, below, ends the process.
+        # With pre_buffer, pyarrow checks the metadata of all columns and raises for damage; the access to damaged
+        # metadata below would end the process.
         with _reader(self._mapped, footer, pre_buffer=True) as reader:
             next(reader.iter_batches(batch_size=1, columns=self._wanted, use_threads=False), None)
             texts = {step.source for step in self._steps if step.source and _is_text(step.target.type)}
@@ -299,10 +299,10 @@ class MonthFile:
                 skip = max(0, skip - batch.num_rows)
 
     def _check_int96(self, batch_rows: int) -> None:
-        """Refuse what an INT96 says beyond microseconds, and beyond the years that they reach: the reader cuts it off.
+        """Refuse INT96 values with nanoseconds or beyond the years of microseconds, which pyarrow truncates.
 
-        An INT96 is a day and its nanoseconds. In milliseconds none is beyond 64 bits; in nanoseconds the last three
-        digits are right, whatever wraps.
+        An INT96 is a day and its nanoseconds. In milliseconds no value exceeds 64 bits; in nanoseconds the last three
+        digits are right even if the value wraps.
         """
         columns = [name for name in self._wanted if name in self._int96]
         if not columns:
@@ -337,7 +337,7 @@ class MonthFile:
         raise self._lost(name, read + index, shown, "timestamp[us]", reason)
 
     def _undecoded(self, error: Exception, read: int) -> BadFileError:
-        """The error of pages that cannot be decoded."""
+        """Return the error of pages that cannot be decoded."""
         if _is_not_implemented(error):
             return self._origin.unsupported(error)
         return self._origin.damaged(f"a page is damaged at or after row {read + 1:,} ({error})")
@@ -347,7 +347,7 @@ class MonthFile:
         return self._origin.differs(found, "write the TLC's own value there")
 
     def _converted(self, step: _Step, batch: pa.RecordBatch, read: int) -> pa.Array:
-        """A column of a batch in its target type. `read` is the number of rows before the batch."""
+        """Return a column of a batch in its target type. `read` is the number of rows before the batch."""
         if step.source is None:
             return pa.nulls(batch.num_rows, step.target.type)
         array = batch.column(step.source)
@@ -361,7 +361,7 @@ class MonthFile:
             raise self._lost(step.source, read + index, value, step.target.type, reason) from error
 
     def _match(self, fields: Sequence[pa.Field]) -> ColumnMatch:
-        """The file's columns beside those of its era; refused where a name cannot be one in the warehouse."""
+        """Match the file's columns to those of its era; refuse a name that no column of the warehouse can have."""
         for field in fields:
             name = field.name.lower() if field.name.isascii() else ""
             if not _NAME.fullmatch(name) or name in _OF_RAW_TRIPS | _OF_POSTGRES:
@@ -373,7 +373,7 @@ class MonthFile:
             raise self._origin.misnamed(str(error), "write it with one of the two") from error
 
     def _new_fields(self, match: ColumnMatch, fields: Mapping[str, pa.Field]) -> dict[str, pa.Field]:
-        """The columns that the data set does not know; refused without the required ones or with what has no type."""
+        """Return the columns that the data set lacks; refuse missing required columns and unsupported types."""
         new = {name: fields[name] for name in match.new}
         missing = [column.source_name for column in match.missing_required]
         label = recognize_label(fields)
@@ -391,7 +391,7 @@ class MonthFile:
         return new
 
     def _step(self, target: pa.Field, field: pa.Field | None) -> _Step:
-        """How a target column is made from the file's column; refused where no type of cast is without loss."""
+        """Return how a target column is made from the file's column; refuse types without a lossless cast."""
         if field is None or pa.types.is_null(field.type):
             return _Step(target)
         if pa.types.is_timestamp(field.type) and field.type.tz is not None:
@@ -406,7 +406,7 @@ class MonthFile:
         return _Step(target, field.name, convert)
 
     def _find_drift(self, match: ColumnMatch, new: Mapping[str, pa.Field], left_out: Mapping[str, str]) -> Drift:
-        """What is new, missing or of another type than in the files of the month's era, and what was left out."""
+        """Return the new, missing and left-out columns, and those of another type than in the month's era."""
         return Drift(
             new_columns={
                 name: "only nulls and no type: left out"
@@ -424,18 +424,18 @@ class MonthFile:
 
     @property
     def _wanted(self) -> list[str]:
-        """The columns of the file that are read."""
+        """Return the columns of the file that are read."""
         return [step.source for step in self._steps if step.source is not None]
 
 
 def _reader(mapped: mmap.mmap, footer: pq.FileMetaData, **options: Any) -> pq.ParquetFile:
-    """A reader that checks checksums, and for which an INT96 is a time in microseconds: in nanoseconds years wrap."""
+    """Open a reader that verifies checksums and reads INT96 as microseconds: nanoseconds wrap after 2262."""
     fixed = {"page_checksum_verification": True, "pre_buffer": False, "coerce_int96_timestamp_unit": "us"}
     return pq.ParquetFile(pa.BufferReader(pa.py_buffer(mapped)), metadata=footer, **(fixed | options))
 
 
 def _schema(footer: pq.FileMetaData) -> pa.Schema:
-    """The schema of a file as `_reader` reads it, but for dictionaries of texts."""
+    """Return the schema of a file as `_reader` reads the file, but without dictionaries of texts."""
     schema, int96 = footer.schema.to_arrow_schema(), _int96_columns(footer)
     for index, field in enumerate(schema):
         if field.name in int96 and pa.types.is_timestamp(field.type):
@@ -444,13 +444,13 @@ def _schema(footer: pq.FileMetaData) -> pa.Schema:
 
 
 def _int96_columns(footer: pq.FileMetaData) -> set[str]:
-    """The columns in the old type of times that Spark writes by default."""
+    """Return the INT96 columns: the old timestamp type that Spark writes by default."""
     columns = map(footer.schema.column, range(footer.num_columns))
     return {column.path for column in columns if column.physical_type == "INT96"}
 
 
 def _writer(footer: pq.FileMetaData) -> str:
-    """Who wrote a file, for messages, by its footer."""
+    """Return the program that wrote a file by its footer, for messages."""
     spark = (footer.metadata or {}).get(b"org.apache.spark.version", b"").decode(errors="replace")
     pandas = _pandas_metadata(footer).get("pandas_version")
     program = f"Spark {spark}, " if spark else f"pandas {pandas}, " if pandas else ""
@@ -458,7 +458,7 @@ def _writer(footer: pq.FileMetaData) -> str:
 
 
 def _pandas_metadata(footer: pq.FileMetaData) -> dict[str, Any]:
-    """What pandas noted in the footer of its table; empty where another program wrote the file."""
+    """Return the metadata that pandas wrote into the footer; empty if another program wrote the file."""
     try:
         found = json.loads((footer.metadata or {}).get(b"pandas", b"{}"))
     except (ValueError, RecursionError):
@@ -467,10 +467,10 @@ def _pandas_metadata(footer: pq.FileMetaData) -> dict[str, Any]:
 
 
 def _bookkeeping(schema: pa.Schema, footer: pq.FileMetaData, dataset: DataSet) -> dict[str, str]:
-    """The columns that a program added for itself, and why each is taken for one; none is the TLC's data.
+    """Return the columns that a program added for itself, each with the reason; none of them is data of the TLC.
 
     Programs begin such names with an underscore (__index_level_0__, __null_dask_index__, _hoodie_commit_time, _dlt_id);
-    the TLC never did. pandas notes which columns are the index.
+    the TLC never did. pandas lists the columns of its index in the footer.
     """
     index = _pandas_metadata(footer).get("index_columns")
     labels = [name for name in index if isinstance(name, str)] if isinstance(index, list) else []
@@ -485,7 +485,7 @@ def _bookkeeping(schema: pa.Schema, footer: pq.FileMetaData, dataset: DataSet) -
 
 
 def _renaming(name: str, dataset: DataSet) -> str:
-    """What has to be done about a name that no column of raw_trips can have."""
+    """Return what the writer must do about a name that no column of raw_trips can have."""
     known = {column.name: column.source_name for column in dataset.columns}.get(name.strip().lower())
     if known:
         return f"name the column {known}, without spaces"
@@ -499,13 +499,13 @@ def _renaming(name: str, dataset: DataSet) -> str:
 
 
 def _line(text: str, length: int) -> str:
-    """A text of a file's or of the reader's for a message: short, and printable."""
+    """Make a text of a file or of pyarrow short and printable, for a message."""
     return re.sub(r"[^ -~]+", " ", text)[:length].strip()
 
 
 def _mapped(path: Path) -> mmap.mmap:
-    """The file as memory. A row group may be the whole file: Arrow's buffered streams hold on to what they have read
-    where pages are small (34 MiB of 20,000,000 rows), and without them a column is read whole.
+    """Map the file into memory. A row group may be the whole file: without a buffered stream Arrow reads a column
+    whole, and with one it keeps the small pages that it has read (34 MiB of 20,000,000 rows).
     """
     with path.open("rb") as file:
         if path.stat().st_size == 0:
@@ -514,23 +514,23 @@ def _mapped(path: Path) -> mmap.mmap:
 
 
 def _forget(mapped: mmap.mmap) -> None:
-    """Let go of the pages of the file that have been read, which would count as memory of this process."""
+    """Drop the pages of the file that have been read, which would count as memory of this process."""
     if hasattr(mmap, "MADV_DONTNEED"):
         mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _is_of_this_machine(error: Exception) -> bool:
-    """Whether an error of the parquet reader is not the file's fault: memory, disk or permissions."""
+    """Return whether memory, disk or permissions, not the file, caused an error of the parquet reader."""
     return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None)
 
 
 def _is_not_implemented(error: Exception) -> bool:
-    """Whether the parquet reader lacks something, which says nothing against the file."""
+    """Return whether the parquet reader lacks a feature, so that the file may be whole."""
     return isinstance(error, pa.ArrowNotImplementedError) or bool(_NOT_IMPLEMENTED.search(str(error)))
 
 
 def _check_limits(footer: pq.FileMetaData, origin: _Origin, max_rows: int) -> None:
-    """Refuse what the footer alone shows to be empty, inconsistent or a bomb."""
+    """Refuse a file whose footer shows it to be empty, inconsistent or a decompression bomb."""
     in_groups = sum(footer.row_group(i).num_rows for i in range(footer.num_row_groups))
     if footer.num_rows != in_groups:
         found = f"the footer promises {footer.num_rows:,} rows in all but {in_groups:,} in its row groups"
@@ -541,7 +541,7 @@ def _check_limits(footer: pq.FileMetaData, origin: _Origin, max_rows: int) -> No
         raise origin.too_large(f"it has {footer.num_rows:,} rows; the limit is {max_rows:,}", "MAX_ROWS")
     if footer.num_columns > MAX_COLUMNS:
         raise origin.too_large(f"it has {footer.num_columns:,} columns; the limit is {MAX_COLUMNS}", "MAX_COLUMNS")
-    # Of the groups as wholes: pyarrow ends the process where a footer has a damaged column.
+    # Sizes of whole row groups: pyarrow ends the process on the metadata of a damaged column.
     for group in map(footer.row_group, range(footer.num_row_groups)):
         if group.total_byte_size > MAX_ROW_BYTES * group.num_rows + GROUP_OVERHEAD_BYTES:
             found = f"it unpacks to {group.total_byte_size:,} bytes in {group.num_rows:,} rows"
@@ -555,7 +555,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _conversion(source: pa.DataType, target: pa.DataType) -> tuple[bool, Convert | None]:
-    """Whether a type is taken for another, and what checks and casts it; None where there is nothing to do."""
+    """Return whether a type can be cast to another, and the function that checks and casts; None if none is needed."""
     types = pa.types
     if types.is_dictionary(source) and not _is_text(source):
         castable, convert = _conversion(source.value_type, target)
@@ -584,7 +584,7 @@ def _same(array: pa.Array) -> pa.Array:
 
 
 def _to_timestamp(array: pa.Array) -> pa.Array:
-    """Timestamps in microseconds, of the years that Python and Postgres both know."""
+    """Cast to timestamps in microseconds, in the years that both Python and PostgreSQL support."""
     array = array.cast(pa.timestamp("us"))
     bounds = pc.min_max(array)
     if bounds["min"].is_valid and (bounds["min"].value < _FIRST_INSTANT or bounds["max"].value > _LAST_INSTANT):
@@ -599,18 +599,18 @@ _LAST_INSTANT = (datetime.max - _EPOCH) // timedelta(microseconds=1)
 
 
 def _decimal_to_float(array: pa.Array) -> pa.Array:
-    """The double nearest to each decimal: Arrow's direct cast may miss it by its last bit."""
+    """Return the double nearest to each decimal: Arrow's direct cast may differ in the last bit."""
     return array.cast(pa.string()).cast(pa.float64())
 
 
 def _to_text(array: pa.Array) -> pa.Array:
-    """Text that Postgres can hold, checked by distinct value."""
+    """Return text that PostgreSQL can store, checked once for each distinct value."""
     if not pa.types.is_dictionary(array.type):
         array = array.dictionary_encode()
     try:
         values = _checked_text(array.dictionary)
     except pa.ArrowInvalid:
-        # A dictionary is shared by many rows; what counts is whether one of these rows uses the value.
+        # Other batches share the dictionary: only values that rows of this batch use count.
         used = array.indices.unique().drop_null()
         array = pa.DictionaryArray.from_arrays(pc.index_in(array.indices, used), array.dictionary.take(used))
         values = _checked_text(array.dictionary)
@@ -627,7 +627,7 @@ def _checked_text(values: pa.Array) -> pa.Array:
 
 
 def _first_failure(convert: Convert, array: pa.Array) -> int:
-    """The position of the first value that cannot be converted, by halving: it need not be fast."""
+    """Return the position of the first value that cannot be converted, by bisection."""
     good, bad = 0, len(array)
     while bad - good > 1:
         middle = (good + bad) // 2
@@ -640,7 +640,7 @@ def _first_failure(convert: Convert, array: pa.Array) -> int:
 
 
 def _shown(value: Any) -> str:
-    """A value of a file for a message: short, and whatever it holds, printable."""
+    """Make a value of a file short and printable, for a message."""
     if pa.types.is_dictionary(value.type):
         value = value.value
     if _is_text(value.type):

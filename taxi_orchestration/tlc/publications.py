@@ -1,4 +1,4 @@
-"""What the TLC's host has of many months, asked by HEAD. What follows from the answers belongs elsewhere."""
+"""The publications of many months, fetched from the TLC's host by HEAD. Decisions on the answers belong elsewhere."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,16 +8,16 @@ from taxi_orchestration.tlc.client import Publication, TlcClient
 from taxi_orchestration.tlc.errors import TlcError
 
 REQUESTS_AT_ONCE = 8
-# Four rounds of requests, each to its time-out, take 32 of the 60 seconds that Dagster gives the tick of a sensor.
+# Four rounds of requests that time out take 32 of the 60 seconds that Dagster allows a sensor's tick.
 MAX_MONTHS_A_TICK = 30
 CONNECT_TIMEOUT = 3.0
 READ_TIMEOUT = 5.0
 
 
 def fetch_publications(base_url: str, months: Sequence[date], attempts: int = 1) -> dict[date, Publication | TlcError]:
-    """Fetch what the host says of each month, or why that is not known.
+    """Fetch the publication of each month, or the error that prevented it.
 
-    Once every month of a round failed the host counts as silent, and the rest is not asked for.
+    Once every request of a round failed, the remaining months get the last error without a request.
     """
 
     def fetch(month: date) -> Publication | TlcError:

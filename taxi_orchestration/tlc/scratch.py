@@ -1,6 +1,6 @@
-"""A directory for what a process downloads, removed with its process or by the next one.
+"""A directory for a process's downloads, removed at the end of that process or by the next process.
 
-What belongs here: making, locking and sweeping such directories. What does not: what is downloaded into them.
+What belongs here: creating, locking and sweeping such directories. What does not: the downloads.
 """
 
 import shutil
@@ -16,11 +16,11 @@ PREFIX = "download-"
 
 @contextmanager
 def scratch_directory(home: Path) -> Iterator[Path]:
-    """An empty directory in `home` for the time of the block. Removes those that killed processes left there."""
-    # No process sweeps between the making of a directory and the locking of it.
+    """Create an empty directory in `home` for the duration of the block; remove those of killed processes."""
+    # Without this lock another process could sweep a new directory before it is locked.
     with FileLock(home / ".downloads.lock"):
         for leftover in home.glob(f"{PREFIX}*"):
-            # The kernel releases a lock when its process ends, however it ends.
+            # The kernel releases a lock when its process ends, even by SIGKILL.
             with suppress(Timeout), _lock_of(leftover).acquire(blocking=False):
                 _remove(leftover)
         directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=home))

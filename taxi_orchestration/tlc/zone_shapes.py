@@ -1,7 +1,7 @@
-"""The shapes of the taxi zones: the TLC's `taxi_zones.zip`, checked, numbered, simplified.
+"""The shapes of the taxi zones: the TLC's `taxi_zones.zip`, checked, numbered and simplified.
 
-Coordinates stay as the TLC gives them, in feet of the New York State Plane (EPSG 2263): a map of one city needs no
-other projection. Files and geometry belong here; what is drawn with them does not.
+Coordinates stay in the TLC's unit, feet of the New York State Plane (EPSG 2263): a map of one city needs no other
+projection. Files and geometry belong here; drawing does not.
 """
 
 import io
@@ -31,7 +31,7 @@ TOLERANCE_FEET = 250.0
 GAP_FEET, SNAP_FEET = 10.0, 1.0
 
 _NEXT = "Check TLC_BASE_URL, or try again once the TLC has published it anew."
-# What pyshp raises on bytes that are no shapefile, beyond its own exception.
+# The exceptions of pyshp on bytes that are no shapefile.
 _NOT_A_SHAPEFILE = (
     shapefile.ShapefileException,
     shapely.errors.ShapelyError,
@@ -48,7 +48,7 @@ _NOT_A_SHAPEFILE = (
 
 @dataclass(frozen=True)
 class ZoneShape:
-    """The outline of a taxi zone, in feet of EPSG 2263, under the number that the TLC's zone table has for the zone."""
+    """The outline of a taxi zone, in feet of EPSG 2263, with the zone's number in the TLC's zone table."""
 
     zone_id: int
     zone_name: str
@@ -57,7 +57,7 @@ class ZoneShape:
 
     @property
     def polygons(self) -> list[list[list[list[float]]]]:
-        """The coordinates of a GeoJSON MultiPolygon; whole numbers are integers, for short JSON."""
+        """Return the coordinates of a GeoJSON MultiPolygon; whole numbers are integers, for short JSON."""
         return [
             [
                 [[int(value) if value == int(value) else value for value in point] for point in ring.coords]
@@ -68,7 +68,7 @@ class ZoneShape:
 
 
 def read_zone_shapes(path: Path) -> list[ZoneShape]:
-    """Read `taxi_zones.zip`, ordered by number; BadFileError where it is not what the TLC publishes."""
+    """Read `taxi_zones.zip`, ordered by zone number. Raises BadFileError if the file is not the TLC's."""
     try:
         parts = _unpack(path)
         with shapefile.Reader(**{suffix: io.BytesIO(content) for suffix, content in parts.items()}) as reader:
@@ -92,9 +92,9 @@ def read_zone_shapes(path: Path) -> list[ZoneShape]:
 
 
 def simplify_zone_shapes(shapes: Sequence[ZoneShape], tolerance: float = TOLERANCE_FEET) -> list[ZoneShape]:
-    """Leave out the detail below `tolerance` feet, in whole feet; borders that two zones share stay shared.
+    """Remove detail below `tolerance` feet and round to whole feet; borders that two zones share stay shared.
 
-    The published borders overlap or gape by inches in most zones, so that they are made identical first.
+    Most published borders overlap or leave gaps of inches, so adjacent borders are made identical first.
     """
     outlines = np.array([zone.geometry for zone in shapes], dtype=object)
     cleaned = shapely.coverage_clean(outlines, gap_width=GAP_FEET, snapping_distance=SNAP_FEET)
@@ -111,10 +111,10 @@ def _refusal(path: Path, found: str) -> BadFileError:
 
 
 def _unpack(path: Path) -> dict[str, bytes]:
-    """The bytes of the one .shp, .dbf and .shx of a zip, in a folder or not."""
-    # From memory: a directory that points before the file's start would raise the OSError of a failing disk.
+    """Return the bytes of the one .shp, .dbf and .shx of a zip, in a folder or not."""
+    # Read from memory: in a file, a zip directory that points before its start raises the OSError of a failing disk.
     with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
-        # macOS adds a folder with a shadow of every file.
+        # macOS adds a folder with a metadata file for every file.
         members = [member for member in archive.infolist() if not member.filename.startswith("__MACOSX")]
         found: dict[str, bytes] = {}
         for suffix in ("shp", "dbf", "shx"):
@@ -132,11 +132,11 @@ def _unpack(path: Path) -> dict[str, bytes]:
 
 
 def _number_zones(path: Path, records: Sequence[Mapping[str, Any]]) -> list[int]:
-    """The number of every shape's zone.
+    """Return the zone number of every shape.
 
     The zone table has 265 zones, of which 56 and 57 share one name, and 103 to 105 another. The shapes of those five
-    carry LocationID 56 twice and 103 three times, and OBJECTID 56, 57, 103, 104, 105; with all others both are
-    equal. So a shape whose LocationID repeats has its OBJECTID, if all shapes of that LocationID have one name.
+    zones have LocationID 56 twice and 103 three times, and OBJECTID 56, 57, 103, 104, 105; in all other shapes both are
+    equal. So a repeated LocationID is replaced by the OBJECTID, if all shapes of that LocationID have one name.
     """
     count = Counter(record["LocationID"] for record in records)
     names: dict[int, set[tuple[str, str]]] = {}
@@ -163,7 +163,7 @@ def _check_outline(path: Path, zone_id: int, outline: shapely.Geometry) -> shape
 
 
 def _drop_specks(outline: shapely.Geometry, area: float) -> shapely.MultiPolygon:
-    """Leave out islets and ponds that are smaller than `area`, but never the largest part of a zone."""
+    """Remove islets and ponds smaller than `area`, but never the largest part of a zone."""
     parts = sorted(shapely.get_parts(outline), key=shapely.area, reverse=True)
     large = [part for position, part in enumerate(parts) if position == 0 or part.area >= area]
     return shapely.MultiPolygon(

@@ -5,7 +5,7 @@ with trips as (
     where {{ in_window('source_month') }}
 ),
 
--- Days first: truncating a date to its month costs as much as the whole sum, and there are few days.
+-- Grouped by day first: truncating a date to its month costs as much as the sum, and days are far fewer than trips.
 daily as (
     select
         source_month,

@@ -10,8 +10,8 @@ refunds as materialized (
     where is_refund
 ),
 
--- What begins at no refund's time is left out by one look into a hash table. PostgreSQL, which does not know how few
--- refunds there are, would sort all trips for a join: 468,000 trips take 0.6 s of CPU this way and 2.0 s that way.
+-- A hash lookup leaves out trips whose pickup time no refund has. PostgreSQL cannot estimate how few refunds there are
+-- and would sort all trips for a join: 468,000 trips take 0.6 s of CPU with the lookup and 2.0 s with the sort.
 candidates as (
     select * from trips
     where not is_refund and (pickup_at in (select pickup_at from refunds)) is true

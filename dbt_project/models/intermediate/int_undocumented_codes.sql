@@ -14,7 +14,7 @@ with documented as (
     select 'zone' as code_kind, zone_id as code from {{ ref('stg_zones') }}
 ),
 
--- Few trips have such a code: finding them first spares grouping all the others.
+-- Few trips have an undocumented code: a filter before the grouping avoids grouping all trips.
 trips as (
     select * from {{ ref('stg_trips') }}
     where

@@ -3,7 +3,7 @@
 with trips as (
     select
         *,
-        -- Truncating every date to its month costs as much as the sums.
+        -- Only dates outside the file's month are truncated: truncating every date costs as much as the sums.
         case when is_outside_month then date_trunc('month', pickup_date)::date else source_month end as pickup_month
     from {{ ref('fct_trips') }}
     where {{ in_window('source_month') }}
