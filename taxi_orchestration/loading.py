@@ -182,8 +182,8 @@ class Loader:
             yield
         except OSError as error:
             raise LocalFileError(
-                f"Loading {what}: the file could not be kept in {self.scratch}: {error.strerror or error}. Nothing was "
-                "changed. Make room there, or set TAXI_HOME to another directory, and load it again."
+                f"Loading {what}: the file could not be stored in {self.scratch}: {error.strerror or error}. "
+                "Nothing was changed. Free some space, or set TAXI_HOME to another directory, and load again."
             ) from error
 
     def _replace(
@@ -251,12 +251,12 @@ def read_zones(download: Download) -> list[tuple[int | str, ...]]:
             found = list(rows)
         # csv has a None key for a line with too many fields, and a None value for one with too few.
         if not found or any(None in row or None in row.values() for row in found):
-            raise ValueError(f"it has {len(found)} zones, or one with another number of fields")
+            raise ValueError(f"it has {len(found)} zones, or a zone with a wrong number of fields")
         return [(int(number), *names) for number, *names in (row.values() for row in found)]
     except (ValueError, csv.Error) as error:
         raise BadFileError(
-            f"Reading the zone table from {download.url}: {error}, where {','.join(header)} and a line for each zone "
-            "was expected. Nothing was changed. Look at the address in a browser, and check TLC_BASE_URL."
+            f"Reading the zone table from {download.url}: {error}, but {','.join(header)} and a line for each zone "
+            "were expected. Nothing was changed. Open the address in a browser, and check TLC_BASE_URL."
         ) from error
 
 

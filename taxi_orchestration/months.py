@@ -80,8 +80,8 @@ def parse_month(text: str, now: datetime) -> date:
         raise MonthError(f"{text} is before {first}, where {DATASET.label} begins. Choose a later month.")
     if month > newest:
         raise MonthError(
-            f"{text} cannot be out yet: the newest month that can be asked for is {partition_key(newest)}, "
-            "and the TLC publishes a month about two months late."
+            f"{text} cannot be published yet: the newest possible month is {partition_key(newest)}, "
+            "because the TLC publishes a month about two months late."
         )
     return month
 

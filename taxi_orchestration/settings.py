@@ -76,7 +76,7 @@ def parse_alert_urls(text: str) -> list[str]:
         # The message omits the URL, which contains tokens and passwords.
         which = f"number {', '.join(map(str, unknown))} of {len(urls)}" if urls else "none of it"
         raise ValueError(
-            "must be addresses of services as apprise writes them, for example json://host/path or mailtos://user:"
+            "must be URLs of services in apprise's form, for example json://host/path or mailtos://user:"
             f"password@host, separated by commas or spaces; {which if unknown else 'it'} is not one"
         )
     return urls
@@ -206,7 +206,7 @@ class Settings(BaseSettings):
         try:
             return value.expanduser().absolute()
         except RuntimeError as error:
-            raise ValueError(f"{value} begins with the home of a user who has none") from error
+            raise ValueError(f"{value} begins with the ~ of a user without a home directory") from error
 
     @field_validator("pg_sslmode")
     @classmethod
@@ -220,7 +220,7 @@ class Settings(BaseSettings):
     def _quotable(cls, value: str | None) -> str | None:
         # dbt inserts the name unescaped between quotes of both kinds.
         if value is not None and (not value.isprintable() or set(value) & set("'\"\\") or len(value.encode()) > 63):
-            raise ValueError("must be the name of a database, of at most 63 bytes and without quotes: dbt quotes none")
+            raise ValueError("must be a database name of at most 63 bytes without quotes, which dbt does not escape")
         return value
 
     @field_validator("dagster_student", "pg_schema")
@@ -238,7 +238,7 @@ class Settings(BaseSettings):
         missing = [name for name, value in required.items() if value is None]
         if missing and len(missing) < len(required):
             raise ValueError(
-                f"{', '.join(missing)} not set: a PostgreSQL of your own needs {', '.join(required)} together; "
+                f"{', '.join(missing)} not set: an external PostgreSQL needs {', '.join(required)} together; "
                 "without any of them the embedded PostgreSQL is used"
             )
         taken = self.schema_name.startswith("pg_") or self.schema_name == "information_schema"
@@ -321,7 +321,7 @@ def load_settings(**given: Any) -> Settings:
         settings = Settings(_secrets_dir=secrets, **given)  # type: ignore[call-arg]
     except OSError as error:
         raise SettingsError(
-            f"{error.filename} cannot be read: {error.strerror}. Give it to the account that Dagster runs as."
+            f"{error.filename} cannot be read: {error.strerror}. Make it readable for the account that runs Dagster."
         ) from None
     except ValidationError as error:
         # The message omits the value, which may be a password.
@@ -352,7 +352,9 @@ def read_dotenv() -> None:
         content = path.read_bytes() if path.is_file() else b""
         text = content.decode("utf-8-sig")
     except OSError as error:
-        raise SettingsError(f"{path} cannot be read: {error.strerror}. Make it yours: chown and chmod 600.") from None
+        raise SettingsError(
+            f"{path} cannot be read: {error.strerror}. Make it readable for this account: chown and chmod 600."
+        ) from None
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
@@ -381,8 +383,8 @@ def dagster_home() -> Path | None:
     )
     if found:
         raise SettingsError(
-            f"DAGSTER_HOME {value} {found}: unset it, which takes the dagster.yaml of the checkout, or set it to a "
-            f"directory with one (cp {example} DIRECTORY)."
+            f"DAGSTER_HOME {value} {found}. Unset it to use the dagster.yaml of the checkout, or set it to a "
+            f"directory with a dagster.yaml (cp {example} DIRECTORY)."
         )
     return home
 
@@ -394,8 +396,8 @@ def make_home(settings: Settings) -> Path:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(
-            f"TAXI_HOME {home} cannot be made: {error.strerror}. Set it to a directory of yours."
+            f"TAXI_HOME {home} cannot be created: {error.strerror}. Set it to a writable directory."
         ) from None
     if not os.access(home, os.W_OK | os.X_OK):
-        raise SettingsError(f"TAXI_HOME {home} cannot be written. Set it to a directory of yours.")
+        raise SettingsError(f"TAXI_HOME {home} cannot be written. Set it to a writable directory.")
     return home

@@ -30,8 +30,8 @@ def check_columns(
     if required:
         return Finding(
             "error",
-            f"{month:%Y-%m}: the file lacks {', '.join(required)}, without which a trip is no trip.",
-            "Look at the file: the TLC renamed a column (then add an alias in tlc/dataset.py), or published another.",
+            f"{month:%Y-%m}: the file lacks the required columns {', '.join(required)}.",
+            "Open the file. If the TLC renamed a column, add an alias in tlc/dataset.py.",
             counts,
         )
     if new or optional:
@@ -39,8 +39,8 @@ def check_columns(
         found += [f"missing: {', '.join(optional)}"] if optional else []
         return Finding(
             "warn",
-            f"{month:%Y-%m}: the file's columns are not those of its era ({'; '.join(found)}). Every row was taken.",
-            "If it stays so, say it in tlc/dataset.py, and use or leave out the column in stg_trips.",
+            f"{month:%Y-%m}: the file's columns differ from its era's ({'; '.join(found)}). All rows are loaded.",
+            "If later months have the same columns, change tlc/dataset.py, and use or omit the column in stg_trips.",
             counts,
         )
     beside = f", and beside them {', '.join(left_out)}, left out" if left_out else ""

@@ -26,20 +26,20 @@ def check_coverage(
     counts: dict[str, int | float | str] = {
         "months in PostgreSQL": len(in_postgres),
         "months in Dagster": len(in_dagster),
-        "published, not loaded": format_months(not_loaded) if published is not None else "nobody has asked the TLC yet",
+        "published, not loaded": format_months(not_loaded) if published is not None else "not fetched yet",
         "in Dagster, not in PostgreSQL": format_months(lost),
         "in PostgreSQL, unknown to Dagster": format_months(unknown),
         "gaps": format_months(gaps),
     }
     problems: list[tuple[Sequence[date], str, str]] = [
-        (lost, "loaded says Dagster, but not in PostgreSQL", "Load them again: " + _commands(lost)),
-        (unknown, "in PostgreSQL, but Dagster does not know of it", "Load them again: " + _commands(unknown)),
+        (lost, "loaded in Dagster's record, but not in PostgreSQL", "Load the months again: " + _commands(lost)),
+        (unknown, "in PostgreSQL, but not in Dagster's record", "Load the months again: " + _commands(unknown)),
         (not_loaded, "published, but not loaded", "taxi backfill --missing"),
-        (gaps, "a gap between loaded months", "If they should be there: taxi backfill --missing"),
+        (gaps, "a gap between loaded months", "Load the published months: taxi backfill --missing"),
     ]
     found = [(f"{format_months(months)}: {what}.", to_do) for months, what, to_do in problems if months]
     if not found:
-        return Finding("pass", f"{format_months(in_postgres)}: in PostgreSQL, and Dagster agrees.", counts=counts)
+        return Finding("pass", f"{format_months(in_postgres)}: in PostgreSQL and in Dagster's record.", counts=counts)
     return Finding(
         "error" if lost else "warn",
         " ".join(says for says, _ in found),

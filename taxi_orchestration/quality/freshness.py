@@ -45,11 +45,11 @@ def check_freshness(
         longest = max(known, default=LOADED_ERROR)
         level = _level(longest, LOADED_WARN, LOADED_ERROR)
         if level != "pass":
-            since = f"for {longest.days} days" if known else "since nobody knows when"
+            since = f"for {longest.days} days" if known else "for an unknown time"
             return Finding(
                 level,
                 f"{months}: published {since}, but not loaded.",
-                "See why the sensor tlc_publications does not load it, or load it: taxi backfill --missing "
+                "See the ticks of the sensor tlc_publications, or load the months: taxi backfill --missing "
                 f"{partition_key(next_month(newest_loaded))} {partition_key(newest)}",
                 counts,
                 months=months,
@@ -57,8 +57,8 @@ def check_freshness(
     if not answered:
         return Finding(
             "warn",
-            "Whether a new month is out is not known: the TLC's host does not answer.",
-            "Nothing, if it passes; else check TLC_BASE_URL and the way out of this network.",
+            "It is unknown whether a new month is published: the TLC's host does not answer.",
+            "Wait for the next evaluation. If the host still does not answer, check TLC_BASE_URL and the network.",
             counts,
         )
     level = _level(overdue, TLC_WARN, TLC_ERROR)

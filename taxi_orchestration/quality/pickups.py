@@ -29,7 +29,7 @@ def check_pickups(month: str, measure: MonthMeasure, sample: Sequence[Mapping[st
         return Finding(
             "warn",
             f"{says} Other months have at most one in a thousand.",
-            "Look at the sample: part of the file may be of another month. The trips count, each on its own day.",
+            "See the sample: part of the file may be of another month. All trips count, each on its own day.",
             counts,
             sample,
         )

@@ -18,11 +18,11 @@ def check_rows(month: str, measure: MonthMeasure, footer_rows: int | None = None
         return Finding(
             "pass", f"{month}: {measure.rows:,} rows in the file, in raw_loads and in raw_trips.", counts=counts
         )
-    logged = f"{measure.rows_logged:,} rows" if measure.rows_logged is not None else "nothing"
+    logged = f"{measure.rows_logged:,} rows" if measure.rows_logged is not None else "no load"
     return Finding(
         "error",
-        f"{month}: raw_loads says {logged}, raw_trips has {measure.rows:,}, the last of them row {measure.last_row:,} "
-        "of its file: somebody changed the tables by hand.",
+        f"{month}: raw_loads records {logged}, raw_trips has {measure.rows:,} rows up to source_row "
+        f"{measure.last_row:,}: the tables were changed by hand.",
         f"Load the month again: taxi backfill {month} {month} --reprocess completed",
         counts,
     )

@@ -33,8 +33,8 @@ def check_volume(month: date, rows: Mapping[date, int]) -> Finding:
     if all(not value / FACTOR <= rows[month] <= value * FACTOR for value in references.values()):
         return Finding(
             "warn",
-            f"{says} That is less than half or more than twice of what was to be expected.",
-            "See whether the TLC says why, or published half a file: then wait for it to be issued again.",
+            f"{says} That is less than half or more than twice the expected number.",
+            "See whether the TLC gives a reason. If the TLC published half a file, wait until the file is re-issued.",
             counts,
             rows_by_month={m: rows[m] for m in sorted(rows) if add_months(month, -DRAWN_MONTHS) < m <= month},
         )

@@ -57,10 +57,10 @@ USER_AGENT = "taxi-orchestration (pipeline for NYC TLC trip records)"
 _UNREACHABLE = "Check the network and TLC_BASE_URL, then try again."
 # Attempts at a host that no connection was made to yet: without a network, five attempts take 38 s.
 _ATTEMPTS_AT_FIRST = 2
-_LATE = "The TLC publishes a month about two months late: try again later, or ask for an earlier month."
+_LATE = "The TLC publishes a month about two months late: try again later, or load an earlier month."
 _LATE_COPY = f"It may not have been copied there yet, or TLC_BASE_URL is wrong. {_LATE}"
-_AS_IT_IS = "The host, or a proxy before it, has to send files as they are, without Content-Encoding."
-_AUTHORITY = "If a proxy or a mirror signs with an authority of its own, set REQUESTS_CA_BUNDLE to its certificate."
+_AS_IT_IS = "The host, or a proxy in front of the host, must send files without Content-Encoding."
+_AUTHORITY = "If a proxy or a mirror has its own certificate authority, set REQUESTS_CA_BUNDLE to its certificate."
 _REDIRECTS = {301, 302, 303, 307, 308}
 _NOT_THERE = {403, 404}
 _TRY_LATER = {408, 425, 429}
@@ -200,7 +200,7 @@ class TlcClient:
 
     def publication(self, month: date) -> Publication:
         """Fetch whether a month is published, and its version."""
-        task = self._month_task("Asking for", month)
+        task = self._month_task("Requesting", month)
 
         def ask() -> Publication:
             with self._open("HEAD", task) as response:
@@ -222,7 +222,7 @@ class TlcClient:
                 file.seek(-len(PARQUET_MAGIC), 2)
                 tail = file.read()
             if tail != PARQUET_MAGIC:
-                found = f"the file starts as parquet but ends in {tail!r}, so it was cut off before it was published"
+                found = f"the file starts as parquet but ends in {tail!r}, so it was truncated before publication"
                 raise BadFileError(task.describe(f"{found}. {advise_new_copy(task.url)}"))
 
         return self._download(
@@ -319,8 +319,8 @@ class TlcClient:
             target = urljoin(url, location)
             before, after = urlsplit(url).scheme, urlsplit(target).scheme
         except ValueError as error:
-            advice = advise_address(task.url)
-            raise PermanentTlcError(task.describe(f"the host redirects to no address ({error}). {advice}")) from error
+            found = f"the host redirects to an invalid address ({error})"
+            raise PermanentTlcError(task.describe(f"{found}. {advise_address(task.url)}")) from error
         if after not in ("http", "https") or (before, after) == ("https", "http"):
             found = f"the host redirects from {before} to {after}, which is not followed"
             raise PermanentTlcError(task.describe(f"{found}. {advise_address(task.url)}"))
@@ -344,7 +344,7 @@ class TlcClient:
         except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
             if unreachable := _unreachable(error, urlsplit(url).hostname or ""):
                 raise UnreachableTlcError(task.describe(f"{unreachable}.")) from error
-            raise TransientTlcError(task.describe(f"the host hung up: {_reason(error)}.")) from error
+            raise TransientTlcError(task.describe(f"the host closed the connection: {_reason(error)}.")) from error
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             advice = advise_address(task.url)
             raise PermanentTlcError(task.describe(f"the request cannot be made: {_reason(error)}. {advice}")) from error
@@ -358,7 +358,7 @@ class TlcClient:
             raise NotPublishedError(task.describe(f"{status}: the file is not there. {task.if_missing}"))
         if response.status_code in _TRY_LATER or response.status_code >= 500:
             raise TransientTlcError(task.describe(f"{status}."), retry_after=_retry_after(response))
-        raise PermanentTlcError(task.describe(f"{status}, which no file of the TLC's does. {advise_address(task.url)}"))
+        raise PermanentTlcError(task.describe(f"{status}, an unexpected status. {advise_address(task.url)}"))
 
     def _download(
         self,
@@ -403,7 +403,7 @@ class TlcClient:
                 raise BadFileError(task.describe(_too_large(f"has {total:,} bytes", max_bytes)))
             encoding = response.headers.get("Content-Encoding", "identity")
             if encoding != "identity":
-                found = f"the host sent the file encoded as {encoding}, which was not asked for"
+                found = f"the host sent the file encoded as {encoding}, which was not requested"
                 raise BadFileError(task.describe(f"{found}. {_AS_IT_IS}"))
             while chunk := self._read(response, task, received, total):
                 if len(head) < len(magic):
@@ -469,7 +469,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _too_large(found: str, max_bytes: int) -> str:
-    return f"the file {found}; the limit is {max_bytes:,} bytes. If it is right, raise max_bytes in {__name__}."
+    return f"the file {found}; the limit is {max_bytes:,} bytes. If the file is correct, raise max_bytes in {__name__}."
 
 
 def _not_the_file(task: _Task, response: requests.Response, head: bytes) -> str:

@@ -40,5 +40,5 @@ def postgres_type_for(source: pa.DataType) -> str:
     target = target_type_for(source)
     if target is None:
         known = "integers, floats, decimals of up to 15 digits, booleans, text, timestamps without a zone, dates"
-        raise TypeError(f"No column type is settled for the Arrow type {source}; settled are: {known}.")
+        raise TypeError(f"No column type is settled for the Arrow type {source}. Settled are: {known}.")
     return POSTGRES_TYPES[str(target)]

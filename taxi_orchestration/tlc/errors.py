@@ -56,8 +56,8 @@ def is_tlc_url(url: str) -> bool:
 def advise_new_copy(url: str) -> str:
     """Return the next step for a file that is damaged, empty or a different one."""
     if is_tlc_url(url):
-        return "Try again once the TLC has published it anew."
-    return f"Copy the TLC's file to {urlsplit(url).netloc} anew and try again, or unset TLC_BASE_URL."
+        return "Try again once the TLC has re-issued the file."
+    return f"Copy the TLC's file to {urlsplit(url).netloc} again and retry, or unset TLC_BASE_URL."
 
 
 def advise_address(url: str) -> str:

@@ -101,18 +101,18 @@ class _Origin:
 
     def differs(self, found: str, fix: str) -> BadFileError:
         """Return the error of unaccepted columns or values. `fix` is what the writer of a copy must do."""
-        extend = "If the TLC means it so, extend taxi_orchestration/tlc/dataset.py."
+        extend = "If the TLC changed its format, extend taxi_orchestration/tlc/dataset.py."
         return self._refused(BadFileError, found, extend if self._is_tlc else self._rewrite(fix))
 
     def too_large(self, found: str, limit: str) -> BadFileError:
         """Return the error of a file beyond the limit of this module that is named `limit`."""
-        return self._refused(BadFileError, found, f"If the file is right, raise {limit} in {__name__}.")
+        return self._refused(BadFileError, found, f"If the file is correct, raise {limit} in {__name__}.")
 
     def unsupported(self, error: Exception) -> UnsupportedFileError:
         """Return the error of a file that needs a feature that the parquet reader has not implemented."""
         found = f"pyarrow {pa.__version__} cannot read what {self.writer} wrote ({_line(str(error), 200)})"
         anew = (
-            "try again once the TLC has published it anew"
+            "try again once the TLC has re-issued the file"
             if self._is_tlc
             else "write it with another encoding or compression, not encrypted"
         )
@@ -244,7 +244,7 @@ class MonthFile:
             read += batch.num_rows
             yield pa.RecordBatch.from_arrays(arrays, schema=self.schema)
         if read != self.rows:
-            raise self._origin.damaged(f"the footer promises {self.rows:,} rows, but there are {read:,}")
+            raise self._origin.damaged(f"the footer has {self.rows:,} rows, but the pages have {read:,}")
         # Every real file has some pickups of adjacent months, but never more than a few in a thousand.
         if inside * 2 < read:
             found = f"only {inside:,} of its {read:,} pickups lie in {self.month:%Y-%m}: it is another month's file"
@@ -344,7 +344,7 @@ class MonthFile:
 
     def _lost(self, column: str, index: int, value: str, target: object, reason: str) -> BadFileError:
         found = f"column {column}, row {index + 1:,}: {value} would be lost as {target} ({reason})"
-        return self._origin.differs(found, "write the TLC's own value there")
+        return self._origin.differs(found, "write the TLC's value in that row")
 
     def _converted(self, step: _Step, batch: pa.RecordBatch, read: int) -> pa.Array:
         """Return a column of a batch in its target type. `read` is the number of rows before the batch."""
@@ -370,7 +370,7 @@ class MonthFile:
         try:
             return self._origin.dataset.match([(field.name, self._type_in_file(field)) for field in fields], self.era)
         except AmbiguousColumnError as error:
-            raise self._origin.misnamed(str(error), "write it with one of the two") from error
+            raise self._origin.misnamed(str(error), "write it with one of the two columns") from error
 
     def _new_fields(self, match: ColumnMatch, fields: Mapping[str, pa.Field]) -> dict[str, pa.Field]:
         """Return the columns that the data set lacks; refuse missing required columns and unsupported types."""
@@ -380,12 +380,12 @@ class MonthFile:
         if missing and label and label != self._origin.dataset.label:
             raise self._origin.damaged(f"it is a file of {label}, as its columns show")
         if missing:
-            instead = f" and unknown ones are there ({', '.join(new)}): renamed?" if new else ""
+            instead = f" and unknown columns are present ({', '.join(new)}), perhaps renamed" if new else ""
             found = f"required columns are missing ({', '.join(missing)}){instead}"
-            raise self._origin.differs(found, "write it with all columns of the TLC's, under their names")
+            raise self._origin.differs(found, "write it with all columns of the TLC, under the TLC's names")
         for field in new.values():
             if target_type_for(field.type) is None and not pa.types.is_null(field.type):
-                found = f"the new column {field.name} is of type {field.type}, which has no settled Postgres type"
+                found = f"the new column {field.name} is of type {field.type}, which has no settled PostgreSQL type"
                 kinds = "a number, text, a boolean, a date or a timestamp without a zone"
                 raise self._origin.differs(found, f"leave it out, or write it as {kinds}")
         return new
@@ -401,7 +401,7 @@ class MonthFile:
             raise self._origin.differs(found, f"write it as New York wall-clock time without a zone ({zoneless})")
         castable, convert = _conversion(field.type, target.type)
         if not castable:
-            found = f"column {field.name} is of type {field.type}, which is not taken for {target.type}"
+            found = f"column {field.name} is of type {field.type}, which cannot be loaded as {target.type}"
             raise self._origin.differs(found, f"write it as {target.type}")
         return _Step(target, field.name, convert)
 
@@ -480,7 +480,7 @@ def _bookkeeping(schema: pa.Schema, footer: pq.FileMetaData, dataset: DataSet) -
         if name in labels and name.lower() not in known:
             found[name] = "the index of pandas"
         elif name.startswith("_"):
-            found[name] = "a column of its writer's own"
+            found[name] = "a column that its writer added"
     return {name: words for name, words in found.items() if name.isprintable()}
 
 
@@ -492,9 +492,9 @@ def _renaming(name: str, dataset: DataSet) -> str:
     if name.startswith("Unnamed: "):
         return "write it without the row numbers (in pandas, read the CSV with index_col=0 and write with index=False)"
     if name.lower() in _OF_RAW_TRIPS:
-        return "leave out source_month and source_row, which raw_trips gives every row itself"
+        return "leave out source_month and source_row, which raw_trips adds to every row"
     if name.lower() in _OF_POSTGRES:
-        return "give the column another name, since PostgreSQL keeps this one for itself"
+        return "give the column another name, since PostgreSQL reserves this name"
     return "leave the column out, or name it with 1 to 63 letters (a to z), digits and underscores, a letter first"
 
 
@@ -533,7 +533,7 @@ def _check_limits(footer: pq.FileMetaData, origin: _Origin, max_rows: int) -> No
     """Refuse a file whose footer shows it to be empty, inconsistent or a decompression bomb."""
     in_groups = sum(footer.row_group(i).num_rows for i in range(footer.num_row_groups))
     if footer.num_rows != in_groups:
-        found = f"the footer promises {footer.num_rows:,} rows in all but {in_groups:,} in its row groups"
+        found = f"the footer has {footer.num_rows:,} rows in total, but {in_groups:,} in its row groups"
         raise origin.damaged(found)
     if footer.num_rows <= 0:
         raise origin.damaged("it has no rows")

@@ -30,7 +30,7 @@ FIELDS = {"OBJECTID": int, "LocationID": int, "zone": str, "borough": str}
 TOLERANCE_FEET = 250.0
 GAP_FEET, SNAP_FEET = 10.0, 1.0
 
-_NEXT = "Check TLC_BASE_URL, or try again once the TLC has published it anew."
+_NEXT = "Check TLC_BASE_URL, or try again once the TLC has re-issued the file."
 # The exceptions of pyshp on bytes that are no shapefile.
 _NOT_A_SHAPEFILE = (
     shapefile.ShapefileException,
@@ -75,9 +75,9 @@ def read_zone_shapes(path: Path) -> list[ZoneShape]:
             records = [record.as_dict() for record in reader.records()]
             outlines = [shape(outline.__geo_interface__) for outline in reader.shapes()]
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise _refusal(path, f"it is no zip file that can be unpacked ({error})") from error
+        raise _refusal(path, f"it is not a zip file that can be unpacked ({error})") from error
     except _NOT_A_SHAPEFILE as error:
-        raise _refusal(path, f"what is inside is no shapefile that can be read ({error})") from error
+        raise _refusal(path, f"its content is not a readable shapefile ({error})") from error
     if not records or len(records) != len(outlines):
         raise _refusal(path, f"it has {len(outlines)} shapes and {len(records)} records")
     for record in records:
@@ -127,7 +127,7 @@ def _unpack(path: Path) -> dict[str, bytes]:
                 raise _refusal(path, f"it unpacks to more than {MAX_UNPACKED_BYTES // 2**20} MB")
     declared = 2 * int.from_bytes(found["shp"][24:28], "big")
     if declared != len(found["shp"]):
-        raise _refusal(path, f"its .shp file has {len(found['shp'])} bytes, and its header says {declared}")
+        raise _refusal(path, f"its .shp file has {len(found['shp'])} bytes, but its header declares {declared}")
     return found
 
 

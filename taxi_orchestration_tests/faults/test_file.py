@@ -98,7 +98,7 @@ NAMED = {
     "a fraction in a code": "column RatecodeID, row 100: 1.5 would be lost",
     "NaN in a code": "column payment_type, row 100: nan would be lost",
     "a code beyond 32 bits": "column PULocationID, row 100: 2147483648 would be lost",
-    "text for a number": "column fare_amount is of type string, which is not taken for double",
+    "text for a number": "column fare_amount is of type string, which cannot be loaded as double",
     "nanoseconds that are none": f"column {PICKUP}, row 1: {TABLE[PICKUP][0].as_py()}.000000001 would be lost",
     "a timestamp with a zone": f"column {PICKUP} has the time zone UTC",
     "text with NUL": r"column store_and_fwd_flag, row 100: b'\x00' would be lost",
@@ -184,7 +184,7 @@ def test_a_column_of_the_writers_own_never_becomes_one_of_the_table(
     tlc.publish_bytes(JANUARY, buffer.getvalue())
     left_out = loader.load_month(JANUARY).file.drift["left_out"]
     assert left_out == {
-        "_hoodie_commit_time": "a column of its writer's own",
+        "_hoodie_commit_time": "a column that its writer added",
         "__index_level_0__": "the index of pandas",
     }
     assert held(target, settings.schema_name)[JANUARY].rows == held_by_file(GOOD).rows

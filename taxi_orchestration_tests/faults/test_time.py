@@ -41,7 +41,7 @@ def test_at_the_end_of_a_month_or_a_year_the_newest_month_is_one_that_can_be_out
     assert partition_key(newest_month(moment)) == newest
     assert monthly_partitions().get_partition_keys(moment)[-1] == newest
     assert partition_key(parse_month(newest, moment)) == newest
-    with pytest.raises(MonthError, match="cannot be out yet"):
+    with pytest.raises(MonthError, match="cannot be published yet"):
         parse_month(moment.strftime("%Y-%m"), moment)
 
 

@@ -189,7 +189,7 @@ def test_a_backfill_from_any_directory_loads_builds_checks_and_is_finished_later
         (("2024-3", "2024-04"), "'2024-3' is not a month. Write it as YYYY-MM"),
         (("2024-01", "last"), "'last' is not a month"),
         (("2013-07", "2013-09"), f"2013-07 is before 2013-08, where {DATASET.label} begins"),
-        (("2024-01", "2999-01"), "2999-01 cannot be out yet"),
+        (("2024-01", "2999-01"), "2999-01 cannot be published yet"),
         (("2024-02", "2024-01"), "The range 2024-02 to 2024-01 runs backwards: put the older month first"),
         ((), "Say which months: 2024-03, or FROM and TO as 2024-01 2024-03, or --missing, --changed"),
         (("2024-01", "2024-02", "2024-03"), "Say two months, FROM and TO, or one: 3 were given"),
@@ -216,7 +216,7 @@ COMPLETE = {"PG_HOST": "127.0.0.1", "PG_PORT": "9", "PG_USER": "ada", "PG_PASSWO
     ("variables", "words"),
     [
         ({"PG_HOST": "db", "PG_USER": "ada"}, "PG_PASSWORD, PG_DBNAME not set"),
-        ({"TAXI_HOME": "/dev/null/home"}, "TAXI_HOME /dev/null/home cannot be made"),
+        ({"TAXI_HOME": "/dev/null/home"}, "TAXI_HOME /dev/null/home cannot be created"),
         ({"DAGSTER_STUDENT": "o'hara"}, "DAGSTER_STUDENT must be a plain name"),
     ],
 )

@@ -130,7 +130,7 @@ FAILURES: dict[str, tuple[Callable[[bytes, Path], Answer], type[TlcError], str]]
     "html": (lambda data, _: ok(b"<html>Sign in</html>"), BadFileError, "html"),
     "xml": (lambda data, _: ok(b"<?xml version='1.0'?><Error/>"), BadFileError, "xml"),
     "nothing": (lambda data, _: ok(b""), BadFileError, "2024-01"),
-    "truncated": (lambda data, _: ok(data[:5000]), BadFileError, "cut off"),
+    "truncated": (lambda data, _: ok(data[:5000]), BadFileError, "was truncated"),
     "redirects": (lambda data, _: redirect(month_path(JANUARY)), PermanentTlcError, "redirects in a row"),
     "not parquet": (lambda data, _: ok(b"PAR1" + b"x" * 100 + b"PAR1"), BadFileError, "footer is damaged"),
     "no rows": (lambda data, p: ok(parquet(month_table(JANUARY, 5).slice(0, 0), p)), BadFileError, "no rows"),
@@ -348,7 +348,7 @@ def test_a_disk_that_is_full_for_one_month_stops_no_other_and_is_named(
     outcomes = dict(loader.load_months([JANUARY, FEBRUARY], at_once=2))
     assert isinstance(outcomes[FEBRUARY], loading.MonthLoad)
     assert isinstance(outcomes[JANUARY], LocalFileError)
-    assert f"Loading 2024-01: the file could not be kept in {loader.scratch}: No space left" in str(outcomes[JANUARY])
+    assert f"Loading 2024-01: the file could not be stored in {loader.scratch}: No space left" in str(outcomes[JANUARY])
 
 
 def test_rows_of_a_test_are_read_whatever_its_sql_ends_in(loader: Loader) -> None:

@@ -242,7 +242,7 @@ def test_a_home_is_made_where_there_is_none(monkeypatch: pytest.MonkeyPatch, tmp
 def test_a_home_that_cannot_be_made_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     set_all(monkeypatch, TAXI_HOME=str(tmp_path / "file" / "state"))
-    with pytest.raises(SettingsError, match=r"TAXI_HOME .*file/state cannot be made: Not a directory\. Set it to"):
+    with pytest.raises(SettingsError, match=r"TAXI_HOME .*file/state cannot be created: Not a directory\. Set it to"):
         make_home(load_settings())
 
 
@@ -252,7 +252,7 @@ def test_a_home_that_cannot_be_written_is_refused(monkeypatch: pytest.MonkeyPatc
     if os.geteuid() != 0:
         home.chmod(0o500)
     set_all(monkeypatch, TAXI_HOME=str(home / "state"))
-    with pytest.raises(SettingsError, match=r"TAXI_HOME .* cannot be made: .* Set it to a directory of yours"):
+    with pytest.raises(SettingsError, match=r"TAXI_HOME .* cannot be created: .* Set it to a writable directory"):
         make_home(load_settings())
 
 

@@ -93,10 +93,10 @@ def test_where_nothing_needs_anything_status_says_so(capsys: pytest.CaptureFixtu
 
 
 def test_what_only_all_months_together_show_is_said_too(capsys: pytest.CaptureFixture[str]) -> None:
-    lost = Finding("error", "2024-02: loaded says Dagster, but not in PostgreSQL.", "Load it again.")
+    lost = Finding("error", "2024-02: loaded in Dagster's record, but not in PostgreSQL.", "Load it again.")
     late = Finding("warn", "2024-03: not published 80 days after its end.", "Look at the TLC's page.")
     assert needs({JANUARY: whole()}, {JANUARY: SAME}, capsys, lost, late) == [
-        "2024-02: loaded says Dagster, but not in PostgreSQL.",
+        "2024-02: loaded in Dagster's record, but not in PostgreSQL.",
         "  To do: Load it again.",
         "2024-03: not published 80 days after its end.",
         "  To do: Look at the TLC's page.",

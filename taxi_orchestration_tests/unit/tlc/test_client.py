@@ -314,15 +314,15 @@ def test_an_empty_or_tiny_answer_with_status_200_is_refused(host: Host, tmp_path
 
 def test_a_file_published_cut_off_is_refused(host: Host, tmp_path: Path) -> None:
     host.on(PATH, ok(BODY[:-1000]))
-    assert "cut off before it was published" in fails_with(BadFileError, host, tmp_path)
+    assert "truncated before publication" in fails_with(BadFileError, host, tmp_path)
 
 
 ADVICE: dict[str, tuple[Answer, str, str]] = {
     "nothing there": (status(404), "not have been copied there yet, or TLC_BASE_URL is wrong", "two months late"),
     "another status": (status(401), "Check TLC_BASE_URL", "proxy or a login page"),
     "a page": (ok(b"<html>Sign in</html>"), "Check TLC_BASE_URL", "proxy or a login page"),
-    "nothing in it": (ok(b""), "Copy the TLC's file to localhost:", "once the TLC has published it anew"),
-    "cut off": (ok(BODY[:-1000]), "Copy the TLC's file to localhost:", "once the TLC has published it anew"),
+    "nothing in it": (ok(b""), "Copy the TLC's file to localhost:", "once the TLC has re-issued the file"),
+    "cut off": (ok(BODY[:-1000]), "Copy the TLC's file to localhost:", "once the TLC has re-issued the file"),
     "a redirect": (redirect("ftp://localhost/x"), "Check TLC_BASE_URL", "proxy or a login page"),
 }
 

@@ -384,7 +384,7 @@ def test_a_column_of_the_writers_own_is_left_out_and_reported(path: Path, table:
     pq.write_table(table.append_column(name, pa.array(range(ROWS))), path)
     file, rows = read(path)
     assert rows.column_names == ARROW_SCHEMA.names
-    assert (file.new_columns, dict(file.drift.left_out)) == ({}, {name: "a column of its writer's own"})
+    assert (file.new_columns, dict(file.drift.left_out)) == ({}, {name: "a column that its writer added"})
 
 
 @pytest.mark.parametrize("name", [None, "row id", "Unnamed: 0"])
@@ -423,7 +423,7 @@ SPOILED: dict[str, tuple[Any, str]] = {
     "no name": (lambda t: t.append_column("", t["VendorID"]), "leave the column out, or name it with 1 to 63"),
     "raw_trips itself": (lambda t: t.append_column("source_row", t["VendorID"]), "leave out source_month and"),
     "a column of PostgreSQL's": (lambda t: t.append_column("ctid", t["VendorID"]), "another name, since PostgreSQL"),
-    "a column missing": (lambda t: t.drop_columns(["VendorID"]), "write it with all columns of the TLC's"),
+    "a column missing": (lambda t: t.drop_columns(["VendorID"]), "write it with all columns of the TLC"),
     "text for an amount": (
         lambda t: replaced(t, "fare_amount", t["fare_amount"].cast(pa.string())),
         "write it as double",
@@ -432,9 +432,9 @@ SPOILED: dict[str, tuple[Any, str]] = {
         lambda t: replaced(t, DATASET.pickup, t[DATASET.pickup].cast(pa.timestamp("us", "UTC"))),
         "without a zone (in Spark timestamp_ntz",
     ),
-    "a fraction": (lambda t: replaced(t, "VendorID", pa.array([1.5] * ROWS)), "write the TLC's own value there"),
+    "a fraction": (lambda t: replaced(t, "VendorID", pa.array([1.5] * ROWS)), "write the TLC's value in that row"),
     "a list": (lambda t: t.append_column("fees", pa.array([[1]] * ROWS)), "leave it out, or write it as a number"),
-    "no rows": (lambda t: t.slice(0, 0), "Copy the TLC's file to host.example anew"),
+    "no rows": (lambda t: t.slice(0, 0), "Copy the TLC's file to host.example again"),
 }
 
 
@@ -447,7 +447,7 @@ def test_the_writer_of_a_mirrors_file_is_named_and_what_it_has_to_do(path: Path,
     assert advice in message
     assert "unset TLC_BASE_URL" in message
     assert fault == "no rows" or "a copy that pandas 2.2.3, parquet-cpp-arrow version" in message
-    assert "published it anew" not in message
+    assert "re-issued the file" not in message
     assert "dataset.py" not in message
 
 
@@ -457,7 +457,7 @@ def test_of_the_tlcs_own_file_nobody_is_told_to_rewrite_it(path: Path, table: pa
     with pytest.raises(BadFileError) as raised, MonthFile.open(path, MONTH, f"{TLC_BASE_URL}/x.parquet") as file:
         list(file.batches())
     message = str(raised.value)
-    assert ("once the TLC has published it anew" in message) != ("extend taxi_orchestration/tlc/dataset" in message)
+    assert ("once the TLC has re-issued the file" in message) != ("extend taxi_orchestration/tlc/dataset" in message)
     assert "TLC_BASE_URL" not in message
     assert "copy" not in message.lower()
 
@@ -588,7 +588,7 @@ def test_fewer_rows_than_the_footer_promises_are_refused(path: Path, monkeypatch
     write_month(path, MONTH, ROWS)
     decoded = MonthFile._decoded
     monkeypatch.setattr(MonthFile, "_decoded", lambda self, rows: list(decoded(self, rows))[:-1])
-    assert "promises 300 rows, but there are 256" in refused(path)
+    assert "the footer has 300 rows, but the pages have 256" in refused(path)
 
 
 # Limits
@@ -637,7 +637,7 @@ def test_a_long_text_that_a_dictionary_repeats_is_refused_before_it_is_repeated(
 def test_a_file_of_another_data_set_is_refused_as_what_it_is(path: Path, columns: list[str], label: str) -> None:
     pq.write_table(pa.table({name: [1] for name in columns}), path)
     assert (
-        f"it is a file of {label}, as its columns show. Nothing was loaded. Copy the TLC's file to host.example anew"
+        f"it is a file of {label}, as its columns show. Nothing was loaded. Copy the TLC's file to host.example again"
         in refused(path)
     )
 
@@ -651,7 +651,7 @@ def test_a_required_column_that_is_missing_is_refused(path: Path, table: pa.Tabl
 def test_a_required_column_that_was_renamed_is_refused_and_the_new_name_shown(path: Path, table: pa.Table) -> None:
     pq.write_table(replaced(table, "PULocationID", table["PULocationID"], "pickup_zone"), path)
     message = refused(path)
-    assert "missing (PULocationID) and unknown ones are there (pickup_zone): renamed?" in message
+    assert "missing (PULocationID) and unknown columns are present (pickup_zone), perhaps renamed" in message
 
 
 def test_an_optional_column_that_was_renamed_is_reported_as_missing_and_new(path: Path, table: pa.Table) -> None:
@@ -706,7 +706,7 @@ def test_an_added_column_without_a_settled_type_is_refused(path: Path, table: pa
 )
 def test_a_type_that_means_something_else_is_refused(path: Path, table: pa.Table, name: str, values: pa.Array) -> None:
     pq.write_table(replaced(table, name, values), path)
-    assert f"column {name} is of type {values.type}, which is not taken" in refused(path)
+    assert f"column {name} is of type {values.type}, which cannot be loaded" in refused(path)
 
 
 # Values
