@@ -48,7 +48,8 @@ _BACKFILL = """
 
 def run(quick: bool) -> Section:
     """Everything as a teacher does it: `taxi class add`, `serve` and `status`, and backfills from the UI, in waves."""
-    sizes = [1] if quick else [1, 2, 4]
+    # The last with the two that fail: twelve at once.
+    sizes = [1] if quick else [1, 3, 10]
     names = iter(f"student{number}" for number in range(1, 100))
     waves = [[next(names) for _ in range(size)] for size in sizes]
     whole = [name for wave in waves for name in wave]
@@ -60,9 +61,8 @@ def run(quick: bool) -> Section:
         with _served(place) as (url, supervisor):
             _wait_for(lambda: _loaded(url) == {*whole, BROKEN_DATABASE}, 600)
             to_serve, idle = time.perf_counter() - began, _memory(supervisor)
-            broken = _launch(url, BROKEN_DATABASE, months)
+            waves[-1].append(BROKEN_DATABASE)
             measured = [_load_at_once(place, url, supervisor, wave, months) for wave in waves]
-            _wait_for(lambda: _has_ended(url, broken), 300)
             # Alerts look every half minute.
             _wait_for(lambda: BROKEN_DATABASE in said_to, 120)
             status = _status(place)
