@@ -33,7 +33,7 @@ from taxi_orchestration.settings import student_of
 # Months that one run loads.
 MONTHS_PER_RUN = 36
 # Rows that are loaded before their models are built. A new table is filled on all cores and its keys are built at
-# once, and later rows go into it one by one: all of green taxi, 150 months, is built as new tables.
+# once, and later rows go into it one by one: 150 months of 57,000 rows are built as new tables.
 ROWS_PER_BUILD = 10_000_000
 
 

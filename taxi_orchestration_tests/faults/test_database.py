@@ -195,7 +195,7 @@ def test_a_role_without_rights_is_told_which_it_lacks(
     with psycopg.connect(target.url(), autocommit=True) as by_hand:
         by_hand.execute("create role nobody_special login password 'x'")
     try:
-        with pytest.raises(WarehouseError, match="own the schema"):
+        with pytest.raises(WarehouseError, match="owner of the schema"):
             loader_of(loader, replace(target, user="nobody_special", password="x")).load_month(JANUARY)
     finally:
         with psycopg.connect(target.url(), autocommit=True) as by_hand:

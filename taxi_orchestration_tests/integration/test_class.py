@@ -227,7 +227,7 @@ def test_serving_a_class_starts_again_what_ends_and_leaves_nothing_running(
         stopping = pool.submit(stop_once_both_were_started)
         assert class_server.serve(settings, free_port(), None) == 0
         stopping.result()
-    assert "ends ended with 3 and is started again" in capfd.readouterr().err
+    assert "ends ended with exit code 3 and is started again" in capfd.readouterr().err
     assert all(part.process and part.process.returncode is not None for part in parts)
     assert find_running(settings) is None
     assert taxi("class", "remove", "--yes", "ada").exit_code == 0

@@ -98,7 +98,7 @@ def test_a_pooler_that_takes_no_options_says_so(files: dict[date, bytes], monkey
     monkeypatch.setenv("PGOPTIONS", "-c work_mem=64MB")
     program = subprocess.run([TAXI, "status"], capture_output=True, text=True, timeout=60)
     assert program.returncode == 2
-    assert "unset PGOPTIONS" in program.stderr
+    assert "Unset PGOPTIONS" in program.stderr
 
 
 @pytest.mark.parametrize("settings", [{}, {"ignore_startup_parameters": "options"}], ids=["refuses them", "drops them"])

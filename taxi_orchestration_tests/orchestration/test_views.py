@@ -200,7 +200,9 @@ def test_what_an_earlier_version_made_is_taken_over_with_what_is_known_of_its_mo
     assert result.success
     said = [entry.user_message for entry in instance.all_logs(result.run_id)]
     for old, new in RENAMED.items():
-        assert any(f".{old}, a table of an earlier version, is renamed: {new}" in line for line in said)
+        assert any(
+            f".{old}, a table of an earlier version, is renamed. Its new name is {new}." in line for line in said
+        )
     assert relations().keys() == everything
     assert made(result) >= VIEWS
     assert states() == ["completed", "completed"]
