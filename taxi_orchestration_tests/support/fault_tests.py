@@ -104,7 +104,7 @@ SECTIONS = {
     "Time": [
         "faults/test_time.py",
     ],
-    "Many at once": [
+    "Concurrency": [
         "faults/test_concurrency.py",
         "integration/test_server.py::test_eight_processes_that_start_it_at_once_get_one_server",
         "integration/test_loading.py::test_a_new_column_keeps_its_first_type_as_long_as_nothing_is_lost",
@@ -113,7 +113,7 @@ SECTIONS = {
         "integration/test_class.py::test_of_three_students_two_broken_ones_do_not_touch_the_third",
         "integration/test_class.py::test_a_student_works_in_their_schema_and_can_read_and_write_nowhere_else",
     ],
-    "Doors": [
+    "Access": [
         "faults/test_doors.py",
         "integration/test_server.py::test_another_user_can_neither_read_its_files_nor_list_them",
         "integration/test_server.py::test_it_listens_on_loopback_only",
