@@ -31,12 +31,12 @@ BENCHMARKS = {
     "ui": ui.run,
     "throughput": throughput.run,
     "peers": peers.run,
-    "memory": memory.run,
-    "volume": volume.run,
-    "replacement": replacement.run,
-    "report": report.run,
-    "fresh_clone": fresh_clone.run,
     "classroom": classroom.run,
+    "replacement": replacement.run,
+    "memory": memory.run,
+    "fresh_clone": fresh_clone.run,
+    "report": report.run,
+    "volume": volume.run,
     "suite": suite.run,
 }
 # Longer than all others together: run where it is named.
