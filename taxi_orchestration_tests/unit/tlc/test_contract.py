@@ -35,5 +35,5 @@ def test_a_new_column_gets_the_postgres_type_that_holds_its_values(arrow: pa.Dat
     "arrow", [pa.timestamp("us", tz="UTC"), pa.list_(pa.int32()), pa.decimal128(38, 18), pa.binary(), pa.null()]
 )
 def test_a_new_column_without_a_settled_postgres_type_is_refused(arrow: pa.DataType) -> None:
-    with pytest.raises(TypeError, match="settled are: integers"):
+    with pytest.raises(TypeError, match="Settled are: integers"):
         postgres_type_for(arrow)
