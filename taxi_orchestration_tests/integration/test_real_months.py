@@ -108,6 +108,6 @@ def test_a_real_truncated_download_is_refused_and_changes_nothing(
     with mirror(real_months, real_months / "broken") as url:
         monkeypatch.setenv("TLC_BASE_URL", url)
         with open_loader(settings := load_settings(), open_warehouse(settings)) as loader:
-            with pytest.raises(BadFileError, match=r"2025-02.*cut off"):
+            with pytest.raises(BadFileError, match=r"2025-02.*truncated before publication"):
                 loader.load_month(date(2025, 2, 1))
             assert list(loader.scratch.iterdir()) == []
