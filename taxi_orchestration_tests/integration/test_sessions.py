@@ -47,52 +47,50 @@ class Default(NamedTuple):
     error: str | None = None
 
 
-# The defaults of a list are tried at once, and one by one where that fails. A setting that is tried with two values
-# stands in two lists.
-TOGETHER = {
-    "one way": [
-        # How a value is spelled.
-        Default("datestyle", "SQL, DMY"),
-        Default("intervalstyle", "sql_standard"),
-        Default("timezone", "Pacific/Chatham"),
-        Default("extra_float_digits", "-15"),
-        Default("client_encoding", "LATIN1"),
-        # How a statement, or a name in it, is read.
-        Default("search_path", "impostor, pg_catalog"),
-        Default("standard_conforming_strings", "off"),
-        Default("quote_all_identifiers", "on"),
-        Default("transform_null_equals", "on"),
-        Default("default_tablespace", "pg_default"),
-        # What a transaction is, and how long it takes.
-        Default("default_transaction_isolation", "serializable"),
-        Default("lock_timeout", "1ms"),
-        Default("idle_session_timeout", "3s"),
-    ],
-    "another way": [
-        Default("datestyle", "German"),
-        Default("search_path", "nowhere"),
-        Default("default_transaction_isolation", "repeatable read"),
-    ],
-    # No result depends on these.
-    "without consequence": [
-        Default("bytea_output", "escape"),
-        Default("xmlbinary", "hex"),
-        Default("backslash_quote", "off"),
-        Default("array_nulls", "off"),
-        Default("row_security", "off"),
-        Default("check_function_bodies", "off"),
-        Default("session_replication_role", "replica"),
-        Default("client_min_messages", "debug5"),
-        Default("default_transaction_deferrable", "on"),
-        Default("synchronous_commit", "off"),
-        Default("jit_above_cost", "0"),
-        Default("plan_cache_mode", "force_generic_plan"),
-        Default("constraint_exclusion", "on"),
-        Default("enable_partition_pruning", "off"),
-        Default("debug_parallel_query", "regress"),
-        Default("work_mem", "64kB"),
-    ],
-}
+# Each is tried alone.
+DEFAULTS = [
+    # How a value is spelled.
+    Default("datestyle", "SQL, DMY"),
+    Default("datestyle", "German"),
+    Default("intervalstyle", "sql_standard"),
+    Default("timezone", "Pacific/Chatham"),
+    Default("extra_float_digits", "-15"),
+    Default("client_encoding", "LATIN1"),
+    # How a statement, or a name in it, is read.
+    Default("search_path", "impostor, pg_catalog"),
+    Default("search_path", "nowhere"),
+    Default("standard_conforming_strings", "off"),
+    Default("quote_all_identifiers", "on"),
+    Default("transform_null_equals", "on"),
+    Default("default_tablespace", "pg_default"),
+    # What a transaction is, and how long it takes.
+    Default("default_transaction_isolation", "serializable"),
+    Default("default_transaction_isolation", "repeatable read"),
+    Default("lock_timeout", "1ms"),
+    Default("idle_session_timeout", "3s"),
+]
+
+# No result depends on these: they are tried at once, and one by one where that fails.
+WITHOUT_CONSEQUENCE = [
+    Default("bytea_output", "escape"),
+    Default("xmlbinary", "hex"),
+    Default("backslash_quote", "off"),
+    Default("array_nulls", "off"),
+    Default("row_security", "off"),
+    Default("check_function_bodies", "off"),
+    Default("session_replication_role", "replica"),
+    Default("client_min_messages", "debug5"),
+    Default("default_transaction_deferrable", "on"),
+    Default("synchronous_commit", "off"),
+    Default("jit_above_cost", "0"),
+    Default("plan_cache_mode", "force_generic_plan"),
+    Default("constraint_exclusion", "on"),
+    Default("enable_partition_pruning", "off"),
+    Default("debug_parallel_query", "regress"),
+    Default("work_mem", "64kB"),
+]
+TRIED = {f"{default.name} = {default.value}": [default] for default in DEFAULTS}
+TRIED["without consequence"] = WITHOUT_CONSEQUENCE
 
 # Where one of these is the default, the pipeline cannot run.
 REFUSED = [
@@ -203,9 +201,9 @@ def set_default(default: Default, database: PostgresTarget, environment: dict[st
             )
 
 
-@pytest.mark.parametrize("kind", TOGETHER)
+@pytest.mark.parametrize("defaults", TRIED.values(), ids=TRIED)
 def test_defaults_of_the_database_change_no_row(
-    kind: str,
+    defaults: list[Default],
     expected_contents: dict[str, Any],
     pipeline: Pipeline,
     database: PostgresTarget,
@@ -229,8 +227,8 @@ def test_defaults_of_the_database_change_no_row(
         outcome = pipeline(database)
         return not outcome.succeeded or contents(database, environment["PG_SCHEMA"]) != expected_contents
 
-    if changes_something(*TOGETHER[kind]):
-        assert [default for default in TOGETHER[kind] if changes_something(default)] == []
+    if changes_something(*defaults):
+        assert [default for default in defaults if changes_something(default)] == []
         raise AssertionError("together they change something, and none of them alone")
 
 
