@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import psycopg
 
 from bench import peers
-from bench.results import PLOTS, Goal, Section
+from bench.results import Goal, Section, as_png
 from bench.workplace import FIRST_MONTH, MONTH_ROWS, Workplace, workplace
 from taxi_orchestration.dbt.runner import invoke_dbt, prepared_project
 from taxi_orchestration.months import next_month
@@ -55,8 +55,6 @@ def run(quick: bool) -> Section:
     whole = {length: parts[WHOLE] for length, parts in seconds.items()}
     middle = lengths[-2]
     later = (whole[longest] - whole[middle]) / (longest - middle)
-    _plot_lengths(whole, course)
-    _plot_again(again)
     first, last = again[depths[0]], again[depths[-1]]
     return Section(
         "Backfills",
@@ -107,7 +105,7 @@ def run(quick: bool) -> Section:
                 for stage in STAGES
             ),
         ],
-        ["backfills.png", "again.png"],
+        {"backfills.png": _plot_lengths(whole, course), "again.png": _plot_again(again)},
         f"The best of two, of the longest the only one. The course's load of one month of {MONTH_ROWS:,} rows took "
         f"{course:.1f} s in the same run; its pipeline is given in units of that, as it was measured with Airflow. "
         "Months again are medians.",
@@ -164,7 +162,7 @@ def _again(place: Workplace, month: date, times: int) -> dict[str, float]:
     return {stage: statistics.median(taken) for stage, taken in seconds.items()}
 
 
-def _plot_lengths(whole: Mapping[int, float], course: float) -> None:
+def _plot_lengths(whole: Mapping[int, float], course: float) -> bytes:
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     axes.plot(list(whole), list(whole.values()), marker="o", label="taxi backfill")
     axes.plot(
@@ -173,12 +171,10 @@ def _plot_lengths(whole: Mapping[int, float], course: float) -> None:
     axes.set(yscale="log", xlabel=f"months of {MONTH_ROWS:,} rows", ylabel="seconds, raw to marts and checks")
     axes.grid(alpha=0.3)
     axes.legend()
-    PLOTS.mkdir(exist_ok=True)
-    figure.savefig(PLOTS / "backfills.png", dpi=90)
-    plt.close(figure)
+    return as_png(figure)
 
 
-def _plot_again(again: Mapping[int, Mapping[str, float]]) -> None:
+def _plot_again(again: Mapping[int, Mapping[str, float]]) -> bytes:
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     for stage in STAGES:
         axes.plot(list(again), [seconds[stage] for seconds in again.values()], marker="o", label=stage)
@@ -186,5 +182,4 @@ def _plot_again(again: Mapping[int, Mapping[str, float]]) -> None:
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(PLOTS / "again.png", dpi=90)
-    plt.close(figure)
+    return as_png(figure)

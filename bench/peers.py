@@ -189,7 +189,7 @@ def _adbc(place: Workplace, month: date) -> None:
     with adbc_driver_postgresql.dbapi.connect(place.target.url()) as connection, connection.cursor() as cursor:
         is_there = _is_there(place)
         if is_there:
-            cursor.execute(f"delete from {SCHEMA}.{TABLE} where source_month = '{month}'")
+            cursor.execute(_deletion(month).as_string())
         cursor.adbc_ingest(TABLE, table, mode="append" if is_there else "create", db_schema_name=SCHEMA)
         connection.commit()
 
@@ -265,5 +265,9 @@ def _is_there(place: Workplace) -> bool:
 
 
 def _delete(connection: psycopg.Connection, month: date) -> None:
-    query = sql.SQL("delete from {} where source_month = %s").format(sql.Identifier(SCHEMA, TABLE))
-    connection.execute(query, [month])
+    connection.execute(_deletion(month))
+
+
+def _deletion(month: date) -> sql.Composed:
+    """Return the DELETE of a month, composed for drivers with other placeholders too."""
+    return sql.SQL("delete from {} where source_month = {}").format(sql.Identifier(SCHEMA, TABLE), month)

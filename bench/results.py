@@ -1,5 +1,6 @@
 """What benchmarks give, and the report that is made of it: one run of one version on one machine."""
 
+import io
 import json
 import os
 import platform
@@ -11,17 +12,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import psutil
+from matplotlib.figure import Figure
 
 from taxi_orchestration.settings import PROJECT_DIRECTORY
 
 DIRECTORY = Path(__file__).parent
-PLOTS = DIRECTORY / "plots"
 # A figure in a page: [text](where, ending in RESULTS.md "its name").
 QUOTE = re.compile(r'\[([^\]]*)\]\(((?:\.\./)*bench/RESULTS\.md[^ )]*) "([^"]+)"\)')
 
 # Plots go to files: a desktop is neither needed nor looked for.
-os.environ.setdefault("MPLBACKEND", "Agg")
+plt.switch_backend("Agg")
 
 
 @dataclass(frozen=True)
@@ -50,15 +52,23 @@ class Goal:
 
 @dataclass(frozen=True)
 class Section:
-    """What one benchmark gives: figures with goals, a table, the plots it drew, and what the pages quote of it."""
+    """The result of a benchmark: goals, a table, plots as PNG by file name, and the figures that pages quote."""
 
     title: str
     goals: Sequence[Goal]
     header: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = ()
-    plots: Sequence[str] = ()
+    plots: Mapping[str, bytes] = field(default_factory=dict)
     note: str = ""
     quotes: Mapping[str, str] = field(default_factory=dict)
+
+
+def as_png(figure: Figure) -> bytes:
+    """Return a figure as a PNG, and close it."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=90)
+    plt.close(figure)
+    return file.getvalue()
 
 
 def machine() -> str:
@@ -88,9 +98,13 @@ class Results:
     def _files(self) -> Path:
         return self.directory / "results"
 
+    @property
+    def _plots(self) -> Path:
+        return self.directory / "plots"
+
     def start_over(self) -> None:
         """Remove what is kept of an earlier run, with its plots."""
-        for path in [*self._files.glob("*.json"), *(self.directory / "plots").glob("*.png")]:
+        for path in [*self._files.glob("*.json"), *self._plots.glob("*.png")]:
             path.unlink()
 
     def is_of(self, version: str) -> bool:
@@ -100,6 +114,10 @@ class Results:
     def keep(self, name: str, version: str, seconds: float, section: Section | None, failure: str) -> None:
         """Keep what a benchmark gave, or how it failed, until it runs again."""
         self._files.mkdir(exist_ok=True)
+        self._plots.mkdir(exist_ok=True)
+        plots = section.plots if section else {}
+        for file, png in plots.items():
+            (self._plots / file).write_bytes(png)
         kept = {
             "name": name,
             "version": version,
@@ -107,14 +125,18 @@ class Results:
             "ended": f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
             "seconds": round(seconds),
             "failure": failure,
-            "section": asdict(section) if section else None,
+            "section": {**asdict(section), "plots": list(plots)} if section else None,
         }
         (self._files / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n")
 
     def write_report(self, names: Sequence[str]) -> None:
         """Write RESULTS.md anew of what is kept; `names` are all benchmarks in their order."""
         kept = sorted(self._read(), key=lambda item: names.index(item["name"]))
-        sections = [Section(**{**s, "goals": [Goal(**g) for g in s["goals"]]}) for i in kept if (s := i["section"])]
+        sections = [
+            Section(**{**s, "goals": [Goal(**g) for g in s["goals"]], "plots": dict.fromkeys(s["plots"], b"")})
+            for item in kept
+            if (s := item["section"])
+        ]
         goals = [goal for section in sections for goal in section.goals]
         failed = [f"{item['name']} ({item['failure']})" for item in kept if item["failure"]]
         missing = [name for name in names if name not in {item["name"] for item in kept}]

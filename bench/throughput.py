@@ -6,7 +6,7 @@ from datetime import date
 import matplotlib.pyplot as plt
 
 from bench import peers
-from bench.results import PLOTS, Goal, Section
+from bench.results import Goal, Section, as_png
 from bench.workplace import MONTH_ROWS, Workplace, workplace
 
 MONTH = date(2025, 1, 1)
@@ -24,7 +24,6 @@ def run(quick: bool) -> Section:
             pairs = [_pair(place) for _ in range(5 if size <= 1_000_000 else 3)]
             ours[size] = statistics.median(pair[0] for pair in pairs)
             limits[size] = statistics.median(pair[1] for pair in pairs)
-    _plot({"taxi": ours, "limit (psql \\copy)": limits})
     largest = max(sizes)
     return Section(
         "Load throughput",
@@ -44,7 +43,7 @@ def run(quick: bool) -> Section:
             ["taxi", *(f"{size / ours[size]:,.0f}" for size in sizes)],
             ["limit (psql \\copy)", *(f"{size / limits[size]:,.0f}" for size in sizes)],
         ],
-        ["throughput.png"],
+        {"throughput.png": _plot({"taxi": ours, "limit (psql \\copy)": limits})},
         "Ours includes the download, the checks of the file, its digest, the primary key and the entry in raw_loads; "
         "the limit is COPY alone, into a table without a key.",
         {
@@ -63,7 +62,7 @@ def _pair(place: Workplace) -> tuple[float, float]:
     return seconds, peers.limit(place, MONTH)
 
 
-def _plot(table: dict[str, dict[int, float]]) -> None:
+def _plot(table: dict[str, dict[int, float]]) -> bytes:
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     for name, seconds in table.items():
         axes.plot(list(seconds), [size / taken for size, taken in seconds.items()], marker="o", label=name)
@@ -71,6 +70,4 @@ def _plot(table: dict[str, dict[int, float]]) -> None:
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend()
-    PLOTS.mkdir(exist_ok=True)
-    figure.savefig(PLOTS / "throughput.png", dpi=90)
-    plt.close(figure)
+    return as_png(figure)

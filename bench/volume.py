@@ -5,7 +5,7 @@ from datetime import date
 
 import matplotlib.pyplot as plt
 
-from bench.results import PLOTS, Goal, Section
+from bench.results import Goal, Section, as_png
 from bench.workplace import FIRST_MONTH, Workplace, workplace
 from taxi_orchestration.months import add_months
 
@@ -19,7 +19,6 @@ def run(quick: bool) -> Section:
         place.start_over()
         rates = [_rate(place, add_months(FIRST_MONTH, number)) for number in range(count)]
     first, last = statistics.median(rates[:10]), statistics.median(rates[-10:])
-    _plot(rates)
     return Section(
         "Volume",
         [
@@ -31,7 +30,7 @@ def run(quick: bool) -> Section:
                 measured=f"{last:,.0f} against {first:,.0f} rows/s",
             )
         ],
-        plots=["volume.png"],
+        plots={"volume.png": _plot(rates)},
         note=f"{count * ROWS:,} rows loaded.",
         quotes={"volume_first": f"{first:,.0f}", "volume_last": f"{last:,.0f}", "volume_rows": f"{count * ROWS:,}"},
     )
@@ -45,12 +44,10 @@ def _rate(place: Workplace, month: date) -> float:
     return load.rows_per_second
 
 
-def _plot(rates: list[float]) -> None:
+def _plot(rates: list[float]) -> bytes:
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     axes.plot(range(1, len(rates) + 1), rates, marker=".", linewidth=0.8)
     axes.set(xlabel=f"month of {ROWS:,} rows", ylabel="rows a second, URL to commit")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
-    PLOTS.mkdir(exist_ok=True)
-    figure.savefig(PLOTS / "volume.png", dpi=90)
-    plt.close(figure)
+    return as_png(figure)

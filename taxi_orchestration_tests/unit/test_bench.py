@@ -1,11 +1,13 @@
 """What `make bench` keeps of its benchmarks, and the figures that the pages quote of them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 from rich.console import Console
 
-from bench.results import QUOTE, Goal, Results, Section, pages
+from bench.results import QUOTE, Goal, Results, Section, as_png, pages
 from bench.runner import FAILED, MISSED, run_benchmarks
 
 
@@ -46,6 +48,17 @@ def test_results_of_another_version_are_not_joined(tmp_path: Path) -> None:
     assert json.loads(kept.read_text())["section"]["title"] == "Loads"
     results.start_over()
     assert results.quotable() == {}
+
+
+def test_plots_are_kept_only_with_results(tmp_path: Path) -> None:
+    def drawn() -> Section:
+        return replace(measured(1), plots={"load.png": as_png(plt.figure())})
+
+    assert run_benchmarks({"load": drawn}, ["load"], "abc", None, Console(quiet=True)) == 0
+    assert not list(tmp_path.iterdir())
+    run_benchmarks({"load": drawn}, ["load"], "abc", Results(tmp_path), Console(quiet=True))
+    assert (tmp_path / "plots" / "load.png").read_bytes().startswith(b"\x89PNG")
+    assert "![Loads](plots/load.png)" in (tmp_path / "RESULTS.md").read_text()
 
 
 def test_every_figure_that_a_page_quotes_is_that_of_the_benchmarks() -> None:
