@@ -109,7 +109,7 @@ class Results:
 
     def is_of(self, version: str) -> bool:
         """Whether all that is kept is of this version and this machine, so that a benchmark can join it."""
-        return all((item["version"], item["machine"]) == (version, machine()) for item in self._read())
+        return {(item["version"], item["machine"]) for item in self._read()} == {(version, machine())}
 
     def keep(self, name: str, version: str, seconds: float, section: Section | None, failure: str) -> None:
         """Keep what a benchmark gave, or how it failed, until it runs again."""

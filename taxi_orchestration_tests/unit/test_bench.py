@@ -41,6 +41,7 @@ def test_a_goal_that_is_missed_is_in_the_report_and_the_exit_code(tmp_path: Path
 
 def test_results_of_another_version_are_not_joined(tmp_path: Path) -> None:
     results = Results(tmp_path)
+    assert not results.is_of("abc"), "a run of one benchmark would begin the report anew"
     results.keep("load", "abc", 1, measured(1), "")
     assert results.is_of("abc")
     assert not results.is_of("abd")
