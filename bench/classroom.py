@@ -3,7 +3,6 @@
 import json
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -22,7 +21,10 @@ import requests
 
 from bench.results import Goal, Section, as_png
 from bench.workplace import MONTH_ROWS, Workplace, workplace
+from taxi_orchestration.postgres.postmaster import free_port
 from taxi_orchestration.settings import PROJECT_DIRECTORY
+from taxi_orchestration_tests.support.dagster_dev import LAUNCH_BACKFILL, PARTITIONED_ASSETS, Ui
+from taxi_orchestration_tests.support.waiting import until
 
 FIRST_MONTH, MONTHS = date(2024, 1, 1), 3
 # They come last of the class.
@@ -32,14 +34,6 @@ _LOCATIONS = """
     { workspaceOrError { ... on Workspace { locationEntries {
         name loadStatus locationOrLoadError { __typename ... on PythonError { message } }
     } } } }
-"""
-_ASSETS = "{ assetNodes { assetKey { path } isPartitioned isExecutable } }"
-_LAUNCH = """
-    mutation Launch($params: LaunchBackfillParams!) {
-      launchPartitionBackfill(backfillParams: $params) {
-        __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message }
-      }
-    }
 """
 _BACKFILL = """
     query Backfill($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }
@@ -58,13 +52,13 @@ def run(quick: bool) -> Section:
         months = place.publish_range(FIRST_MONTH, MONTHS)
         _make_class(place, students, webhook)
         began = time.perf_counter()
-        with _served(place) as (url, supervisor):
-            _wait_for(lambda: _loaded(url) == {*whole, BROKEN_DATABASE}, 600)
+        with _served(place) as (ui, supervisor):
+            until(lambda: _loaded(ui) == {*whole, BROKEN_DATABASE}, 600, 1)
             to_serve, idle = time.perf_counter() - began, _memory(supervisor)
             waves[-1].append(BROKEN_DATABASE)
-            measured = [_load_at_once(place, url, supervisor, wave, months) for wave in waves]
+            measured = [_load_at_once(place, ui, supervisor, wave, months) for wave in waves]
             # Alerts look every half minute.
-            _wait_for(lambda: BROKEN_DATABASE in said_to, 120)
+            until(lambda: BROKEN_DATABASE in said_to, 120, 1)
             status = _status(place)
     # What is wrong a person has to see, and no figure says.
     for name in whole:
@@ -108,12 +102,12 @@ def run(quick: bool) -> Section:
 
 
 def _load_at_once(
-    place: Workplace, url: str, supervisor: psutil.Process, students: list[str], months: list[date]
+    place: Workplace, ui: Ui, supervisor: psutil.Process, students: list[str], months: list[date]
 ) -> tuple[float, float, int]:
     """Seconds from the launch of a backfill of each until all are done; the most memory and connections meanwhile."""
     began, peak, connections = time.perf_counter(), 0.0, 0
-    backfills = {name: _launch(url, name, months) for name in students}
-    while unfinished := [name for name, id_ in backfills.items() if not _has_ended(url, id_)]:
+    backfills = {name: _launch(ui, name, months) for name in students}
+    while unfinished := [name for name, id_ in backfills.items() if not _has_ended(ui, id_)]:
         peak = max(peak, sum(_memory(supervisor).values()))
         connections = max(connections, _connections(place))
         if time.perf_counter() - began > 900:
@@ -174,51 +168,41 @@ def _webhook() -> Iterator[tuple[str, dict[str, list[str]]]]:
 
 
 @contextmanager
-def _served(place: Workplace) -> Iterator[tuple[str, psutil.Process]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def _served(place: Workplace) -> Iterator[tuple[Ui, psutil.Process]]:
+    port = free_port()
     program = Path(sys.executable).with_name("taxi")
     environment = {**place.environment, "PYTHONPATH": str(PROJECT_DIRECTORY)}
     process = subprocess.Popen([program, "class", "serve", "--port", str(port)], env=environment)
     try:
-        yield f"http://127.0.0.1:{port}/graphql", psutil.Process(process.pid)
+        yield Ui(port), psutil.Process(process.pid)
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(60)
 
 
-def _wait_for(is_so: Any, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"what the benchmark waits for did not come in {seconds:.0f} s")
-        time.sleep(1)
-
-
-def _loaded(url: str) -> set[str]:
+def _loaded(ui: Ui) -> set[str]:
     """The students whose code is served."""
     try:
-        entries = _ask(url, _LOCATIONS)["workspaceOrError"]["locationEntries"]
+        entries = ui.ask(_LOCATIONS)["workspaceOrError"]["locationEntries"]
     except (requests.RequestException, ValueError):
         return set()
     return {e["name"] for e in entries if (e["locationOrLoadError"] or {}).get("__typename") == "RepositoryLocation"}
 
 
-def _launch(url: str, student: str, months: list[date]) -> str:
+def _launch(ui: Ui, student: str, months: list[date]) -> str:
     """A backfill as the button on raw_trips, with all that is made of it by month; returns its id."""
-    nodes = _ask(url, _ASSETS)["assetNodes"]
+    nodes = ui.ask(PARTITIONED_ASSETS)["assetNodes"]
     own = [n for n in nodes if n["assetKey"]["path"][0] == student and n["isExecutable"] and n["isPartitioned"]]
     keys = [f"{month:%Y-%m}" for month in months]
     params = {"assetSelection": [n["assetKey"] for n in own], "partitionNames": keys, "tags": []}
-    launched = _ask(url, _LAUNCH, params=params)["launchPartitionBackfill"]
+    launched = ui.ask(LAUNCH_BACKFILL, params=params)["launchPartitionBackfill"]
     if "backfillId" not in launched:
         raise RuntimeError(f"the backfill of {student} was not launched: {launched}")
     return str(launched["backfillId"])
 
 
-def _has_ended(url: str, backfill: str) -> bool:
-    status = _ask(url, _BACKFILL, id=backfill)["partitionBackfillOrError"]["status"]
+def _has_ended(ui: Ui, backfill: str) -> bool:
+    status = ui.ask(_BACKFILL, id=backfill)["partitionBackfillOrError"]["status"]
     return str(status).startswith(("COMPLETED", "FAILED", "CANCELED"))
 
 
@@ -265,10 +249,3 @@ def _grouped(memory: Mapping[str, float]) -> dict[str, float]:
         kind = name.rpartition(" ")[0]
         groups[kind] = groups.get(kind, 0) + used
     return groups
-
-
-def _ask(url: str, query: str, **variables: Any) -> dict[str, Any]:
-    answer = requests.post(url, json={"query": query, "variables": variables}, timeout=120).json()
-    if "errors" in answer:
-        raise RuntimeError(str(answer["errors"]))
-    return dict(answer["data"])

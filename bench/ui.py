@@ -2,12 +2,11 @@
 
 import os
 import signal
-import socket
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
@@ -19,8 +18,10 @@ import requests
 from bench.results import Goal, Section
 from bench.workplace import MONTH_ROWS, Workplace, workplace
 from taxi_orchestration.instance.storage import DRIVER
+from taxi_orchestration.postgres.postmaster import free_port
 from taxi_orchestration.settings import PROJECT_DIRECTORY
 from taxi_orchestration_tests.support.dagster_dev import LAUNCH_BACKFILL, PARTITIONED_ASSETS, REPOSITORIES, Ui
+from taxi_orchestration_tests.support.waiting import until
 
 FIRST, MONTHS = date(2024, 1, 1), 6
 # How long the processes get to come to rest.
@@ -123,9 +124,7 @@ def _plain_environment(place: Workplace) -> dict[str, str]:
 @contextmanager
 def _served(environment: dict[str, str], command: Sequence[str]) -> Iterator[tuple[Ui, psutil.Process, float]]:
     """The UI once it knows the definitions, its process, and the seconds until its page answered."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     program, *arguments = command
     began = time.perf_counter()
     process = subprocess.Popen(
@@ -138,9 +137,9 @@ def _served(environment: dict[str, str], command: Sequence[str]) -> Iterator[tup
     )
     ui = Ui(port)
     try:
-        _wait_for(lambda: _answers(ui.page), 120, 0.05)
+        until(lambda: _answers(ui.page), 120, 0.05)
         seconds = time.perf_counter() - began
-        _wait_for(lambda: ui.is_up() and bool(ui.ask(REPOSITORIES)["repositoriesOrError"]["nodes"]), 120)
+        until(lambda: ui.is_up() and ui.ask(REPOSITORIES)["repositoriesOrError"]["nodes"], 120, 0.2)
         yield ui, psutil.Process(process.pid), seconds
     finally:
         process.send_signal(signal.SIGINT)
@@ -156,14 +155,6 @@ def _answers(page: str) -> bool:
         return requests.get(page, timeout=10).ok
     except requests.RequestException:
         return False
-
-
-def _wait_for(is_so: Callable[[], bool], seconds: float, pause: float = 0.2) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"what the benchmark waits for did not come in {seconds:.0f} s")
-        time.sleep(pause)
 
 
 def _at_rest(process: psutil.Process) -> tuple[int, float]:
