@@ -3,17 +3,16 @@
 import json
 import statistics
 import time
-from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from datetime import date
 from multiprocessing import get_context
 
-import matplotlib.pyplot as plt
 import psycopg
 
 from bench import peers
-from bench.results import Goal, Section, as_png
+from bench.plots import line_plot
+from bench.results import Goal, Section
 from bench.workplace import FIRST_MONTH, MONTH_ROWS, Workplace, workplace
 from taxi_orchestration.dbt.runner import invoke_dbt, prepared_project
 from taxi_orchestration.months import next_month
@@ -105,7 +104,22 @@ def run(quick: bool) -> Section:
                 for stage in STAGES
             ),
         ],
-        {"backfills.png": _plot_lengths(whole, course), "again.png": _plot_again(again)},
+        {
+            "backfills.png": line_plot(
+                {
+                    "taxi backfill": whole,
+                    "the course's pipeline": {n: factor * course for n, factor in COURSE_OF.items()},
+                },
+                f"months of {MONTH_ROWS:,} rows",
+                "seconds, raw to marts and checks",
+                log_y=True,
+            ),
+            "again.png": line_plot(
+                {stage: {n: taken[stage] for n, taken in again.items()} for stage in STAGES},
+                "months loaded",
+                "seconds for one month again",
+            ),
+        },
         f"The best of two, of the longest the only one. The course's load of one month of {MONTH_ROWS:,} rows took "
         f"{course:.1f} s in the same run; its pipeline is given in units of that, as it was measured with Airflow. "
         "Months again are medians.",
@@ -160,26 +174,3 @@ def _again(place: Workplace, month: date, times: int) -> dict[str, float]:
                 if outcome.error:
                     raise outcome.error
     return {stage: statistics.median(taken) for stage, taken in seconds.items()}
-
-
-def _plot_lengths(whole: Mapping[int, float], course: float) -> bytes:
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    axes.plot(list(whole), list(whole.values()), marker="o", label="taxi backfill")
-    axes.plot(
-        list(COURSE_OF), [factor * course for factor in COURSE_OF.values()], marker="s", label="the course's pipeline"
-    )
-    axes.set(yscale="log", xlabel=f"months of {MONTH_ROWS:,} rows", ylabel="seconds, raw to marts and checks")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    return as_png(figure)
-
-
-def _plot_again(again: Mapping[int, Mapping[str, float]]) -> bytes:
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    for stage in STAGES:
-        axes.plot(list(again), [seconds[stage] for seconds in again.values()], marker="o", label=stage)
-    axes.set(xlabel="months loaded", ylabel="seconds for one month again")
-    axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    return as_png(figure)

@@ -7,19 +7,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import psutil
 import psycopg
 import requests
 
-from bench.results import Goal, Section, as_png
+from bench.plots import line_plot
+from bench.results import Goal, Section
 from bench.workplace import MONTH_ROWS, Workplace, workplace
 from taxi_orchestration.postgres.postmaster import free_port
 from taxi_orchestration.settings import PROJECT_DIRECTORY
@@ -92,7 +92,13 @@ def run(quick: bool) -> Section:
             ["all processes, most meanwhile, MiB (PSS)", *(f"{memory:.0f}" for _, memory, _ in measured)],
             ["connections to PostgreSQL, most meanwhile", *(f"{connections}" for _, _, connections in measured)],
         ],
-        {"classroom.png": _plot(sizes, [seconds for seconds, _, _ in measured])},
+        {
+            "classroom.png": line_plot(
+                {"class": {size: seconds for size, (seconds, _, _) in zip(sizes, measured, strict=True)}},
+                "students who load three months at once",
+                "seconds, launch to done",
+            )
+        },
         f"{len(students)} students, three months of {MONTH_ROWS:,} rows each, launched from the UI: all served after "
         f"{to_serve:.0f} s (the dbt project is parsed once for each). Idle, MiB (PSS): "
         + ", ".join(f"{name} {memory:.0f}" for name, memory in sorted(_grouped(idle).items()))
@@ -114,15 +120,6 @@ def _load_at_once(
             raise RuntimeError(f"the backfills of {', '.join(unfinished)} did not end in a quarter of an hour")
         time.sleep(2)
     return time.perf_counter() - began, peak, connections
-
-
-def _plot(sizes: Sequence[int], seconds: Sequence[float]) -> bytes:
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    axes.plot(sizes, seconds, marker="o")
-    axes.set(xlabel="students who load three months at once", ylabel="seconds, launch to done")
-    axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.3)
-    return as_png(figure)
 
 
 def _make_class(place: Workplace, students: list[str], webhook: str) -> None:

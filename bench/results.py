@@ -1,6 +1,5 @@
 """What benchmarks give, and the report that is made of it: one run of one version on one machine."""
 
-import io
 import json
 import os
 import platform
@@ -12,18 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import psutil
-from matplotlib.figure import Figure
 
 from taxi_orchestration.settings import PROJECT_DIRECTORY
 
 DIRECTORY = Path(__file__).parent
 # A figure in a page: [text](where, ending in RESULTS.md "its name").
 QUOTE = re.compile(r'\[([^\]]*)\]\(((?:\.\./)*bench/RESULTS\.md[^ )]*) "([^"]+)"\)')
-
-# Plots go to files: a desktop is neither needed nor looked for.
-plt.switch_backend("Agg")
 
 
 @dataclass(frozen=True)
@@ -61,14 +55,6 @@ class Section:
     plots: Mapping[str, bytes] = field(default_factory=dict)
     note: str = ""
     quotes: Mapping[str, str] = field(default_factory=dict)
-
-
-def as_png(figure: Figure) -> bytes:
-    """Return a figure as a PNG, and close it."""
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=90)
-    plt.close(figure)
-    return file.getvalue()
 
 
 def machine() -> str:

@@ -3,10 +3,9 @@
 import statistics
 from datetime import date
 
-import matplotlib.pyplot as plt
-
 from bench import peers
-from bench.results import Goal, Section, as_png
+from bench.plots import line_plot
+from bench.results import Goal, Section
 from bench.workplace import MONTH_ROWS, Workplace, workplace
 
 MONTH = date(2025, 1, 1)
@@ -43,7 +42,17 @@ def run(quick: bool) -> Section:
             ["taxi", *(f"{size / ours[size]:,.0f}" for size in sizes)],
             ["limit (psql \\copy)", *(f"{size / limits[size]:,.0f}" for size in sizes)],
         ],
-        {"throughput.png": _plot({"taxi": ours, "limit (psql \\copy)": limits})},
+        {
+            "throughput.png": line_plot(
+                {
+                    name: {size: size / taken for size, taken in seconds.items()}
+                    for name, seconds in (("taxi", ours), ("limit (psql \\copy)", limits))
+                },
+                "rows of the month",
+                "rows a second, URL to commit",
+                log_x=True,
+            )
+        },
         "Ours includes the download, the checks of the file, its digest, the primary key and the entry in raw_loads; "
         "the limit is COPY alone, into a table without a key.",
         {
@@ -60,14 +69,3 @@ def _pair(place: Workplace) -> tuple[float, float]:
     with place.loader() as loader:
         seconds = loader.load_month(MONTH).seconds
     return seconds, peers.limit(place, MONTH)
-
-
-def _plot(table: dict[str, dict[int, float]]) -> bytes:
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    for name, seconds in table.items():
-        axes.plot(list(seconds), [size / taken for size, taken in seconds.items()], marker="o", label=name)
-    axes.set(xscale="log", xlabel="rows of the month", ylabel="rows a second, URL to commit")
-    axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    return as_png(figure)

@@ -3,9 +3,8 @@
 import statistics
 from datetime import date
 
-import matplotlib.pyplot as plt
-
-from bench.results import Goal, Section, as_png
+from bench.plots import line_plot
+from bench.results import Goal, Section
 from bench.workplace import FIRST_MONTH, Workplace, workplace
 from taxi_orchestration.months import add_months
 
@@ -30,7 +29,11 @@ def run(quick: bool) -> Section:
                 measured=f"{last:,.0f} against {first:,.0f} rows/s",
             )
         ],
-        plots={"volume.png": _plot(rates)},
+        plots={
+            "volume.png": line_plot(
+                {"load": dict(enumerate(rates, 1))}, f"month of {ROWS:,} rows", "rows a second, URL to commit"
+            )
+        },
         note=f"{count * ROWS:,} rows loaded.",
         quotes={"volume_first": f"{first:,.0f}", "volume_last": f"{last:,.0f}", "volume_rows": f"{count * ROWS:,}"},
     )
@@ -42,12 +45,3 @@ def _rate(place: Workplace, month: date) -> float:
         load = loader.load_month(month)
     file.unlink()
     return load.rows_per_second
-
-
-def _plot(rates: list[float]) -> bytes:
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    axes.plot(range(1, len(rates) + 1), rates, marker=".", linewidth=0.8)
-    axes.set(xlabel=f"month of {ROWS:,} rows", ylabel="rows a second, URL to commit")
-    axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.3)
-    return as_png(figure)

@@ -4,10 +4,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 from rich.console import Console
 
-from bench.results import QUOTE, Goal, Results, Section, as_png, pages
+from bench.plots import line_plot
+from bench.results import QUOTE, Goal, Results, Section, pages
 from bench.runner import FAILED, MISSED, run_benchmarks
 
 
@@ -53,7 +53,10 @@ def test_results_of_another_version_are_not_joined(tmp_path: Path) -> None:
 
 def test_plots_are_kept_only_with_results(tmp_path: Path) -> None:
     def drawn() -> Section:
-        return replace(measured(1), plots={"load.png": as_png(plt.figure())})
+        return replace(
+            measured(1),
+            plots={"load.png": line_plot({"a": {1: 2.5, 10: 3}, "b": {1: 2, 10: 30}}, "months", "seconds", log_y=True)},
+        )
 
     assert run_benchmarks({"load": drawn}, ["load"], "abc", None, Console(quiet=True)) == 0
     assert not list(tmp_path.iterdir())
