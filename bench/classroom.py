@@ -42,8 +42,8 @@ _BACKFILL = """
 
 def run(quick: bool) -> Section:
     """Everything as a teacher does it: `taxi class add`, `serve` and `status`, and backfills from the UI, in waves."""
-    # The last with the two that fail: twelve at once.
-    sizes = [1] if quick else [1, 3, 10]
+    # The last with the one whose database is broken: twelve at once, of whom eleven have to be exact.
+    sizes = [1] if quick else [1, 3, 11]
     names = iter(f"student{number}" for number in range(1, 100))
     waves = [[next(names) for _ in range(size)] for size in sizes]
     whole = [name for wave in waves for name in wave]
