@@ -16,7 +16,7 @@ PEERS := .venv/.installed-bench
 help:
 	@echo 'make backfill FROM=2024-01 TO=2024-03   load months, build the models, check them'
 	@echo 'make dev                                the Dagster UI on http://127.0.0.1:3000; another port: PORT=3001'
-	@echo 'make report                             a page of pictures of all loaded months, in .taxi/report.html'
+	@echo 'make report                             charts of all loaded months, in .taxi/report.html'
 	@echo 'make test | lint | bench | soak         tests | style and types | benchmarks | random kills, for hours'
 	@echo 'make test-fast                          the tests without a server and a run: in a minute'
 	@echo 'make check-docs                         every command of README.md and docs/, also those too slow for make test'
@@ -24,7 +24,7 @@ help:
 	@echo 'make screenshots                        the pictures of docs/images anew, of five months, with Chromium'
 	@echo 'make bare-machine                       make backfill and make test on a bare Debian 13: as root, with debootstrap'
 	@echo 'make clean                              stop the embedded PostgreSQL and remove .venv; the data is kept'
-	@echo 'make clean-data                         remove the loaded months and the history, once you have said yes'
+	@echo 'make clean-data                         remove the loaded months and the history, after a confirmation'
 
 backfill: $(ENVIRONMENT)
 	@test -n "$(FROM)" || { echo 'Say which months: make backfill FROM=2024-01 TO=2024-03'; exit 2; }

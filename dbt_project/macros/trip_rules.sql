@@ -82,7 +82,7 @@
 {%- endmacro %}
 
 {#
-    Whether the parts of the fare add up to total_amount, to the cent, in one of the ways that occur in the real months
+    Whether the parts of the fare add up to total_amount, but for a cent of rounding, in one of the ways that occur in the real months
     of 2022 to 2025:
     - Every part counts once. A part that an era lacks is NULL and counts as zero.
     - One vendor adds surcharges to `extra` as well: the congestion surcharge always, the improvement surcharge from

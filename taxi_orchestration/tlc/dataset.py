@@ -244,9 +244,9 @@ DATASET = DataSet(
             "store_and_fwd_flag",
             "string",
             _TEXT,
-            "Whether the record was held in the vehicle before it was sent, for want of a connection.",
+            "Whether the record was held in the vehicle before it was sent, because there was no connection.",
             required=False,
-            codes={"N": "it was not", "Y": "it was"},
+            codes={"N": "no", "Y": "yes"},
         ),
         Column(
             "RatecodeID",

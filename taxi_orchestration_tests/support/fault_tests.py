@@ -3,6 +3,7 @@
 Write the page anew: .venv/bin/python -m taxi_orchestration_tests.support.fault_tests
 """
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,9 +19,22 @@ MAX_CASES = 24
 
 HEAD = """# The tests behind what can be relied on
 
-Each line is a test, its name a sentence, with the cases that it is run with. They belong to the classes of fault in
-[reliability.md](reliability.md). This page is made from the tests, and a test fails where it is not of today.
+Each line is a test: its name as a sentence, and the cases that it runs with. The headings are those of
+[reliability.md](reliability.md). The page is generated from the tests; a test fails if it is out of date.
 """
+
+# Words that lose their capitals or their apostrophes in the name of a test.
+WORDS = {
+    "copy": "COPY",
+    "dagsters": "Dagster's",
+    "mirrors": "mirror's",
+    "nan": "NaN",
+    "tlc": "TLC",
+    "tlcs": "TLC's",
+    "tls": "TLS",
+    "ui": "UI",
+    "writers": "writer's",
+}
 
 # Every test of faults/, and those elsewhere that show what becomes of a fault.
 SECTIONS = {
@@ -159,6 +173,7 @@ def _lines(*tests: str) -> Iterator[str]:
         yield f"\n`{file}`\n\n"
         for name in names:
             sentence = name.partition("::test_")[2].replace("_", " ").capitalize()
+            sentence = re.sub(r"\w+", lambda word: WORDS.get(word[0].lower(), word[0]), sentence)
             shown = ", ".join(cases[name]) if len(cases[name]) <= MAX_CASES else f"{len(cases[name])} cases"
             yield f"- {sentence}{'' if shown == '``' else f': {shown}'}\n"
 
