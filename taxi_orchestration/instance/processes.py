@@ -1,7 +1,7 @@
 """Which process executes a run, and the end of runs whose process is gone. What a run does belongs elsewhere.
 
-A process that is killed, or a machine that is switched off, tells Dagster nothing: its run would stay "started" for
-ever and keep the slot that the next one waits for.
+Dagster does not learn of a killed process or a machine that is switched off: the run would stay "started" forever and
+keep its slot.
 """
 
 import json
@@ -20,8 +20,8 @@ from taxi_orchestration.postgres.postmaster import has_ended
 # The UI hides tags that begin with .dagster/, and no others.
 PROCESS_TAG = ".dagster/taxi_process"
 
-# The start of a process is told twice: by the wall clock, which may be set while it runs, and by the time since the
-# machine began, which begins anew with it. Another process has both otherwise.
+# The start of a process is recorded by the wall clock, which may be set, and by uptime, which restarts with the
+# machine. Another process of the same id differs in both.
 _CLOCK_SECONDS = 10
 _UPTIME_SECONDS = 1
 
@@ -35,10 +35,10 @@ _EXECUTING = [
 
 @dataclass(frozen=True)
 class RunProcess:
-    """The process that executes the run, or the backfill, of an id: what its tag says, as JSON.
+    """The process that executes a run or backfill; the JSON of its tag.
 
-    The id stands there too: a retried run takes over the tags of the one before. So does the start: process ids are
-    used again.
+    It holds the id of the run, because a retried run inherits tags, and the start, because process ids are reused.
+    `started` is in seconds since the epoch, `uptime` in seconds since the start of the machine.
     """
 
     id: str
@@ -48,23 +48,23 @@ class RunProcess:
     uptime: float
 
     def tags(self) -> dict[str, str]:
-        """The tag that says so."""
+        """Return the tag that records the process."""
         return {PROCESS_TAG: json.dumps(asdict(self))}
 
 
 def this_process(id_: str) -> RunProcess:
-    """This process, as the one that executes the run, or the backfill, of this id."""
+    """Return this process as the executor of the run or backfill of this id."""
     started = psutil.Process().create_time()
     return RunProcess(id_, socket.gethostname(), os.getpid(), started, started - psutil.boot_time())
 
 
 def is_orphaned(run: DagsterRun) -> bool:
-    """Whether the process that executes the run is gone; False where that cannot be known from this machine."""
+    """Return whether the process that executes the run is gone; False where this machine cannot know."""
     return is_process_gone(run.run_id, run.tags)
 
 
 def is_process_gone(id_: str, tags: Mapping[str, str]) -> bool:
-    """Whether the process that these tags of a run or a backfill name is gone; False where that cannot be known."""
+    """Return whether the process that these tags of a run or backfill name is gone; False where that is unknown."""
     named = _process_of(id_, tags)
     if named is None:
         return False
@@ -80,13 +80,13 @@ def is_process_gone(id_: str, tags: Mapping[str, str]) -> bool:
 
 
 def living_process(run: DagsterRun) -> int | None:
-    """The id of the process that executes the run; None where it is gone, or not of this machine."""
+    """Return the id of the process that executes the run; None where it is gone or on another machine."""
     named = _process_of(run.run_id, run.tags)
     return named.pid if named and not is_orphaned(run) else None
 
 
 def _process_of(id_: str, tags: Mapping[str, str]) -> RunProcess | None:
-    """The process of this machine that the tag names, where it is of this id."""
+    """Return the process that the tag names, if it belongs to this id and this machine."""
     try:
         named = RunProcess(**json.loads(tags[PROCESS_TAG]))
     except (KeyError, ValueError, TypeError):

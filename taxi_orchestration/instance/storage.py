@@ -54,9 +54,9 @@ _ENDS = {DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, DagsterEven
 
 
 def storage_url(settings: Settings) -> str:
-    """The SQLAlchemy URL of Dagster's storage: DAGSTER_POSTGRES_URL, or the embedded PostgreSQL, which is then started.
+    """Return the SQLAlchemy URL of Dagster's storage: DAGSTER_POSTGRES_URL, or the embedded server, then started.
 
-    Never the warehouse unless somebody says so. Raises SettingsError for a URL that is none of PostgreSQL's.
+    Raises SettingsError for a URL of another database system, ServerError where the embedded server does not start.
     """
     if settings.dagster_postgres_url is None:
         target = ensure_running(make_home(settings)).target(STORAGE_DATABASE)
@@ -68,7 +68,7 @@ def storage_url(settings: Settings) -> str:
     if url is None or not url.drivername.startswith("postgres") or not url.host or not url.database:
         raise SettingsError("DAGSTER_POSTGRES_URL must look like postgresql://user:password@host:5432/database.")
     if "sslmode" not in url.query and not is_local(url.host):
-        # As for the warehouse: who asked for a verified certificate there does not expect less here.
+        # TLS is required of a remote host, as it is for the warehouse.
         tls = {"sslmode": settings.pg_sslmode or "require"}
         if settings.pg_sslrootcert and "sslrootcert" not in url.query:
             tls["sslrootcert"] = str(settings.pg_sslrootcert)
@@ -77,8 +77,8 @@ def storage_url(settings: Settings) -> str:
 
 
 def _with_session(url: URL) -> str:
-    """The URL with what Dagster's sessions depend on, whatever their database has for defaults."""
-    # What the URL itself says comes last, and wins.
+    """Return the URL with the session settings that Dagster depends on, whatever the defaults of the database are."""
+    # The last option wins: that of the URL itself.
     options = f"{startup_options()} {url.query.get('options', '')}".strip()
     url = url.update_query_dict({"options": options, "client_encoding": "UTF8"})
     if "connect_timeout" not in url.query:
@@ -91,14 +91,14 @@ class StorageError(SettingsError, ClickException):
 
 
 def _storage_error(error: Exception, url: URL) -> StorageError:
-    """Say why the storage cannot be used, and what to do."""
+    """Return an error with the reason and the next step."""
     place = f"Dagster's storage at {url.set(query={})!r}"
     cause: BaseException = error
     while not isinstance(cause, psycopg2.Error) and cause.__cause__:
         cause = cause.__cause__
-    said = cause.diag.message_primary if isinstance(cause, psycopg2.Error) else None
-    # libpq's own errors go on with questions.
-    reason = said or str(cause).strip().partition("\n")[0]
+    primary = cause.diag.message_primary if isinstance(cause, psycopg2.Error) else None
+    # After the first line libpq only asks questions.
+    reason = primary or str(cause).strip().partition("\n")[0]
     if isinstance(cause, psycopg2.errors.InsufficientPrivilege):
         return StorageError(
             f"{place} cannot be used: {reason}. Its role has to make tables there: give it a database of its own "
@@ -109,9 +109,9 @@ def _storage_error(error: Exception, url: URL) -> StorageError:
 
 
 class TaxiEventLog(PostgresEventLogStorage):
-    """Dagster's event log, without what costs a round trip for each event or each month, or fails two first runs.
+    """Dagster's event log with fewer round trips, safe for two concurrent first runs.
 
-    And without red for what nobody came to.
+    It also deletes the plans that a run did not reach, which the UI would show as failed.
     """
 
     def __init__(self, postgres_url: str, *others: Any) -> None:
@@ -121,34 +121,34 @@ class TaxiEventLog(PostgresEventLogStorage):
         super().__init__(postgres_url)
 
     def dispose(self) -> None:
-        """Close the kept connections with the instance: out of the box they stay until Python collects its garbage.
+        """Close the pooled connections with the instance; by default they stay open until garbage collection.
 
-        A code server opens an instance for each look of a sensor; twelve students had up to 267 connections.
+        A code server opens an instance for each tick of a sensor: twelve students had up to 267 connections.
         """
         super().dispose()
         for storage in (self, *self._others):
             storage._engine.dispose()
 
     def has_table(self, table_name: str) -> bool:
-        """Return whether a table exists, asked until it does: out of the box each event asks over a new connection.
+        """Return whether a table exists; a positive answer is cached. By default each event asks by a new connection.
 
-        That is 5 % of the time of recording an event, and 11 more connections in a run of one month.
+        That takes 5 % of the time of recording an event, and 11 more connections in a run of one month.
         """
         if table_name not in self._tables and super().has_table(table_name):
             self._tables.add(table_name)
         return table_name in self._tables
 
     def initialize_concurrency_limit_to_default(self, concurrency_key: str) -> bool:
-        """Of two first runs that make a pool at once the second finds it made; out of the box it fails upon that."""
+        """Return True where a concurrent first run has created the pool's limit; by default the second run fails."""
         try:
             return super().initialize_concurrency_limit_to_default(concurrency_key)
         except InternalError:
             return True
 
     def store_event(self, event: EventLogEntry) -> None:
-        """Withdraw what a run that ended, or that found a month unpublished, planned and did not come to.
+        """Store an event; at the end of a run, and for an unpublished month, delete the plans that were not reached.
 
-        Out of the box a check that nobody could make is red for the whole asset, and so is a month that is not out.
+        By default a check that could not be evaluated fails for the whole asset, and an unpublished month is failed.
         """
         super().store_event(event)
         if event.dagster_event_type in _ENDS:
@@ -159,7 +159,7 @@ class TaxiEventLog(PostgresEventLogStorage):
                 self._withdraw_month(event.run_id, observation.partition)
 
     def _withdraw_checks(self, run_id: str) -> None:
-        """Delete the planned checks of what the run was to make and did not: they keep the result of before."""
+        """Delete the planned checks of assets that the run did not materialize: they keep their last result."""
         checks = AssetCheckExecutionsTable.c
 
         def of_checked(kind: DagsterEventType) -> Any:
@@ -177,7 +177,7 @@ class TaxiEventLog(PostgresEventLogStorage):
         )
 
     def _withdraw_month(self, run_id: str, key: str | None) -> None:
-        """Delete what the run planned to make, and to check, of a month; and those who tried before, and failed."""
+        """Delete the run's plans for a month and its checks, and those of earlier failed attempts."""
         events, checks = SqlEventLogStorageTable.c, AssetCheckExecutionsTable.c
         is_planned = (events.dagster_event_type == _PLANNED.value) & (events.partition == key)
         with self.index_connection() as connection:
@@ -188,7 +188,7 @@ class TaxiEventLog(PostgresEventLogStorage):
             AssetCheckExecutionsTable, _IS_PLANNED_CHECK, checks.partition == key, checks.asset_key.in_(assets)
         )
         for asset in filter(None, map(AssetKey.from_db_string, assets)):
-            # Dagster remembers a month that failed until it is made.
+            # The cache has the month as failed until it is materialized.
             self.wipe_asset_cached_status(asset)
 
     def _delete(self, table: Table, *which: Any) -> None:
@@ -196,7 +196,7 @@ class TaxiEventLog(PostgresEventLogStorage):
             connection.execute(table.delete().where(and_(*which)))
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
-        """Write plans in one statement; out of the box only what was made is written in batches.
+        """Store events; write plans in one statement, where Dagster batches only materializations.
 
         504 plans, of 36 months of 14 models: 0.13 s of CPU, and 1.40 s one by one (0.4 s and 6.7 s on busy cores).
         """
@@ -205,7 +205,7 @@ class TaxiEventLog(PostgresEventLogStorage):
             statement = self.prepare_insert_event_batch(planned)
             with self.index_connection() as connection:
                 ids: Sequence[int] = connection.execute(statement.returning(statement.table.c.id)).scalars().all()
-            # An asset knows its newest event: that is written once for each asset, not once for each month.
+            # The newest event of an asset is written once for each asset, not once for each month.
             newest = {e.get_dagster_event().asset_key: (e, id_) for e, id_ in zip(planned, ids, strict=True)}
             for of_asset, id_ in newest.values():
                 self.store_asset_event(of_asset, id_)
@@ -213,7 +213,7 @@ class TaxiEventLog(PostgresEventLogStorage):
 
 
 def _one_by_one(events: Sequence[EventLogEntry]) -> list[EventLogEntry]:
-    """The events, no two in one millisecond: the page of an asset folds those, and shows three of five months."""
+    """Return the events in distinct milliseconds: an asset's page merges events of the same one."""
     apart: list[EventLogEntry] = []
     for entry in events:
         earliest = apart[-1].timestamp + _APART_SECONDS if apart else entry.timestamp
@@ -230,21 +230,21 @@ class TaxiStorage(DagsterPostgresStorage):
 
     @property
     def event_log_storage(self) -> TaxiEventLog:
-        """Runs, the daemon and the UI write and read events here."""
+        """Return the event log of runs, the daemon and the UI."""
         return self._event_log
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
-        """Nothing: everything comes from the environment, so that no URL with a password stands in a file or a page."""
+        """Return no options: the environment has the URL, so that its password is in no file and on no page."""
         return {}
 
     @classmethod
     def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> "TaxiStorage":
-        """Called once by every process of Dagster's that opens the instance."""
-        # The months of a range are recorded together: otherwise 36 months of 14 models take 504 round trips of three
+        """Open the storage; Dagster calls this in each process that opens the instance. Raises StorageError."""
+        # The months of a range are recorded together: one by one 36 months of 14 models take 504 round trips of three
         # statements each.
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", EVENTS_AT_ONCE)
-        # A backfill waits for a code server that is down; out of the box the daemon fails it and cancels its runs.
+        # A backfill waits for a code server that is down; by default the daemon fails it and cancels its runs.
         os.environ.setdefault("DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR", "1")
         try:
             settings = load_settings()
@@ -257,11 +257,12 @@ class TaxiStorage(DagsterPostgresStorage):
             storage = cls(postgres_url=url, inst_data=inst_data)
         except (DagsterPostgresException, SQLAlchemyError) as error:
             raise _storage_error(error, make_url(url)) from None
+        _servers.add(_server_of(make_url(url).translate_connect_args(database="dbname")))
         if not event.contains(Pool, "checkout", _refuse_if_cut):
             event.listen(Pool, "checkout", _refuse_if_cut)
             event.listen(Engine, "do_connect", _connect)
-        # Out of the box only the webserver keeps its connection, and a run opens three for every event that it records:
-        # 200 events take 0.7 s of CPU, and 2.2 s so (3.5 s and 11.5 s on busy cores).
+        # By default only the webserver pools connections, and a run opens three for every event that it records: 200
+        # events take 2.2 s of CPU, and 0.7 s with a pool (11.5 s and 3.5 s on busy cores).
         for part in (storage.event_log_storage, storage.run_storage, storage.schedule_storage):
             part.optimize_for_webserver(
                 statement_timeout=STATEMENT_TIMEOUT_MS, pool_recycle=POOL_RECYCLE_SECONDS, max_overflow=MAX_OVERFLOW
@@ -269,14 +270,20 @@ class TaxiStorage(DagsterPostgresStorage):
         return storage
 
 
-_gone_since: dict[tuple[object, object], float] = {}
+# The storages that this process has opened, by host, port and database, and when one stopped to answer.
+_servers: set[tuple[object, ...]] = set()
+_gone_since: dict[tuple[object, ...], float] = {}
+
+
+def _server_of(parameters: Mapping[str, Any]) -> tuple[object, ...]:
+    return parameters.get("host"), int(parameters.get("port") or 5432), parameters.get("dbname")
 
 
 def _connect(dialect: Dialect, record: object, args: Sequence[Any], parameters: Mapping[str, Any]) -> Any:
-    """Connect; raise what Dagster does not try again where the server has been gone for PATIENCE_SECONDS."""
-    if dialect.name != "postgresql":
+    """Connect; raise an error that Dagster does not retry once the server has been gone for PATIENCE_SECONDS."""
+    # SQLAlchemy asks for every connection of the process, also those of an asset to its own database.
+    if dialect.name != "postgresql" or (server := _server_of(parameters)) not in _servers:
         return None
-    server = parameters.get("host"), parameters.get("port")
     try:
         connection = dialect.connect(*args, **parameters)
     except dialect.loaded_dbapi.OperationalError as error:
@@ -288,13 +295,13 @@ def _connect(dialect: Dialect, record: object, args: Sequence[Any], parameters: 
 
 
 def _refuse_pooler(url: str) -> None:
-    """Raise SettingsError where a pooler stands before the storage: Dagster sets what it needs for whole sessions."""
+    """Raise SettingsError where a pooler is in front of the storage: Dagster sets options for whole sessions."""
     try:
         with create_engine(url, poolclass=NullPool).connect() as connection:
-            # Some poolers are told to drop what they do not pass on.
+            # Some poolers are configured to drop the options that they do not pass on.
             is_refused = not connection.execute(text(MARKED)).scalar()
     except SQLAlchemyError as error:
-        # Of anything else Dagster tells, once it has tried a few times; of this it would too, after 25 seconds.
+        # Dagster reports all other errors after some attempts; this one too, but only after 25 seconds.
         is_refused = POOLER_REFUSES in str(error)
     if is_refused:
         raise SettingsError(
@@ -306,36 +313,35 @@ def _refuse_pooler(url: str) -> None:
 
 
 def _refuse_if_cut(connection: Any, record: object, proxy: object) -> None:
-    """Let SQLAlchemy connect anew where a kept connection was cut: one event that cannot be written ends a run."""
+    """Make SQLAlchemy reconnect where a pooled connection was cut: one event that cannot be written ends a run."""
     if not hasattr(connection, "fileno"):
-        # Of another database in this process: Dagster's own storage in memory is one.
+        # A connection to another database system, as that of Dagster's storage in memory.
         return
-    # A server that is idle says nothing but farewell. To ask it would be a round trip more for every event.
+    # Data from an idle server is its farewell. A query would be a round trip more for every event.
     with selectors.DefaultSelector() as selector:
         if connection.closed or (selector.register(connection, selectors.EVENT_READ) and selector.select(0)):
             raise DisconnectionError
 
 
 class TaxiStepLogs(LocalComputeLogManager):
-    """What steps print, kept in TAXI_HOME.
+    """The output of steps, in TAXI_HOME, written to the file alone.
 
-    Printed to the file alone: Dagster's own manager follows the file with four more processes for every step, 0.06 s of
-    CPU, to print it a second time: into the terminal of `taxi`.
+    Dagster's own manager starts four processes for every step, 0.06 s of CPU, to print it once more to the terminal.
     """
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
-        """Nothing: the directory comes from TAXI_HOME."""
+        """Return no options: the directory is in TAXI_HOME."""
         return {}
 
     @classmethod
     def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> "TaxiStepLogs":
-        """Called once by every process of Dagster's that opens the instance."""
+        """Open the logs; Dagster calls this in each process that opens the instance."""
         return cls(base_dir=str(load_settings().taxi_home / "step_logs"), inst_data=inst_data)
 
     @contextmanager
     def capture_logs(self, log_key: Sequence[str]) -> Iterator[CapturedLogContext]:
-        """Send what this process prints, at the level of file descriptors, to the files of `log_key`."""
+        """Redirect the output of this process, at the level of file descriptors, to the files of `log_key`."""
         paths = [Path(self.get_captured_local_path(log_key, extension, partial=False)) for extension in ("out", "err")]
         with _redirected(sys.stdout, paths[0]), _redirected(sys.stderr, paths[1]):
             yield CapturedLogContext(log_key)
