@@ -23,6 +23,8 @@ DBT_PROJECT_DIRECTORY = PROJECT_DIRECTORY / "dbt_project"
 
 # The schema of a student, and the default schema. Assets of the default schema have no prefix.
 _SCHEMA_OF = "dagster_"
+# The embedded server's account must be able to enter a home of root; the files inside have modes of their own.
+HOME_MODE = 0o711 if os.geteuid() == 0 else 0o700
 DEFAULT_STUDENT = "default"
 DEFAULT_SCHEMA = f"{_SCHEMA_OF}{DEFAULT_STUDENT}"
 # The name of the code location of the default schema, as in workspace.yaml.
@@ -390,10 +392,10 @@ def dagster_home() -> Path | None:
 
 
 def make_home(settings: Settings) -> Path:
-    """Return TAXI_HOME, created if missing. Raises SettingsError if TAXI_HOME is not writable."""
+    """Return TAXI_HOME, created if missing, for its owner alone. Raises SettingsError if it is not writable."""
     home = settings.taxi_home
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        home.mkdir(HOME_MODE, parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(
             f"TAXI_HOME {home} cannot be created: {error.strerror}. Set it to a writable directory."

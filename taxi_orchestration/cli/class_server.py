@@ -125,13 +125,20 @@ def serve(settings: Settings, port: int, read_only_port: int | None) -> int:
     return 0
 
 
+# What serves a class, each started by Python.
+_PROGRAMS = {"dagster", "dagster-webserver", "dagster-daemon"}
+
+
 def end_leftovers(settings: Settings) -> None:
     """End the orphaned processes of a killed `taxi class serve` of this home, which hold ports and sockets."""
     paths = {str(settings.taxi_home / "class" / WORKSPACE), *(str(each.socket) for each in list_students(settings))}
     left = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if paths.intersection(process.cmdline()):
+            command = process.cmdline()
+            # An editor may have the workspace open too.
+            is_ours = any(Path(word).name in _PROGRAMS for word in command[:3])
+            if is_ours and paths.intersection(command):
                 process.terminate()
                 left.append(process)
     for process in psutil.wait_procs(left, _END_SECONDS)[1]:

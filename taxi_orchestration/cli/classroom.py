@@ -17,6 +17,7 @@ from pathlib import Path
 
 import yaml
 from dotenv import dotenv_values
+from filelock import FileLock
 
 from taxi_orchestration.cli.dev import find_running
 from taxi_orchestration.months import count_months
@@ -57,7 +58,8 @@ class Student:
 
     def variables(self) -> dict[str, str]:
         """Return the variables of the student's file; empty if it does not exist."""
-        return {name: value for name, value in dotenv_values(self.file).items() if value is not None}
+        values = dotenv_values(self.file, interpolate=False)
+        return {name: value for name, value in values.items() if value is not None}
 
     def environment(self, of_class: Mapping[str, str]) -> dict[str, str]:
         """Return the environment of the student's processes: that of the class with the student's variables."""
@@ -98,31 +100,32 @@ def name_students(settings: Settings, names: Iterable[str]) -> list[Student]:
 def add_students(settings: Settings, students: Sequence[Student], code: Path | None) -> None:
     """Create a role, a schema, a file and a code location for each student; existing ones keep their passwords.
 
-    `code` is another checkout, which the students' code locations load.
+    `code` is another checkout, which the students' code locations load. Raises SettingsError for a path or another
+    value that a settings file cannot hold, before any change for that student.
     """
     warehouse = open_warehouse(settings)
-    for student in students:
-        of_student = _warehouse_of(student, warehouse)
-        target, known = of_student.target, student.variables()
-        password = known.get("PG_PASSWORD") or secrets.token_urlsafe(24)
-        student.folder.mkdir(parents=True, exist_ok=True)
-        student.folder.chmod(0o700)
-        own = {
-            "DAGSTER_STUDENT": student.name,
-            "PG_HOST": target.host,
-            "PG_PORT": str(target.port),
-            "PG_DBNAME": target.dbname,
-            "PG_USER": of_student.schema,
-            "PG_PASSWORD": password,
-            "PG_SSLMODE": target.sslmode,
-            **({"PG_SSLROOTCERT": target.sslrootcert} if target.sslrootcert else {}),
-            # PYTHONPATH precedes installed packages.
-            **({"PYTHONPATH": str(code)} if code else {}),
-        }
-        make_student(of_student, password)
-        lines = [f"{name}={shlex.quote(value)}\n" for name, value in {**known, **own}.items()]
-        write_private(student.file, "".join(lines))
-    _write_workspace(settings)
+    with _one_change(settings):
+        for student in students:
+            of_student = _warehouse_of(student, warehouse)
+            target, known = of_student.target, student.variables()
+            password = known.get("PG_PASSWORD") or secrets.token_urlsafe(24)
+            own = {
+                "DAGSTER_STUDENT": student.name,
+                "PG_HOST": target.host,
+                "PG_PORT": str(target.port),
+                "PG_DBNAME": target.dbname,
+                "PG_USER": of_student.schema,
+                "PG_PASSWORD": password,
+                "PG_SSLMODE": target.sslmode,
+                **({"PG_SSLROOTCERT": target.sslrootcert} if target.sslrootcert else {}),
+                # PYTHONPATH precedes installed packages.
+                **({"PYTHONPATH": str(code)} if code else {}),
+            }
+            text = "".join(_line(student, name, value) for name, value in {**known, **own}.items())
+            student.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_student(of_student, password)
+            write_private(student.file, text)
+        _write_workspace(settings)
 
 
 def describe_student(settings: Settings, student: Student) -> str:
@@ -148,7 +151,7 @@ def remove_students(settings: Settings, students: Sequence[Student]) -> None:
     from taxi_orchestration.instance.opening import open_instance
 
     warehouse = open_warehouse(settings)
-    with open_instance() as instance:
+    with _one_change(settings), open_instance() as instance:
         for student in students:
             drop_student(_warehouse_of(student, warehouse))
             # The next student of that name starts without a history. A default asset may have the same name.
@@ -158,7 +161,24 @@ def remove_students(settings: Settings, students: Sequence[Student]) -> None:
                 if state.origin.repository_origin.code_location_origin.location_name == student.name:
                     instance.delete_instigator_state(state.instigator_origin_id, state.selector_id)
             shutil.rmtree(student.folder, ignore_errors=True)
-    _write_workspace(settings)
+        _write_workspace(settings)
+
+
+def _one_change(settings: Settings) -> FileLock:
+    """Return the lock that lets one command at a time change the class: the password in a file is that of the role."""
+    folder = make_home(settings) / "class"
+    folder.mkdir(exist_ok=True)
+    return FileLock(folder / ".lock")
+
+
+def _line(student: Student, name: str, value: str) -> str:
+    """Return a line of a settings file, which a shell and python-dotenv read alike."""
+    if re.search(r"['\\\n]", value):
+        raise SettingsError(
+            f"{name} cannot be written to {student.file}: {value!r} has a quote, a backslash or a line break. Use a "
+            "value without them."
+        )
+    return f"{name}={shlex.quote(value)}\n"
 
 
 def _warehouse_of(student: Student, of_class: Warehouse) -> Warehouse:
@@ -171,7 +191,6 @@ def _write_workspace(settings: Settings) -> None:
         {"grpc_server": {"location_name": student.name, "socket": str(student.socket)}}
         for student in list_students(settings)
     ]
-    (make_home(settings) / "class").mkdir(exist_ok=True)
     path = settings.taxi_home / "class" / WORKSPACE
     unfinished = path.with_suffix(".new")
     unfinished.write_text(yaml.safe_dump({"load_from": servers}, sort_keys=False))

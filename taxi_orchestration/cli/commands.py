@@ -87,6 +87,11 @@ def _translate_errors(command: Callable[Arguments, int | None]) -> Callable[Argu
         try:
             read_dotenv()
             code = command(*args, **kwargs) or 0
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Whoever read the output has seen enough, as `head` does; Python would fail once more at its last flush.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = SOMETHING_FAILED
         except (SettingsError, ServerError, WarehouseError) as error:
             click.echo(f"taxi: {error}", err=True)
             code = BAD_INPUT

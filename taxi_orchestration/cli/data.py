@@ -8,11 +8,26 @@ from taxi_orchestration.months import count_months
 from taxi_orchestration.postgres.connection import WarehouseError
 from taxi_orchestration.postgres.server import ServerError, remove
 from taxi_orchestration.settings import Settings, SettingsError
+from taxi_orchestration.tlc.scratch import PREFIX
 from taxi_orchestration.warehouse.load_log import loaded_files
 from taxi_orchestration.warehouse.warehouse import open_warehouse
 
 # TAXI_HOME may hold files of others too. Earlier versions wrote records.json.
-_OURS = ("postgres", "dbt", "step_logs", "dagster", "records", "records.json", "class", "dev.url", "report*.html")
+_OURS = (
+    "postgres",
+    "dbt",
+    "step_logs",
+    "dagster",
+    "records",
+    "records.json",
+    "class",
+    "dev.url",
+    "report*.html",
+    # What a killed load leaves, with its locks.
+    f"{PREFIX}*",
+    f".{PREFIX}*.lock",
+    ".downloads.lock",
+)
 
 
 def describe_data(settings: Settings) -> str:

@@ -31,8 +31,9 @@ KEPT_SECONDS = 7 * 24 * 3600
 BUILDING = frozenset({"build", "clone", "retry", "run", "run-operation", "seed", "snapshot"})
 FAILED_STATUSES = ("error", "fail", "runtime error")
 
-# The messages of libpq and PostgreSQL for a lost connection or a stopping server: dbt passes on only the text.
-_CONNECTION_LOST = re.compile(
+# The messages of libpq and PostgreSQL for a lost connection, a full or stopping server and a deadlock: dbt passes on
+# only the text.
+_TRANSIENT = re.compile(
     r"server closed the connection|terminating connection|connection already closed|connection .*(refused|failed)"
     r"|connection (reset|timed out|not open)|could not (receive|send) data|connection has been closed"
     r"|the database system is (starting up|shutting down|in recovery mode|not yet accepting connections)"
@@ -116,11 +117,11 @@ class DbtOutcome:
     error: DbtError | None
 
     @property
-    def has_lost_connection(self) -> bool:
-        """Return whether a lost or refused connection is among the errors, so that a retry can help."""
+    def is_transient(self) -> bool:
+        """Return whether a lost connection, a full server or a deadlock is among the errors: a retry can help."""
         failed = [str(result.message) for result in self.results if result.status in FAILED_STATUSES]
         messages = failed or [str(self.error)] * (self.error is not None)
-        return any(_CONNECTION_LOST.search(message) and not _CUT_BY_RULE.search(message) for message in messages)
+        return any(_TRANSIENT.search(message) and not _CUT_BY_RULE.search(message) for message in messages)
 
 
 def invoke_dbt(
@@ -193,7 +194,10 @@ def _parse(settings: Settings, artifacts: Path) -> None:
     with _environment(dbt_environment(describe_warehouse(settings), unfinished)):
         result = dbtRunner().invoke(["--quiet", "parse", "--log-level-file", "none"])
     if not result.success:
-        raise DbtError(f"The dbt project in {DBT_PROJECT_DIRECTORY} cannot be parsed: {result.exception}")
+        raise DbtError(
+            f"The dbt project in {DBT_PROJECT_DIRECTORY} cannot be parsed: {result.exception}. "
+            "Fix the file that the message names, then run the same command again."
+        )
     shutil.rmtree(artifacts, ignore_errors=True)
     unfinished.rename(artifacts)
 

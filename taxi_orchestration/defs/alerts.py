@@ -62,9 +62,10 @@ def build_alerts() -> dg.SensorDefinition:
             (resolved_message(some, link, settings.student), {i.key for i in some}) for some in group(resolved)
         ]
         sent: list[str] = []
+        secrets = _secrets(settings) if messages else []
         try:
             for message, keys in messages:
-                for refusal in send(settings.alert_urls, message, _secrets(settings)):
+                for refusal in send(settings.alert_urls, message, secrets):
                     context.log.warning(refusal)
                 sent.append(message.title)
                 # The reported incidents, with new ones and without resolved ones.

@@ -150,9 +150,9 @@ def run_dbt(
         files = _files_of(warehouse, window)
         progress.building(len(names))
         outcome = invoke_dbt(args, warehouse, artifacts, lambda _: progress.built(), context.log.info, progress.logged)
-        if outcome.has_lost_connection and context.retry_number < RETRIES.max_retries:
+        if outcome.is_transient and context.retry_number < RETRIES.max_retries:
             # Nothing of this attempt is recorded: the next one builds all of it again.
-            raise Failure(f"The connection to PostgreSQL was lost while dbt ran: {outcome.error}")
+            raise Failure(f"dbt failed by something that can pass, as a lost connection can: {outcome.error}")
         if files == _files_of(warehouse, window):
             break
     else:

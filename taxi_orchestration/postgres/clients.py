@@ -5,7 +5,7 @@ from pathlib import Path
 
 import psutil
 
-from taxi_orchestration.postgres.connection import connect
+from taxi_orchestration.postgres.connection import connect, translate_errors
 from taxi_orchestration.postgres.server import EmbeddedServer
 
 # The commands that users type; they start the programs that connect.
@@ -13,8 +13,12 @@ _KNOWN = {"dagster", "taxi"}
 
 
 def list_clients(server: EmbeddedServer) -> list[str]:
-    """Return the connected programs without duplicates, with process ids where this account may see them."""
-    with connect(server.target("postgres"), autocommit=True) as connection:
+    """Return the connected programs without duplicates, with process ids where this account may see them.
+
+    Raises WarehouseError.
+    """
+    target = server.target("postgres")
+    with translate_errors("Listing the connected programs", target), connect(target, autocommit=True) as connection:
         clients = connection.execute(
             "select client_port, coalesce(nullif(application_name, ''), 'a program') from pg_stat_activity "
             "where backend_type = 'client backend' and pid <> pg_backend_pid() order by backend_start"

@@ -199,19 +199,26 @@ def shared_memory_advice(target: PostgresTarget) -> str:
 def advice_on_text(text: str, seconds: float, target: PostgresTarget) -> str | None:
     """Return what to do about an error of which only the text, in the server's language, and the duration are known.
 
-    Returns None where those do not identify the cause.
+    Returns None where those do not identify the cause, or the server cannot be asked for its timeouts.
     """
     if names_shared_memory(text):
         return shared_memory_advice(target)
     if "due to lock timeout" in text:
         return lock_advice(target)
-    limit = _limit_reached(session_limits(target), seconds)
+    try:
+        limit = _limit_reached(session_limits(target), seconds)
+    except (psycopg.Error, WarehouseError):
+        return None
     return limit_advice(target, limit) if limit else None
 
 
 def lock_advice(target: PostgresTarget) -> str:
     """Return who holds the lock that a transaction waited for, and what to do."""
-    return f"Another session holds the lock: {_lock_holders(target)}. End that session, then run it again."
+    try:
+        holders = _lock_holders(target)
+    except (psycopg.Error, WarehouseError):
+        holders = "it cannot be named, because the server takes no further connection or query now"
+    return f"Another session holds the lock: {holders}. End that session, then run it again."
 
 
 def _lock_holders(target: PostgresTarget) -> str:

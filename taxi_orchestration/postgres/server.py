@@ -24,7 +24,7 @@ from pathlib import Path
 
 from taxi_orchestration.postgres import binaries, postmaster, server_config
 from taxi_orchestration.postgres.binaries import Account, ServerError
-from taxi_orchestration.settings import PostgresTarget
+from taxi_orchestration.settings import HOME_MODE, PostgresTarget
 
 __all__ = [
     "STORAGE_DATABASE",
@@ -367,10 +367,8 @@ def _locked(home: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     folder = home / "postgres"
-    # The server's account must be able to enter a home of root; the files inside have modes of their own.
-    mode = 0o711 if os.geteuid() == 0 else 0o700
-    home.mkdir(mode=mode, parents=True, exist_ok=True)
-    folder.mkdir(mode=mode, exist_ok=True)
+    home.mkdir(HOME_MODE, parents=True, exist_ok=True)
+    folder.mkdir(HOME_MODE, exist_ok=True)
     try:
         with FileLock(folder / "lock", _LOCK_SECONDS, mode=0o600):
             yield

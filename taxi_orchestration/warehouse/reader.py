@@ -13,7 +13,7 @@ from psycopg import sql
 from taxi_orchestration.postgres.connection import WarehouseError
 from taxi_orchestration.postgres.server import write_private
 from taxi_orchestration.settings import PostgresTarget
-from taxi_orchestration.warehouse.warehouse import Warehouse
+from taxi_orchestration.warehouse.warehouse import Warehouse, lock_roles
 
 READER = "taxi_reader"
 
@@ -26,8 +26,8 @@ def ensure_reader(home: Path, warehouse: Warehouse) -> PostgresTarget:
     doing = f"Creating the role {READER}"
     target, schema = warehouse.target, warehouse.schema
     with warehouse.connect(doing) as connection:
-        # One process at a time: the password in the file must be that of the role.
-        connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [READER])
+        # The password in the file must be that of the role.
+        lock_roles(connection)
         if connection.execute("select to_regnamespace(%s)", [schema]).fetchone() == (None,):
             raise WarehouseError(
                 f"{doing} at {target.place} failed: schema {schema} does not exist yet. Load a month first: taxi "

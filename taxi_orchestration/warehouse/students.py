@@ -4,7 +4,7 @@ import psycopg
 from psycopg import sql
 
 from taxi_orchestration.postgres.connection import WarehouseError
-from taxi_orchestration.warehouse.warehouse import Warehouse
+from taxi_orchestration.warehouse.warehouse import Warehouse, lock_roles
 
 
 def make_student(warehouse: Warehouse, password: str) -> None:
@@ -16,7 +16,7 @@ def make_student(warehouse: Warehouse, password: str) -> None:
     name = sql.Identifier(warehouse.schema)
     doing = f"Creating the role and the schema {warehouse.schema}"
     with warehouse.connect(doing) as connection:
-        warehouse.lock(connection, "student")
+        lock_roles(connection)
         found = connection.execute(
             "select rolsuper or rolcreaterole or rolcreatedb or rolbypassrls from pg_roles where rolname = %s",
             [warehouse.schema],
@@ -56,7 +56,7 @@ def drop_student(warehouse: Warehouse) -> None:
     """Drop a student's schema with all its objects, and the student's role. Idempotent."""
     name = sql.Identifier(warehouse.schema)
     with warehouse.connect(f"Removing the role and the schema {warehouse.schema}") as connection:
-        warehouse.lock(connection, "student")
+        lock_roles(connection)
         connection.execute(sql.SQL("drop schema if exists {} cascade").format(name))
         if connection.execute("select from pg_roles where rolname = %s", [warehouse.schema]).fetchone() is not None:
             database = sql.Identifier(warehouse.target.dbname)

@@ -91,6 +91,14 @@ class Warehouse:
             ).fetchall()
 
 
+def lock_roles(connection: psycopg.Connection) -> None:
+    """Take the advisory lock of all who create, change or drop roles, until the transaction ends.
+
+    Roles and the rights on a database belong to no schema; PostgreSQL refuses concurrent changes of one of them.
+    """
+    connection.execute("select pg_advisory_xact_lock(hashtextextended('taxi.roles', 0))")
+
+
 def define_columns(columns: Mapping[str, str]) -> sql.Composed:
     """Return column definitions for SQL. Types come from a closed list in the code, never from a file."""
     return sql.SQL(", ").join(sql.SQL("{} ").format(sql.Identifier(n)) + sql.SQL(kind) for n, kind in columns.items())

@@ -145,6 +145,19 @@ def test_names_are_looked_at_first_and_removing_asks(
     shutil.rmtree(settings.taxi_home / "class")
 
 
+def test_a_path_that_no_settings_file_can_hold_is_refused(
+    settings: Settings, target: PostgresTarget, tmp_path: Path
+) -> None:
+    code = tmp_path / "o'hara"
+    (code / "taxi_orchestration").mkdir(parents=True)
+    (code / "taxi_orchestration" / "definitions.py").touch()
+    refused = taxi("class", "add", "ada", "--code", str(code))
+    assert refused.exit_code == 2
+    assert "PYTHONPATH cannot be written" in refused.stderr
+    assert not roles(target) & {"dagster_ada"}
+    assert not list_students(settings)
+
+
 def test_of_three_students_two_broken_ones_do_not_touch_the_third(
     students: dict[str, Student], settings: Settings, programs: Programs, tmp_path: Path
 ) -> None:
@@ -154,10 +167,13 @@ def test_of_three_students_two_broken_ones_do_not_touch_the_third(
     assert taxi("class", "add", "bob", "--code", str(tmp_path)).exit_code == 0
     eve = students["eve"]
     eve.file.write_text(eve.file.read_text().replace("PG_USER=dagster_eve", "PG_USER=nobody"))
-    # Of a server of the class that was killed.
-    leftover = programs.start(sys.executable, "-c", "import time; time.sleep(60)", str(eve.socket))
+    # Of a server of the class that was killed, beside somebody who looks at its files.
+    (tmp_path / "dagster").write_text("import time; time.sleep(60)")
+    leftover = programs.start(sys.executable, str(tmp_path / "dagster"), str(eve.socket))
+    looking = programs.start("tail", "--follow", str(settings.taxi_home / "class" / "workspace.yaml"))
     end_leftovers(settings)
     leftover.wait(30)
+    assert looking.poll() is None
 
     # All that `taxi class serve` starts, but for what this test can do without: it takes a minute of two cores.
     port = free_port()

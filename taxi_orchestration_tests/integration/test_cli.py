@@ -321,9 +321,21 @@ def test_the_embedded_server_is_started_asked_and_stopped(own_home: Path, tmp_pa
     assert "Nothing was removed" in kept.text
     assert taxi("psql", "--", "-Atc", "select answer from mine", **home).stdout == "42\n"
     (own_home / "notes.txt").write_text("not of this project")
+    # As a killed load leaves them.
+    (own_home / "download-abc").mkdir()
+    for lock in (".downloads.lock", ".download-abc.lock"):
+        (own_home / lock).touch()
     assert run_on_terminal(command, {**os.environ, **home}, typed="y\n").returncode == 0
     assert [path.name for path in own_home.iterdir()] == ["notes.txt"]
     assert find(own_home) is None
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(settings: Settings, target: PostgresTarget) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as closed:
+        done = subprocess.run([TAXI, "url"], stdout=closed, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_an_address_works_as_it_is_and_a_read_only_one_cannot_write(

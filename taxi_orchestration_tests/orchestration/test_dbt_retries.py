@@ -78,7 +78,7 @@ def test_a_connection_cut_while_dbt_runs_is_retried_by_its_step_and_recorded_onc
     assert result.success
     assert built(result) == [key.to_user_string() for key in daemon.models]
     (reason,) = retries_of(result)
-    assert "The connection to PostgreSQL was lost while dbt ran: fct_trips" in reason
+    assert "dbt failed by something that can pass, as a lost connection can: fct_trips" in reason
 
 
 def test_a_model_that_fails_by_itself_is_not_tried_again(daemon: Daemon, refusing: Refusing) -> None:
@@ -92,13 +92,14 @@ def test_a_model_that_fails_by_itself_is_not_tried_again(daemon: Daemon, refusin
 
 
 @pytest.mark.parametrize(
-    ("message", "is_lost"),
+    ("message", "can_pass"),
     [
         ('connection to server at "127.0.0.1", port 1 failed: Connection refused', True),
         ("terminating connection due to administrator command", True),
         ("terminating connection due to transaction timeout", False),
+        ("deadlock detected", True),
         ("division by zero", False),
     ],
 )
-def test_a_connection_is_lost_unless_a_rule_of_the_server_cut_it(message: str, is_lost: bool) -> None:
-    assert DbtOutcome([], [], DbtError(message)).has_lost_connection is is_lost
+def test_an_error_of_dbts_can_pass_unless_a_rule_of_the_server_made_it(message: str, can_pass: bool) -> None:
+    assert DbtOutcome([], [], DbtError(message)).is_transient is can_pass

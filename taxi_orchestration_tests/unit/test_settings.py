@@ -1,6 +1,7 @@
 """The environment variables: defaults, what is refused, and what never shows."""
 
 import os
+import stat
 from pathlib import Path
 
 import psycopg
@@ -236,7 +237,9 @@ def test_libpq_reads_the_url_as_it_was_meant() -> None:
 
 def test_a_home_is_made_where_there_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     set_all(monkeypatch, TAXI_HOME=str(tmp_path / "deep" / "state"))
-    assert make_home(load_settings()).is_dir()
+    home = make_home(load_settings())
+    # As root the embedded server's account has to enter it, and may not list it.
+    assert stat.S_IMODE(home.stat().st_mode) == (0o711 if os.geteuid() == 0 else 0o700)
 
 
 def test_a_home_that_cannot_be_made_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
