@@ -10,7 +10,7 @@ from io import StringIO
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from dotenv import load_dotenv
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -108,8 +108,8 @@ class PostgresTarget:
     def url(self, driver: str = "postgresql", search_path: str | None = None) -> str:
         """Return the libpq URL, password included: for programs, never for logs."""
         options = {"options": f"-csearch_path={search_path}"} if search_path else {}
-        login = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}"
-        return f"{driver}://{login}@{self._at}?{_query({**self._tls, **options})}"
+        login = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}@" if self.user else ""
+        return f"{driver}://{login}{self._at}?{_query({**self._tls, **options})}"
 
     def jdbc_url(self, search_path: str) -> str:
         """Return the URL for the JDBC driver, which takes the login as parameters and the search_path as a setting."""
@@ -131,6 +131,13 @@ class PostgresTarget:
         tls = {"PGSSLMODE": self.sslmode} | ({"PGSSLROOTCERT": self.sslrootcert} if self.sslrootcert else {})
         login = {"PGUSER": self.user, "PGPASSWORD": self.password}
         return {"PGHOST": self.host, "PGPORT": str(self.port), "PGDATABASE": self.dbname} | login | tls
+
+
+# As SQLAlchemy reads it: a password may have every character but @.
+_STORAGE_URL = re.compile(
+    r"postgres(ql)?(\+\w+)?://((?P<user>[^:/@]*)(:(?P<password>[^@]*))?@)?"
+    r"(?P<host>\[[^]]+\]|[^:/?]+)(:(?P<port>\d+))?/(?P<dbname>[^?]+)(\?(?P<query>.*))?"
+)
 
 
 def _query(parameters: Mapping[str, str]) -> str:
@@ -293,6 +300,38 @@ class Settings(BaseSettings):
             sslmode=self.pg_sslmode or ("prefer" if is_local(self.pg_host) else "require"),
             sslrootcert=str(self.pg_sslrootcert) if self.pg_sslrootcert else None,
             lock_timeout=self.taxi_lock_timeout,
+        )
+
+    @property
+    def storage(self) -> PostgresTarget | None:
+        """Return the PostgreSQL of Dagster's storage, DAGSTER_POSTGRES_URL; None for the embedded PostgreSQL.
+
+        The TLS settings of the warehouse count for a remote host where the URL has none of its own. Raises
+        SettingsError for a URL of another form, or of another database system.
+        """
+        if self.dagster_postgres_url is None:
+            return None
+        url = _STORAGE_URL.fullmatch(self.dagster_postgres_url.get_secret_value())
+        if url is None:
+            raise SettingsError("DAGSTER_POSTGRES_URL must look like postgresql://user:password@host:5432/database.")
+        user, password, host, dbname = (unquote(url[part] or "") for part in ("user", "password", "host", "dbname"))
+        host = host.strip("[]")
+        tls: dict[str, str] = {}
+        if not is_local(host):
+            tls["sslmode"] = self.pg_sslmode or "require"
+            if self.pg_sslrootcert:
+                tls["sslrootcert"] = str(self.pg_sslrootcert)
+        own = dict(parse_qsl(url["query"]))
+        parameters = own if "sslmode" in own else tls | own
+        return PostgresTarget(
+            host=host,
+            port=int(url["port"] or 5432),
+            user=user,
+            password=password,
+            dbname=dbname,
+            sslmode=parameters.pop("sslmode", "prefer"),
+            sslrootcert=parameters.pop("sslrootcert", None),
+            parameters=parameters,
         )
 
 

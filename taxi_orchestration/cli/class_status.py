@@ -127,8 +127,6 @@ def _what_is_wrong(months: Sequence[MonthStatus]) -> list[str]:
     for month in months:
         if month.state in ("failed", "unfinished"):
             by_what.setdefault(month.state, []).append(month)
-        elif month.file and not month.is_exact:
-            by_what.setdefault("not exact", []).append(month)
         for check in month.checks.failed:
             by_what.setdefault(f"check {check} fails", []).append(month)
     return [f"{what}: {format_months([month.month for month in some])}" for what, some in by_what.items()]

@@ -184,7 +184,7 @@ def sign_of(status: MonthStatus, publication: Publication | TlcError) -> Sign:
         return FAILED
     if status.state == "missing":
         return PUBLISHED if is_published(publication) else UNKNOWN
-    if status.state == "unfinished" or not status.is_exact:
+    if status.state == "unfinished":
         return UNFINISHED
     return REISSUED if is_changed(status.file, publication) else LOADED
 

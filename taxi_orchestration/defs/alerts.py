@@ -160,4 +160,6 @@ def _secrets(settings: Settings) -> list[str]:
     except ServerError:
         # A failure to start the embedded server must be reported too.
         passwords = []
+    if settings.storage and settings.storage.password:
+        passwords.append(settings.storage.password)
     return [*passwords, *(url.get_secret_value() for url in settings.alert_urls)]

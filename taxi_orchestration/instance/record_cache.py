@@ -6,7 +6,6 @@ Importing Dagster and its storage takes two seconds of CPU, checking the cache t
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -14,12 +13,11 @@ from datetime import date, datetime
 from pathlib import Path
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 
 from taxi_orchestration.instance.status import Checks, MonthRecord, Records
 from taxi_orchestration.postgres.connection import WarehouseError, connect
 from taxi_orchestration.postgres.server import STORAGE_DATABASE, ServerError, ensure_running
-from taxi_orchestration.settings import PostgresTarget, Settings, dagster_home, is_local, make_home
+from taxi_orchestration.settings import PostgresTarget, Settings, dagster_home, make_home
 
 # Every change of a run or an asset is an event with a new id; deleting a run deletes its events.
 _STATE = """
@@ -46,7 +44,7 @@ class RecordCache:
         self.is_idle = False
         if dagster_home() is None:
             with suppress(psycopg.Error, WarehouseError, ServerError):
-                self._mark_state(_storage(settings))
+                self._mark_state(settings.storage or ensure_running(make_home(settings)).target(STORAGE_DATABASE))
 
     def _mark_state(self, target: PostgresTarget) -> None:
         with connect(target, autocommit=True) as connection:
@@ -98,23 +96,4 @@ def _record(built_at: str | None, checks: dict[str, object], **fields: object) -
         built_at=datetime.fromisoformat(built_at) if built_at else None,
         checks=Checks(**checks),  # type: ignore[arg-type]
         **fields,  # type: ignore[arg-type]
-    )
-
-
-def _storage(settings: Settings) -> PostgresTarget:
-    """Return the URL of Dagster's storage for psycopg; storage.py has it for SQLAlchemy."""
-    if settings.dagster_postgres_url is None:
-        return ensure_running(make_home(settings)).target(STORAGE_DATABASE)
-    url = re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", settings.dagster_postgres_url.get_secret_value())
-    known = {name: str(value) for name, value in conninfo_to_dict(url).items()}
-    host = known.pop("host", "")
-    return PostgresTarget(
-        host=host,
-        port=int(known.pop("port", "5432")),
-        user=known.pop("user", ""),
-        password=known.pop("password", ""),
-        dbname=known.pop("dbname", ""),
-        sslmode=known.pop("sslmode", "prefer" if is_local(host) else settings.pg_sslmode or "require"),
-        sslrootcert=known.pop("sslrootcert", str(settings.pg_sslrootcert) if settings.pg_sslrootcert else None),
-        parameters=known,
     )

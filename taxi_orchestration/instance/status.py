@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -134,8 +134,6 @@ def to_do(status: MonthStatus, publication: Publication | TlcError) -> str:
         return "published: taxi backfill --missing" if is_published(publication) else ""
     if status.checks.failed:
         return f"fails: {', '.join(status.checks.failed)}"
-    if not status.is_exact:
-        return f"not exact: taxi backfill {month} --reprocess completed"
     return "re-issued: taxi backfill --changed" if is_changed(status.file, publication) else ""
 
 
@@ -155,14 +153,6 @@ def overall(
         check_coverage(loaded, records.materialized, out),
         check_freshness(now, since, loaded, answered=answered),
     )
-
-
-def month_statuses(warehouse: Warehouse, instance: DagsterInstance, window: Window) -> dict[date, MonthStatus]:
-    """Return the status of every month of the window, from the warehouse and Dagster's storage alone."""
-    from taxi_orchestration.asset_keys import AssetKeys
-
-    records = read_records(instance, AssetKeys(warehouse.student), window.months)
-    return compare_months(warehouse, records, window)
 
 
 def read_records(instance: DagsterInstance, assets: AssetKeys, months: Sequence[date]) -> Records:
@@ -206,17 +196,9 @@ def compare_months(warehouse: Warehouse, records: Records, window: Window) -> di
         # By the rows' digest, not by times: a load can commit while dbt builds from the rows before.
         is_known = bool(file and record.loaded_rows == file.rows_sha256)
         is_built = bool(file and record.built_rows == file.rows_sha256)
-        is_whole = bool(file and raw == file.rows == fact + rejected)
-        state: State = "completed"
-        if record.has_failed:
-            state = "failed"
-        elif file is None:
-            state = "missing"
-        elif not (is_known and is_built and is_whole):
-            state = "unfinished"
-        statuses[month] = MonthStatus(
+        status = MonthStatus(
             month=month,
-            state=state,
+            state="completed",
             file=file,
             raw_rows=raw,
             fact_rows=fact,
@@ -225,6 +207,13 @@ def compare_months(warehouse: Warehouse, records: Records, window: Window) -> di
             run_id=file.dagster_run_id if file else None,
             built_at=record.built_at,
         )
+        if record.has_failed:
+            status = replace(status, state="failed")
+        elif file is None:
+            status = replace(status, state="missing")
+        elif not (is_known and is_built and status.is_exact):
+            status = replace(status, state="unfinished")
+        statuses[month] = status
     return statuses
 
 

@@ -20,7 +20,7 @@ from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
 from dagster_postgres.utils import DagsterPostgresException
 from sqlalchemy import Table, and_, create_engine, event, exists, select, text
 from sqlalchemy.engine import URL, Dialect, Engine, make_url
-from sqlalchemy.exc import ArgumentError, DisconnectionError, InternalError, SQLAlchemyError
+from sqlalchemy.exc import DisconnectionError, InternalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, Pool
 
 from taxi_orchestration.instance.dagster_internals import (
@@ -34,7 +34,7 @@ from taxi_orchestration.instance.dagster_names import WITHDRAWS_PLAN
 from taxi_orchestration.postgres.connection import CONNECT_TIMEOUT_SECONDS
 from taxi_orchestration.postgres.server import STORAGE_DATABASE, ServerError, ensure_running
 from taxi_orchestration.postgres.session import MARKED, POOLER_REFUSES, startup_options
-from taxi_orchestration.settings import Settings, SettingsError, is_local, load_settings, make_home
+from taxi_orchestration.settings import Settings, SettingsError, load_settings, make_home
 
 # SQLAlchemy 2.1 takes a plain postgresql:// for psycopg 3, which dagster-postgres cannot use.
 DRIVER = "postgresql+psycopg2"
@@ -58,22 +58,8 @@ def storage_url(settings: Settings) -> str:
 
     Raises SettingsError for a URL of another database system, ServerError where the embedded server does not start.
     """
-    if settings.dagster_postgres_url is None:
-        target = ensure_running(make_home(settings)).target(STORAGE_DATABASE)
-        return _with_session(make_url(target.url(DRIVER)).update_query_dict(target.parameters))
-    try:
-        url = make_url(settings.dagster_postgres_url.get_secret_value())
-    except ArgumentError:
-        url = None
-    if url is None or not url.drivername.startswith("postgres") or not url.host or not url.database:
-        raise SettingsError("DAGSTER_POSTGRES_URL must look like postgresql://user:password@host:5432/database.")
-    if "sslmode" not in url.query and not is_local(url.host):
-        # TLS is required of a remote host, as it is for the warehouse.
-        tls = {"sslmode": settings.pg_sslmode or "require"}
-        if settings.pg_sslrootcert and "sslrootcert" not in url.query:
-            tls["sslrootcert"] = str(settings.pg_sslrootcert)
-        url = url.update_query_dict(tls)
-    return _with_session(url.set(drivername=DRIVER))
+    target = settings.storage or ensure_running(make_home(settings)).target(STORAGE_DATABASE)
+    return _with_session(make_url(target.url(DRIVER)).update_query_dict(target.parameters))
 
 
 def _with_session(url: URL) -> str:
@@ -249,7 +235,7 @@ class TaxiStorage(DagsterPostgresStorage):
         try:
             settings = load_settings()
             url = storage_url(settings)
-            if settings.dagster_postgres_url is not None:
+            if settings.storage is not None:
                 _refuse_pooler(url)
         except (SettingsError, ServerError) as error:
             raise StorageError(str(error)) from error

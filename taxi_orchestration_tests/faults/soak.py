@@ -30,13 +30,13 @@ from dagster import DagsterInstance, DagsterRunStatus
 from psycopg import sql
 
 from taxi_orchestration.instance.opening import open_instance
-from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.months import Window
 from taxi_orchestration.postgres.server import WAREHOUSE_DATABASE, ensure_running, find, remove
 from taxi_orchestration.settings import PROJECT_DIRECTORY, Settings, load_settings
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.programs import TAXI
+from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.tlc_host import TlcHost, running_tlc_host
 
 FIRST, LAST = "2023-12", "2024-04"

@@ -25,7 +25,7 @@ from taxi_orchestration.defs.schedules import MONTHLY_SCHEDULE
 from taxi_orchestration.instance.dagster_names import LAUNCHED_BY
 from taxi_orchestration.instance.opening import open_instance
 from taxi_orchestration.instance.run_tags import ASKED_BY, TLC_PUBLICATIONS
-from taxi_orchestration.instance.status import MonthStatus, month_statuses
+from taxi_orchestration.instance.status import MonthStatus
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.months import Window, next_month
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings, load_settings
@@ -40,6 +40,7 @@ from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, held, hel
 from taxi_orchestration_tests.support.parquet_files import file_version
 from taxi_orchestration_tests.support.programs import Programs
 from taxi_orchestration_tests.support.stages import At
+from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 from taxi_orchestration_tests.support.waiting import until
 

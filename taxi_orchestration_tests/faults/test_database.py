@@ -11,7 +11,6 @@ from psycopg import sql
 
 from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.definitions import build_definitions
-from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.months import Window
 from taxi_orchestration.postgres.connection import WarehouseError, WarehouseUnavailableError
@@ -22,6 +21,7 @@ from taxi_orchestration_tests.support.clusters import can_mount, running_cluster
 from taxi_orchestration_tests.support.interference import holding, waiting_for
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, Held, held, held_by_file
 from taxi_orchestration_tests.support.stages import At
+from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 from taxi_orchestration_tests.support.waiting import until
 

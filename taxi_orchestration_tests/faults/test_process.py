@@ -18,7 +18,6 @@ from dagster import AssetKey, DagsterInstance, DagsterRun, DagsterRunStatus
 
 from taxi_orchestration.instance.opening import open_instance
 from taxi_orchestration.instance.processes import PROCESS_TAG, fail_orphaned_runs, is_orphaned, this_process
-from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.months import Window
 from taxi_orchestration.postgres.connection import WarehouseUnavailableError
@@ -36,6 +35,7 @@ from taxi_orchestration_tests.support.keys import PLAIN
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH, held, held_by_file
 from taxi_orchestration_tests.support.programs import Programs, family, kill_9
 from taxi_orchestration_tests.support.stages import At
+from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 from taxi_orchestration_tests.support.waiting import until
 

@@ -17,12 +17,12 @@ from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.cli.selection import months_to_do
 from taxi_orchestration.defs.month_checks import FILE_IS_WHOLE
 from taxi_orchestration.instance.run_tags import months_of_run
-from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.months import Window
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.keys import RAW_TRIPS
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
+from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 APRIL = date(2024, 4, 1)

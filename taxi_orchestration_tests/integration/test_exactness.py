@@ -9,11 +9,11 @@ import pytest
 from dagster import DagsterInstance, Definitions
 
 from taxi_orchestration.cli.backfill import Backfill
-from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.months import Window
 from taxi_orchestration.settings import PostgresTarget, Settings, load_settings
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.warehouse.warehouse import Warehouse, open_warehouse
+from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.synthetic import SyntheticMonth
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 

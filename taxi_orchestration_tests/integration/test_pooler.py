@@ -13,7 +13,6 @@ from dagster import DagsterInstance
 from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.instance.opening import open_instance
-from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.months import Window
 from taxi_orchestration.postgres import session
 from taxi_orchestration.settings import PostgresTarget, SettingsError, load_settings
@@ -21,6 +20,7 @@ from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.clusters import running_pooler
 from taxi_orchestration_tests.support.months import held, held_by_file
 from taxi_orchestration_tests.support.programs import TAXI
+from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 from taxi_orchestration_tests.support.warehouses import point_at
 

@@ -18,7 +18,6 @@ from sqlalchemy import NullPool, create_engine, text
 from taxi_orchestration.cli.backfill import Backfill, Outcome
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.instance.opening import open_instance
-from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.instance.storage import storage_url
 from taxi_orchestration.loading import open_loader
 from taxi_orchestration.months import Window
@@ -27,6 +26,7 @@ from taxi_orchestration.postgres.server import ensure_running
 from taxi_orchestration.settings import PostgresTarget, load_settings
 from taxi_orchestration.warehouse.warehouse import Warehouse, open_warehouse
 from taxi_orchestration_tests.support.programs import TAXI
+from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 from taxi_orchestration_tests.support.warehouses import point_at
 

@@ -12,13 +12,13 @@ from dagster import DefaultRunLauncher
 from taxi_orchestration.cli.commands import main
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.instance.opening import open_instance
-from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.months import Window
 from taxi_orchestration.settings import PROJECT_DIRECTORY, load_settings
 from taxi_orchestration.warehouse.warehouse import open_warehouse
 from taxi_orchestration_tests.support.daemon import Daemon, clock_at
 from taxi_orchestration_tests.support.keys import RAW_TRIPS
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
+from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 

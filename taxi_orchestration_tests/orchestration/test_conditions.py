@@ -10,7 +10,7 @@ from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.defs.clock import Clock
 from taxi_orchestration.defs.raw_trips import ONLY_IF_CHANGED
 from taxi_orchestration.instance.partitions import monthly_partitions
-from taxi_orchestration.instance.status import MonthStatus, month_statuses
+from taxi_orchestration.instance.status import MonthStatus
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.months import Window, newest_month, parse_partition_key, partition_key
 from taxi_orchestration.settings import PostgresTarget, Settings
@@ -19,6 +19,7 @@ from taxi_orchestration_tests.support.daemon import Daemon, clock_at
 from taxi_orchestration_tests.support.interference import Refusing
 from taxi_orchestration_tests.support.keys import RAW_TRIPS
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
+from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 # The definitions are merged with a check of a month, which Dagster says is new, and so their job is made once more.

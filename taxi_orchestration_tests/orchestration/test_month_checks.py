@@ -13,7 +13,6 @@ from taxi_orchestration.defs.coverage import coverage_evaluation
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.month_checks import raw_findings
 from taxi_orchestration.defs.tlc_source import observation
-from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.months import Window, partition_key
 from taxi_orchestration.postgres.connection import connect
@@ -24,6 +23,7 @@ from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.interference import losing_a_row
 from taxi_orchestration_tests.support.keys import COVERAGE, FCT_TRIPS, PLAIN, RAW_CHECKS, RAW_TRIPS
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
+from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 QUARTER = Window(JANUARY, date(2024, 4, 1))

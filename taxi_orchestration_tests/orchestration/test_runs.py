@@ -22,7 +22,6 @@ from taxi_orchestration.defs.raw_trips import failure_of
 from taxi_orchestration.instance.builds import detail
 from taxi_orchestration.instance.dagster_internals import InMemoryJob, execute_run_iterator
 from taxi_orchestration.instance.partitions import monthly_partitions
-from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.months import Window
 from taxi_orchestration.postgres.connection import WarehouseError, WarehouseUnavailableError
 from taxi_orchestration.settings import PostgresTarget, Settings
@@ -34,6 +33,7 @@ from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.http_host import silent, status
 from taxi_orchestration_tests.support.keys import RAW_TRIPS
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
+from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.tlc_host import ZONES, TlcHost, month_path
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}

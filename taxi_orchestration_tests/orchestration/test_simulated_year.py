@@ -8,12 +8,12 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from taxi_orchestration.definitions import build_definitions
-from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.months import Window, next_month, partition_key
 from taxi_orchestration.settings import PostgresTarget, load_settings
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.daemon import Daemon, Tick, clock_at
 from taxi_orchestration_tests.support.keys import RAW_TRIPS, TLC_FILES
+from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 from taxi_orchestration_tests.support.year import BAD_DAY, BROKEN, LOADED_BEFORE, MONTHS, RESAVED, WITHDRAWN, Year
 

@@ -29,12 +29,12 @@ from taxi_orchestration.instance.run_tags import (
     attempts_by,
     keys_in_progress,
 )
-from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.months import parse_range
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings
 from taxi_orchestration.warehouse.warehouse import Warehouse, open_warehouse
 from taxi_orchestration_tests.support.daemon import clock_at, sensor_tick
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY
+from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 QUARTER = parse_range("2024-01", "2024-03", clock_at(2024, 7, 1).now())

@@ -12,12 +12,12 @@ from psycopg import sql
 
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.views import CODE_VERSION
-from taxi_orchestration.instance.status import month_statuses
 from taxi_orchestration.months import Window
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.warehouse.dbt_tables import RENAMED
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY
+from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
