@@ -21,6 +21,7 @@ from taxi_orchestration.months import next_month
 from taxi_orchestration.postgres.binaries import MAJOR, find_psql
 from taxi_orchestration.tlc.client import month_url
 from taxi_orchestration.tlc.dataset import DATASET
+from taxi_orchestration.warehouse.raw_tables import partition_of
 
 MONTH = date(2024, 1, 1)
 TABLE = "peer_trips"
@@ -124,7 +125,7 @@ def limit(place: Workplace, month: date) -> float:
     file = place.directory / "ready.bin"
     table = sql.Identifier(SCHEMA, TABLE)
     with psycopg.connect(place.target.url(), autocommit=True) as connection:
-        child = sql.Identifier(SCHEMA, f"raw_trips_{month:%Y_%m}")
+        child = sql.Identifier(SCHEMA, partition_of(month))
         statement = sql.SQL("copy {} to stdout with (format binary)").format(child)
         with file.open("wb") as out, connection.cursor().copy(statement) as copy:
             for block in copy:

@@ -38,13 +38,13 @@ def build_definitions(
     artifacts = prepared_project(settings)
     manifest = read_manifest(artifacts)
     assets, months = AssetKeys(settings.student), monthly_partitions(settings.first_month)
-    schema = f"{describe_warehouse(settings).target.dbname}.{settings.schema_name}"
+    qualified_schema = f"{describe_warehouse(settings).target.dbname}.{settings.schema_name}"
     settings_of_a_run = build_settings_resource(settings)
     definitions = dg.Definitions(
         assets=with_code_references(
             [
-                build_raw_trips(assets, months, schema, settings.taxi_months_per_run),
-                *build_raw_zones(assets, schema),
+                build_raw_trips(assets, months, qualified_schema, settings.taxi_months_per_run),
+                *build_raw_zones(assets, qualified_schema),
                 build_taxi_report(manifest, assets),
             ],
             [

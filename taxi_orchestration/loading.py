@@ -117,7 +117,7 @@ class Loader:
         def load_newest() -> MonthLoad:
             started = time.perf_counter()
             with (
-                self._kept(f"{month:%Y-%m}"),
+                self._translate_errors(f"{month:%Y-%m}"),
                 self.tlc.download(month, self.scratch, on_progress=on_bytes) as download,
             ):
                 return self._replace(month, download, run_id, progress, started, go_on)
@@ -159,7 +159,7 @@ class Loader:
 
     def load_zones(self) -> int:
         """Replace raw_zones by the TLC's zone table; return the number of zones."""
-        with self._kept("the zones"), self.tlc.download_zones(self.scratch) as download:
+        with self._translate_errors("the zones"), self.tlc.download_zones(self.scratch) as download:
             zones = read_zones(download)
         replace_zones(self.warehouse, zones)
         return len(zones)
@@ -169,14 +169,14 @@ class Loader:
         # Imported here: the geometry libraries take long to import, and most processes load no shapes.
         from taxi_orchestration.tlc.zone_shapes import read_zone_shapes, simplify_zone_shapes
 
-        with self._kept("the shapes of the zones"), self.tlc.download_zone_shapes(self.scratch) as download:
+        with self._translate_errors("the shapes of the zones"), self.tlc.download_zone_shapes(self.scratch) as download:
             shapes = simplify_zone_shapes(read_zone_shapes(download.path))
         rows = [(shape.zone_id, shape.borough, shape.zone_name, shape.polygons) for shape in shapes]
         replace_zone_shapes(self.warehouse, rows)
         return len(rows)
 
     @contextmanager
-    def _kept(self, what: str) -> Iterator[None]:
+    def _translate_errors(self, what: str) -> Iterator[None]:
         """Translate an OSError of a downloaded file into LocalFileError."""
         try:
             yield
@@ -228,7 +228,7 @@ class Loader:
                 batches(),
                 file.new_columns,
                 on_rows=lambda rows: progress.copied(month, rows),
-                asked_at=started,
+                requested_at=started,
             )
             return MonthLoad(
                 file=replaced.file,

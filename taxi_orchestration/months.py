@@ -24,6 +24,11 @@ class Window:
     start: date
     end: date
 
+    @classmethod
+    def through(cls, first: date, last: date) -> "Window":
+        """Return the months from `first` to `last`, both included."""
+        return cls(first, next_month(last))
+
     @property
     def months(self) -> list[date]:
         """Return the months of the window, oldest first."""
@@ -91,7 +96,7 @@ def parse_range(first: str, last: str, now: datetime) -> Window:
     start, final = parse_month(first, now), parse_month(last, now)
     if start > final:
         raise MonthError(f"The range {first} to {last} runs backwards: put the older month first.")
-    return Window(start, next_month(final))
+    return Window.through(start, final)
 
 
 def windows_of(months: Iterable[date]) -> list[Window]:
@@ -99,9 +104,9 @@ def windows_of(months: Iterable[date]) -> list[Window]:
     windows: list[Window] = []
     for month in sorted(set(months)):
         if windows and windows[-1].end == month:
-            windows[-1] = Window(windows[-1].start, next_month(month))
+            windows[-1] = Window.through(windows[-1].start, month)
         else:
-            windows.append(Window(month, next_month(month)))
+            windows.append(Window.through(month, month))
     return windows
 
 

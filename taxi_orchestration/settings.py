@@ -335,6 +335,11 @@ class Settings(BaseSettings):
         )
 
 
+def schema_of_student(student: str) -> str:
+    """Return the schema of a student."""
+    return f"{_SCHEMA_OF}{student}"
+
+
 def student_of(schema: str) -> str | None:
     """Return the student of a schema, the prefix of the student's assets; None for the default schema."""
     return None if schema == DEFAULT_SCHEMA else schema.removeprefix(_SCHEMA_OF) or schema

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
-from taxi_orchestration.settings import PostgresTarget
+from taxi_orchestration.settings import PostgresTarget, schema_of_student
 from taxi_orchestration.warehouse.students import make_student
 from taxi_orchestration.warehouse.warehouse import Warehouse
 
@@ -74,7 +74,7 @@ def database() -> None:
         make_database(connection, WAREHOUSE, owner="postgres")
     target = PostgresTarget(HOST, 5432, "postgres", superuser, WAREHOUSE, sslmode="disable")
     for name in students():
-        make_student(Warehouse(target, f"dagster_{name}"), (STUDENTS / name / "pg_password").read_text())
+        make_student(Warehouse(target, schema_of_student(name)), (STUDENTS / name / "pg_password").read_text())
 
 
 def connect(password: str, dbname: str) -> psycopg.Connection:

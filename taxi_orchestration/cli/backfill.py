@@ -166,12 +166,12 @@ def _was_interrupted(run: DagsterRun, events: Sequence[DagsterEvent]) -> bool:
 
 def _add_failure(failure: Any, window: Window, outcome: Outcome) -> None:
     """Record a failed step under the months that it names, or as a run failure if it names none."""
-    told = failure.user_failure_data
-    reasons = told.metadata if told else {}
+    details = failure.user_failure_data
+    reasons = details.metadata if details else {}
     months = {
         month: str(reasons[partition_key(month)].value) for month in window.months if partition_key(month) in reasons
     }
     if months:
         outcome.failures |= months
     else:
-        outcome.run_failures.append((told.description if told else None) or failure.error_display_string)
+        outcome.run_failures.append((details.description if details else None) or failure.error_display_string)

@@ -23,7 +23,14 @@ from taxi_orchestration.cli.dev import find_running
 from taxi_orchestration.months import count_months
 from taxi_orchestration.postgres.connection import WarehouseError
 from taxi_orchestration.postgres.server import write_private
-from taxi_orchestration.settings import DEFAULT_STUDENT, Settings, SettingsError, load_settings, make_home
+from taxi_orchestration.settings import (
+    DEFAULT_STUDENT,
+    Settings,
+    SettingsError,
+    load_settings,
+    make_home,
+    schema_of_student,
+)
 from taxi_orchestration.warehouse.load_log import loaded_files
 from taxi_orchestration.warehouse.students import drop_student, make_student
 from taxi_orchestration.warehouse.warehouse import Warehouse, open_warehouse
@@ -183,7 +190,7 @@ def _line(student: Student, name: str, value: str) -> str:
 
 def _warehouse_of(student: Student, of_class: Warehouse) -> Warehouse:
     """Return the student's schema with the administrator's login."""
-    return replace(of_class, schema=load_settings(dagster_student=student.name, pg_schema=None).schema_name)
+    return replace(of_class, schema=schema_of_student(student.name))
 
 
 def _write_workspace(settings: Settings) -> None:

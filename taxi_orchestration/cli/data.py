@@ -5,8 +5,9 @@ from pathlib import Path
 
 from taxi_orchestration.cli.dev import find_running
 from taxi_orchestration.months import count_months
+from taxi_orchestration.postgres.binaries import ServerError
 from taxi_orchestration.postgres.connection import WarehouseError
-from taxi_orchestration.postgres.server import ServerError, remove
+from taxi_orchestration.postgres.server import remove
 from taxi_orchestration.settings import Settings, SettingsError
 from taxi_orchestration.tlc.scratch import PREFIX
 from taxi_orchestration.warehouse.load_log import loaded_files

@@ -190,7 +190,7 @@ def sign_of(status: MonthStatus, publication: Publication | TlcError) -> Sign:
 
 
 def show_json(statuses: Mapping[date, MonthStatus], published: Mapping[date, Publication | TlcError]) -> None:
-    """Return an object for each month, for programs."""
+    """Print a JSON object for each month, for programs."""
     print(json.dumps([_status_row(status, published[month]) for month, status in statuses.items()], indent=2))
 
 
@@ -273,7 +273,7 @@ def _with_to_do(finding: Finding) -> str:
 
 
 def show_class_json(students: Sequence[StudentStatus]) -> None:
-    """Return an object for each student, for programs."""
+    """Print a JSON object for each student, for programs."""
     print(json.dumps([{**_student_row(student), "wrong": list(student.wrong)} for student in students], indent=2))
 
 

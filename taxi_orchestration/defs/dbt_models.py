@@ -36,11 +36,11 @@ from taxi_orchestration.defs.interruption import canceled_by_interrupt
 from taxi_orchestration.defs.markdown import as_markdown
 from taxi_orchestration.defs.retries import RETRIES, translate_to_failure
 from taxi_orchestration.defs.table_metadata import check_metadata, months_metadata, node_metadata
-from taxi_orchestration.defs.views import CODE_VERSION, code_versions_made, is_monthly, views_to_make
+from taxi_orchestration.defs.views import CODE_VERSION_KEY, code_versions_made, is_monthly, views_to_make
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
 from taxi_orchestration.instance.dagster_names import data_version_tags, input_version_tags
 from taxi_orchestration.loading import Progress
-from taxi_orchestration.months import Window, next_month, parse_partition_key, partition_key
+from taxi_orchestration.months import Window, parse_partition_key, partition_key
 from taxi_orchestration.postgres.connection import WarehouseError, advice_on_text
 from taxi_orchestration.settings import PostgresTarget
 from taxi_orchestration.warehouse.load_log import LoadedFile, loaded_files
@@ -111,7 +111,7 @@ def window_of(context: AssetExecutionContext) -> Window | None:
     """Return the months of the run; None, which dbt reads as all months, for tests without a month."""
     if context.has_partition_key or context.has_partition_key_range:
         keys = context.partition_key_range
-        return Window(parse_partition_key(keys.start), next_month(parse_partition_key(keys.end)))
+        return Window.through(parse_partition_key(keys.start), parse_partition_key(keys.end))
     if context.selected_asset_keys:
         raise Failure("These models are built by month. Choose the months in the dialog.", allow_retries=False)
     return None
@@ -191,7 +191,7 @@ def run_dbt(
                         )
                         continue
                     version = view_version(node)
-                    shown = node_metadata(event.metadata, sql.get(unique_id), {CODE_VERSION: version})
+                    shown = node_metadata(event.metadata, sql.get(unique_id), {CODE_VERSION_KEY: version})
                     metadata = {**shown, **lineage.metadata_of(raw_event)}
                     yield from _materialized(context, translator.get_asset_key(node), version, event, metadata)
                 case AssetCheckResult(passed=False):

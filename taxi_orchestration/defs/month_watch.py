@@ -58,7 +58,7 @@ def evaluate_freshness(
     newest = newest_month(now)
     if not loaded or max(loaded) >= newest:
         return check_freshness(now, {}, loaded), {}
-    after = Window(next_month(max(loaded)), next_month(newest)).months
+    after = Window.through(next_month(max(loaded)), newest).months
     observed = observed_months(instance, AssetKeys(warehouse.student)) or set()
     # At most as many months as one tick may request; the newest, if nothing was loaded for years.
     answers = fetch_publications(tlc_base_url, [month for month in after if month not in observed][-MAX_MONTHS_A_TICK:])

@@ -40,9 +40,9 @@ from taxi_orchestration.defs.month_checks import (
     raw_checks,
     raw_findings,
 )
-from taxi_orchestration.defs.raw_zones import load_missing_zones, table_metadata
+from taxi_orchestration.defs.raw_zones import load_missing_zones
 from taxi_orchestration.defs.retries import RETRIES, translate_to_failure
-from taxi_orchestration.defs.table_metadata import format_bytes
+from taxi_orchestration.defs.table_metadata import format_bytes, raw_table_metadata
 from taxi_orchestration.defs.tlc_source import source_tags
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
 from taxi_orchestration.instance.builds import DETAILS, rows_built_from
@@ -87,9 +87,9 @@ class LoadConfig(Config):
 
 
 def build_raw_trips(
-    assets: AssetKeys, months: PartitionsDefinition, schema: str, months_per_run: int | None = None
+    assets: AssetKeys, months: PartitionsDefinition, qualified_schema: str, months_per_run: int | None = None
 ) -> AssetsDefinition:
-    """Build the asset with its checks, for these months of this schema.
+    """Build the asset with its checks, for these months and this schema, written as database.schema.
 
     A range becomes runs of `months_per_run` months, or one run.
     """
@@ -97,7 +97,7 @@ def build_raw_trips(
 
     @multi_asset(
         name="raw_trips",
-        specs=[_spec(assets, months, schema)],
+        specs=[_spec(assets, months, qualified_schema)],
         check_specs=checks,
         # Subsettable, so that checks can run by month and without a load.
         can_subset=True,
@@ -120,7 +120,7 @@ def build_raw_trips(
     return raw_trips
 
 
-def _spec(assets: AssetKeys, months: PartitionsDefinition, schema: str) -> AssetSpec:
+def _spec(assets: AssetKeys, months: PartitionsDefinition, qualified_schema: str) -> AssetSpec:
     return AssetSpec(
         key=assets.raw_trips,
         description=(
@@ -133,7 +133,7 @@ def _spec(assets: AssetKeys, months: PartitionsDefinition, schema: str) -> Asset
         group_name="raw",
         kinds={"postgres", "parquet", "python"},
         code_version=CODE_VERSION,
-        metadata=table_metadata(schema, "raw_trips", [*KEY_COLUMNS, *DATASET.columns]),
+        metadata=raw_table_metadata(qualified_schema, "raw_trips", [*KEY_COLUMNS, *DATASET.columns]),
         # A run of several months records each month itself and omits the output.
         skippable=True,
     )

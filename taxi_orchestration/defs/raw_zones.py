@@ -1,7 +1,6 @@
 """The assets raw_zones and raw_zone_shapes: the TLC's taxi zones and their shapes."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 from dagster import (
     AssetExecutionContext,
@@ -9,37 +8,31 @@ from dagster import (
     AssetsDefinition,
     MaterializeResult,
     ResourceParam,
-    TableColumn,
-    TableSchema,
     asset,
 )
 
 from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.defs.interruption import canceled_by_interrupt
 from taxi_orchestration.defs.retries import RETRIES, translate_to_failure
+from taxi_orchestration.defs.table_metadata import raw_table_metadata
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
+from taxi_orchestration.instance.dagster_names import ROWS_OF_ASSET
 from taxi_orchestration.loading import Loader, open_loader
 from taxi_orchestration.postgres.connection import WarehouseError
 from taxi_orchestration.settings import Settings
-from taxi_orchestration.tlc.dataset import ZONE_COLUMNS, ZONE_SHAPE_COLUMNS, Column
+from taxi_orchestration.tlc.dataset import ZONE_COLUMNS, ZONE_SHAPE_COLUMNS
 from taxi_orchestration.tlc.errors import TlcError
 
 
-def table_metadata(schema: str, name: str, columns: Sequence[Column]) -> dict[str, Any]:
-    """Return the qualified name of a raw table, and its columns with types and descriptions."""
-    described = [TableColumn(column.name, column.postgres_type, description=column.comment) for column in columns]
-    return {"dagster/column_schema": TableSchema(described), "dagster/table_name": f"{schema}.{name}"}
-
-
-def build_raw_zones(assets: AssetKeys, schema: str) -> list[AssetsDefinition]:
-    """Build the two assets for this schema."""
+def build_raw_zones(assets: AssetKeys, qualified_schema: str) -> list[AssetsDefinition]:
+    """Build the two assets for this schema, written as database.schema."""
 
     @asset(
         key=assets.raw_zones,
         group_name="raw",
         kinds={"postgres", "csv", "python"},
         retry_policy=RETRIES,
-        metadata=table_metadata(schema, "raw_zones", ZONE_COLUMNS),
+        metadata=raw_table_metadata(qualified_schema, "raw_zones", ZONE_COLUMNS),
     )
     def raw_zones(
         context: AssetExecutionContext, settings: ResourceParam[Settings], warehouse: WarehouseResource
@@ -52,7 +45,7 @@ def build_raw_zones(assets: AssetKeys, schema: str) -> list[AssetsDefinition]:
         group_name="raw",
         kinds={"postgres", "python"},
         retry_policy=RETRIES,
-        metadata=table_metadata(schema, "raw_zone_shapes", ZONE_SHAPE_COLUMNS),
+        metadata=raw_table_metadata(qualified_schema, "raw_zone_shapes", ZONE_SHAPE_COLUMNS),
     )
     def raw_zone_shapes(
         context: AssetExecutionContext, settings: ResourceParam[Settings], warehouse: WarehouseResource
@@ -71,7 +64,7 @@ def _materialize(
         translate_to_failure(),
         open_loader(settings, warehouse.open(), on_retry=context.log.warning) as loader,
     ):
-        return MaterializeResult(metadata={"dagster/row_count": load(loader)})
+        return MaterializeResult(metadata={ROWS_OF_ASSET: load(loader)})
 
 
 def load_missing_zones(context: AssetExecutionContext, loader: Loader, warn: Callable[[str], None]) -> None:
@@ -79,7 +72,7 @@ def load_missing_zones(context: AssetExecutionContext, loader: Loader, warn: Cal
 
     The shapes are requested once with them; another host may have none.
     """
-    if not loader.warehouse.empty_tables(["raw_zones"]):
+    if not loader.warehouse.is_empty("raw_zones"):
         return
     assets = AssetKeys(loader.warehouse.student)
     try:
@@ -87,10 +80,10 @@ def load_missing_zones(context: AssetExecutionContext, loader: Loader, warn: Cal
     except (TlcError, WarehouseError) as error:
         warn(f"{error} Months are loaded without zone names; the next run requests the zones again.")
         return
-    context.log_event(AssetMaterialization(assets.raw_zones, metadata={"dagster/row_count": zones}))
+    context.log_event(AssetMaterialization(assets.raw_zones, metadata={ROWS_OF_ASSET: zones}))
     try:
         shapes = loader.load_zone_shapes()
     except (TlcError, WarehouseError) as error:
         warn(f"{error} The report shows bars instead of a map until raw_zone_shapes is materialized.")
         return
-    context.log_event(AssetMaterialization(assets.raw_zone_shapes, metadata={"dagster/row_count": shapes}))
+    context.log_event(AssetMaterialization(assets.raw_zone_shapes, metadata={ROWS_OF_ASSET: shapes}))

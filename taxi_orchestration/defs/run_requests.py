@@ -7,17 +7,17 @@ import dagster as dg
 
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.raw_trips import ONLY_IF_CHANGED
-from taxi_orchestration.instance.run_tags import ASKED_AT, ASKED_BY, FILE_VERSION, MAX_ATTEMPTS, Attempts
+from taxi_orchestration.instance.run_tags import FILE_VERSION, MAX_ATTEMPTS, REQUESTED_AT, REQUESTED_BY, Attempts
 from taxi_orchestration.months import format_months, partition_key
 from taxi_orchestration.tlc.client import Publication, version_of
 from taxi_orchestration.tlc.errors import TlcError
-from taxi_orchestration.warehouse.months import LoadedFile
+from taxi_orchestration.warehouse.load_log import LoadedFile
 
 
-def request_of(month: date, version: str, attempt: int, asked_by: str, now: datetime) -> dg.RunRequest:
+def request_of(month: date, version: str, attempt: int, requested_by: str, now: datetime) -> dg.RunRequest:
     """Return the request of a run for one file version of a month; Dagster launches each attempt once."""
     key = partition_key(month)
-    tags = {ASKED_BY: asked_by, ASKED_AT: now.isoformat(), FILE_VERSION: version, ONLY_IF_CHANGED: "true"}
+    tags = {REQUESTED_BY: requested_by, REQUESTED_AT: now.isoformat(), FILE_VERSION: version, ONLY_IF_CHANGED: "true"}
     return dg.RunRequest(run_key=f"{key} {version} {attempt}", job_name=TAXI_PIPELINE, partition_key=key, tags=tags)
 
 
@@ -26,7 +26,7 @@ def plan_requests(
     answers: Mapping[date, Publication | TlcError],
     attempts: Mapping[tuple[str, str], Attempts],
     busy: Collection[str],
-    asked_by: str,
+    requested_by: str,
     now: datetime,
 ) -> tuple[list[dg.RunRequest], list[str]]:
     """Plan runs from the host's answers; return the requests, and a sentence on every month."""
@@ -62,7 +62,7 @@ def plan_requests(
             else:
                 attempt = made.made + 1 if made else 1
                 said.append(f"{news} (file {publication.version}): attempt {attempt}.")
-                requests.append(request_of(month, publication.version, attempt, asked_by, now))
+                requests.append(request_of(month, publication.version, attempt, requested_by, now))
     if unchanged:
         said.append(f"Unchanged: {format_months(unchanged)}.")
     if not_yet:

@@ -8,8 +8,8 @@ from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.run_requests import plan_requests
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
-from taxi_orchestration.instance.run_tags import asks_for, attempts_by, keys_in_progress
-from taxi_orchestration.months import Window, add_months, next_month, partition_key
+from taxi_orchestration.instance.run_tags import attempts_by, keys_in_progress, requester_tag
+from taxi_orchestration.months import Window, add_months, partition_key
 from taxi_orchestration.settings import Settings, SettingsError
 from taxi_orchestration.tlc.publications import REQUESTS_AT_ONCE, fetch_publications
 from taxi_orchestration.warehouse.load_log import loaded_files
@@ -31,18 +31,18 @@ def months_due(
 ) -> list[dg.RunRequest] | dg.SkipReason:
     """Evaluate one tick: request the last months that are published and not loaded."""
     now, assets = context.scheduled_execution_time, AssetKeys(settings.student)
-    asked_by = asks_for(MONTHLY_SCHEDULE, assets)
+    requested_by = requester_tag(MONTHLY_SCHEDULE, assets)
     due = add_months(date(now.year, now.month, 1), -MONTHS_BACK)
     files = loaded_files(warehouse.open())
-    last = [m for m in Window(add_months(due, 1 - MONTHS_AT_MOST), next_month(due)).months if m >= settings.first_month]
+    last = [m for m in Window.through(add_months(due, 1 - MONTHS_AT_MOST), due).months if m >= settings.first_month]
     # Months before the oldest loaded one were never requested; the newest may have been re-issued.
     months = [m for m in last if m == due or not files or (m not in files and m > min(files))]
     requests, said = plan_requests(
         files,
         fetch_publications(settings.tlc_base_url, months, ATTEMPTS),
-        attempts_by(context.instance, asked_by),
+        attempts_by(context.instance, requested_by),
         keys_in_progress(context.instance, assets, [partition_key(month) for month in months]),
-        asked_by,
+        requested_by,
         now,
     )
     return requests or dg.SkipReason(" ".join(said))

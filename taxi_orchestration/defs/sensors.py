@@ -18,7 +18,7 @@ from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.run_requests import plan_requests
 from taxi_orchestration.defs.tlc_source import NOT_PUBLISHED, observation, observed_version
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
-from taxi_orchestration.instance.run_tags import TLC_PUBLICATIONS, asks_for, attempts_by, keys_in_progress
+from taxi_orchestration.instance.run_tags import TLC_PUBLICATIONS, attempts_by, keys_in_progress, requester_tag
 from taxi_orchestration.months import (
     Window,
     add_months,
@@ -59,7 +59,7 @@ class _Memory:
 
 def build_tlc_publications(assets: AssetKeys) -> dg.SensorDefinition:
     """Build the sensor; off by default, because it downloads."""
-    asked_by = asks_for(TLC_PUBLICATIONS, assets)
+    requested_by = requester_tag(TLC_PUBLICATIONS, assets)
 
     @dg.sensor(
         name=TLC_PUBLICATIONS,
@@ -82,10 +82,10 @@ def build_tlc_publications(assets: AssetKeys) -> dg.SensorDefinition:
         now = clock.now()
         memory = _Memory.of(context.cursor)
         files = loaded_files(warehouse.open())
-        attempts = attempts_by(context.instance, asked_by)
+        attempts = attempts_by(context.instance, requested_by)
         waited_for = {parse_partition_key(key) for key, _ in attempts if key} | memory.not_published()
         first = settings.first_month
-        months = [m for m in months_to_ask(files, waited_for, now, settings.taxi_reissue_months) if m >= first]
+        months = [m for m in months_to_request(files, waited_for, now, settings.taxi_reissue_months) if m >= first]
         if len(months) > MAX_MONTHS_A_TICK:
             begin = memory.begin_at % len(months)
             months = (months[begin:] + months[:begin])[:MAX_MONTHS_A_TICK]
@@ -101,7 +101,7 @@ def build_tlc_publications(assets: AssetKeys) -> dg.SensorDefinition:
                 memory.recorded[partition_key(month)] = version
 
         busy = keys_in_progress(context.instance, assets, [partition_key(month) for month in months])
-        requests, said = plan_requests(files, answers, attempts, busy, asked_by, now)
+        requests, said = plan_requests(files, answers, attempts, busy, requested_by, now)
         for sentence in said:
             context.log.info(sentence)
         return dg.SensorResult(
@@ -119,16 +119,16 @@ def _short(version: str) -> str:
     return version if version == NOT_PUBLISHED else hashlib.sha256(version.encode()).hexdigest()[:6]
 
 
-def months_to_ask(
+def months_to_request(
     files: Collection[date], waited_for: Collection[date], now: datetime, reissue_months: int
 ) -> list[date]:
     """Return the months to request: after the newest loaded one, the last loaded ones, and awaited ones."""
     newest = newest_month(now)
     if not files:
         first = max(DATASET.first_month, add_months(newest, 1 - MONTHS_BACK_AT_FIRST))
-        return Window(first, next_month(newest)).months
+        return Window.through(first, newest).months
     after_loaded = next_month(max(files))
-    after = Window(after_loaded, next_month(newest)).months if after_loaded <= newest else []
+    after = Window.through(after_loaded, newest).months if after_loaded <= newest else []
     # A month that failed, or is published after its successor, is soon older than the newest loaded one and would be
     # missed.
     left_behind = sorted(set(waited_for) - set(files) - set(after))

@@ -1,15 +1,16 @@
 """Metadata of tables: rows, amounts, sample rows and SQL, and one folded entry for programs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from dagster import MetadataValue
+from dagster import MetadataValue, TableColumn, TableSchema
 
 from taxi_orchestration.defs.markdown import as_markdown
 from taxi_orchestration.instance.builds import BUILT_FROM, DETAILS
 from taxi_orchestration.instance.dagster_names import ROWS
 from taxi_orchestration.months import Window
+from taxi_orchestration.tlc.dataset import Column
 from taxi_orchestration.warehouse.load_log import LoadedFile
 from taxi_orchestration.warehouse.measures import MonthSummary, count_by_month, summarize_months
 from taxi_orchestration.warehouse.warehouse import Warehouse
@@ -38,6 +39,12 @@ def check_metadata(of_dbt: Mapping[str, Any]) -> dict[str, MetadataValue]:
     return shown | {DETAILS: MetadataValue.json(_identifiers(of_dbt))}
 
 
+def raw_table_metadata(qualified_schema: str, name: str, columns: Sequence[Column]) -> dict[str, Any]:
+    """Return the qualified name of a raw table, and its columns with types and descriptions."""
+    described = [TableColumn(column.name, column.postgres_type, description=column.comment) for column in columns]
+    return {"dagster/column_schema": TableSchema(described), "dagster/table_name": f"{qualified_schema}.{name}"}
+
+
 def months_metadata(
     warehouse: Warehouse,
     node: Mapping[str, Any],
@@ -49,20 +56,18 @@ def months_metadata(
     """Return the metadata of each month of a table that dbt built for the window."""
     table, start, end = node["name"], window.start, window.end
     summaries = summarize_months(warehouse, table, start, end, with_amount="total_amount" in node["columns"])
-    counts = (
-        [count_by_month(warehouse, name, start, end) for name in (_FACTS, _REJECTED)]
-        if table in (_FACTS, _REJECTED)
-        else None
-    )
+    other = {_FACTS: _REJECTED, _REJECTED: _FACTS}.get(table)
+    others = count_by_month(warehouse, other, start, end) if other else {}
     metadata = {}
     for month in window.months:
         summary = summaries.get(month, MonthSummary())
         shown: dict[str, MetadataValue] = {ROWS: MetadataValue.int(summary.rows)}
         if summary.total_amount is not None:
             shown["sum of total_amount"] = MetadataValue.float(float(summary.total_amount))
-        if counts:
-            facts, rejected = (of_table.get(month, 0) for of_table in counts)
-            shown["share rejected"] = MetadataValue.text(f"{rejected / max(facts + rejected, 1):.3%}")
+        if other:
+            rejected = summary.rows if table == _REJECTED else others.get(month, 0)
+            everything = summary.rows + others.get(month, 0)
+            shown["share rejected"] = MetadataValue.text(f"{rejected / max(everything, 1):.3%}")
         if summary.preview:
             shown["preview"] = MetadataValue.md(as_markdown(summary.preview))
         # The digest of the source rows, to compare with the present rows.

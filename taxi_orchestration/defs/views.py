@@ -11,7 +11,7 @@ from taxi_orchestration.instance.builds import detail
 Node = Mapping[str, Any]
 
 # Metadata of a view or seed: the version of the SQL or the file that it was made from.
-CODE_VERSION = "code version"
+CODE_VERSION_KEY = "code version"
 
 
 def is_monthly(node: Node) -> bool:
@@ -25,7 +25,7 @@ def code_versions_made(instance: DagsterInstance, keys: Iterable[AssetKey]) -> d
     for record in instance.get_asset_records(list(keys)):
         event = record.asset_entry.last_materialization
         materialization = event.asset_materialization if event else None
-        if version := detail(materialization, CODE_VERSION):
+        if version := detail(materialization, CODE_VERSION_KEY):
             made[record.asset_entry.asset_key] = version
     return made
 
@@ -47,8 +47,8 @@ def views_to_make(
     for unique_id in TopologicalSorter(parents).static_order():
         below = parents[unique_id]
         can_be_made = all(parent in made or parent in there for parent in below)
-        falls = any(parent in made and nodes[parent]["config"]["materialized"] == "view" for parent in below)
-        is_good = unique_id in there and unique_id in current and not falls
-        if not is_monthly(nodes[unique_id]) and can_be_made and not is_good:
+        is_dropped = any(parent in made and nodes[parent]["config"]["materialized"] == "view" for parent in below)
+        is_up_to_date = unique_id in there and unique_id in current and not is_dropped
+        if not is_monthly(nodes[unique_id]) and can_be_made and not is_up_to_date:
             made.add(unique_id)
     return sorted(made - set(selected))

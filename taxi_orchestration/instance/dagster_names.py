@@ -10,7 +10,11 @@ from taxi_orchestration.settings import LOCATION
 if TYPE_CHECKING:
     from dagster import AssetKey
 
+PARTITION = "dagster/partition"
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
 ROWS = "dagster/partition_row_count"
+ROWS_OF_ASSET = "dagster/row_count"
 DATA_VERSION = "dagster/data_version"
 BACKFILL = "dagster/backfill"
 # The tags of a run that is re-executed "from failure": of its steps, or of its assets.

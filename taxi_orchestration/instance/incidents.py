@@ -23,7 +23,13 @@ import dagster as dg
 
 from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.instance.dagster_internals import AssetCheckExecutionRecordStatus
-from taxi_orchestration.instance.run_tags import TLC_PUBLICATIONS, asks_for, attempts_by, file_of_run, months_of_run
+from taxi_orchestration.instance.run_tags import (
+    TLC_PUBLICATIONS,
+    attempts_by,
+    file_of_run,
+    months_of_run,
+    requester_tag,
+)
 
 ALERTS = "alerts"
 # The prefix of the keys of sensor and schedule incidents.
@@ -136,7 +142,7 @@ def _failed_steps(record: _Record) -> Iterator[Incident]:
         for run_id, run in record.runs.items()
         if run.status is dg.DagsterRunStatus.FAILURE and not record.is_retried(run)
     }
-    requested = attempts_by(record.instance, asks_for(TLC_PUBLICATIONS, record.assets)) if failures else {}
+    requested = attempts_by(record.instance, requester_tag(TLC_PUBLICATIONS, record.assets)) if failures else {}
     for (step, month, run_id), asset in attempts.items():
         run = record.runs.get(run_id)
         # A successful run skipped the asset, because the rows were unchanged.

@@ -15,8 +15,9 @@ from pathlib import Path
 import psycopg
 
 from taxi_orchestration.instance.status import Checks, MonthRecord, Records
+from taxi_orchestration.postgres.binaries import ServerError
 from taxi_orchestration.postgres.connection import WarehouseError, connect
-from taxi_orchestration.postgres.server import STORAGE_DATABASE, ServerError, ensure_running
+from taxi_orchestration.postgres.server import STORAGE_DATABASE, ensure_running
 from taxi_orchestration.settings import PostgresTarget, Settings, dagster_home, make_home
 
 # Every change of a run or an asset is an event with a new id; deleting a run deletes its events.

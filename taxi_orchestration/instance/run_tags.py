@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 import dagster as dg
 
 from taxi_orchestration.asset_keys import AssetKeys
-from taxi_orchestration.months import Window, next_month, parse_partition_key, partition_key
+from taxi_orchestration.instance.dagster_names import PARTITION, RANGE_END, RANGE_START
+from taxi_orchestration.months import Window, parse_partition_key, partition_key
 from taxi_orchestration.settings import DEFAULT_SCHEMA, student_of
 
 # The sensor that requests a file again after a failed load.
@@ -17,8 +18,9 @@ TLC_PUBLICATIONS = "tlc_publications"
 SCHEMA = "taxi/schema"
 
 # The UI hides tags that begin with .dagster/, and no others.
-ASKED_BY = ".dagster/taxi_asked_by"
-ASKED_AT = ".dagster/taxi_asked_at"
+# Runs in the storage have the tags of the first versions.
+REQUESTED_BY = ".dagster/taxi_asked_by"
+REQUESTED_AT = ".dagster/taxi_asked_at"
 FILE_VERSION = ".dagster/taxi_file_version"
 
 # The list of runs hides Dagster's own tags, so that a range would show no months.
@@ -65,24 +67,24 @@ def is_of(run: dg.DagsterRun, assets: AssetKeys) -> bool:
     return student_of(run.tags.get(SCHEMA, DEFAULT_SCHEMA)) == assets.student
 
 
-def asks_for(instigator: str, assets: AssetKeys) -> str:
-    """Return the value of the tag ASKED_BY: the student and the sensor or schedule."""
+def requester_tag(instigator: str, assets: AssetKeys) -> str:
+    """Return the value of the tag REQUESTED_BY: the student and the sensor or schedule."""
     return f"{assets.student}/{instigator}" if assets.student else instigator
 
 
 def file_of_run(run: dg.DagsterRun) -> tuple[str, str]:
     """Return the partition key and the file version that a run was requested for."""
-    return run.tags.get("dagster/partition", ""), run.tags.get(FILE_VERSION, "")
+    return run.tags.get(PARTITION, ""), run.tags.get(FILE_VERSION, "")
 
 
-def attempts_by(instance: dg.DagsterInstance, asked_by: str) -> dict[tuple[str, str], Attempts]:
+def attempts_by(instance: dg.DagsterInstance, requested_by: str) -> dict[tuple[str, str], Attempts]:
     """Return the attempts so far, by partition key and file version."""
     attempts: dict[tuple[str, str], Attempts] = {}
-    for run in instance.get_runs(dg.RunsFilter(tags={ASKED_BY: asked_by}), limit=RECENT_RUNS):
+    for run in instance.get_runs(dg.RunsFilter(tags={REQUESTED_BY: requested_by}), limit=RECENT_RUNS):
         file = file_of_run(run)
-        asked_at = datetime.fromisoformat(run.tags[ASKED_AT])
-        before = attempts.get(file, Attempts(0, asked_at))
-        attempts[file] = Attempts(before.made + 1, max(before.last, asked_at))
+        requested_at = datetime.fromisoformat(run.tags[REQUESTED_AT])
+        before = attempts.get(file, Attempts(0, requested_at))
+        attempts[file] = Attempts(before.made + 1, max(before.last, requested_at))
     return attempts
 
 
@@ -97,23 +99,21 @@ def tags_of_months(window: Window) -> dict[str, str]:
     first, last = partition_key(window.start), partition_key(window.months[-1])
     if first == last:
         # The UI shows this tag.
-        return {"dagster/partition": first}
+        return {PARTITION: first}
     return {
-        "dagster/asset_partition_range_start": first,
-        "dagster/asset_partition_range_end": last,
+        RANGE_START: first,
+        RANGE_END: last,
         MONTHS: str(window),
     }
 
 
 def months_of_run(run: dg.DagsterRun) -> list[str]:
     """Return the partition keys of a run, from its tags."""
-    first, last = run.tags.get("dagster/asset_partition_range_start"), run.tags.get("dagster/asset_partition_range_end")
+    first, last = run.tags.get(RANGE_START), run.tags.get(RANGE_END)
     if first and last:
-        return [
-            partition_key(month)
-            for month in Window(parse_partition_key(first), next_month(parse_partition_key(last))).months
-        ]
-    return [run.tags["dagster/partition"]] if "dagster/partition" in run.tags else []
+        window = Window.through(parse_partition_key(first), parse_partition_key(last))
+        return [partition_key(month) for month in window.months]
+    return [run.tags[PARTITION]] if PARTITION in run.tags else []
 
 
 def named_months(run: dg.DagsterRun) -> dict[str, str]:

@@ -17,7 +17,6 @@ from taxi_orchestration.months import (
     Window,
     add_months,
     newest_month,
-    next_month,
     parse_partition_key,
     partition_key,
 )
@@ -104,7 +103,7 @@ def known_window(warehouse: Warehouse, now: datetime, first: date = DATASET.firs
     """Return the months from the oldest loaded one, or the last six, to the newest that can be published."""
     newest = newest_month(now)
     oldest = min(loaded_files(warehouse), default=add_months(newest, -5))
-    return Window(max(oldest, first), next_month(newest))
+    return Window.through(max(oldest, first), newest)
 
 
 def is_published(answer: Publication | TlcError) -> bool:

@@ -31,8 +31,9 @@ from taxi_orchestration.instance.dagster_internals import (
     SqlEventLogStorageTable,
 )
 from taxi_orchestration.instance.dagster_names import WITHDRAWS_PLAN
+from taxi_orchestration.postgres.binaries import ServerError
 from taxi_orchestration.postgres.connection import CONNECT_TIMEOUT_SECONDS
-from taxi_orchestration.postgres.server import STORAGE_DATABASE, ServerError, ensure_running
+from taxi_orchestration.postgres.server import STORAGE_DATABASE, ensure_running
 from taxi_orchestration.postgres.session import MARKED, POOLER_REFUSES, startup_options
 from taxi_orchestration.settings import Settings, SettingsError, load_settings, make_home
 

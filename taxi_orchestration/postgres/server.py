@@ -31,7 +31,6 @@ __all__ = [
     "USER",
     "WAREHOUSE_DATABASE",
     "EmbeddedServer",
-    "ServerError",
     "ensure_running",
     "find",
     "remove",

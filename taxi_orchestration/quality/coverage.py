@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import date
 
-from taxi_orchestration.months import Window, format_months, next_month, partition_key, windows_of
+from taxi_orchestration.months import Window, format_months, partition_key, windows_of
 from taxi_orchestration.quality.finding import Finding
 
 
@@ -18,7 +18,7 @@ def check_coverage(
     known = in_postgres | in_dagster
     if not known:
         return Finding("pass", "No month has been loaded yet.", "taxi backfill 2024-01 2024-03")
-    everything = Window(min(known), next_month(max(known))).months
+    everything = Window.through(min(known), max(known)).months
     not_loaded = sorted(m for m in (published or ()) if m > min(known) and m not in in_postgres | in_dagster)
     lost = sorted(in_dagster - in_postgres)
     unknown = sorted(in_postgres - in_dagster)

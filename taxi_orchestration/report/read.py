@@ -112,7 +112,7 @@ def read_frames(
         **read,
         **_sum_activity(activity),
         "quality": _name_findings(findings),
-        "pipeline": _follow_files(loads, findings, checks),
+        "pipeline": _trace_files(loads, findings, checks),
     }
     return Frames(
         **{name: empty_frame(name) if frame.empty else frame for name, frame in frames.items()},
@@ -152,7 +152,7 @@ def _name_findings(findings: pd.DataFrame) -> pd.DataFrame:
     return named[~columns.isin(_ROWS)]
 
 
-def _follow_files(loads: pd.DataFrame, findings: pd.DataFrame, checks: Mapping[date, tuple[int, int]]) -> pd.DataFrame:
+def _trace_files(loads: pd.DataFrame, findings: pd.DataFrame, checks: Mapping[date, tuple[int, int]]) -> pd.DataFrame:
     """Return every loaded file with its checks and its row counts, which are 0 before a model counts the rows."""
     rows = findings.pivot(index="source_month", columns="column", values="trips").reindex(columns=list(_ROWS))
     files = loads.merge(rows.rename(columns=_ROWS), how="left", left_on="source_month", right_index=True)

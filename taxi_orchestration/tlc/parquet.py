@@ -41,7 +41,7 @@ before the length of a text can be checked.
 GROUP_OVERHEAD_BYTES = 2**20
 """The allowance of a row group beside its rows: headers, and dictionaries that few rows use."""
 
-FORGET_ROWS = 250_000
+ROWS_BETWEEN_DROPS = 250_000
 """The rows after which the pages of the file that have been read are dropped from memory."""
 
 MAX_TEXT_BATCH_BYTES = 2**28
@@ -165,7 +165,7 @@ class MonthFile:
         }
         self.drift = self._find_drift(match, new, left_out)
         self._fields = fields
-        self._aim({name: target_type_for(new[name].type) for name in self.new_columns})
+        self._plan_columns({name: target_type_for(new[name].type) for name in self.new_columns})
 
     @classmethod
     def open(cls, path: Path, month: date, url: str, dataset: DataSet = DATASET, *, max_rows: int = MAX_ROWS) -> Self:
@@ -209,10 +209,10 @@ class MonthFile:
     def adopt_types(self, types: Mapping[str, pa.DataType]) -> None:
         """Cast the new columns to the types of earlier files. Raises BadFileError if a cast is not lossless."""
         known = {name: types.get(name) or self.schema.field(name).type for name in self.new_columns}
-        self._aim(known)
+        self._plan_columns(known)
         self.new_columns = {name: postgres_type_for(kind) for name, kind in known.items()}
 
-    def _aim(self, new: Mapping[str, pa.DataType]) -> None:
+    def _plan_columns(self, new: Mapping[str, pa.DataType]) -> None:
         """Set the columns of the batches: those of the data set, and the new columns in these types."""
         targets = [*arrow_schema(self._origin.dataset), *(pa.field(name, kind) for name, kind in new.items())]
         self.schema: pa.Schema = pa.schema(targets)
@@ -254,7 +254,7 @@ class MonthFile:
     def _decoded(self, batch_rows: int) -> Iterator[pa.RecordBatch]:
         """Yield the batches in the types of the file."""
         batches = self._reader.iter_batches(batch_size=batch_rows, columns=self._wanted, use_threads=False)
-        read = forgotten = 0
+        read = dropped = 0
         as_dictionaries = True
         while True:
             try:
@@ -270,9 +270,9 @@ class MonthFile:
             if batch is None:
                 return
             read += batch.num_rows
-            if read - forgotten >= FORGET_ROWS:
-                _forget(self._mapped)
-                forgotten = read
+            if read - dropped >= ROWS_BETWEEN_DROPS:
+                _drop_page_cache(self._mapped)
+                dropped = read
             yield batch
 
     def _decoded_plainly(self, batch_rows: int, skip: int) -> Iterator[pa.RecordBatch]:
@@ -513,7 +513,7 @@ def _mapped(path: Path) -> mmap.mmap:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def _forget(mapped: mmap.mmap) -> None:
+def _drop_page_cache(mapped: mmap.mmap) -> None:
     """Drop the pages of the file that have been read, which would count as memory of this process."""
     if hasattr(mmap, "MADV_DONTNEED"):
         mapped.madvise(mmap.MADV_DONTNEED)

@@ -63,8 +63,8 @@ def loaded_files(warehouse: Warehouse) -> dict[date, LoadedFile]:
         return {row[0]: LoadedFile(*row) for row in rows}
 
 
-def refuse_older(connection: psycopg.Connection, warehouse: Warehouse, file: LoadedFile, asked_at: float) -> None:
-    """Raise NewerFileLoadedError where a newer file was loaded since time.perf_counter() was `asked_at`."""
+def refuse_older(connection: psycopg.Connection, warehouse: Warehouse, file: LoadedFile, requested_at: float) -> None:
+    """Raise NewerFileLoadedError where a newer file was loaded since time.perf_counter() was `requested_at`."""
     # Durations are compared, so that the clocks of the server and of this machine may differ.
     newer = connection.execute(
         sql.SQL(
@@ -73,7 +73,7 @@ def refuse_older(connection: psycopg.Connection, warehouse: Warehouse, file: Loa
             where source_month = %s and last_modified > %s and loaded_at > clock_timestamp() - make_interval(secs => %s)
             """
         ).format(warehouse.identifier(RAW_LOADS.name)),
-        [file.source_month, file.last_modified, time.perf_counter() - asked_at],
+        [file.source_month, file.last_modified, time.perf_counter() - requested_at],
     ).fetchone()
     if newer:
         raise NewerFileLoadedError(

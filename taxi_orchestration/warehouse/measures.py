@@ -10,6 +10,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from taxi_orchestration.warehouse.load_log import RAW_LOADS
+from taxi_orchestration.warehouse.raw_tables import partition_of
 from taxi_orchestration.warehouse.relations import TABLE, Relation, find_relations
 from taxi_orchestration.warehouse.warehouse import Warehouse
 
@@ -115,19 +116,13 @@ def pickups_outside(warehouse: Warehouse, month: date, limit: int, pickup: str, 
 def months_in_raw_trips(warehouse: Warehouse) -> set[date]:
     """Return the months that have a row in raw_loads and a partition of raw_trips."""
     with warehouse.connect(f"Listing the months of {warehouse.schema}.raw_trips") as connection:
-        if not warehouse.find_tables(connection, [RAW_LOADS.name]):
+        if not find_relations(connection, warehouse, [RAW_LOADS]):
             return set()
-        rows = connection.execute(
-            sql.SQL(
-                """
-                select source_month from {}
-                where to_char(source_month, '"raw_trips_"YYYY_MM') in (
-                    select relname from pg_inherits join pg_class on oid = inhrelid where inhparent = {}
-                )
-                """
-            ).format(warehouse.identifier(RAW_LOADS.name), warehouse.regclass("raw_trips"))
-        )
-        return {month for (month,) in rows}
+        logged = sql.SQL("select source_month from {}").format(warehouse.identifier(RAW_LOADS.name))
+        months = {month for (month,) in connection.execute(logged)}
+        attached = sql.SQL("select relname from pg_inherits join pg_class on oid = inhrelid where inhparent = {}")
+        partitions = {name for (name,) in connection.execute(attached.format(warehouse.regclass("raw_trips")))}
+        return {month for month in months if partition_of(month) in partitions}
 
 
 def count_by_month(warehouse: Warehouse, table: str, start: date, end: date) -> dict[date, int]:

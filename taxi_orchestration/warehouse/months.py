@@ -12,6 +12,7 @@ from psycopg import sql
 from taxi_orchestration.postgres.connection import WarehouseError
 from taxi_orchestration.warehouse.copy import copy_month
 from taxi_orchestration.warehouse.load_log import LoadedFile, log_load, refuse_older
+from taxi_orchestration.warehouse.raw_tables import partition_of
 from taxi_orchestration.warehouse.warehouse import Warehouse, define_columns
 
 
@@ -30,7 +31,7 @@ def replace_month(
     batches: Iterable[pa.RecordBatch],
     new_columns: Mapping[str, str] = MappingProxyType({}),
     on_rows: Callable[[int], None] = lambda rows: None,
-    asked_at: float | None = None,
+    requested_at: float | None = None,
 ) -> ReplacedMonth:
     """Replace the month of `file` in raw_trips by the rows of `batches`, and its row in raw_loads, in one transaction.
 
@@ -38,16 +39,16 @@ def replace_month(
     Concurrent loads of other months and of the same month are safe. Readers see the old month or the new month, and
     only a new column waits for them. `on_rows` is called with the number of rows of each batch sent.
 
-    `asked_at` is the time.perf_counter() of the file's request: a newer file that was loaded since then stays, and this
-    raises NewerFileLoadedError. An older file replaces what was loaded before: the TLC withdrew an issue.
+    `requested_at` is the time.perf_counter() of the file's request: a newer file that was loaded since then stays, and
+    this raises NewerFileLoadedError. An older file replaces what was loaded before: the TLC withdrew an issue.
 
     Raises WarehouseError, and whatever `batches` raises; the month is then unchanged.
     """
-    child = f"raw_trips_{file.source_month:%Y_%m}"
+    child = partition_of(file.source_month)
     with warehouse.connect(f"Loading {file.source_month:%Y-%m} into {warehouse.schema}.raw_trips") as connection:
         warehouse.lock(connection, child)
-        if asked_at is not None:
-            refuse_older(connection, warehouse, file, asked_at)
+        if requested_at is not None:
+            refuse_older(connection, warehouse, file, requested_at)
         _add_columns(connection, warehouse, new_columns)
         exists = _is_partition(connection, warehouse, child)
         rows_before = 0

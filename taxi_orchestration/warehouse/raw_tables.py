@@ -1,6 +1,7 @@
 """Creating the raw tables, marking their data set, and replacing the zones."""
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import Any
 
 import psycopg
@@ -21,6 +22,11 @@ _COMMENTS = {
     "raw_zones": "The TLC's table of taxi zones, as published.",
     "raw_zone_shapes": "The outlines of the TLC's taxi zones, for maps.",
 }
+
+
+def partition_of(month: date) -> str:
+    """Return the name of the partition of raw_trips that holds a month."""
+    return f"raw_trips_{month:%Y_%m}"
 
 
 def create_raw_tables(warehouse: Warehouse, dataset: DataSet = DATASET) -> None:

@@ -70,13 +70,11 @@ class Warehouse:
         with self.connect(f"Looking into schema {self.schema}") as connection:
             return self.find_tables(connection, names)
 
-    def empty_tables(self, names: Sequence[str]) -> set[str]:
-        """Return which of these tables are missing or empty."""
-        with self.connect(f"Looking into schema {self.schema}") as connection:
-            statement = sql.SQL("select 1 from {} limit 1")
-            there = self.find_tables(connection, names)
-            full = {name for name in there if connection.execute(statement.format(self.identifier(name))).fetchone()}
-        return set(names) - full
+    def is_empty(self, table: str) -> bool:
+        """Return whether a table is missing or has no row."""
+        with self.connect(f"Looking into {self.schema}.{table}") as connection:
+            statement = sql.SQL("select from {} limit 1").format(self.identifier(table))
+            return not self.find_tables(connection, [table]) or connection.execute(statement).fetchone() is None
 
     def rows_of(self, query: str, limit: int) -> list[dict[str, Any]]:
         """Return at most `limit` rows of a query that dbt compiled."""

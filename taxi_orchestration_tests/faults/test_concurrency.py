@@ -24,7 +24,7 @@ from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.schedules import MONTHLY_SCHEDULE
 from taxi_orchestration.instance.dagster_names import LAUNCHED_BY
 from taxi_orchestration.instance.opening import open_instance
-from taxi_orchestration.instance.run_tags import ASKED_BY, TLC_PUBLICATIONS
+from taxi_orchestration.instance.run_tags import REQUESTED_BY, TLC_PUBLICATIONS
 from taxi_orchestration.instance.status import MonthStatus
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.months import Window, next_month
@@ -374,7 +374,9 @@ def test_ui_schedule_sensor_and_command_at_once_give_the_same_result(
         run.join(240)
     assert [run.exitcode for run in runs] == [0, 0, 0]
     assert held(target, settings.schema_name) == {month: held_by_file(file) for month, file in data.items()}
-    askers = {run.tags.get(ASKED_BY) or run.tags.get(LAUNCHED_BY, "a person in the UI") for run in instance.get_runs()}
+    askers = {
+        run.tags.get(REQUESTED_BY) or run.tags.get(LAUNCHED_BY, "a person in the UI") for run in instance.get_runs()
+    }
     assert askers == {"taxi backfill", "a person in the UI", MONTHLY_SCHEDULE, TLC_PUBLICATIONS}
     assert backfill("2024-01", "2024-02") == 0
     for month in data:

@@ -25,8 +25,9 @@ import psycopg
 import pytest
 
 from taxi_orchestration.postgres import binaries, connection, postmaster, server, server_config
+from taxi_orchestration.postgres.binaries import ServerError
 from taxi_orchestration.postgres.postmaster import has_ended
-from taxi_orchestration.postgres.server import EmbeddedServer, ServerError
+from taxi_orchestration.postgres.server import EmbeddedServer
 from taxi_orchestration_tests.support.accounts import STRANGER, as_root, call_as
 from taxi_orchestration_tests.support.waiting import until
 

@@ -25,9 +25,9 @@ from taxi_orchestration.instance.processes import fail_orphaned_runs, this_proce
 from taxi_orchestration.instance.run_tags import (
     SCHEMA,
     TLC_PUBLICATIONS,
-    asks_for,
     attempts_by,
     keys_in_progress,
+    requester_tag,
 )
 from taxi_orchestration.months import parse_range
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings
@@ -176,7 +176,9 @@ def test_students_in_one_instance_wait_for_alert_on_and_repair_only_their_own(
     assert keys_in_progress(instance, ada.assets, ["2024-01"]) == set()
 
     assert ada.alert() == carl.alert() == []
-    request = request_of(FEBRUARY, "a file", 1, asks_for(TLC_PUBLICATIONS, carl.assets), clock_at(2024, 5, 1).now())
+    request = request_of(
+        FEBRUARY, "a file", 1, requester_tag(TLC_PUBLICATIONS, carl.assets), clock_at(2024, 5, 1).now()
+    )
     failed = carl.pipeline.execute_in_process(
         instance=instance,
         partition_key="2024-02",
@@ -186,8 +188,8 @@ def test_students_in_one_instance_wait_for_alert_on_and_repair_only_their_own(
         raise_on_error=False,
     )
     assert not failed.success
-    assert attempts_by(instance, asks_for(TLC_PUBLICATIONS, carl.assets)).keys() == {("2024-02", "a file")}
-    assert attempts_by(instance, asks_for(TLC_PUBLICATIONS, ada.assets)) == {}
+    assert attempts_by(instance, requester_tag(TLC_PUBLICATIONS, carl.assets)).keys() == {("2024-02", "a file")}
+    assert attempts_by(instance, requester_tag(TLC_PUBLICATIONS, ada.assets)) == {}
     assert ada.alert() == []
 
     # Processes that are gone, of a run and of a backfill of carl's.

@@ -11,7 +11,7 @@ from dagster._core.loader import LoadingContextForTest
 from psycopg import sql
 
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
-from taxi_orchestration.defs.views import CODE_VERSION
+from taxi_orchestration.defs.views import CODE_VERSION_KEY
 from taxi_orchestration.months import Window
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.warehouse.dbt_tables import RENAMED
@@ -151,7 +151,7 @@ def test_a_view_that_is_missing_or_of_other_code_comes_with_the_next_month(
     assert relations().keys() == everything
 
     # As an earlier version of the project would have made it.
-    old = {CODE_VERSION: "of another day"}
+    old = {CODE_VERSION_KEY: "of another day"}
     instance.report_runless_asset_event(dg.AssetMaterialization(dg.AssetKey("dim_zones"), metadata=old))
     assert made(run(*TABLES)) == TABLES | {"dim_zones"} | OF_ZONES
     assert relations().keys() == everything

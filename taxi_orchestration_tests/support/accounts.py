@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection
 
 import pytest
 
-from taxi_orchestration.postgres.server import ServerError
+from taxi_orchestration.postgres.binaries import ServerError
 
 STRANGER = 54321  # an account that nothing here belongs to
 
