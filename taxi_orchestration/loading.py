@@ -158,14 +158,17 @@ class Loader:
             wait([future for future in waiting if not future.cancelled()], self.stop_seconds)
 
     def load_zones(self) -> int:
-        """Replace raw_zones by the TLC's zone table; return the number of zones."""
+        """Replace raw_zones by the TLC's zone table; return the number of zones. Raises TlcError or WarehouseError."""
         with self._translate_errors("the zones"), self.tlc.download_zones(self.scratch) as download:
             zones = read_zones(download)
         replace_zones(self.warehouse, zones)
         return len(zones)
 
     def load_zone_shapes(self) -> int:
-        """Replace raw_zone_shapes by the TLC's shapes, simplified; return the number of shapes."""
+        """Replace raw_zone_shapes by the TLC's shapes, simplified; return the number of shapes.
+
+        Raises TlcError or WarehouseError.
+        """
         # Imported here: the geometry libraries take long to import, and most processes load no shapes.
         from taxi_orchestration.tlc.zone_shapes import read_zone_shapes, simplify_zone_shapes
 
@@ -270,7 +273,8 @@ def open_loader(
 ) -> Iterator[Loader]:
     """Open a loader for a warehouse and create the missing raw tables.
 
-    `on_retry` is called with a sentence before each retry of a request to the TLC's host.
+    `on_retry` is called with a sentence before each retry of a request to the TLC's host. Raises WarehouseError for a
+    schema that cannot be used, or that holds another data set.
     """
     create_raw_tables(warehouse, dataset)
     with (

@@ -48,7 +48,7 @@ def partition_key(month: date) -> str:
 
 
 def parse_partition_key(key: str) -> date:
-    """Return the first day of the month of a Dagster partition key."""
+    """Return the first day of the month of a Dagster partition key. Raises ValueError for another text."""
     return datetime.strptime(key, KEY_FORMAT).date()
 
 

@@ -81,6 +81,7 @@ def prepared_project(settings: Settings) -> Path:
     """Return the directory of dbt's artifacts for this project, schema and database, with a current manifest.json.
 
     Parses the project only if no manifest of the same files, schema, database and dbt version exists. Starts no server.
+    Raises DbtError for a project that cannot be parsed, SettingsError for a TAXI_HOME that cannot be written.
     """
     versions = [version(package) for package in ("dbt-core", "dbt-postgres", "dagster-dbt")]
     digest = hashlib.sha256(f"{settings.schema_name} {describe_warehouse(settings).target.dbname} {versions}".encode())

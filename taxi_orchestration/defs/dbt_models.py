@@ -42,6 +42,7 @@ from taxi_orchestration.instance.dagster_names import data_version_tags, input_v
 from taxi_orchestration.loading import Progress
 from taxi_orchestration.months import Window, parse_partition_key, partition_key
 from taxi_orchestration.postgres.connection import WarehouseError, advice_on_text
+from taxi_orchestration.quality.finding import SAMPLE_ROWS
 from taxi_orchestration.settings import PostgresTarget
 from taxi_orchestration.warehouse.load_log import LoadedFile, loaded_files
 from taxi_orchestration.warehouse.raw_tables import create_raw_tables
@@ -52,7 +53,6 @@ DBT_MODELS = "dbt_models"
 DBT_VIEWS = "dbt_views"
 BUILD_ATTEMPTS = 3
 MAX_FAILING_ROWS = 1000
-SAMPLE_ROWS = 5
 
 
 def build_dbt_assets(
@@ -60,8 +60,8 @@ def build_dbt_assets(
     artifacts: Path,
     assets: AssetKeys,
     months: PartitionsDefinition,
-    monthly: AutomationCondition | None = None,
-    monthless: AutomationCondition | None = None,
+    monthly: AutomationCondition,
+    monthless: AutomationCondition,
 ) -> list[AssetsDefinition]:
     """Build the assets of a parsed dbt project: monthly tables, and views and seeds without partitions.
 

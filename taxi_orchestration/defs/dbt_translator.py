@@ -21,8 +21,8 @@ class TaxiDbtTranslator(DagsterDbtTranslator):
         self,
         manifest: Mapping[str, Any],
         assets: AssetKeys,
-        monthly: AutomationCondition | None,
-        monthless: AutomationCondition | None,
+        monthly: AutomationCondition,
+        monthless: AutomationCondition,
     ) -> None:
         super().__init__()
         self.assets = assets

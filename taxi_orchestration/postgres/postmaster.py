@@ -35,6 +35,7 @@ SHARED_MEMORY_ADVICE = (
 _SHARED_MEMORY = re.compile(r"/PostgreSQL\.\d+")
 # Output of the server before its log collector starts.
 _START_LOG = "start.log"
+_LINES_OF_LOG = 15
 
 
 class PortTakenError(Exception):
@@ -178,9 +179,9 @@ def log_tail(data: Path) -> str:
     return f"The end of its log:\n{last_lines(said)}"
 
 
-def last_lines(text: str, count: int = 15) -> str:
+def last_lines(text: str) -> str:
     """Return the last lines of a program's output."""
-    return "\n".join(text.strip().splitlines()[-count:]) or "(empty)"
+    return "\n".join(text.strip().splitlines()[-_LINES_OF_LOG:]) or "(empty)"
 
 
 def advice(said: str, directory: Path) -> str:

@@ -89,7 +89,8 @@ class EmbeddedServer:
 def ensure_running(home: Path) -> EmbeddedServer:
     """Return the server of `home`; create and start it if needed.
 
-    Any number of processes may call this at the same time. The server outlives the process that started it.
+    Any number of processes may call this at the same time. The server outlives the process that started it. Raises
+    ServerError.
     """
     home = Path(home).resolve()
     with _translate_errors("Starting", home):
@@ -101,7 +102,7 @@ def ensure_running(home: Path) -> EmbeddedServer:
 
 
 def find(home: Path) -> EmbeddedServer | None:
-    """Return the server of `home` if it is ready, else None. Starts nothing and does not wait."""
+    """Return the server of `home` if it is ready, else None. Starts nothing and does not wait. Raises ServerError."""
     home = Path(home).resolve()
     with _translate_errors("Finding", home):
         record = _Record.read(home)
@@ -114,7 +115,10 @@ def find(home: Path) -> EmbeddedServer | None:
 
 
 def stop(home: Path, mode: str = "fast") -> bool:
-    """Stop the server of `home`; return False if none ran. `mode` is pg_ctl's: smart, fast, immediate."""
+    """Stop the server of `home`; return False if none ran. Raises ServerError.
+
+    `mode` is pg_ctl's: smart, fast or immediate.
+    """
     home = Path(home).resolve()
     with _translate_errors("Stopping", home):
         if _Record.read(home) is None:
@@ -125,7 +129,7 @@ def stop(home: Path, mode: str = "fast") -> bool:
 
 
 def remove(home: Path) -> None:
-    """Stop the server of `home` and delete its data, inside or outside `home`."""
+    """Stop the server of `home` and delete its data, inside or outside `home`. Raises ServerError."""
     home = Path(home).resolve()
     record = _Record.read(home)
     if record is not None:

@@ -379,18 +379,18 @@ def tip_lines(data: str, names: Sequence[str]) -> Chart:
     return _finish(_line_and_points(chart), 240).add_params(*params)
 
 
-def month_line(data: str, field: str, title: str, figure: str, *, unit: str = "", from_zero: bool = True) -> Chart:
-    """Draw one figure by month as a line that breaks at missing months. Rows: month, `field`."""
+def month_line(data: str, field: str, title: str, figure: str) -> Chart:
+    """Draw one figure by month as a line from zero that breaks at missing months. Rows: month, `field`."""
     chart = (
         _by_month(data)
         .transform_filter(_CHOSEN)
-        .transform_calculate(said=f"isValid(datum['{field}']) ? format(datum['{field}'], '{figure}') + '{unit}' : '–'")
+        .transform_calculate(said=f"isValid(datum['{field}']) ? format(datum['{field}'], '{figure}') : '–'")
         .encode(
             x=_X_POINTS,
             y=alt.Y(
                 f"{field}:Q",
                 title=None,
-                scale=alt.Scale(zero=from_zero),
+                scale=alt.Scale(zero=True),
                 axis=alt.Axis(format=figure, tickCount=4),
             ),
             color=alt.value("var(--accent)"),

@@ -67,7 +67,7 @@ _TRY_LATER = {408, 425, 429}
 
 
 def month_url(base_url: str, month: date, dataset: DataSet = DATASET) -> str:
-    """Return the URL of a month's file."""
+    """Return the URL of a month's file. Raises ValueError for a day within a month, or before the first month."""
     if month.day != 1 or month < dataset.first_month:
         raise ValueError(f"{month} is not the first day of a month from {dataset.first_month:%Y-%m} on.")
     return f"{check_base_url(base_url)}/trip-data/{dataset.file_name(month)}"
@@ -199,7 +199,7 @@ class TlcClient:
         self.close()
 
     def publication(self, month: date) -> Publication:
-        """Fetch whether a month is published, and its version."""
+        """Fetch whether a month is published, and its version. Raises TransientTlcError or PermanentTlcError."""
         task = self._month_task("Requesting", month)
 
         def ask() -> Publication:
@@ -214,7 +214,11 @@ class TlcClient:
             return Publication(task.url, published=False)
 
     def download(self, month: date, directory: Path, on_progress: OnProgress | None = None) -> Download:
-        """Download a month's file into an existing directory and check parquet's magic; leave no file on failure."""
+        """Download a month's file into an existing directory and check parquet's magic.
+
+        Raises TransientTlcError, PermanentTlcError (NotPublishedError, BadFileError) or LocalFileError, and leaves no
+        file then.
+        """
         task = self._month_task("Downloading", month)
 
         def check_end(path: Path) -> None:
@@ -236,13 +240,13 @@ class TlcClient:
         )
 
     def download_zones(self, directory: Path) -> Download:
-        """Download the table of taxi zones into `directory`; leave no file on failure."""
+        """Download the table of taxi zones into `directory`. Raises TlcError, and leaves no file then."""
         url = zones_url(self.base_url)
         task = self._task("Downloading the taxi zones", url, advise_address(url))
         return self._download(task, directory, "taxi_zone_lookup.", MAX_ZONES_BYTES, b'"LocationID"')
 
     def download_zone_shapes(self, directory: Path) -> Download:
-        """Download the shapes of the taxi zones into `directory`; leave no file on failure."""
+        """Download the shapes of the taxi zones into `directory`. Raises TlcError, and leaves no file then."""
         url = zone_shapes_url(self.base_url)
         task = self._task("Downloading the shapes of the taxi zones", url, advise_address(url))
         return self._download(task, directory, "taxi_zones.", MAX_ZONES_BYTES, ZIP_MAGIC)

@@ -140,7 +140,7 @@ class DataSet:
         return self.file_pattern.format(month=month)
 
     def era_of(self, month: date) -> Era:
-        """Return the era of a month; an era lasts until the next one begins."""
+        """Return the era of a month; it lasts until the next one begins. Raises ValueError before the first month."""
         eras = [era for era, start in self.eras.items() if start <= month]
         if not eras:
             raise ValueError(f"{self.label} has no {month:%Y-%m}: the first month is {self.first_month:%Y-%m}.")

@@ -91,17 +91,17 @@ def read_zone_shapes(path: Path) -> list[ZoneShape]:
     return sorted(shapes, key=lambda zone: zone.zone_id)
 
 
-def simplify_zone_shapes(shapes: Sequence[ZoneShape], tolerance: float = TOLERANCE_FEET) -> list[ZoneShape]:
-    """Remove detail below `tolerance` feet and round to whole feet; borders that two zones share stay shared.
+def simplify_zone_shapes(shapes: Sequence[ZoneShape]) -> list[ZoneShape]:
+    """Remove detail below TOLERANCE_FEET and round to whole feet; borders that two zones share stay shared.
 
     Most published borders overlap or leave gaps of inches, so adjacent borders are made identical first.
     """
     outlines = np.array([zone.geometry for zone in shapes], dtype=object)
     cleaned = shapely.coverage_clean(outlines, gap_width=GAP_FEET, snapping_distance=SNAP_FEET)
-    outlines = shapely.coverage_simplify(cleaned, tolerance)
+    outlines = shapely.coverage_simplify(cleaned, TOLERANCE_FEET)
     outlines = shapely.transform(outlines, np.rint)
     return [
-        replace(zone, geometry=_drop_specks(outline, tolerance**2))
+        replace(zone, geometry=_drop_specks(outline, TOLERANCE_FEET**2))
         for zone, outline in zip(shapes, outlines, strict=True)
     ]
 

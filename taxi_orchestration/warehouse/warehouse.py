@@ -103,7 +103,7 @@ def define_columns(columns: Mapping[str, str]) -> sql.Composed:
 
 
 def open_warehouse(settings: Settings) -> Warehouse:
-    """Return the warehouse of the settings; start the embedded server if the settings name no other."""
+    """Return the warehouse of the settings; start the embedded server if they name no other. Raises ServerError."""
     target = settings.warehouse or ensure_running(make_home(settings)).target(WAREHOUSE_DATABASE)
     return Warehouse(replace(target, lock_timeout=settings.taxi_lock_timeout), settings.schema_name)
 
