@@ -38,7 +38,7 @@ from taxi_orchestration.defs.retries import RETRIES, translate_to_failure
 from taxi_orchestration.defs.table_metadata import check_metadata, months_metadata, node_metadata
 from taxi_orchestration.defs.views import CODE_VERSION_KEY, code_versions_made, is_monthly, views_to_make
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
-from taxi_orchestration.instance.dagster_names import data_version_tags, input_version_tags
+from taxi_orchestration.instance.dagster_names import CHECKED_MONTHS, data_version_tags, input_version_tags
 from taxi_orchestration.loading import Progress
 from taxi_orchestration.months import Window, parse_partition_key, partition_key
 from taxi_orchestration.postgres.connection import WarehouseError, advice_on_text
@@ -323,7 +323,7 @@ def _with_failing_rows(
     try:
         rows = warehouse.rows_of(query, limit=MAX_FAILING_ROWS)
         months = sorted({str(row["source_month"])[:7] for row in rows if row.get("source_month")})
-        shown["months"] = MetadataValue.text(", ".join(months) or "not reported by this test")
+        shown[CHECKED_MONTHS] = MetadataValue.text(", ".join(months) or "not reported by this test")
         shown["sample"] = MetadataValue.md(as_markdown(rows[:SAMPLE_ROWS]))
     except WarehouseError as error:
         # The failure itself is known, and the other results of dbt must still be recorded.

@@ -4,6 +4,7 @@ from dagster import AssetCheckEvaluation, AssetCheckSeverity, AssetCheckSpec, Ev
 
 from taxi_orchestration.defs.markdown import as_markdown
 from taxi_orchestration.instance.dagster_internals import AssetCheckEvaluationTargetMaterializationData
+from taxi_orchestration.instance.dagster_names import CHECKED_MONTHS, TO_DO
 from taxi_orchestration.quality.finding import SAMPLE_ROWS, Finding
 
 
@@ -14,9 +15,9 @@ def evaluation_of(
 
     `of` is the checked materialization: without it no automation condition counts the check as current.
     """
-    metadata: dict[str, MetadataValue] = {"to do": MetadataValue.text(finding.to_do)}
+    metadata: dict[str, MetadataValue] = {TO_DO: MetadataValue.text(finding.to_do)}
     if months := month or finding.months:
-        metadata["months"] = MetadataValue.text(months)
+        metadata[CHECKED_MONTHS] = MetadataValue.text(months)
     for name, value in finding.counts.items():
         match value:
             case int():

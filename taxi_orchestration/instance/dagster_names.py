@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from taxi_orchestration.settings import LOCATION
 
 if TYPE_CHECKING:
-    from dagster import AssetKey
+    from dagster import AssetCheckEvaluation, AssetKey
 
 PARTITION = "dagster/partition"
 RANGE_START = "dagster/asset_partition_range_start"
@@ -25,6 +26,9 @@ LAUNCHED_BY = "user"
 TAXI_BACKFILL = "taxi backfill"
 # The tag of an observation that withdraws its run's plan for the month (instance/storage.py).
 WITHDRAWS_PLAN = ".dagster/taxi_withdraws_plan"
+# Metadata of a check: the months that it is about, and what a person has to do.
+CHECKED_MONTHS = "months"
+TO_DO = "to do"
 # The module that a code server loads.
 MODULE = "taxi_orchestration.definitions"
 
@@ -37,6 +41,13 @@ def workspace(student: str | None) -> dict[str, Any]:
 def data_version_tags(version: str) -> dict[str, str]:
     """Return the tags that record the data version of an event."""
     return {DATA_VERSION: version, "dagster/data_version_is_user_provided": "true"}
+
+
+def is_about(evaluation: AssetCheckEvaluation, key: str) -> bool:
+    """Return whether an evaluation is about the month of this partition key: it names the month, or none at all."""
+    months = evaluation.metadata.get(CHECKED_MONTHS)
+    named = re.findall(r"\b\d{4}-\d{2}\b", str(months.value)) if months else []
+    return not named or key in named
 
 
 def input_version_tags(versions: Mapping[AssetKey, str]) -> dict[str, str]:

@@ -14,7 +14,6 @@ Unsettled incidents are neither reported nor resolved: a month that a run in pro
 retries, a file that tlc_publications requests again, a step that the last run did not reach.
 """
 
-import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +22,7 @@ import dagster as dg
 
 from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.instance.dagster_internals import AssetCheckExecutionRecordStatus
+from taxi_orchestration.instance.dagster_names import CHECKED_MONTHS, TO_DO, is_about
 from taxi_orchestration.instance.run_tags import (
     TLC_PUBLICATIONS,
     attempts_by,
@@ -41,7 +41,6 @@ EXECUTIONS_AT_ONCE = 500
 
 _Status = AssetCheckExecutionRecordStatus
 _EVALUATED = {_Status.SUCCEEDED, _Status.FAILED}
-_MONTH = re.compile(r"\b\d{4}-\d{2}\b")
 
 
 @dataclass(frozen=True)
@@ -231,9 +230,7 @@ def _fails_for(execution: Any, month: str) -> bool:
     """Return whether a check failed at error level, for this month if the evaluation names months."""
     if execution.status is not _Status.FAILED or execution.evaluation.severity is not dg.AssetCheckSeverity.ERROR:
         return False
-    months = execution.evaluation.metadata.get("months")
-    named = _MONTH.findall(str(months.value)) if months and month else []
-    return not named or month in named
+    return not month or is_about(execution.evaluation, month)
 
 
 def _check_incident(execution: Any, month: str) -> Incident:
@@ -242,7 +239,7 @@ def _check_incident(execution: Any, month: str) -> Incident:
     if not _fails_for(execution, month):
         return Incident(what, month, is_settled=False)
     evaluation = execution.evaluation
-    to_do, about = (evaluation.metadata.get(name) for name in ("to do", "months"))
+    to_do, about = (evaluation.metadata.get(name) for name in (TO_DO, CHECKED_MONTHS))
     return Incident(
         what,
         month,

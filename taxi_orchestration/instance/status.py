@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Literal
 
-from taxi_orchestration.instance.dagster_names import DATA_VERSION
+from taxi_orchestration.instance.dagster_names import DATA_VERSION, is_about
 from taxi_orchestration.months import (
     Window,
     add_months,
@@ -265,15 +265,9 @@ def _of_month(evaluations: Sequence[AssetCheckEvaluation], key: str) -> Checks:
     from dagster import AssetCheckSeverity
 
     of_month = [evaluation for evaluation in evaluations if evaluation.partition in (None, key)]
-    failing = [evaluation for evaluation in of_month if not evaluation.passed and _is_named(evaluation, key)]
+    failing = [evaluation for evaluation in of_month if not evaluation.passed and is_about(evaluation, key)]
     return Checks(
         total=len(of_month),
         failed=[e.check_name for e in failing if e.severity is not AssetCheckSeverity.WARN],
         warned=[e.check_name for e in failing if e.severity is AssetCheckSeverity.WARN],
     )
-
-
-def _is_named(evaluation: AssetCheckEvaluation, key: str) -> bool:
-    months = evaluation.metadata.get("months")
-    named = str(months.value) if months else ""
-    return key in named or "-" not in named
