@@ -82,8 +82,8 @@
 {%- endmacro %}
 
 {#
-    Whether the parts of the fare add up to total_amount, but for a cent of rounding, in one of the ways that occur in the real months
-    of 2022 to 2025:
+    Whether the parts of the fare add up to total_amount, but for a cent of rounding, in one of the ways that occur in
+    the real months of 2022 to 2025:
     - Every part counts once. A part that an era lacks is NULL and counts as zero.
     - One vendor adds surcharges to `extra` as well: the congestion surcharge always, the improvement surcharge from
       era B on, the congestion zone's fee in era C. A condition on the vendor would change 2 of 425,000 trips.
