@@ -37,7 +37,7 @@ report: $(ENVIRONMENT)
 	@$(BIN)/taxi report $(ARGS)
 
 test: $(DEVELOPMENT)
-	@# A process more than cores: some tests wait for a daemon or a host. On two cores 18 minutes, and 21 with two.
+	@# A process more than cores: some tests wait for a daemon or a host. On two cores, with lint beside, 22 minutes; 24 with two.
 	@$(BIN)/pytest --numprocesses $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal --durations 15
 
 test-fast: $(DEVELOPMENT)
