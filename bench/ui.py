@@ -1,13 +1,12 @@
 """What somebody waits for in the UI: its page, one month by the button beside plain Dagster, a range of six months."""
 
-import os
 import signal
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -21,6 +20,7 @@ from taxi_orchestration.instance.storage import DRIVER
 from taxi_orchestration.postgres.postmaster import free_port
 from taxi_orchestration.settings import PROJECT_DIRECTORY
 from taxi_orchestration_tests.support.dagster_dev import LAUNCH_BACKFILL, PARTITIONED_ASSETS, REPOSITORIES, Ui
+from taxi_orchestration_tests.support.programs import family
 from taxi_orchestration_tests.support.waiting import until
 
 FIRST, MONTHS = date(2024, 1, 1), 6
@@ -142,12 +142,14 @@ def _served(environment: dict[str, str], command: Sequence[str]) -> Iterator[tup
         until(lambda: ui.is_up() and ui.ask(REPOSITORIES)["repositoriesOrError"]["nodes"], 120, 0.2)
         yield ui, psutil.Process(process.pid), seconds
     finally:
+        # The code servers of plain Dagster outlive an interrupt of `dagster dev`.
+        started = family(process.pid)
         process.send_signal(signal.SIGINT)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        psutil.wait_procs(started, 30)
+        for each in started:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+        process.wait()
 
 
 def _answers(page: str) -> bool:
