@@ -33,6 +33,8 @@ _FAILED = 1
 _POLL_SECONDS = 0.5
 # The pause before a restart, doubled each time: with unusable settings a program ends every time.
 _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5.0, 300.0
+# What serves a class, each started by Python.
+_PROGRAMS = {"dagster", "dagster-webserver", "dagster-daemon"}
 _END_SECONDS = 30.0
 
 
@@ -123,10 +125,6 @@ def serve(settings: Settings, port: int, read_only_port: int | None) -> int:
             for part in parts:
                 part.wait(deadline)
     return 0
-
-
-# What serves a class, each started by Python.
-_PROGRAMS = {"dagster", "dagster-webserver", "dagster-daemon"}
 
 
 def end_leftovers(settings: Settings) -> None:

@@ -129,7 +129,8 @@ def add_students(settings: Settings, students: Sequence[Student], code: Path | N
                 **({"PYTHONPATH": str(code)} if code else {}),
             }
             text = "".join(_line(student, name, value) for name, value in {**known, **own}.items())
-            student.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            student.folder.mkdir(parents=True, exist_ok=True)
+            student.folder.chmod(0o700)
             make_student(of_student, password)
             write_private(student.file, text)
         _write_workspace(settings)
@@ -182,8 +183,9 @@ def _line(student: Student, name: str, value: str) -> str:
     """Return a line of a settings file, which a shell and python-dotenv read alike."""
     if re.search(r"['\\\n]", value):
         raise SettingsError(
-            f"{name} cannot be written to {student.file}: {value!r} has a quote, a backslash or a line break. Use a "
-            "value without them."
+            # The message omits the value, which may be a password.
+            f"{name} cannot be written to {student.file}: it has a quote, a backslash or a line break. Use a value "
+            "without them."
         )
     return f"{name}={shlex.quote(value)}\n"
 

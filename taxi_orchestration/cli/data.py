@@ -9,7 +9,7 @@ from taxi_orchestration.postgres.binaries import ServerError
 from taxi_orchestration.postgres.connection import WarehouseError
 from taxi_orchestration.postgres.server import remove
 from taxi_orchestration.settings import Settings, SettingsError
-from taxi_orchestration.tlc.scratch import PREFIX
+from taxi_orchestration.tlc.scratch import LOCK, PREFIX
 from taxi_orchestration.warehouse.load_log import loaded_files
 from taxi_orchestration.warehouse.warehouse import open_warehouse
 
@@ -27,7 +27,7 @@ _OURS = (
     # What a killed load leaves, with its locks.
     f"{PREFIX}*",
     f".{PREFIX}*.lock",
-    ".downloads.lock",
+    LOCK,
 )
 
 

@@ -1,4 +1,4 @@
-"""Metadata of tables: rows, amounts, sample rows and SQL, and one folded entry for programs."""
+"""Metadata of tables: columns, rows, amounts, sample rows and SQL, and one folded entry for programs."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date

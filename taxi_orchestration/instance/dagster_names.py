@@ -1,4 +1,4 @@
-"""Names of Dagster's tags and metadata that it exports no constant for, and of the served code."""
+"""Names of Dagster's tags and metadata that it exports no constant for, what is said with them, and the served code."""
 
 from __future__ import annotations
 

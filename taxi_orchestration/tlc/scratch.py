@@ -12,13 +12,14 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, Timeout
 
 PREFIX = "download-"
+LOCK = ".downloads.lock"
 
 
 @contextmanager
 def scratch_directory(home: Path) -> Iterator[Path]:
     """Create an empty directory in `home` for the duration of the block; remove those of killed processes."""
     # Without this lock another process could sweep a new directory before it is locked.
-    with FileLock(home / ".downloads.lock"):
+    with FileLock(home / LOCK):
         for leftover in home.glob(f"{PREFIX}*"):
             # The kernel releases a lock when its process ends, even by SIGKILL.
             with suppress(Timeout), _lock_of(leftover).acquire(blocking=False):

@@ -154,6 +154,7 @@ def test_a_path_that_no_settings_file_can_hold_is_refused(
     refused = taxi("class", "add", "ada", "--code", str(code))
     assert refused.exit_code == 2
     assert "PYTHONPATH cannot be written" in refused.stderr
+    assert "hara" not in refused.stderr, "a value may be a password"
     assert not roles(target) & {"dagster_ada"}
     assert not list_students(settings)
 
