@@ -44,14 +44,22 @@
 {%- endmacro %}
 
 {#
-    Seconds between two wall-clock times of New York. When the clocks change, on a Sunday in March or November, the
-    seconds are not the difference of the times; other days skip the two conversions, which cost as much as reading the
-    trip. A time that occurs twice gives two durations, so the result is NULL, unless the drop-off seems to precede the
-    pickup: then only one duration is possible.
+    Whether New York's clocks may change on the day of a time: on Sundays in March and November. date_part of the
+    weekday takes twice as long as the remainder of the days since a Sunday.
+#}
+{% macro clocks_may_change(time) -%}
+    (({{ time }}::date - date '2000-01-02') % 7 = 0 and date_part('month', {{ time }}) in (3, 11))
+{%- endmacro %}
+
+{#
+    Seconds between two wall-clock times of New York. When the clocks change, the seconds are not the difference of the
+    times; other days skip the two conversions, which cost as much as reading the trip. A time that occurs twice gives
+    two durations, so the result is NULL, unless the drop-off seems to precede the pickup: then only one duration is
+    possible.
 #}
 {% macro elapsed_seconds(pickup_at, dropoff_at) -%}
     case
-        when date_part('dow', {{ dropoff_at }}) = 0 and date_part('month', {{ dropoff_at }}) in (3, 11)
+        when {{ clocks_may_change(dropoff_at) }}
             then
                 case
                     when not {{ occurs_twice(pickup_at) }} and not {{ occurs_twice(dropoff_at) }}
@@ -68,6 +76,26 @@
                 end
         else date_part('epoch', {{ dropoff_at }} - {{ pickup_at }})
     end
+{%- endmacro %}
+
+{#
+    Whether the seconds between two times are from 0 to 12 hours; NULL where there is no duration. Two times of a day
+    without a change of the clocks are compared, which takes a third of computing the seconds.
+#}
+{% macro has_possible_duration(pickup_at, dropoff_at) -%}
+    case
+        when {{ clocks_may_change(dropoff_at) }}
+            then {{ elapsed_seconds(pickup_at, dropoff_at) }} between 0 and 12 * 3600
+        else {{ dropoff_at }} between {{ pickup_at }} and {{ pickup_at }} + interval '12 hours'
+    end
+{%- endmacro %}
+
+{# Whether a trip is longer than 12 hours. The clocks change by one hour: few trips need their seconds. #}
+{% macro is_over_12_hours(pickup_at, dropoff_at) -%}
+    (
+        {{ dropoff_at }} > {{ pickup_at }} + interval '11 hours'
+        and {{ elapsed_seconds(pickup_at, dropoff_at) }} > 12 * 3600
+    ) is true
 {%- endmacro %}
 
 {# Whether a trip has rare values that deserve attention; the trip counts. #}

@@ -1,4 +1,4 @@
-{{ config(group='reporting', indexes=[{'columns': ['pickup_date'], 'type': 'brin'}]) }}
+{{ config(group='reporting', indexes=[{'columns': ['pickup_date'], 'type': 'brin'}], pre_hook=group_in_one_process()) }}
 
 with trips as (
     select * from {{ ref('fct_trips') }}

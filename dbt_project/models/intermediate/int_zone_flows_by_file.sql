@@ -1,4 +1,4 @@
-{{ config(group='reporting') }}
+{{ config(group='reporting', pre_hook=group_in_one_process()) }}
 
 with trips as (
     select

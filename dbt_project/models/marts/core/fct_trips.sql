@@ -10,7 +10,8 @@ vendors as (
     where {{ in_window('source_month') }}
 ),
 
-refunds as (
+-- Read twice below: a CTE that is materialized can be read by one process alone, which would compute all trips.
+refunds as not materialized (
     select * from {{ ref('int_refunds') }}
     where {{ in_window('source_month') }}
 ),
