@@ -269,6 +269,11 @@ class Settings(BaseSettings):
         return self.pg_schema or f"{_SCHEMA_OF}{self.dagster_student}"
 
     @property
+    def search_path(self) -> str:
+        """Return PostgreSQL's search_path for people and other programs."""
+        return f"{self.schema_name},public"
+
+    @property
     def student(self) -> str | None:
         """Return the student of the schema, as `student_of` does."""
         return student_of(self.schema_name)

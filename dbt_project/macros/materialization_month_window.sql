@@ -69,8 +69,8 @@
 
 {#
     Create a table with the rows of `sql` and the columns and constraints of the contract. dbt would create the table
-    first and then insert the rows, for which PostgreSQL uses one core and checks constraints row by row: two million
-    rows of fct_trips take 5.5 seconds with dbt's way and 2.8 with this one, on two cores.
+    first and then insert the rows, for which PostgreSQL uses one core and checks constraints row by row: 741,000 rows of
+    fct_trips take 8.5 seconds with dbt's way and 4.1 with this one, on two cores.
 #}
 {% macro create_table_of_contract(relation, sql) -%}
     {#- PostgreSQL estimates that passing a row to another process costs as much as computing its amounts. -#}

@@ -1,3 +1,6 @@
+{# Dollars from which on an amount is impossible: just below what numeric(10,2) can hold. #}
+{% macro impossible_dollars() -%} 99999999 {%- endmacro %}
+
 {#
     A published amount as exact numeric(10,2), computed from whole cents: a cast of a double to numeric prints and
     parses the number, which takes more than twice as long. Zero and the `usual` amounts of a flat charge are constants,
@@ -8,7 +11,7 @@
         {%- for amount in [0] + usual %}
         when {{ column }} = {{ amount }} then {{ amount }}::numeric(10, 2)
         {%- endfor %}
-        when abs({{ column }}) < 99999999 then (round({{ column }} * 100)::bigint * 0.01)::numeric(10, 2)
+        when abs({{ column }}) < {{ impossible_dollars() }} then (round({{ column }} * 100)::bigint * 0.01)::numeric(10, 2)
         else null::numeric(10, 2)
     end
 {%- endmacro %}

@@ -8,11 +8,13 @@
         fare_amount, extra, mta_tax, tip_amount, tolls_amount, ehail_fee, improvement_surcharge, total_amount,
         congestion_surcharge, cbd_congestion_fee
     {%- endset -%}
+    {%- set limit = impossible_dollars() -%}
     {{ return({
         'pickup_missing': "pickup_at is null",
         'pickup_far_outside_month':
             "pickup_at < source_month - 31 or pickup_at >= source_month + interval '1 month 31 days'",
-        'impossible_amount': "greatest(" ~ amounts ~ ") >= 99999999 or least(" ~ amounts ~ ") <= -99999999",
+        'impossible_amount':
+            "greatest(" ~ amounts ~ ") >= " ~ limit ~ " or least(" ~ amounts ~ ") <= -" ~ limit,
     }) }}
 {%- endmacro %}
 

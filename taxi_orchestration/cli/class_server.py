@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -23,6 +22,7 @@ import psutil
 
 from taxi_orchestration.cli.classroom import WORKSPACE, list_students
 from taxi_orchestration.cli.dev import claim, find_running, make_dagster_home
+from taxi_orchestration.cli.programs import program_command
 from taxi_orchestration.cli.terminal import print_error, print_note
 from taxi_orchestration.dbt.runner import DbtError, prepared_project
 from taxi_orchestration.instance.dagster_names import MODULE
@@ -166,26 +166,24 @@ def list_parts(settings: Settings, port: int, read_only_port: int | None) -> lis
     parts = []
     for student in list_students(settings):
         # The code server keeps answering if the code cannot be loaded, and the UI can reload it.
-        command = _program("dagster", "code-server", "start", "--module-name", MODULE, "--socket", str(student.socket))
+        command = program_command(
+            "dagster", "code-server", "start", "--module-name", MODULE, "--socket", str(student.socket)
+        )
         command += ["--location-name", student.name, "--log-level", "error"]
         student.log.unlink(missing_ok=True)
         student.socket.unlink(missing_ok=True)
         environment = {**student.environment(of_class), **shared}
         parts.append(Part(f"The code server of {student.name}", command, environment, student.log))
     workspace = ["--workspace", str(folder / WORKSPACE)]
-    page = _program("dagster-webserver", *workspace, "--host", HOST, "--dagster-log-level", "error")
+    page = program_command("dagster-webserver", *workspace, "--host", HOST, "--dagster-log-level", "error")
     log = folder / "webserver.log"
     parts.append(Part("The webserver", [*page, "--port", str(port)], of_class, log))
     if read_only_port:
         only = [*page, "--port", str(read_only_port), "--read-only"]
         parts.append(Part("The read-only webserver", only, of_class, folder / "read_only_webserver.log"))
-    daemon = _program("dagster-daemon", "run", *workspace, "--log-level", "error")
+    daemon = program_command("dagster-daemon", "run", *workspace, "--log-level", "error")
     parts.append(Part("The daemon", daemon, of_class, folder / "daemon.log"))
     return parts
-
-
-def _program(name: str, *arguments: str) -> list[str]:
-    return [str(Path(sys.executable).with_name(name)), *arguments]
 
 
 @contextmanager

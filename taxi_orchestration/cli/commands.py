@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import gc
 import os
-import re
 import sys
 import threading
 import time
@@ -377,33 +376,10 @@ def url(form: str | None, read_only: bool) -> None:
     It is a libpq URL of the warehouse, with schema and password. Starts the embedded PostgreSQL if needed.
     docs/connect.md has the lines for each program.
     """
-    from taxi_orchestration.postgres.connection import WarehouseError, passes_options
-    from taxi_orchestration.settings import SettingsError, load_settings
-    from taxi_orchestration.warehouse.reader import ensure_reader
-    from taxi_orchestration.warehouse.warehouse import open_warehouse
+    from taxi_orchestration.cli.connect import format_address
+    from taxi_orchestration.settings import load_settings
 
-    settings = load_settings()
-    warehouse, schemas = open_warehouse(settings), f"{settings.schema_name},public"
-    target = warehouse.target
-    if read_only:
-        if settings.warehouse is not None:
-            raise SettingsError(
-                "--read-only creates a role in the embedded PostgreSQL only. In another server the administrator "
-                "creates the role: docs/reliability.md has the grants."
-            )
-        target = ensure_reader(settings.taxi_home, warehouse)
-    try:
-        is_passed_on = settings.warehouse is None or passes_options(target)
-    except WarehouseError:
-        # An unreachable server has a correct address too.
-        is_passed_on = True
-    if form == "jdbc":
-        click.echo(target.jdbc_url(schemas))
-    else:
-        if not is_passed_on:
-            click.echo(f"taxi: a pooler is in between: name the schema yourself, {settings.schema_name}.", err=True)
-        driver = "postgresql+psycopg2" if form == "sqlalchemy" else "postgresql"
-        click.echo(target.url(driver, schemas if is_passed_on else None))
+    click.echo(format_address(load_settings(), form, read_only))
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
@@ -411,29 +387,10 @@ def url(form: str | None, read_only: bool) -> None:
 @_translate_errors
 def psql(arguments: Sequence[str]) -> None:
     """Open psql on the warehouse, in the right schema. What follows `--` goes to psql."""
-    from taxi_orchestration.postgres.binaries import find_psql
-    from taxi_orchestration.postgres.connection import connect, passes_options
+    from taxi_orchestration.cli.connect import open_psql
     from taxi_orchestration.settings import load_settings
-    from taxi_orchestration.warehouse.warehouse import open_warehouse
 
-    settings = load_settings()
-    target = open_warehouse(settings).target
-    environment = {**os.environ, **target.environment()}
-    search_path = f"{settings.schema_name},public"
-    if settings.warehouse is None or passes_options(target):
-        environment["PGOPTIONS"] = f"{os.environ.get('PGOPTIONS', '')} -c search_path={search_path}"
-    else:
-        # A search_path would stay in the pooler's session for the next client.
-        environment.pop("PGOPTIONS", None)
-        set_path = f"set local search_path = {search_path}"
-        if any(re.match(r"-[aAbeEnqsStxX1]*[cf]|--(command|file)", argument) for argument in arguments):
-            arguments = ["--single-transaction", "--quiet", "--command", set_path, *arguments]
-        else:
-            click.echo(f"taxi: a pooler is in between: begin each transaction with: begin; {set_path};", err=True)
-    with connect(target, autocommit=True, options="") as connection:
-        program = str(find_psql(connection.info.server_version // 10_000))
-    # exec, so that Ctrl-C reaches psql alone, where it cancels a query.
-    os.execve(program, [program, *arguments], environment)  # noqa: S606 - the user's own
+    open_psql(load_settings(), arguments)
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
@@ -444,29 +401,10 @@ def dbt(arguments: Sequence[str]) -> None:
 
     ARGUMENTS are dbt's, for example: taxi dbt test --select fct_trips.
     """
-    from contextlib import ExitStack
+    from taxi_orchestration.cli.connect import run_dbt
+    from taxi_orchestration.settings import load_settings
 
-    from taxi_orchestration.dbt.runner import BUILDING, dbt_environment
-    from taxi_orchestration.settings import PROJECT_DIRECTORY, load_settings, make_home
-    from taxi_orchestration.warehouse.dbt_tables import one_build
-    from taxi_orchestration.warehouse.raw_tables import create_raw_tables
-    from taxi_orchestration.warehouse.warehouse import open_warehouse
-
-    settings = load_settings()
-    warehouse = open_warehouse(settings)
-    environment = dbt_environment(warehouse, make_home(settings) / "dbt" / "by_hand" / settings.schema_name)
-    program = str(Path(sys.executable).with_name("dbt"))
-    os.chdir(PROJECT_DIRECTORY)
-    with ExitStack() as stack:
-        if BUILDING.intersection(arguments):
-            create_raw_tables(warehouse)
-            connection = stack.enter_context(one_build(warehouse, click.echo))
-            # dbt's process inherits the connection, and so the lock, until it ends.
-            os.set_inheritable(connection.fileno(), True)
-        # dbt writes colours into a pipe too.
-        colours = {} if sys.stdout.isatty() else {"DBT_USE_COLORS": "false"}
-        variables = {**colours, **os.environ, **environment}
-        os.execve(program, [program, *arguments], variables)  # noqa: S606 - the user's own
+    run_dbt(load_settings(), arguments)
 
 
 @main.command()

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from taxi_orchestration.cli.programs import become, program_command
 from taxi_orchestration.cli.terminal import print_error, print_note
 from taxi_orchestration.postgres.postmaster import HOST, is_free
 from taxi_orchestration.settings import PROJECT_DIRECTORY, Settings, dagster_home, make_home
@@ -36,18 +37,17 @@ def start(settings: Settings, port: int) -> int:
     # Dagster inherits the open file, and so the lock, which filelock cannot hand over.
     os.set_inheritable(file.fileno(), True)
     os.chdir(home)
-    program = str(Path(sys.executable).with_name("dagster"))
-    arguments = ["dev", "--workspace", str(_workspace(settings))]
+    command = program_command("dagster", "dev", "--workspace", str(_workspace(settings)))
     # Dagster's warnings at its first start concern only its own cursors.
-    arguments += ["--host", HOST, "--port", str(port), "--log-level", "error"]
+    command += ["--host", HOST, "--port", str(port), "--log-level", "error"]
     if not _has_colours(os.environ):
         # The only log format of Dagster without colours.
-        arguments += ["--log-format", "json"]
+        command += ["--log-format", "json"]
     # Dagster warns of its own parts in every process, which a user cannot change.
     environment = {**os.environ, "DAGSTER_HOME": str(home), "PYTHONWARNINGS": "ignore"}
     # Dagster ends its processes by SIGINT, which a shell script sets to ignored for background commands.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.execve(program, [program, *arguments], environment)  # noqa: S606 - the user's own
+    become(command, environment)
 
 
 def claim(settings: Settings, port: int, other_port: str) -> TextIO | None:

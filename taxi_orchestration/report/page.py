@@ -13,10 +13,10 @@ from markupsafe import Markup
 
 from taxi_orchestration.report import pictures
 from taxi_orchestration.report.drawing import draw_svg, read_script, to_columns, to_spec
+from taxi_orchestration.report.formats import format_count, format_moment, format_money, format_month
 from taxi_orchestration.report.frames import Frames
 from taxi_orchestration.report.palette import DARK, LIGHT
 from taxi_orchestration.report.pictures import Picture, Table, month_number
-from taxi_orchestration.report.words import count_words, moment_words, money_words, month_words
 from taxi_orchestration.tlc.dataset import DATASET
 
 TITLE = f"New York {DATASET.label}, month by month"
@@ -68,7 +68,7 @@ def render_page(frames: Frames) -> str:
         lead=_lead(frames),
         figures=_figures(frames),
         chapters=[(chapter, made) for chapter, made in chapters if made],
-        months=list(zip(month_number(months["month"]), months["month"].map(month_words), strict=True)),
+        months=list(zip(month_number(months["month"]), months["month"].map(format_month), strict=True)),
         boroughs=[]
         if totals is None
         else list(totals.groupby("borough")["pickups"].sum().sort_values(ascending=False).index),
@@ -81,7 +81,7 @@ def render_page(frames: Frames) -> str:
             totals[totals["pickups"] > 0].sort_values("zone_name")[["zone_id", "zone_name", "pickups"]].itertuples()
         ),
         left_out=_left_out(frames),
-        made_at=moment_words(frames.made_at),
+        made_at=format_moment(frames.made_at),
         cells=_cells,
         svg=lambda picture, panel: Markup(draw_svg(panel.chart, picture.data, _width(picture))),  # noqa: S704
         payload={"data": {name: to_columns(frame) for name, frame in data.items()}, "charts": charts},
@@ -97,8 +97,8 @@ def _lead(frames: Frames) -> str:
     if months.empty:
         return "No month is loaded yet. Load some with: make backfill FROM=2024-01 TO=2024-03"
     if len(months) == 1:
-        return f"What the TLC published of {DATASET.label}s in {month_words(months.iloc[0])}."
-    span = f"between {month_words(months.iloc[0])} and {month_words(months.iloc[-1])}"
+        return f"What the TLC published of {DATASET.label}s in {format_month(months.iloc[0])}."
+    span = f"between {format_month(months.iloc[0])} and {format_month(months.iloc[-1])}"
     return f"What the TLC published of {DATASET.label}s in {len(months)} months {span}."
 
 
@@ -109,13 +109,13 @@ def _figures(frames: Frames) -> list[tuple[str, str]]:
         return []
     trips, amount = int(months["trips"].sum()), months["total_amount"].sum()
     complete = months[months["is_complete"]]
-    figures = [("trips", count_words(trips)), ("revenue, refunds taken off", money_words(amount))]
+    figures = [("trips", format_count(trips)), ("revenue, refunds taken off", format_money(amount))]
     if trips:
-        figures.append(("a trip", money_words(amount / trips)))
+        figures.append(("a trip", format_money(amount / trips)))
     if len(complete):
         last = complete.iloc[-1]
         figures.append(
-            (f"trips a day in {month_words(last['month'])}", count_words(last["trips"] / last["month"].days_in_month))
+            (f"trips a day in {format_month(last['month'])}", format_count(last["trips"] / last["month"].days_in_month))
         )
     return figures
 

@@ -12,17 +12,17 @@ import numpy as np
 import pandas as pd
 
 from taxi_orchestration.report import charts
-from taxi_orchestration.report.frames import Frames
-from taxi_orchestration.report.words import (
-    change_words,
-    count_words,
-    day_words,
-    list_words,
-    moment_words,
-    money_words,
-    month_words,
-    percent_words,
+from taxi_orchestration.report.formats import (
+    format_change,
+    format_count,
+    format_day,
+    format_list,
+    format_moment,
+    format_money,
+    format_month,
+    format_percent,
 )
+from taxi_orchestration.report.frames import Frames
 
 # The number of categories with a colour each; the rarer ones are merged into "Other".
 MOST_KINDS = 6
@@ -80,12 +80,12 @@ def with_year_before(months: pd.DataFrame, columns: Sequence[str]) -> pd.DataFra
 
 def trips_by_month(frames: Frames) -> Picture | None:
     """Show trips by month, beside the year before."""
-    return _volume(frames, "trips", "trips", "How many trips are there, month by month?", count_words, brush=True)
+    return _volume(frames, "trips", "trips", "How many trips are there, month by month?", format_count, brush=True)
 
 
 def revenue_by_month(frames: Frames) -> Picture | None:
     """Show revenue by month, beside the year before."""
-    return _volume(frames, "revenue", "total_amount", "How much money do they bring?", money_words)
+    return _volume(frames, "revenue", "total_amount", "How much money do they bring?", format_money)
 
 
 def _volume(
@@ -102,16 +102,16 @@ def _volume(
     else:
         last = complete.iloc[-1]
         noun = "" if is_money else " trips"
-        sentence = f"{month_words(last['month'])}, the newest complete month, has {say(last[column])}{noun}"
+        sentence = f"{format_month(last['month'])}, the newest complete month, has {say(last[column])}{noun}"
         if pd.notna(last[f"before_{column}"]) and last[f"before_{column}"] > 0:
-            words = change_words(last[column], last[f"before_{column}"])
+            words = format_change(last[column], last[f"before_{column}"])
             words = {"as many": "as much"}.get(words, words.replace("fewer", "less")) if is_money else words
             than = "as" if words.startswith("as") else "than"
             sentence += f", {words} {than} a year before"
         if len(complete) > 2:
             for extreme, row in (("most", complete[column].idxmax()), ("least", complete[column].idxmin())):
                 of_all = complete.loc[row]
-                where = f"{say(of_all[column])} in {month_words(of_all['month'])}"
+                where = f"{say(of_all[column])} in {format_month(of_all['month'])}"
                 sentence += f"; the {extreme} of all" if row == last.name else f"; the {extreme} is {where}"
         sentence += "."
     data = months.assign(month=month_number(months["month"]))
@@ -140,18 +140,18 @@ def calendar_of_days(frames: Frames) -> Picture | None:
         return None
     busiest, quietest = days.loc[days["trips"].idxmax()], days.loc[days["trips"].idxmin()]
     sentence = (
-        f"The busiest day is {day_words(busiest['day'])}, with {count_words(busiest['trips'])} trips; "
-        f"the quietest {day_words(quietest['day'])}, with {count_words(quietest['trips'])}."
+        f"The busiest day is {format_day(busiest['day'])}, with {format_count(busiest['trips'])} trips; "
+        f"the quietest {format_day(quietest['day'])}, with {format_count(quietest['trips'])}."
     )
     if change := largest_change(days):
         sentence += (
-            f" The largest change is about {day_words(change.day)}: in the four weeks before a usual day has "
-            f"{count_words(change.before)} trips, in the four weeks from then on {count_words(change.after)}."
+            f" The largest change is about {format_day(change.day)}: in the four weeks before a usual day has "
+            f"{format_count(change.before)} trips, in the four weeks from then on {format_count(change.after)}."
         )
     has_fee = days["trips_with_cbd_fee"] >= FEE_SHARE * days["trips"]
     if has_fee.any() and not has_fee.iloc[0]:
         first = days.loc[has_fee.idxmax(), "day"]
-        sentence += f" The fee of Manhattan's congestion zone is paid from {day_words(first)} on."
+        sentence += f" The fee of Manhattan's congestion zone is paid from {format_day(first)} on."
     first_year = int(days["day"].dt.year.min())
     years = int(days["day"].dt.year.max()) - first_year + 1
     new_year = days["day"].dt.to_period("Y").dt.to_timestamp()
@@ -217,7 +217,7 @@ def week_of_hours(frames: Frames) -> Picture | None:
     weekday, hour = names[int(top["weekday"]) - 1], int(top["hour"])
     sentence = (
         f"The fullest hour is {weekday} from {hour}:00 to {hour + 1}:00; "
-        f"{percent_words(night)} of all trips begin between midnight and 6:00."
+        f"{format_percent(night)} of all trips begin between midnight and 6:00."
     )
     data = hours.assign(month=month_number(hours["month"]))
     table = Table(
@@ -274,7 +274,7 @@ def map_of_zones(frames: Frames) -> Picture | None:
         reason = frames.no_shapes_reason or "The shapes of the zones are not loaded."
         return Picture("map", question, sentence, table, note=f"There is no map: {reason}", data={"totals": totals})
     elsewhere = 1 - on_map["share_pickups"].sum()
-    note = f"{percent_words(elsewhere)} of pickups are in no zone of the map." if elsewhere > 0 else ""
+    note = f"{format_percent(elsewhere)} of pickups are in no zone of the map." if elsewhere > 0 else ""
     shapes = pd.DataFrame(
         {
             "type": "Feature",
@@ -293,7 +293,7 @@ def boroughs(frames: Frames) -> Picture | None:
         return None
     measures = ["pickups", "share_pickups", "dropoffs", "total_amount"]
     sums = totals.groupby("borough", as_index=False)[measures].sum().sort_values("pickups", ascending=False)
-    shares = [f"{percent_words(r.share_pickups)} in {r.borough}" for r in sums[sums["pickups"] > 0][:3].itertuples()]
+    shares = [f"{format_percent(r.share_pickups)} in {r.borough}" for r in sums[sums["pickups"] > 0][:3].itertuples()]
     table = Table(
         ["Borough", "Pickups", "Share of pickups", "Drop-offs", "Revenue"],
         [(r.borough, *(getattr(r, measure) for measure in measures)) for r in sums.itertuples()],
@@ -301,7 +301,7 @@ def boroughs(frames: Frames) -> Picture | None:
         frozenset({2}),
     )
     chart = charts.place_bars("totals", by="borough", top=8)
-    sentence = f"Trips begin {list_words(shares)}."
+    sentence = f"Trips begin {format_list(shares)}."
     return Picture("boroughs", "Which boroughs?", sentence, table, [Panel(chart)], data={"totals": totals}, wide=False)
 
 
@@ -312,7 +312,7 @@ def top_zones(frames: Frames) -> Picture | None:
         return None
     top = totals.sort_values("pickups", ascending=False)[:TOP_ZONES]
     top = top[top["pickups"] > 0]
-    sentence = f"{len(top)} zones have {percent_words(top['share_pickups'].sum())} of all pickups."
+    sentence = f"{len(top)} zones have {format_percent(top['share_pickups'].sum())} of all pickups."
     table = Table(
         ["Zone", "Name", "Borough", "Pickups", "Share of pickups"],
         [(r.zone_id, r.zone_name, r.borough, r.pickups, r.share_pickups) for r in top.itertuples()],
@@ -335,8 +335,8 @@ def history_of_zone(frames: Frames) -> Picture | None:
     per_month = months[months["zone_id"] == busiest]
     best = per_month.loc[per_month["pickups"].idxmax()]
     sentence = (
-        f"{names.get(busiest, f'Zone {busiest}')}, the busiest of all, had the most in {month_words(best['month'])}, "
-        f"with {count_words(best['pickups'])} pickups."
+        f"{names.get(busiest, f'Zone {busiest}')}, the busiest of all, had the most in {format_month(best['month'])}, "
+        f"with {format_count(best['pickups'])} pickups."
     )
     rows = [(f"{r.month:%Y-%m}", r.pickups) for r in per_month.itertuples()]
     data = frames.within_loaded_months(frames.zone_months)
@@ -358,7 +358,7 @@ def payment_types(frames: Frames) -> Picture | None:
         return None
     names = _kinds(payments, "payment_type_name")
     sums = payments.groupby("payment_type_name")["trips"].sum().sort_values(ascending=False)
-    shares = [f"{percent_words(trips / sums.sum())} {name.lower()}" for name, trips in sums[:3].items()]
+    shares = [f"{format_percent(trips / sums.sum())} {name.lower()}" for name, trips in sums[:3].items()]
     data = _merge_kinds(payments, "payment_type_name", names)
     data = data.groupby(["month", "kind"], as_index=False)["trips"].sum()
     data["month"] = month_number(data["month"])
@@ -370,7 +370,7 @@ def payment_types(frames: Frames) -> Picture | None:
     return Picture(
         "payments",
         "How do people pay?",
-        f"Over all months: {list_words(shares)}.",
+        f"Over all months: {format_list(shares)}.",
         table,
         [Panel(charts.payment_shares("payments", names))],
         data={"payments": data},
@@ -393,7 +393,7 @@ def tips(frames: Frames) -> Picture | None:
     else:
         share, amount = most["tip_amount"] / most["fare_amount"], most["tip_amount"] / most["trips"]
         who = most["payment_type_name"].lower()
-        sentence = f"Who pays by {who} adds {percent_words(share)} to the fare, {money_words(amount)} a trip."
+        sentence = f"Who pays by {who} adds {format_percent(share)} to the fare, {format_money(amount)} a trip."
     data = data.groupby(["month", "kind"], as_index=False)[measures].sum()
     data["tip_share"] = (data["tip_amount"] / data["fare_amount"]).where(data["fare_amount"] > 0)
     data["tip_per_trip"] = data["tip_amount"] / data["trips"]
@@ -438,13 +438,13 @@ def typical_ride(frames: Frames) -> Picture | None:
     if not known.empty:
         last, first = known.iloc[-1], known.iloc[0]
         sentence = (
-            f"In {month_words(last['month'])} a ride is {last['miles_per_trip']:.1f} miles long, takes "
-            f"{last['minutes_per_trip']:.0f} minutes and costs {money_words(last['dollars_per_mile'])} a mile"
+            f"In {format_month(last['month'])} a ride is {last['miles_per_trip']:.1f} miles long, takes "
+            f"{last['minutes_per_trip']:.0f} minutes and costs {format_money(last['dollars_per_mile'])} a mile"
         )
         if len(known) > 1:
             sentence += (
-                f"; in {month_words(first['month'])} it was {first['miles_per_trip']:.1f} miles, "
-                f"{first['minutes_per_trip']:.0f} minutes and {money_words(first['dollars_per_mile'])}"
+                f"; in {format_month(first['month'])} it was {first['miles_per_trip']:.1f} miles, "
+                f"{first['minutes_per_trip']:.0f} minutes and {format_money(first['dollars_per_mile'])}"
             )
         sentence += "."
     data = months[["month", *measures]].assign(month=month_number(months["month"]))
@@ -473,11 +473,11 @@ def quality(frames: Frames) -> Picture | None:
         return None
     rows_of_files = frames.pipeline["raw_rows"].sum()
     rejected = int(frames.pipeline["rejected_rows"].sum())
-    share = percent_words(rejected / rows_of_files)
-    sentence = f"Of {count_words(rows_of_files)} rows {count_words(rejected)} are rejected ({share})"
+    share = format_percent(rejected / rows_of_files)
+    sentence = f"Of {format_count(rows_of_files)} rows {format_count(rejected)} are rejected ({share})"
     if not (flags := sums[sums["kind"] == "flag"]).empty:
         top = flags.iloc[0]
-        sentence += f"; the most common flag is “{top['name']}”, on {percent_words(top['trips'] / rows_of_files)}"
+        sentence += f"; the most common flag is “{top['name']}”, on {format_percent(top['trips'] / rows_of_files)}"
     sentence += "."
     found = found.assign(share=found["trips"] / found["raw_rows"])
     titles = {"flag": "", "rejected": "Rejected: "}
@@ -512,14 +512,14 @@ def pipeline(frames: Frames) -> Picture | None:
     )
     if adds_up.all():
         sentence = (
-            f"All {len(files)} files are in whole: {count_words(files['file_rows'].sum())} rows published, as many "
+            f"All {len(files)} files are in whole: {format_count(files['file_rows'].sum())} rows published, as many "
             f"loaded, and every one of them a trip that counts or rejected with its reasons."
             if len(files) > 1
-            else f"The file is in whole: {count_words(files['file_rows'].sum())} rows, each one counted or rejected."
+            else f"The file is in whole: {format_count(files['file_rows'].sum())} rows, each one counted or rejected."
         )
     else:
         wrong = [f"{month:%Y-%m}" for month in files["source_month"][~adds_up]]
-        sentence = f"In {len(wrong)} of {len(files)} files the rows do not add up: {list_words(wrong[:6])}."
+        sentence = f"In {len(wrong)} of {len(files)} files the rows do not add up: {format_list(wrong[:6])}."
         sentence += " Run taxi backfill for these months." if len(wrong) <= 6 else " The table has all of them."
     table = Table(
         [
@@ -564,7 +564,7 @@ def pipeline(frames: Frames) -> Picture | None:
                     "month_of_year": month_of_year,
                     "state": "Not loaded" if known is None else "Adds up" if state[month] else "Does not add up",
                     "sign": "" if known is None else "✓" if state[month] else "!",
-                    "name": month_words(month),
+                    "name": format_month(month),
                     "rows": "–" if known is None else f"{known.file_rows:,}",
                     "loaded": "–" if known is None else _moment(known.loaded_at) or "–",
                 }
@@ -611,4 +611,4 @@ def _value(value: float) -> float | None:
 
 
 def _moment(moment: pd.Timestamp) -> str | None:
-    return None if pd.isna(moment) else moment_words(moment)
+    return None if pd.isna(moment) else format_moment(moment)

@@ -7,8 +7,8 @@ import pandas as pd
 
 from taxi_orchestration.report import charts
 from taxi_orchestration.report.drawing import draw_markdown
+from taxi_orchestration.report.formats import format_month
 from taxi_orchestration.report.pictures import month_number, with_year_before
-from taxi_orchestration.report.words import month_words
 
 WIDTH = 600
 
@@ -21,5 +21,5 @@ def draw_volume(rows_by_month: Mapping[date, int]) -> str:
     month, last = max(rows_by_month), int(months["month"].max())
     chart = charts.monthly_bars("months", "rows", "Rows", chosen=(last, last))
     note = "The orange line is the same month a year before." if months["before_rows"].notna().any() else ""
-    image = draw_markdown(chart, {"months": months}, f"Rows by month to {month_words(month)}", WIDTH)
+    image = draw_markdown(chart, {"months": months}, f"Rows by month to {format_month(month)}", WIDTH)
     return f"{image}\n\n{note}".strip()

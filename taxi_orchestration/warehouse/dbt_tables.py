@@ -27,11 +27,10 @@ def one_build(warehouse: Warehouse, log: Callable[[str], None]) -> Iterator[psyc
     with warehouse.connect(doing) as connection:
         # The transaction is idle while dbt runs.
         connection.execute("set local idle_in_transaction_session_timeout = 0")
-        lock = [f"{schema}.dbt"]
-        if connection.execute("select pg_try_advisory_xact_lock(hashtextextended(%s, 0))", lock).fetchone() == (False,):
+        if not warehouse.try_lock(connection, "dbt"):
             log(f"Another dbt build runs in schema {schema}. This build waits until it ends.")
             connection.execute("set local lock_timeout = 0")
-            connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", lock)
+            warehouse.lock(connection, "dbt")
         with warehouse.connect(doing) as renaming:
             _rename_tables(renaming, warehouse, log)
         try:

@@ -45,7 +45,13 @@ class Warehouse:
 
     def lock(self, connection: psycopg.Connection, what: str) -> None:
         """Take an advisory lock of the schema until the transaction ends."""
-        connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"{self.schema}.{what}"])
+        _lock(connection, f"{self.schema}.{what}")
+
+    def try_lock(self, connection: psycopg.Connection, what: str) -> bool:
+        """Take an advisory lock of the schema if it is free, and return whether it was."""
+        name = f"{self.schema}.{what}"
+        row = connection.execute("select pg_try_advisory_xact_lock(hashtextextended(%s, 0))", [name]).fetchone()
+        return row == (True,)
 
     def column_types(self, connection: psycopg.Connection, table: str) -> dict[str, str]:
         """Return the PostgreSQL type of each column of a table; empty if the table does not exist."""
@@ -94,7 +100,11 @@ def lock_roles(connection: psycopg.Connection) -> None:
 
     Roles and the rights on a database belong to no schema; PostgreSQL refuses concurrent changes of one of them.
     """
-    connection.execute("select pg_advisory_xact_lock(hashtextextended('taxi.roles', 0))")
+    _lock(connection, "taxi.roles")
+
+
+def _lock(connection: psycopg.Connection, name: str) -> None:
+    connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [name])
 
 
 def define_columns(columns: Mapping[str, str]) -> sql.Composed:

@@ -13,7 +13,7 @@ from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.defs.clock import Clock
 from taxi_orchestration.report.file import write_report
-from taxi_orchestration.report.words import count_words, money_words
+from taxi_orchestration.report.formats import format_count, format_money
 from taxi_orchestration.settings import PostgresTarget, Settings, load_settings
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.browser import (
@@ -76,11 +76,11 @@ def test_real_months_are_drawn_in_every_mode_and_selections_follow_sql(
             # A square for each day, and seven in the legend.
             assert page.locator("[data-chart=days-0] path[fill^='var(--step']").count() == 31 + 7
             assert page.locator("[data-chart=days-0] .mark-symbol path[fill='var(--page)']").count() == 27
-            assert shown(labels) == sorted(map(count_words, pickups))
+            assert shown(labels) == sorted(map(format_count, pickups))
             page.check("input[name=measure][value=total_amount]")
             page.uncheck("input[name=payment][value=Cash]")
             opened.settle()
-            assert shown(labels) == sorted(map(money_words, revenue))
+            assert shown(labels) == sorted(map(format_money, revenue))
             assert page.locator("[data-chart=payments-0] .mark-rect path").count() == kinds
             assert opened.complaints == []
             context.close()

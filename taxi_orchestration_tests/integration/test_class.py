@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -29,6 +30,7 @@ from taxi_orchestration.loading import open_loader
 from taxi_orchestration.postgres.postmaster import free_port
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings, SettingsError
 from taxi_orchestration.warehouse.load_log import loaded_files
+from taxi_orchestration.warehouse.students import drop_student, make_student
 from taxi_orchestration.warehouse.warehouse import open_warehouse
 from taxi_orchestration_tests.support.keys import RAW_TRIPS
 from taxi_orchestration_tests.support.months import JANUARY
@@ -108,6 +110,19 @@ def test_a_student_works_in_their_schema_and_can_read_and_write_nowhere_else(
     assert ada.file.read_text() == before
     assert server.password not in again.output
     assert loaded_files(open_warehouse(ada.settings(settings))).keys() == {JANUARY}
+
+
+def test_roles_that_many_change_at_once_are_all_made_and_all_dropped(settings: Settings) -> None:
+    warehouse = open_warehouse(settings)
+    # Without a lock of all: "tuple concurrently updated", of the rights on the one database.
+    schemas = [replace(warehouse, schema=f"{warehouse.schema}_{number}") for number in range(6)]
+    names = sorted(student.schema for student in schemas)
+    found = "select coalesce(array_agg(rolname::text order by rolname), '{}') from pg_roles where rolname = any(%s)"
+    with ThreadPoolExecutor(len(schemas)) as executor, psycopg.connect(warehouse.target.url()) as connection:
+        for change, left in ((lambda one: make_student(one, "a password"), names), (drop_student, [])):
+            for _ in range(5):
+                list(executor.map(change, schemas))
+            assert connection.execute(found, [names]).fetchone() == (left,)
 
 
 def test_names_are_looked_at_first_and_removing_asks(

@@ -47,30 +47,33 @@ class Default(NamedTuple):
     error: str | None = None
 
 
-# Each is tried alone.
+# All of a list are defaults at once, and one by one where that fails; three settings have two values to try.
 DEFAULTS = [
     # How a value is spelled.
     Default("datestyle", "SQL, DMY"),
-    Default("datestyle", "German"),
     Default("intervalstyle", "sql_standard"),
     Default("timezone", "Pacific/Chatham"),
     Default("extra_float_digits", "-15"),
     Default("client_encoding", "LATIN1"),
     # How a statement, or a name in it, is read.
     Default("search_path", "impostor, pg_catalog"),
-    Default("search_path", "nowhere"),
     Default("standard_conforming_strings", "off"),
     Default("quote_all_identifiers", "on"),
+    # What a transaction is.
+    Default("default_transaction_isolation", "serializable"),
+]
+OTHER_DEFAULTS = [
+    Default("datestyle", "German"),
+    Default("search_path", "nowhere"),
     Default("transform_null_equals", "on"),
     Default("default_tablespace", "pg_default"),
-    # What a transaction is, and how long it takes.
-    Default("default_transaction_isolation", "serializable"),
     Default("default_transaction_isolation", "repeatable read"),
+    # How long it may take.
     Default("lock_timeout", "1ms"),
     Default("idle_session_timeout", "3s"),
 ]
 
-# No result depends on these: they are tried at once, and one by one where that fails.
+# No result depends on these.
 WITHOUT_CONSEQUENCE = [
     Default("bytea_output", "escape"),
     Default("xmlbinary", "hex"),
@@ -89,8 +92,7 @@ WITHOUT_CONSEQUENCE = [
     Default("debug_parallel_query", "regress"),
     Default("work_mem", "64kB"),
 ]
-TRIED = {f"{default.name} = {default.value}": [default] for default in DEFAULTS}
-TRIED["without consequence"] = WITHOUT_CONSEQUENCE
+TRIED = {"of consequence": DEFAULTS, "of consequence too": OTHER_DEFAULTS, "without consequence": WITHOUT_CONSEQUENCE}
 
 # Where one of these is the default, the pipeline cannot run.
 REFUSED = [

@@ -120,6 +120,7 @@ SECTIONS = {
     ],
     "Concurrency": [
         "faults/test_concurrency.py",
+        "integration/test_class.py::test_roles_that_many_change_at_once_are_all_made_and_all_dropped",
         "integration/test_server.py::test_eight_processes_that_start_it_at_once_get_one_server",
         "integration/test_loading.py::test_a_new_column_keeps_its_first_type_as_long_as_nothing_is_lost",
         "orchestration/test_students.py::test_students_in_one_instance_do_not_see_each_others_months",

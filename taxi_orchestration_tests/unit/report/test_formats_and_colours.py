@@ -6,16 +6,16 @@ from itertools import combinations, pairwise
 import numpy as np
 import pytest
 
-from taxi_orchestration.report.palette import DARK, LIGHT, with_colours
-from taxi_orchestration.report.words import (
-    change_words,
-    count_words,
-    day_words,
-    list_words,
-    moment_words,
-    money_words,
-    percent_words,
+from taxi_orchestration.report.formats import (
+    format_change,
+    format_count,
+    format_day,
+    format_list,
+    format_moment,
+    format_money,
+    format_percent,
 )
+from taxi_orchestration.report.palette import DARK, LIGHT, with_colours
 
 # Machado, Oliveira and Fernandes (2009), severity 1.
 COLOUR_VISION = {
@@ -60,22 +60,22 @@ def lab(colour: str, vision: str) -> np.ndarray:
     ],
 )
 def test_counts_are_said_as_a_person_says_them(value: float, words: str) -> None:
-    assert count_words(value) == words
+    assert format_count(value) == words
 
 
 def test_money_has_cents_where_they_matter_and_a_sign_before_the_dollar() -> None:
-    assert [money_words(v) for v in (12.4, -3, 56_551, 1_560_000)] == ["$12.40", "-$3.00", "$56,600", "$1.56 million"]
+    assert [format_money(v) for v in (12.4, -3, 56_551, 1_560_000)] == ["$12.40", "-$3.00", "$56,600", "$1.56 million"]
 
 
 def test_shares_have_no_more_digits_than_they_deserve() -> None:
-    assert [percent_words(v) for v in (0, 0.474, 0.0316, 0.00042)] == ["0%", "47%", "3.2%", "0.04%"]
+    assert [format_percent(v) for v in (0, 0.474, 0.0316, 0.00042)] == ["0%", "47%", "3.2%", "0.04%"]
 
 
 def test_changes_moments_days_and_lists_are_words() -> None:
-    assert [change_words(v, 100) for v in (112, 97, 100.2)] == ["12% more", "3.0% fewer", "as many"]
-    assert moment_words(datetime(2024, 7, 1, 3, 5, tzinfo=UTC)) == "2024-06-30 23:05"
-    assert day_words(date(2022, 2, 4)) == "Friday, 4 February 2022"
-    assert [list_words(list(items)) for items in ("", "a", "ab", "abc")] == ["", "a", "a and b", "a, b and c"]
+    assert [format_change(v, 100) for v in (112, 97, 100.2)] == ["12% more", "3.0% fewer", "as many"]
+    assert format_moment(datetime(2024, 7, 1, 3, 5, tzinfo=UTC)) == "2024-06-30 23:05"
+    assert format_day(date(2022, 2, 4)) == "Friday, 4 February 2022"
+    assert [format_list(list(items)) for items in ("", "a", "ab", "abc")] == ["", "a", "a and b", "a, b and c"]
 
 
 @PALETTES

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 NEW_YORK = ZoneInfo("America/New_York")
 
 
-def count_words(value: float) -> str:
+def format_count(value: float) -> str:
     """Format a count: 974, 56,600, 1.3 million."""
     if abs(value) < 1_000:
         return f"{value:,.0f}"
@@ -15,13 +15,13 @@ def count_words(value: float) -> str:
     return f"{value / 1e6:.3g} million" if abs(value) < 999_500_000 else f"{value / 1e9:.3g} billion"
 
 
-def money_words(value: float) -> str:
+def format_money(value: float) -> str:
     """Format dollars: $12.40, $56,600, $1.3 million."""
     sign = "-" if value < 0 else ""
-    return f"{sign}${abs(value):,.2f}" if abs(value) < 1_000 else f"{sign}${count_words(abs(value))}"
+    return f"{sign}${abs(value):,.2f}" if abs(value) < 1_000 else f"{sign}${format_count(abs(value))}"
 
 
-def percent_words(share: float) -> str:
+def format_percent(share: float) -> str:
     """Format a share as a percentage with one or two digits: 47%, 3.2%, 0.04%."""
     percent = share * 100
     if percent == 0 or abs(percent) >= 10:
@@ -29,29 +29,29 @@ def percent_words(share: float) -> str:
     return f"{percent:.1f}%" if abs(percent) >= 1 else f"{percent:.1g}%"
 
 
-def change_words(value: float, before: float) -> str:
+def format_change(value: float, before: float) -> str:
     """Format a change against an earlier value: 12% more, 3% fewer, as many."""
     change = value / before - 1
     if abs(change) < 0.005:
         return "as many"
-    return f"{percent_words(abs(change))} {'more' if change > 0 else 'fewer'}"
+    return f"{format_percent(abs(change))} {'more' if change > 0 else 'fewer'}"
 
 
-def month_words(month: date) -> str:
+def format_month(month: date) -> str:
     """Format a month with its name: January 2024."""
     return f"{month:%B %Y}"
 
 
-def day_words(day: date) -> str:
+def format_day(day: date) -> str:
     """Format a day with its weekday: Friday, 2 February 2024."""
     return f"{day:%A}, {day.day} {day:%B %Y}"
 
 
-def moment_words(moment: datetime) -> str:
+def format_moment(moment: datetime) -> str:
     """Format a moment in New York time: 2024-03-05 14:07."""
     return f"{moment.astimezone(NEW_YORK):%Y-%m-%d %H:%M}"
 
 
-def list_words(items: list[str]) -> str:
+def format_list(items: list[str]) -> str:
     """Join texts for a sentence: a, b and c."""
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
