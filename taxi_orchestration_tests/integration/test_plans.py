@@ -26,6 +26,13 @@ def scans(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from scans(part)
 
 
+def invoke(loader: Loader, settings: Settings, *arguments: str) -> list[Any]:
+    """The results of a command of dbt, by node."""
+    outcome = invoke_dbt(["--quiet", *arguments], loader.warehouse, prepared_project(settings))
+    assert outcome.error is None
+    return list(outcome.results)
+
+
 @pytest.fixture
 def plans(tlc: TlcHost, loader: Loader, settings: Settings) -> dict[str, list[dict[str, Any]]]:
     """The scans of every windowed model and test for February, where three months are loaded and built."""
@@ -33,15 +40,8 @@ def plans(tlc: TlcHost, loader: Loader, settings: Settings) -> dict[str, list[di
         tlc.publish(month)
         loader.load_month(month)
     loader.load_zones()
-    artifacts = prepared_project(settings)
-
-    def invoke(*arguments: str) -> list[Any]:
-        outcome = invoke_dbt(["--quiet", *arguments], loader.warehouse, artifacts)
-        assert outcome.error is None
-        return list(outcome.results)
-
-    invoke("build", "--exclude-resource-type", "unit_test")
-    compiled = invoke("compile", "--vars", FEBRUARY_ALONE)
+    invoke(loader, settings, "build", "--exclude-resource-type", "unit_test")
+    compiled = invoke(loader, settings, "compile", "--vars", FEBRUARY_ALONE)
     found = {}
     with psycopg.connect(loader.warehouse.target.url()) as connection:
         # As for tables that are too large to be read whole: these few rows would be.
@@ -78,3 +78,21 @@ def test_every_model_and_test_reads_only_the_months_of_its_window(plans: dict[st
             # By the key, whose first column is the month.
             condition = scan.get("Recheck Cond") or scan.get("Index Cond", "")
             assert f"source_month >= '{FEBRUARY}'" in condition, (name, table, scan)
+
+
+def test_the_first_fill_of_the_facts_is_computed_by_every_process_that_reads(
+    tlc: TlcHost, loader: Loader, settings: Settings
+) -> None:
+    tlc.publish(JANUARY)
+    loader.load_month(JANUARY)
+    invoke(loader, settings, "run", "--select", "+fct_trips")
+    compiled = invoke(loader, settings, "compile", "--select", "fct_trips")
+    (facts,) = [result.node.compiled_code for result in compiled if result.node.name == "fct_trips"]
+    with psycopg.connect(loader.warehouse.target.url()) as connection:
+        # As for tables that are large enough to be read by two.
+        for setting in ("parallel_setup_cost", "parallel_tuple_cost", "min_parallel_table_scan_size"):
+            connection.execute(f"set {setting} = 0")
+        connection.execute("set max_parallel_workers_per_gather = 1")
+        ((plan,),) = connection.execute("explain (format json) " + facts).fetchall()
+    # Amounts, flags and joins are below it: a lateral join, or a CTE that is materialized, would be above.
+    assert plan[0]["Plan"]["Node Type"] == "Gather"

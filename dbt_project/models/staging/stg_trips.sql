@@ -1,7 +1,8 @@
 {%- set is_possible = has_possible_duration('pickup_at', 'dropoff_at') -%}
 -- Subqueries instead of CTEs: PostgreSQL merges a view into the reading query only if the view has no CTE. All models
 -- together spend 8 % less on a month with subqueries.
--- Durations are no lateral join, which would be computed once, because its rows come from one process alone.
+-- Durations are written out wherever they are needed: with a lateral join, PostgreSQL would compute all columns in one
+-- process.
 -- The rules read the published doubles: exact_cents would be computed again for every rule.
 select
     source_month,

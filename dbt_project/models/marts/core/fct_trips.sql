@@ -10,7 +10,7 @@ vendors as (
     where {{ in_window('source_month') }}
 ),
 
--- Read twice below: a CTE that is materialized can be read by one process alone, which would compute all trips.
+-- PostgreSQL would materialize a CTE that is read twice, and compute all trips in the one process that can read it.
 refunds as not materialized (
     select * from {{ ref('int_refunds') }}
     where {{ in_window('source_month') }}
