@@ -1,10 +1,10 @@
-{# Dollars from which on an amount is impossible: just below what numeric(10,2) can hold. #}
+{# The smallest impossible amount, in dollars: just below what numeric(10,2) can hold. #}
 {% macro impossible_dollars() -%} 99999999 {%- endmacro %}
 
 {#
     A published amount as exact numeric(10,2), computed from whole cents: a cast of a double to numeric prints and
     parses the number, which takes more than twice as long. Zero and the `usual` amounts of a flat charge are constants,
-    a sixth of the cost again. NULL for an amount that does not fit; such rows are rejected as impossible_amount.
+    which cost a sixth of the computation. NULL for an amount that does not fit; such rows are rejected as impossible_amount.
 #}
 {% macro exact_cents(column, usual=[]) -%}
     case

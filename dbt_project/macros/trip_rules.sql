@@ -81,8 +81,8 @@
 {%- endmacro %}
 
 {#
-    Whether the seconds between two times are from 0 to 12 hours; NULL where there is no duration. Two times of a day
-    without a change of the clocks are compared, which takes a third of computing the seconds.
+    Whether the seconds between two times are from 0 to 12 hours; NULL where there is no duration. If the clocks cannot
+    change on the day of the drop-off, the times are compared, which takes a third of computing the seconds.
 #}
 {% macro has_possible_duration(pickup_at, dropoff_at) -%}
     case

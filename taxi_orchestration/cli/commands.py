@@ -77,6 +77,7 @@ def _translate_errors(command: Callable[Arguments, int | None]) -> Callable[Argu
 
     @wraps(command)
     def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+        from taxi_orchestration.cli.programs import ProgramError
         from taxi_orchestration.postgres.binaries import ServerError
         from taxi_orchestration.postgres.connection import WarehouseError
         from taxi_orchestration.settings import SettingsError, read_dotenv
@@ -91,7 +92,7 @@ def _translate_errors(command: Callable[Arguments, int | None]) -> Callable[Argu
             # Whoever read the output has seen enough, as `head` does; Python would fail once more at its last flush.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = SOMETHING_FAILED
-        except (SettingsError, ServerError, WarehouseError) as error:
+        except (SettingsError, ProgramError, ServerError, WarehouseError) as error:
             click.echo(f"taxi: {error}", err=True)
             code = BAD_INPUT
         except OSError as error:
@@ -376,10 +377,10 @@ def url(form: str | None, read_only: bool) -> None:
     It is a libpq URL of the warehouse, with schema and password. Starts the embedded PostgreSQL if needed.
     docs/connect.md has the lines for each program.
     """
-    from taxi_orchestration.cli.connect import format_address
+    from taxi_orchestration.cli.connect import make_address
     from taxi_orchestration.settings import load_settings
 
-    click.echo(format_address(load_settings(), form, read_only))
+    click.echo(make_address(load_settings(), form, read_only))
 
 
 @main.command(context_settings={"ignore_unknown_options": True})

@@ -9,18 +9,15 @@ from contextlib import ExitStack
 import click
 
 from taxi_orchestration.cli.programs import become, program_command
-from taxi_orchestration.dbt.runner import BUILDING, dbt_environment
 from taxi_orchestration.postgres.binaries import find_psql
 from taxi_orchestration.postgres.connection import WarehouseError, connect, passes_options
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings, SettingsError, make_home
-from taxi_orchestration.warehouse.dbt_tables import one_build
-from taxi_orchestration.warehouse.raw_tables import create_raw_tables
 from taxi_orchestration.warehouse.reader import ensure_reader
 from taxi_orchestration.warehouse.warehouse import open_warehouse
 
 
-def format_address(settings: Settings, form: str | None, read_only: bool) -> str:
-    """Return the address of the warehouse with schema and password, as libpq, "jdbc" or "sqlalchemy" writes it.
+def make_address(settings: Settings, form: str | None, read_only: bool) -> str:
+    """Return the address of the warehouse with schema and password, as libpq, or `form`, writes it.
 
     `read_only` is for a role that can only read, created if missing. Notes go to stderr. Starts the embedded PostgreSQL
     if needed. Raises SettingsError for `read_only` in another server.
@@ -68,6 +65,10 @@ def open_psql(settings: Settings, arguments: Sequence[str]) -> None:
 
 def run_dbt(settings: Settings, arguments: Sequence[str]) -> None:
     """Replace this process by dbt on the project and the warehouse; one that builds holds the schema's build lock."""
+    from taxi_orchestration.dbt.runner import BUILDING, dbt_environment
+    from taxi_orchestration.warehouse.dbt_tables import one_build
+    from taxi_orchestration.warehouse.raw_tables import create_raw_tables
+
     warehouse = open_warehouse(settings)
     environment = dbt_environment(warehouse, make_home(settings) / "dbt" / "by_hand" / settings.schema_name)
     os.chdir(PROJECT_DIRECTORY)
@@ -83,5 +84,5 @@ def run_dbt(settings: Settings, arguments: Sequence[str]) -> None:
 
 
 def _keeps_search_path(settings: Settings, target: PostgresTarget) -> bool:
-    """Return whether a search_path in the address lasts: poolers between the client and the server refuse it."""
+    """Return whether a search_path in the startup options takes effect: a pooler refuses or ignores it."""
     return settings.warehouse is None or passes_options(target)

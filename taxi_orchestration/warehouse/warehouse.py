@@ -48,7 +48,7 @@ class Warehouse:
         _lock(connection, f"{self.schema}.{what}")
 
     def try_lock(self, connection: psycopg.Connection, what: str) -> bool:
-        """Take an advisory lock of the schema if it is free, and return whether it was."""
+        """Take an advisory lock of the schema until the transaction ends if it is free; return whether it was."""
         name = f"{self.schema}.{what}"
         row = connection.execute("select pg_try_advisory_xact_lock(hashtextextended(%s, 0))", [name]).fetchone()
         return row == (True,)

@@ -119,9 +119,8 @@ def test_roles_that_many_change_at_once_are_all_made_and_all_dropped(settings: S
     names = sorted(student.schema for student in schemas)
     found = "select coalesce(array_agg(rolname::text order by rolname), '{}') from pg_roles where rolname = any(%s)"
     with ThreadPoolExecutor(len(schemas)) as executor, psycopg.connect(warehouse.target.url()) as connection:
-        for change, left in ((lambda one: make_student(one, "a password"), names), (drop_student, [])):
-            for _ in range(5):
-                list(executor.map(change, schemas))
+        for change, left in ((lambda one: make_student(one, "a password"), names), (drop_student, [])) * 5:
+            list(executor.map(change, schemas))
             assert connection.execute(found, [names]).fetchone() == (left,)
 
 

@@ -1,4 +1,4 @@
-"""What PostgreSQL reads for a window of months: never the months beside it, however many there are."""
+"""What PostgreSQL reads for a window of months, never the months beside it, and how many processes compute it."""
 
 import json
 from collections.abc import Iterator

@@ -63,12 +63,13 @@ DEFAULTS = [
     Default("default_transaction_isolation", "serializable"),
 ]
 OTHER_DEFAULTS = [
+    # The same, and where a table is stored.
     Default("datestyle", "German"),
     Default("search_path", "nowhere"),
     Default("transform_null_equals", "on"),
     Default("default_tablespace", "pg_default"),
     Default("default_transaction_isolation", "repeatable read"),
-    # How long it may take.
+    # The timeouts of a lock and of a session.
     Default("lock_timeout", "1ms"),
     Default("idle_session_timeout", "3s"),
 ]
@@ -92,7 +93,10 @@ WITHOUT_CONSEQUENCE = [
     Default("debug_parallel_query", "regress"),
     Default("work_mem", "64kB"),
 ]
-TRIED = {"of consequence": DEFAULTS, "of consequence too": OTHER_DEFAULTS, "without consequence": WITHOUT_CONSEQUENCE}
+TRIED = {
+    **{"; ".join(f"{name} = {value}" for name, value, _ in tried): tried for tried in (DEFAULTS, OTHER_DEFAULTS)},
+    "without consequence": WITHOUT_CONSEQUENCE,
+}
 
 # Where one of these is the default, the pipeline cannot run.
 REFUSED = [

@@ -173,6 +173,7 @@ def test_importing_any_module_connects_to_nothing_starts_nothing_and_writes_noth
     "module",
     [
         "taxi_orchestration.cli.commands",
+        "taxi_orchestration.cli.connect",
         "taxi_orchestration.cli.terminal",
         "taxi_orchestration.instance.record_cache",
         "taxi_orchestration.settings",

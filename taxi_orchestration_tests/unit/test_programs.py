@@ -3,19 +3,33 @@ from pathlib import Path
 
 import pytest
 
-from taxi_orchestration.cli.programs import become, program_command
-from taxi_orchestration.settings import SettingsError
+from taxi_orchestration.cli.programs import ProgramError, become, program_command
 
 
-def test_a_program_stands_beside_python_whatever_path_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    assert program_command("dbt", "test") == [str(Path(sys.executable).parent / "dbt"), "test"]
+@pytest.fixture(autouse=True)
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An environment with Python and nothing else."""
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+    return tmp_path
 
 
-def test_a_program_that_an_incomplete_environment_lacks_is_named_with_the_way_out(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError) as raised:
-        become([str(tmp_path / "dbt"), "test"], {})
+def test_a_program_stands_beside_python(environment: Path) -> None:
+    assert program_command("dbt", "test") == [f"{environment}/bin/dbt", "test"]
+
+
+def test_a_program_that_an_incomplete_environment_lacks_is_named_with_the_way_out(environment: Path) -> None:
+    with pytest.raises(ProgramError) as raised:
+        become(program_command("dbt", "test"), {})
     assert str(raised.value) == (
-        f"{tmp_path}/dbt cannot be started: No such file or directory. The environment is incomplete. Remove .venv, "
-        "and run the command of make again."
+        f"{environment}/bin/dbt cannot be started: No such file or directory. The environment {environment} is "
+        "incomplete. Remove it and install the project again; in a checkout: make clean, and then make backfill."
     )
+
+
+def test_another_program_that_cannot_be_started_is_named_with_the_reason_alone(environment: Path) -> None:
+    psql = environment / "psql"
+    psql.touch(mode=0o600)
+    with pytest.raises(ProgramError) as raised:
+        become([str(psql), "--version"], {})
+    assert str(raised.value) == f"{psql} cannot be started: Permission denied."

@@ -150,7 +150,7 @@ print(size, seconds, int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/stat
 """
 
 
-def test_a_hundred_and_fifty_months_fit_in_five_megabytes_and_600_mib_and_take_seconds() -> None:
+def test_150_months_fit_in_five_megabytes_and_600_mib_and_take_seconds() -> None:
     # In a process of its own, and in seconds of the processor, so that nothing else counts.
     done = subprocess.run([sys.executable, "-c", MANY_MONTHS], capture_output=True, text=True, check=True)
     size, seconds, memory = map(float, done.stdout.split())
