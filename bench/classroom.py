@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -21,6 +20,7 @@ import requests
 from bench.plots import line_plot
 from bench.results import Goal, Section
 from bench.workplace import MONTH_ROWS, Workplace, workplace
+from taxi_orchestration.cli.programs import program_command
 from taxi_orchestration.postgres.postmaster import free_port
 from taxi_orchestration.settings import PROJECT_DIRECTORY
 from taxi_orchestration_tests.support.dagster_dev import LAUNCH_BACKFILL, PARTITIONED_ASSETS, Ui
@@ -167,9 +167,8 @@ def _webhook() -> Iterator[tuple[str, dict[str, list[str]]]]:
 @contextmanager
 def _served(place: Workplace) -> Iterator[tuple[Ui, psutil.Process]]:
     port = free_port()
-    program = Path(sys.executable).with_name("taxi")
     environment = {**place.environment, "PYTHONPATH": str(PROJECT_DIRECTORY)}
-    process = subprocess.Popen([program, "class", "serve", "--port", str(port)], env=environment)
+    process = subprocess.Popen(program_command("taxi", "class", "serve", "--port", str(port)), env=environment)
     try:
         yield Ui(port), psutil.Process(process.pid)
     finally:
@@ -204,8 +203,7 @@ def _has_ended(ui: Ui, backfill: str) -> bool:
 
 
 def _status(place: Workplace) -> dict[str, Any]:
-    program = str(Path(sys.executable).with_name("taxi"))
-    command = [program, "class", "status", "--json"]
+    command = program_command("taxi", "class", "status", "--json")
     done = subprocess.run(command, env=place.environment, capture_output=True, text=True, check=False)
     if not done.stdout:
         raise RuntimeError(f"taxi class status failed:\n{done.stderr}")

@@ -3,19 +3,18 @@
 import signal
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import date
-from pathlib import Path
 
 import psutil
 import requests
 
 from bench.results import Goal, Section
 from bench.workplace import MONTH_ROWS, Workplace, workplace
+from taxi_orchestration.cli.programs import program_command
 from taxi_orchestration.instance.storage import DRIVER
 from taxi_orchestration.postgres.postmaster import free_port
 from taxi_orchestration.settings import PROJECT_DIRECTORY
@@ -125,10 +124,9 @@ def _plain_environment(place: Workplace) -> dict[str, str]:
 def _served(environment: dict[str, str], command: Sequence[str]) -> Iterator[tuple[Ui, psutil.Process, float]]:
     """The UI once it knows the definitions, its process, and the seconds until its page answered."""
     port = free_port()
-    program, *arguments = command
     began = time.perf_counter()
     process = subprocess.Popen(
-        [Path(sys.executable).with_name(program), *arguments, "--port", str(port)],
+        program_command(*command, "--port", str(port)),
         env=environment,
         cwd=PROJECT_DIRECTORY,
         stdout=subprocess.DEVNULL,

@@ -16,6 +16,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from taxi_orchestration.cli.programs import program_command
 from taxi_orchestration.loading import Loader, open_loader
 from taxi_orchestration.months import add_months
 from taxi_orchestration.postgres.server import WAREHOUSE_DATABASE, ensure_running, remove
@@ -81,9 +82,9 @@ class Workplace:
 
     def taxi(self, *arguments: str, code: int = 0) -> float:
         """Run `taxi` as a user does; the seconds it took. Raises where it ends with another `code`."""
-        program = Path(sys.executable).with_name("taxi")
+        command = program_command("taxi", *arguments)
         start = time.perf_counter()
-        done = subprocess.run([program, *arguments], env=self.environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
         if done.returncode != code:
             raise RuntimeError(f"taxi {' '.join(arguments)} failed:\n{done.stdout}\n{done.stderr}")
         return time.perf_counter() - start

@@ -21,6 +21,7 @@ from psycopg import sql
 
 from taxi_orchestration import settings as settings_module
 from taxi_orchestration.cli.commands import main
+from taxi_orchestration.cli.programs import program_command
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.postgres import postmaster
 from taxi_orchestration.postgres.connection import (
@@ -44,7 +45,7 @@ from taxi_orchestration_tests.support.tlc_host import TlcHost
 from taxi_orchestration_tests.support.waiting import until
 from taxi_orchestration_tests.support.warehouses import point_at
 
-DAGSTER = str(Path(sys.executable).with_name("dagster"))
+(DAGSTER,) = program_command("dagster")
 
 
 @pytest.fixture

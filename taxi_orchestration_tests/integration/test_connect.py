@@ -14,6 +14,7 @@ from dagster import DagsterInstance, Definitions
 from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.settings import PROJECT_DIRECTORY, Settings
 from taxi_orchestration_tests.support.months import JANUARY
+from taxi_orchestration_tests.support.programs import TAXI
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 PAGE = (PROJECT_DIRECTORY / "docs" / "connect.md").read_text()
@@ -43,7 +44,7 @@ def test_the_programs_of_the_page_read_the_loaded_months(
     tlc.publish(JANUARY, rows=200)
     Backfill(definitions, instance, months_at_once=1).run([JANUARY])
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
-    (tmp_path / ".venv" / "bin" / "taxi").symlink_to(Path(sys.executable).with_name("taxi"))
+    (tmp_path / ".venv" / "bin" / "taxi").symlink_to(TAXI)
     found = runnable()
     assert len(found) >= 4
     for text in found:

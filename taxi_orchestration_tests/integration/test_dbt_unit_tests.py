@@ -3,11 +3,10 @@
 import json
 import re
 import subprocess
-import sys
-from pathlib import Path
 
 from taxi_orchestration.loading import Loader
 from taxi_orchestration_tests.support.months import JANUARY
+from taxi_orchestration_tests.support.programs import TAXI
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 
@@ -18,7 +17,6 @@ def test_every_unit_test_of_dbts_passes_in_any_window(
     tlc.publish(JANUARY)
     loader.load_month(JANUARY)
     loader.load_zones()
-    taxi = Path(sys.executable).with_name("taxi")
     window = ["--vars", json.dumps({"window_start": "2024-01-01", "window_end": "2024-02-01"})]
     for command in (
         ["build", "--exclude-resource-type", "unit_test"],
@@ -26,7 +24,7 @@ def test_every_unit_test_of_dbts_passes_in_any_window(
         ["build", "--full-refresh"],
         ["docs", "generate"],
     ):
-        done = subprocess.run([taxi, "dbt", *command], capture_output=True, text=True, check=False)
+        done = subprocess.run([TAXI, "dbt", *command], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
         unit_tests = re.findall(r"PASS (\w+::\w+)", done.stdout)
         assert len(set(unit_tests)) == (0 if {"unit_test", "docs"} & set(command) else 23), done.stdout

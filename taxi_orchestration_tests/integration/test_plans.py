@@ -91,7 +91,7 @@ def test_the_first_fill_of_the_facts_is_computed_by_every_process_that_reads(
     with psycopg.connect(loader.warehouse.target.url()) as connection:
         # As for tables that are large enough to be read by two.
         for setting in ("parallel_setup_cost", "parallel_tuple_cost", "min_parallel_table_scan_size"):
-            connection.execute(f"set {setting} = 0")
+            connection.execute("select set_config(%s, '0', false)", [setting])
         connection.execute("set max_parallel_workers_per_gather = 1")
         ((plan,),) = connection.execute("explain (format json) " + facts).fetchall()
     # Amounts, flags and joins are below it: a lateral join, or a CTE that is materialized, would be above.

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import date
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -28,6 +27,7 @@ from taxi_orchestration.warehouse.load_log import LoadedFile
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.http_host import status
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
+from taxi_orchestration_tests.support.programs import TAXI
 from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.terminal import COLOUR, run_on_terminal
 from taxi_orchestration_tests.support.tlc_host import TlcHost
@@ -37,10 +37,9 @@ APRIL, MAY = date(2024, 4, 1), date(2024, 5, 1)
 
 def taxi(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run `taxi` as a person does."""
-    program = str(Path(sys.executable).with_name("taxi"))
     # COLUMNS: a table of its full width.
     env = {"PATH": "/usr/bin:/bin", "COLUMNS": "250", **environment}
-    return subprocess.run([program, *arguments], env=env, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run([TAXI, *arguments], env=env, capture_output=True, text=True, timeout=120, check=False)
 
 
 def loaded(month: date, etag: str = '"a"', rows: int = 10) -> LoadedFile:
@@ -170,8 +169,7 @@ def test_status_says_what_to_do_and_backfill_does_it(
     assert tlc.requests_for(JANUARY) == 1
     assert tlc.requests_for(FEBRUARY) == 2
 
-    program = str(Path(sys.executable).with_name("taxi"))
-    screen = run_on_terminal([program, "status"], environment)
+    screen = run_on_terminal([TAXI, "status"], environment)
     assert re.search(r"2024 +■ +■ +■ +· ", screen.text)
     assert "■ 3 loaded" in screen.text
     assert COLOUR.search(screen.screen)
@@ -179,8 +177,8 @@ def test_status_says_what_to_do_and_backfill_does_it(
     # The made months end in 2024: the TLC is years late.
     assert "2024-04: not published" in screen.text
     assert screen.returncode == 0, "nobody here can do anything about it"
-    assert not COLOUR.search(run_on_terminal([program, "status"], {**environment, "NO_COLOR": "1"}).screen)
-    assert "\x1b" not in run_on_terminal([program, "status", "--all"], {**environment, "TERM": "dumb"}).screen
+    assert not COLOUR.search(run_on_terminal([TAXI, "status"], {**environment, "NO_COLOR": "1"}).screen)
+    assert "\x1b" not in run_on_terminal([TAXI, "status", "--all"], {**environment, "TERM": "dumb"}).screen
 
     # What is recorded by others since is seen at once.
     other_rows = {"dagster/data_version": "of other rows"}

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from click.testing import CliRunner
 from dagster import DefaultRunLauncher
 
 from taxi_orchestration.cli.commands import main
+from taxi_orchestration.cli.programs import program_command
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.instance.opening import open_instance
 from taxi_orchestration.months import Window
@@ -24,8 +24,9 @@ from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 def materialize(key: str) -> None:
     """Load and build one month by Dagster's own command."""
-    program = str(Path(sys.executable).with_name("dagster"))
-    command = [program, "job", "execute", "-m", "taxi_orchestration.definitions", "-j", "taxi_pipeline"]
+    command = program_command(
+        "dagster", "job", "execute", "-m", "taxi_orchestration.definitions", "-j", "taxi_pipeline"
+    )
     command += ["--tags", json.dumps({"dagster/partition": key})]
     done = subprocess.run(command, cwd=PROJECT_DIRECTORY, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]

@@ -3,13 +3,14 @@
 import os
 import signal
 import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
-TAXI = str(Path(sys.executable).with_name("taxi"))
+from taxi_orchestration.cli.programs import program_command
+
+(TAXI,) = program_command("taxi")
 # Before a command: starts it as a script does what has an & behind it, with interrupts ignored.
 IN_THE_BACKGROUND = ("/bin/sh", "-c", "trap '' INT; exec \"$@\"", "sh")
 Done = subprocess.CompletedProcess[str]
