@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -13,6 +12,7 @@ from typing import Any
 
 import requests
 
+from taxi_orchestration.cli.programs import program_command
 from taxi_orchestration.defs.clock import Clock
 from taxi_orchestration.months import parse_range, partition_key
 from taxi_orchestration.settings import PROJECT_DIRECTORY
@@ -114,10 +114,10 @@ def dagster_dev(environment: Mapping[str, str], log: Path) -> Iterator[Ui]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    program = str(Path(sys.executable).with_name("dagster"))
+    command = program_command("dagster", "dev", "--port", str(port))
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [program, "dev", "--port", str(port)],
+            command,
             cwd=PROJECT_DIRECTORY,
             env={**os.environ, **environment},
             stdout=output,
