@@ -8,7 +8,7 @@ import dagster as dg
 from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.dbt.runner import prepared_project, read_manifest
 from taxi_orchestration.defs.clock import Clock
-from taxi_orchestration.defs.code_references import with_code_references
+from taxi_orchestration.defs.code_references import repository_url, with_code_references
 from taxi_orchestration.defs.conditions import automation_sensor, changed_code, changed_months
 from taxi_orchestration.defs.dbt_models import build_dbt_assets
 from taxi_orchestration.defs.exposures import client_specs
@@ -24,7 +24,7 @@ from taxi_orchestration.defs.tlc_source import build_tlc_files
 from taxi_orchestration.defs.warehouse_resource import build_warehouse_resource
 from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.loading import Progress
-from taxi_orchestration.settings import Settings, dagster_home, load_settings
+from taxi_orchestration.settings import PROJECT_DIRECTORY, Settings, dagster_home, load_settings
 from taxi_orchestration.warehouse.warehouse import describe_warehouse
 
 
@@ -52,6 +52,7 @@ def build_definitions(
                 *build_dbt_assets(manifest, artifacts, assets, months, changed_months(settings), changed_code()),
                 *client_specs(manifest, assets),
             ],
+            repository_url(PROJECT_DIRECTORY),
         ),
         asset_checks=[build_freshness_check(assets)],
         jobs=build_jobs(settings),

@@ -11,8 +11,9 @@ import dagster as dg
 
 from taxi_orchestration.settings import PROJECT_DIRECTORY
 
-# The hosts whose file pages Dagster can link; a login in the address is left out.
-_REMOTE = re.compile(r"(?:https?://(?:[^/@]*@)?|(?:ssh://)?git@)(github\.com|gitlab\.com)[:/](.+?)(?:\.git)?/?")
+# The hosts whose file pages Dagster can link; a login and a port in the address are left out.
+_HOSTS = r"(github\.com|gitlab\.com)"
+_REMOTE = re.compile(rf"(?:(?:https?|ssh)://(?:[^/@]*@)?{_HOSTS}(?::\d+)?/|git@{_HOSTS}:)(.+?)(?:\.git)?/?")
 
 
 def file_metadata(path: Path) -> Mapping[str, Any]:
@@ -25,13 +26,18 @@ def file_metadata(path: Path) -> Mapping[str, Any]:
 
 
 def with_code_references(
-    of_python: Iterable[dg.AssetsDefinition], others: Iterable[dg.AssetsDefinition | dg.AssetSpec]
+    of_python: Iterable[dg.AssetsDefinition], others: Iterable[dg.AssetsDefinition | dg.AssetSpec], url: str | None
 ) -> Sequence[Any]:
-    """Add code references to Python assets; the other assets have their own."""
+    """Add code references to Python assets; the other assets have their own.
+
+    With the `url` of the repository's web page, each reference is the page of the file there.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)
         assets = [*dg.with_source_code_references(list(of_python)), *others]
-        if url := repository_url(PROJECT_DIRECTORY):
+        if url:
+            # Dagster links the files of AssetsDefinitions alone.
+            assets = [dg.AssetsDefinition(specs=[a]) if isinstance(a, dg.AssetSpec) else a for a in assets]
             # The host's default branch: the checked-out branch may exist only here.
             at_root = dg.AnchorBasedFilePathMapping(PROJECT_DIRECTORY / "README.md", "README.md")
             assets = list(dg.link_code_references_to_git(assets, url, "HEAD", at_root))
@@ -46,4 +52,4 @@ def repository_url(checkout: Path) -> str | None:
     except (Error, UnicodeDecodeError):
         return None
     found = _REMOTE.fullmatch(config.get('remote "origin"', "url", fallback=""))
-    return f"https://{found[1]}/{found[2]}" if found else None
+    return f"https://{found[1] or found[2]}/{found[3]}" if found else None

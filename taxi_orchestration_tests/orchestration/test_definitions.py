@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 import time
 import tomllib
 from pathlib import Path
@@ -14,11 +15,20 @@ import pytest
 import yaml
 from sqlalchemy.engine import make_url
 
+from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.dbt.runner import prepared_project, read_manifest
 from taxi_orchestration.definitions import build_definitions
+from taxi_orchestration.defs.code_references import repository_url, with_code_references
+from taxi_orchestration.defs.conditions import changed_code, changed_months
+from taxi_orchestration.defs.dbt_models import build_dbt_assets
+from taxi_orchestration.defs.exposures import client_specs
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
+from taxi_orchestration.defs.raw_trips import build_raw_trips
+from taxi_orchestration.defs.raw_zones import build_raw_zones
 from taxi_orchestration.defs.retries import RETRIES
+from taxi_orchestration.defs.tlc_source import build_tlc_files
 from taxi_orchestration.instance.opening import open_instance
+from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.instance.storage import TaxiStepLogs
 from taxi_orchestration.report.read import SOURCES
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings, load_settings
@@ -55,13 +65,74 @@ def test_what_dagster_is_given_is_what_the_committed_text_says(settings: Setting
     assert list(lines) == COMMITTED.read_text().splitlines()
 
 
-def test_every_asset_says_what_it_is_where_it_belongs_and_where_its_code_is(specs: dict[str, dg.AssetSpec]) -> None:
+def test_every_asset_says_what_it_is_where_it_belongs_and_where_its_code_is(
+    specs: dict[str, dg.AssetSpec], settings: Settings
+) -> None:
     for name, spec in specs.items():
         assert spec.description, name
         (source,) = spec.metadata["dagster/code_references"].code_references
-        assert Path(source.file_path).is_file(), name
+        assert file_of(source).is_file(), name
         assert spec.kinds, name
         assert name in (SOURCE, REPORT) or "postgres" in spec.kinds
+        # Nobody of a checkout is somebody on another Dagster.
+        assert not spec.owners, name
+        if name not in {SOURCE} | EXPOSURES:
+            assert spec.metadata["dagster/table_name"] == f"taxi.{settings.schema_name}.{name}"
+
+
+def file_of(reference: dg.LocalFileCodeReference | dg.UrlCodeReference) -> Path:
+    """The file of a reference, which is a link where the checkout has an origin."""
+    if isinstance(reference, dg.LocalFileCodeReference):
+        return Path(reference.file_path)
+    return PROJECT_DIRECTORY / re.sub(r"^https://.*/tree/HEAD/|#L\d+$", "", reference.url)
+
+
+def test_where_the_checkout_has_an_origin_every_asset_is_linked_to_its_page_there(
+    settings: Settings, recwarn: pytest.WarningsRecorder
+) -> None:
+    artifacts = prepared_project(settings)
+    manifest, assets, months = read_manifest(artifacts), AssetKeys(), monthly_partitions()
+    linked = with_code_references(
+        [build_raw_trips(assets, months, "taxi.public", 12), *build_raw_zones(assets, "taxi.public")],
+        [
+            build_tlc_files(months, assets),
+            *build_dbt_assets(manifest, artifacts, assets, months, changed_months(settings), changed_code()),
+            *client_specs(manifest, assets),
+        ],
+        "https://github.com/ny/taxi",
+    )
+    at = {}
+    for spec in (spec for asset in linked for spec in asset.specs):
+        (reference,) = spec.metadata["dagster/code_references"].code_references
+        at[spec.key.to_user_string()] = reference.url
+        assert file_of(reference).is_file()
+    assert at["raw_trips"].startswith("https://github.com/ny/taxi/tree/HEAD/taxi_orchestration/defs/raw_trips.py#L")
+    assert at["fct_trips"].startswith(
+        "https://github.com/ny/taxi/tree/HEAD/dbt_project/models/marts/core/fct_trips.sql"
+    )
+    assert {SOURCE, CLIENTS} < set(at)
+
+
+@pytest.mark.parametrize(
+    ("origin", "page"),
+    [
+        ("https://github.com/ny/taxi.git", "https://github.com/ny/taxi"),
+        ("https://ann:s3cret@gitlab.com/a/b/taxi", "https://gitlab.com/a/b/taxi"),
+        ("git@github.com:ny/taxi.git", "https://github.com/ny/taxi"),
+        ("ssh://git@github.com/ny/taxi.git", "https://github.com/ny/taxi"),
+        ("ssh://git@github.com:22/ny/taxi", "https://github.com/ny/taxi"),
+        ("https://git.example.org/ny/taxi.git", None),
+        ("/srv/git/taxi", None),
+    ],
+)
+def test_the_page_of_an_origin_is_known_on_two_hosts_and_has_no_login(
+    tmp_path: Path, origin: str, page: str | None
+) -> None:
+    assert repository_url(tmp_path) is None
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    assert repository_url(tmp_path) is None
+    subprocess.run(["git", "remote", "add", "origin", origin], cwd=tmp_path, check=True)
+    assert repository_url(tmp_path) == page
 
 
 def test_every_table_has_its_columns_with_types_and_meanings(specs: dict[str, dg.AssetSpec]) -> None:
