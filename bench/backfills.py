@@ -23,6 +23,7 @@ COURSE_OF = {3: 4.9, 36: 58.0}
 FACTORS = {3: 16, 36: 60}
 SECONDS_OF_THREE = 5
 SECONDS_A_MONTH = 0.36
+SECONDS_OF_NOTHING = 2
 # What one month more may cost with all of them loaded, against one.
 GROWTH = 1.15
 WHOLE = "start to end"
@@ -50,6 +51,11 @@ def run(quick: bool) -> Section:
                 # In a process of its own: dbt gets slower with each invocation inside one of click's commands.
                 with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
                     again[length] = process.submit(_again, place, months[0], times=5).result()
+        ends = [f"{month:%Y-%m}" for month in (months[0], months[-1])]
+        idle = {
+            command: statistics.median(place.taxi(command, *arguments) for _ in range(3))
+            for command, arguments in (("backfill", ends), ("status", []))
+        }
         course = peers.course_seconds(place, months[0])
     whole = {length: parts[WHOLE] for length, parts in seconds.items()}
     middle = lengths[-2]
@@ -58,7 +64,13 @@ def run(quick: bool) -> Section:
     return Section(
         "Backfills",
         [
-            Goal("three months again from the shell", whole[3], "s", at_most=SECONDS_OF_THREE),
+            Goal(
+                "three months again from the shell",
+                whole[3],
+                "s",
+                at_most=SECONDS_OF_THREE,
+                reason=_where(seconds[3]),
+            ),
             *(
                 Goal(
                     f"backfill of {length} months against {COURSE_OF[length]:g} × the course's load of one",
@@ -66,6 +78,7 @@ def run(quick: bool) -> Section:
                     "×",
                     at_least=factor,
                     measured=f"{whole[length]:.1f} s against {COURSE_OF[length] * course:.0f} s",
+                    reason=_where(seconds[length]),
                 )
                 for length, factor in FACTORS.items()
                 if length in whole
@@ -76,8 +89,22 @@ def run(quick: bool) -> Section:
                 "s",
                 at_most=SECONDS_A_MONTH,
                 measured=f"{whole[longest]:.0f} s",
+                reason=_where(seconds[longest]),
             ),
-            Goal(f"each month of them after the first {middle}", later, "s", at_most=SECONDS_A_MONTH),
+            Goal(
+                f"each month of them after the first {middle}",
+                later,
+                "s",
+                at_most=SECONDS_A_MONTH,
+                reason=_where({part: seconds[longest][part] - seconds[middle][part] for part in PARTS}),
+            ),
+            Goal(
+                f"the same backfill of {longest} months with nothing to do",
+                idle["backfill"],
+                "s",
+                at_most=SECONDS_OF_NOTHING,
+            ),
+            Goal(f"taxi status with {longest} months", idle["status"], "s", at_most=SECONDS_OF_NOTHING),
             *(
                 Goal(
                     f"one month again with {depths[-1]} months loaded against {depths[0]}: {stage}",
@@ -156,6 +183,12 @@ def _backfill(place: Workplace, months: list[date]) -> dict[str, float]:
     load, dbt = taken("raw_trips"), taken("dbt_models")
     parts = (first - began, load, dbt, last - first - load - dbt, began + whole - last)
     return {WHOLE: whole, **dict(zip(PARTS, parts, strict=True))}
+
+
+def _where(parts: dict[str, float]) -> str:
+    """The parts of a backfill that take most of it."""
+    largest = sorted(PARTS, key=lambda part: parts[part], reverse=True)[:3]
+    return ", ".join(f"{part} {parts[part]:.1f} s" for part in largest)
 
 
 def _again(place: Workplace, month: date, times: int) -> dict[str, float]:

@@ -28,6 +28,7 @@ def run(quick: bool) -> Section:
                 "s",
                 at_most=LIMIT_SECONDS,
                 measured=f"of which the environment {installing:.0f} s",
+                reason="pip installs Dagster's and dbt's packages",
             )
         ],
         note="Packages come from the registry that this machine is set up for: how fast that is, is in the figure.",

@@ -22,7 +22,10 @@ QUOTE = re.compile(r'\[([^\]]*)\]\(((?:\.\./)*bench/RESULTS\.md[^ )]*) "([^"]+)"
 
 @dataclass(frozen=True)
 class Goal:
-    """One figure against its goal: `at_least` or `at_most`, in the unit of the figure."""
+    """One figure against its goal: `at_least` or `at_most`, in the unit of the figure.
+
+    `measured` is what the figure is made of, `reason` where it goes when the goal is missed.
+    """
 
     what: str
     figure: float
@@ -30,6 +33,7 @@ class Goal:
     at_least: float | None = None
     at_most: float | None = None
     measured: str = ""
+    reason: str = ""
 
     @property
     def is_met(self) -> bool:
@@ -135,8 +139,8 @@ class Results:
             "",
             *([f"Failed: {'; '.join(failed)}.", ""] if failed else []),
             *([f"Not run: {', '.join(missing)}.", ""] if missing else []),
-            "| what | figure | goal | met | measured |",
-            "|---|---:|---:|---|---|",
+            "| what | figure | goal | met | measured | where it goes |",
+            "|---|---:|---:|---|---|---|",
             *(_goal_line(goal) for goal in goals),
         ]
         for section in sections:
@@ -181,7 +185,8 @@ def _git(*arguments: str) -> str:
 
 def _goal_line(goal: Goal) -> str:
     figure = f"{goal.figure:.2f}" if goal.figure < 100 else f"{goal.figure:,.0f}"
-    return _row([goal.what, f"{figure} {goal.unit}", goal.wanted, "yes" if goal.is_met else "**no**", goal.measured])
+    verdict = ["yes", goal.measured, ""] if goal.is_met else ["**no**", goal.measured, goal.reason]
+    return _row([goal.what, f"{figure} {goal.unit}", goal.wanted, *verdict])
 
 
 def _row(cells: Sequence[str]) -> str:
