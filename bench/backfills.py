@@ -188,7 +188,7 @@ def _backfill(place: Workplace, months: list[date]) -> dict[str, float]:
 def _where(parts: dict[str, float]) -> str:
     """The parts of a backfill that take most of it."""
     largest = sorted(PARTS, key=lambda part: parts[part], reverse=True)[:3]
-    return ", ".join(f"{part} {parts[part]:.1f} s" for part in largest)
+    return "; ".join(f"{part} {parts[part]:.1f} s" for part in largest)
 
 
 def _again(place: Workplace, month: date, times: int) -> dict[str, float]:
