@@ -1,7 +1,9 @@
-"""The only imports of Dagster's unexported names.
+"""The only uses of Dagster's and dagster-postgres's unexported names.
 
 An upgrade of Dagster that moves or changes one of them fails the test of this module.
 """
+
+from typing import Any
 
 from dagster._config.pythonic_config import ConfigurableResourceFactory
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
@@ -19,6 +21,7 @@ from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, Sq
 from dagster._core.storage.local_compute_log_manager import CapturedLogContext, LocalComputeLogManager
 from dagster._core.utils import make_new_backfill_id
 from dagster._core.workspace.load import location_origins_from_config
+from dagster_postgres.utils import DagsterPostgresException
 
 __all__ = [
     "AssetBackfillData",
@@ -31,6 +34,7 @@ __all__ = [
     "CapturedLogContext",
     "CheckRunHealthResult",
     "ConfigurableResourceFactory",
+    "DagsterPostgresException",
     "InMemoryJob",
     "LocalComputeLogManager",
     "PartitionBackfill",
@@ -39,7 +43,13 @@ __all__ = [
     "SqlEventLogStorageTable",
     "TimestampWithTimezone",
     "WorkerStatus",
+    "close_pooled_connections",
     "execute_run_iterator",
     "location_origins_from_config",
     "make_new_backfill_id",
 ]
+
+
+def close_pooled_connections(storage: Any) -> None:
+    """Close the pooled connections of a storage of dagster-postgres; those of runs and schedules have no method."""
+    storage._engine.dispose()

@@ -17,7 +17,6 @@ import psycopg2.errors
 from click import ClickException
 from dagster import AssetKey, DagsterEventType, EventLogEntry
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
-from dagster_postgres.utils import DagsterPostgresException
 from sqlalchemy import Table, and_, create_engine, event, exists, select, text
 from sqlalchemy.engine import URL, Dialect, Engine, make_url
 from sqlalchemy.exc import DisconnectionError, InternalError, SQLAlchemyError
@@ -27,8 +26,10 @@ from taxi_orchestration.instance.dagster_internals import (
     AssetCheckExecutionRecordStatus,
     AssetCheckExecutionsTable,
     CapturedLogContext,
+    DagsterPostgresException,
     LocalComputeLogManager,
     SqlEventLogStorageTable,
+    close_pooled_connections,
 )
 from taxi_orchestration.instance.dagster_names import WITHDRAWS_PLAN
 from taxi_orchestration.postgres.binaries import ServerError
@@ -114,7 +115,7 @@ class TaxiEventLog(PostgresEventLogStorage):
         """
         super().dispose()
         for storage in (self, *self._others):
-            storage._engine.dispose()
+            close_pooled_connections(storage)
 
     def has_table(self, table_name: str) -> bool:
         """Return whether a table exists; a positive answer is cached. By default each event asks by a new connection.

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from taxi_orchestration.months import next_month
 from taxi_orchestration.tlc.contract import MAX_DECIMAL_DIGITS, arrow_schema, postgres_type_for, target_type_for
 from taxi_orchestration.tlc.dataset import (
     DATASET,
@@ -232,9 +233,9 @@ class MonthFile:
         """
         self._inside = None
         self._check_int96(batch_rows)
-        following = (self.month + timedelta(days=31)).replace(day=1)
         start, end = (
-            pa.scalar(datetime(day.year, day.month, 1), pa.timestamp("us")) for day in (self.month, following)
+            pa.scalar(datetime(day.year, day.month, 1), pa.timestamp("us"))
+            for day in (self.month, next_month(self.month))
         )
         read = inside = 0
         for batch in self._decoded(batch_rows):

@@ -9,6 +9,7 @@ from datetime import date, datetime, timedelta
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from taxi_orchestration.months import next_month
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration_tests.support.synthetic import month_table
 
@@ -41,8 +42,7 @@ def lookalike(month: date) -> bytes:
     """The file of a stand-in."""
     rows, strays = ROWS_AND_STRAYS[month]
     table = month_table(month, rows)
-    start = datetime.combine(month, datetime.min.time())
-    end = (start + timedelta(days=31)).replace(day=1)
+    start, end = (datetime.combine(day, datetime.min.time()) for day in (month, next_month(month)))
     pickups = table.column(DATASET.pickup).to_pylist()
     pickups = [pickup if start <= pickup < end else start for pickup in pickups]
     pickups[: len(strays)] = [datetime.fromisoformat(stray) for stray in strays]

@@ -7,7 +7,7 @@ Proportions follow months that the TLC published; no row of theirs is in here.
 import csv
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from taxi_orchestration.months import next_month
 from taxi_orchestration.tlc.dataset import DATASET, Column, DataSet, Era
 
 CHUNK_ROWS = 250_000
@@ -135,8 +136,7 @@ def write_month(
 def _bounds(month: date) -> tuple[int, int]:
     """The first second of a month and of the next one, counted from 1970."""
     epoch = date(1970, 1, 1)
-    following = (month + timedelta(days=31)).replace(day=1)
-    return (month - epoch).days * _DAY, (following - epoch).days * _DAY
+    return (month - epoch).days * _DAY, (next_month(month) - epoch).days * _DAY
 
 
 def _pick(random: np.random.Generator, rows: int, values: Sequence[int], parts_of_10_000: Sequence[int]) -> Ints:
@@ -276,7 +276,7 @@ def _array(column: Column, values: Ints, unknown: Mask) -> pa.Array:
         return pa.array(values.astype(np.int32), kind, mask=mask)
     raise TypeError(
         f"No synthetic values are settled for {column.source_name} of type {column.type}; settled are timestamp[us], "
-        "string with codes, double and int32. Add the type to _array in tlc/synthetic.py."
+        "string with codes, double and int32. Add the type to _array in taxi_orchestration_tests/support/synthetic.py."
     )
 
 

@@ -1,0 +1,104 @@
+"""The names that Dagster, dbt and dagster-dbt do not export: what the package relies on, so that an upgrade shows."""
+
+import importlib
+from functools import reduce
+from inspect import signature
+from typing import Any
+
+import pytest
+
+MODULES = [
+    importlib.import_module(f"taxi_orchestration.{name}")
+    for name in ("instance.dagster_internals", "dbt.dbt_internals", "dbt.dagster_dbt_internals")
+]
+NAMES = {name: getattr(module, name) for module in MODULES for name in module.__all__}
+
+# How the package calls these names: the number of positional arguments, and the keywords.
+CALLS: dict[str, tuple[int, set[str]]] = {
+    "AssetBackfillData": (
+        0,
+        {
+            "target_subset",
+            "requested_runs_for_target_roots",
+            "requested_subset",
+            "materialized_subset",
+            "failed_and_downstream_subset",
+            "latest_storage_id",
+            "backfill_start_time",
+        },
+    ),
+    "AssetCheckEvaluationTargetMaterializationData": (0, {"storage_id", "run_id", "timestamp"}),
+    "BulkActionsFilter": (0, {"statuses"}),
+    "CapturedLogContext": (1, set()),
+    "CheckRunHealthResult": (2, set()),
+    "DbtCoreCliEventMessage": (2, set()),
+    "DbtCoreCliEventMessage.to_default_asset_events": (4, {"target_path"}),
+    "InMemoryJob": (1, set()),
+    "LocalComputeLogManager": (0, {"base_dir", "inst_data"}),
+    "LocalComputeLogManager.complete_artifact_path": (2, set()),
+    "LocalComputeLogManager.get_captured_local_path": (3, {"partial"}),
+    "Manifest.from_msgpack": (1, {"decoder"}),
+    "PartitionBackfill": (
+        0,
+        {
+            "backfill_id",
+            "status",
+            "from_failure",
+            "tags",
+            "backfill_timestamp",
+            "asset_selection",
+            "title",
+            "asset_backfill_data",
+        },
+    ),
+    "PartitionsSubset.empty_subset": (1, set()),
+    "PartitionsSubset.get_partition_keys": (1, set()),
+    "PartitionsSubset.with_partition_keys": (2, set()),
+    "RemoteRepositoryOrigin": (2, set()),
+    "RemoteRepositoryOrigin.get_job_origin": (2, set()),
+    "TimestampWithTimezone": (2, set()),
+    "close_pooled_connections": (1, set()),
+    "execute_run_iterator": (3, set()),
+    "extended_mashumuro_decoder": (1, set()),
+    "get_asset_check_key_for_test": (3, {"project"}),
+    "location_origins_from_config": (2, set()),
+    "make_new_backfill_id": (0, set()),
+    "msg_to_dict": (1, set()),
+}
+
+# What the package reads of these names.
+MEMBERS = {
+    "AssetBackfillData": "_replace latest_storage_id materialized_subset target_subset",
+    "AssetCheckExecutionRecordStatus": "FAILED PLANNED SUCCEEDED",
+    "AssetCheckExecutionsTable.c": "asset_key execution_status partition run_id",
+    "AssetGraphSubset": "__or__ _replace create_empty_subset partitions_subsets_by_asset_key",
+    "BulkActionStatus": "CANCELED CANCELING COMPLETED_FAILED COMPLETED_SUCCESS FAILING REQUESTED",
+    "ConfigurableResourceFactory": "create_resource",
+    "DagsterPostgresException": "__cause__",
+    "LocalComputeLogManager": "capture_logs config_type from_config_value",
+    "PartitionBackfill": "_replace asset_backfill_data asset_selection backfill_id tags",
+    "PartitionsSubset": "__or__ __sub__",
+    "SqlEventLogStorageTable.c": "asset_key dagster_event_type partition run_id",
+    "WorkerStatus": "FAILED RUNNING",
+}
+
+
+def named(path: str) -> Any:
+    """The object that a dotted path names, whose first part is one of the unexported names."""
+    first, *others = path.split(".")
+    return reduce(getattr, others, NAMES[first])
+
+
+def test_the_contract_is_about_every_unexported_name() -> None:
+    assert {path.split(".")[0] for path in (*CALLS, *MEMBERS)} == NAMES.keys()
+
+
+@pytest.mark.parametrize("path", CALLS)
+def test_an_unexported_name_takes_the_arguments_of_the_package(path: str) -> None:
+    positional, keywords = CALLS[path]
+    signature(named(path)).bind(*range(positional), **dict.fromkeys(keywords))
+
+
+@pytest.mark.parametrize("path", MEMBERS)
+def test_an_unexported_name_has_the_members_that_the_package_reads(path: str) -> None:
+    assert [name for name in MEMBERS[path].split() if not hasattr(named(path), name)] == []
