@@ -22,11 +22,10 @@ from taxi_orchestration.tlc.parquet import MonthFile
 from taxi_orchestration.tlc.scratch import scratch_directory
 from taxi_orchestration.warehouse.copy import arrow_types
 from taxi_orchestration.warehouse.load_log import LoadedFile, NewerFileLoadedError
+from taxi_orchestration.warehouse.measures import PREVIEW_ROWS
 from taxi_orchestration.warehouse.months import replace_month
 from taxi_orchestration.warehouse.raw_tables import create_raw_tables, replace_zone_shapes, replace_zones
 from taxi_orchestration.warehouse.warehouse import Warehouse
-
-PREVIEW_ROWS = 5
 
 
 class LoadStoppedError(Exception):

@@ -13,14 +13,13 @@ from taxi_orchestration.tlc.scratch import LOCK, PREFIX
 from taxi_orchestration.warehouse.load_log import loaded_files
 from taxi_orchestration.warehouse.warehouse import open_warehouse
 
-# TAXI_HOME may hold files of others too. Earlier versions wrote records.json.
+# TAXI_HOME may hold files of others too.
 _OURS = (
     "postgres",
     "dbt",
     "step_logs",
     "dagster",
     "records",
-    "records.json",
     "class",
     "dev.url",
     "report*.html",

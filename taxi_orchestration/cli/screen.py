@@ -14,9 +14,10 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from taxi_orchestration.cli.terminal import format_bytes, print_line
+from taxi_orchestration.cli.terminal import print_line
 from taxi_orchestration.loading import Progress
 from taxi_orchestration.months import count_months, partition_key
+from taxi_orchestration.report.formats import format_bytes
 from taxi_orchestration.tlc.errors import NotPublishedError
 
 # The share of the download in a month's part of the bar; the rest is the copying of rows.

@@ -94,11 +94,6 @@ def as_typed(text: str) -> str:
     return text
 
 
-def format_bytes(number: int) -> str:
-    """Format a size in MB."""
-    return f"{number / 1_000_000:,.1f} MB"
-
-
 def show_plan(window: Window, months: Sequence[date]) -> None:
     """Print what a backfill would load."""
     console = Console()

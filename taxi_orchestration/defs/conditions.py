@@ -15,7 +15,7 @@ from taxi_orchestration.warehouse.warehouse import open_warehouse
 
 BUILD_CHANGED_MONTHS = "build_changed_months"
 
-# A prefix that distinguishes versions of a month, and keeps the cursor of 14 models small.
+# A prefix that distinguishes versions of a month, and keeps the cursors of nine models small.
 VERSION_LENGTH = 16
 
 

@@ -6,12 +6,11 @@ from dagster import AssetCheckEvaluation, AssetCheckSpec, AssetRecordsFilter, Da
 
 from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.defs.evaluations import evaluation_of
+from taxi_orchestration.instance.builds import RECORDS_AT_ONCE
 from taxi_orchestration.months import parse_partition_key
 from taxi_orchestration.quality.coverage import check_coverage
 from taxi_orchestration.warehouse.measures import months_in_raw_trips
 from taxi_orchestration.warehouse.warehouse import Warehouse
-
-_PAGE = 500
 
 
 def coverage_spec(assets: AssetKeys) -> AssetCheckSpec:
@@ -39,7 +38,7 @@ def observed_months(instance: DagsterInstance, assets: AssetKeys) -> set[date] |
     latest: dict[date, bool] = {}
     cursor = None
     while True:
-        page = instance.fetch_observations(AssetRecordsFilter(assets.tlc_files), _PAGE, cursor)
+        page = instance.fetch_observations(AssetRecordsFilter(assets.tlc_files), RECORDS_AT_ONCE, cursor)
         for record in page.records:
             observation = record.asset_observation
             if record.partition_key and observation and "published" in observation.metadata:

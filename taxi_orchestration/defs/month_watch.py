@@ -14,11 +14,12 @@ from taxi_orchestration.defs.clock import Clock
 from taxi_orchestration.defs.coverage import coverage_evaluation, observed_months
 from taxi_orchestration.defs.evaluations import evaluation_of
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
+from taxi_orchestration.instance.status import is_published
 from taxi_orchestration.months import Window, newest_month, next_month, parse_partition_key, partition_key
 from taxi_orchestration.quality.finding import Finding
 from taxi_orchestration.quality.freshness import check_freshness
 from taxi_orchestration.settings import Settings
-from taxi_orchestration.tlc.client import Publication
+from taxi_orchestration.tlc.errors import TlcError
 from taxi_orchestration.tlc.publications import MAX_MONTHS_A_TICK, fetch_publications
 from taxi_orchestration.warehouse.measures import months_in_raw_trips
 from taxi_orchestration.warehouse.warehouse import Warehouse
@@ -62,8 +63,8 @@ def evaluate_freshness(
     observed = observed_months(instance, AssetKeys(warehouse.student)) or set()
     # At most as many months as one tick may request; the newest, if nothing was loaded for years.
     answers = fetch_publications(tlc_base_url, [month for month in after if month not in observed][-MAX_MONTHS_A_TICK:])
-    out = {m for m, answer in answers.items() if isinstance(answer, Publication) and answer.published}
-    silent = {m for m, answer in answers.items() if not isinstance(answer, Publication)}
+    out = {month for month, answer in answers.items() if is_published(answer)}
+    silent = {month for month, answer in answers.items() if isinstance(answer, TlcError)}
     out |= observed | (silent & (seen or {}).keys())
     known = {month: None if seen is None else seen.get(month, now) for month in after if month in out}
     return check_freshness(now, known, loaded, answered=not silent), known

@@ -42,7 +42,7 @@ from taxi_orchestration.defs.month_checks import (
 )
 from taxi_orchestration.defs.raw_zones import load_missing_zones
 from taxi_orchestration.defs.retries import RETRIES, translate_to_failure
-from taxi_orchestration.defs.table_metadata import format_bytes, raw_table_metadata
+from taxi_orchestration.defs.table_metadata import raw_table_metadata
 from taxi_orchestration.defs.tlc_source import source_tags
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
 from taxi_orchestration.instance.builds import DETAILS, rows_built_from
@@ -57,6 +57,7 @@ from taxi_orchestration.instance.dagster_names import (
 from taxi_orchestration.loading import MonthLoad, Progress, open_loader
 from taxi_orchestration.months import parse_partition_key, partition_key
 from taxi_orchestration.postgres.connection import WarehouseError, WarehouseUnavailableError
+from taxi_orchestration.report.formats import format_bytes
 from taxi_orchestration.settings import Settings
 from taxi_orchestration.tlc.client import Publication
 from taxi_orchestration.tlc.dataset import DATASET, KEY_COLUMNS

@@ -17,7 +17,6 @@ from taxi_orchestration.warehouse.warehouse import Warehouse
 
 # dagster-dbt's names of the execution time of a node, and of the rows that a test found.
 _SECONDS, _FAILING_ROWS = "Execution Duration", "dagster_dbt/failed_row_count"
-_MEGABYTE = 1_000_000
 _FACTS, _REJECTED = "fct_trips", "rejected_trips"
 
 
@@ -74,11 +73,6 @@ def months_metadata(
         built_from = {BUILT_FROM: files[month].rows_sha256} if month in files else {}
         metadata[month] = shown | node_metadata(of_dbt, sql, built_from)
     return metadata
-
-
-def format_bytes(count: int) -> str:
-    """Format a size in kB or MB."""
-    return f"{count / _MEGABYTE:,.1f} MB" if count >= _MEGABYTE / 10 else f"{count / 1000:,.1f} kB"
 
 
 def _seconds(of_dbt: Mapping[str, Any]) -> MetadataValue:

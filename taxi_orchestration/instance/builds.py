@@ -28,7 +28,7 @@ MONTHLY_TABLES = (
     "trip_quality",
 )
 
-_PAGE = 500
+RECORDS_AT_ONCE = 500
 
 
 def latest_materializations(
@@ -40,7 +40,7 @@ def latest_materializations(
     records = AssetRecordsFilter(asset, asset_partitions=list(keys))
     while keys:
         # The newest records are mostly one of each partition; a longer page would read history in vain.
-        page = instance.fetch_materializations(records, min(len(keys), _PAGE), cursor)
+        page = instance.fetch_materializations(records, min(len(keys), RECORDS_AT_ONCE), cursor)
         for record in page.records:
             if record.partition_key is not None:
                 latest.setdefault(record.partition_key, record)

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import psutil
-from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
+from dagster import DagsterInstance, DagsterRun, RunsFilter
 
 from taxi_orchestration.asset_keys import AssetKeys
-from taxi_orchestration.instance.run_tags import is_of
+from taxi_orchestration.instance.run_tags import EXECUTING, is_of
 from taxi_orchestration.postgres.postmaster import has_ended
 
 # The UI hides tags that begin with .dagster/, and no others.
@@ -24,13 +24,6 @@ PROCESS_TAG = ".dagster/taxi_process"
 # machine. Another process of the same id differs in both.
 _CLOCK_SECONDS = 10
 _UPTIME_SECONDS = 1
-
-_EXECUTING = [
-    DagsterRunStatus.NOT_STARTED,
-    DagsterRunStatus.STARTING,
-    DagsterRunStatus.STARTED,
-    DagsterRunStatus.CANCELING,
-]
 
 
 @dataclass(frozen=True)
@@ -99,7 +92,7 @@ def fail_orphaned_runs(instance: DagsterInstance, assets: AssetKeys) -> list[str
 
     Returns their ids.
     """
-    executing = instance.get_runs(RunsFilter(statuses=_EXECUTING))
+    executing = instance.get_runs(RunsFilter(statuses=EXECUTING))
     orphaned = [run for run in executing if is_of(run, assets) and is_orphaned(run)]
     for run in orphaned:
         instance.report_run_failed(run, "The process of this run was killed, or its machine was switched off.")

@@ -18,9 +18,8 @@ TLC_PUBLICATIONS = "tlc_publications"
 SCHEMA = "taxi/schema"
 
 # The UI hides tags that begin with .dagster/, and no others.
-# Runs in the storage have the tags of the first versions.
-REQUESTED_BY = ".dagster/taxi_asked_by"
-REQUESTED_AT = ".dagster/taxi_asked_at"
+REQUESTED_BY = ".dagster/taxi_requested_by"
+REQUESTED_AT = ".dagster/taxi_requested_at"
 FILE_VERSION = ".dagster/taxi_file_version"
 
 # The list of runs hides Dagster's own tags, so that a range would show no months.
@@ -34,8 +33,8 @@ PAUSE_GROWTH = 4
 # The runs that are searched for earlier attempts: more than two years of runs.
 RECENT_RUNS = 200
 
-_UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
+# The states between the queue and the end of a run.
+EXECUTING = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
@@ -90,7 +89,7 @@ def attempts_by(instance: dg.DagsterInstance, requested_by: str) -> dict[tuple[s
 
 def keys_in_progress(instance: dg.DagsterInstance, assets: AssetKeys, keys: Iterable[str]) -> set[str]:
     """Return which of these partitions a queued or running run of the student covers."""
-    runs = instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED))
+    runs = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED, *EXECUTING]))
     return set(keys) & {month for run in runs if is_of(run, assets) for month in months_of_run(run)}
 
 

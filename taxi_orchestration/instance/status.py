@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeGuard
 
 from taxi_orchestration.instance.dagster_names import DATA_VERSION, is_about
 from taxi_orchestration.months import (
@@ -106,7 +106,7 @@ def known_window(warehouse: Warehouse, now: datetime, first: date = DATASET.firs
     return Window.through(max(oldest, first), newest)
 
 
-def is_published(answer: Publication | TlcError) -> bool:
+def is_published(answer: Publication | TlcError) -> TypeGuard[Publication]:
     """Return whether the host answered that the month is published."""
     return isinstance(answer, Publication) and answer.published
 
@@ -115,8 +115,7 @@ def is_changed(file: LoadedFile | None, publication: Publication | TlcError) -> 
     """Return whether the TLC has re-issued the month since it was loaded."""
     return bool(
         file
-        and isinstance(publication, Publication)
-        and publication.published
+        and is_published(publication)
         and publication.version != version_of(file.etag, file.last_modified, file.bytes)
     )
 

@@ -1,4 +1,4 @@
-"""Numbers, months and moments formatted for readers."""
+"""Numbers, sizes, months and moments formatted for readers."""
 
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
@@ -13,6 +13,11 @@ def format_count(value: float) -> str:
     if abs(value) < 999_500:
         return f"{float(f'{value:.3g}'):,.0f}"
     return f"{value / 1e6:.3g} million" if abs(value) < 999_500_000 else f"{value / 1e9:.3g} billion"
+
+
+def format_bytes(number: int) -> str:
+    """Format a size: 1.4 kB, 0.2 MB, 33.0 MB."""
+    return f"{number / 1_000_000:,.1f} MB" if number >= 100_000 else f"{number / 1000:,.1f} kB"
 
 
 def format_money(value: float) -> str:

@@ -63,7 +63,7 @@ def test_the_pages_of_a_loaded_project_are_true_and_their_buttons_work(
         expect(page.get_by_text("months: 2024-01 to 2024-03").first).to_be_visible()
         expect(page.get_by_text("taxi backfill", exact=True).first).to_be_visible()
         expect(page.get_by_text("Failure", exact=True)).to_have_count(0)
-        expect(page.get_by_text(re.compile("taxi_process|asked_by"))).to_have_count(0)
+        expect(page.get_by_text(re.compile("taxi_process|requested_by"))).to_have_count(0)
 
         page.goto(f"{ui.page}/runs")
         expect(page.get_by_text("4 partitions").first).to_be_visible(timeout=SECONDS)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from taxi_orchestration.report.formats import (
+    format_bytes,
     format_change,
     format_count,
     format_day,
@@ -69,6 +70,16 @@ def test_money_has_cents_where_they_matter_and_a_sign_before_the_dollar() -> Non
 
 def test_shares_have_no_more_digits_than_they_deserve() -> None:
     assert [format_percent(v) for v in (0, 0.474, 0.0316, 0.00042)] == ["0%", "47%", "3.2%", "0.04%"]
+
+
+def test_sizes_are_megabytes_where_they_come_to_a_tenth_of_one() -> None:
+    assert [format_bytes(v) for v in (0, 1_449, 99_949, 100_000, 33_000_000)] == [
+        "0.0 kB",
+        "1.4 kB",
+        "99.9 kB",
+        "0.1 MB",
+        "33.0 MB",
+    ]
 
 
 def test_changes_moments_days_and_lists_are_words() -> None:
