@@ -1,11 +1,18 @@
-"""The names that Dagster, dbt and dagster-dbt do not export: what the package relies on, so that an upgrade shows."""
+"""What the package relies on of names that Dagster, dbt and dagster-dbt do not export, and what it shadows of them."""
 
 import importlib
+import re
 from functools import reduce
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import pytest
+from dbt.include import global_project, postgres
+
+from taxi_orchestration.instance.launcher import TaxiRunLauncher
+from taxi_orchestration.instance.storage import TaxiEventLog, TaxiStepLogs, TaxiStorage
+from taxi_orchestration.settings import DBT_PROJECT_DIRECTORY, PROJECT_DIRECTORY
 
 MODULES = [
     importlib.import_module(f"taxi_orchestration.{name}")
@@ -102,3 +109,32 @@ def test_an_unexported_name_takes_the_arguments_of_the_package(path: str) -> Non
 @pytest.mark.parametrize("path", MEMBERS)
 def test_an_unexported_name_has_the_members_that_the_package_reads(path: str) -> None:
     assert [name for name in MEMBERS[path].split() if not hasattr(named(path), name)] == []
+
+
+# How Dagster makes a class of the name in dagster.yaml: its documented way.
+CONFIGURABLE = {"__init__", "config_type", "from_config_value"}
+
+
+def shadowed_methods(own: type) -> set[str]:
+    """The methods of a class that take the place of a base class's."""
+    return {name for name in vars(own) if callable(getattr(own, name)) or isinstance(vars(own)[name], property)} & {
+        name for base in own.__mro__[1:-1] for name in vars(base) if not name.startswith("__")
+    }
+
+
+def macros(directory: Path) -> set[str]:
+    found = (re.findall(r"{%-?\s*macro\s+(\w+)", path.read_text()) for path in directory.rglob("*.sql"))
+    return {name for names in found for name in names}
+
+
+def test_what_shadows_a_tool_is_in_the_page_on_the_architecture() -> None:
+    methods = {
+        name for own in (TaxiEventLog, TaxiStorage, TaxiStepLogs, TaxiRunLauncher) for name in shadowed_methods(own)
+    }
+    theirs = macros(Path(global_project.PACKAGE_PATH)) | macros(Path(postgres.PACKAGE_PATH))
+    # dbt calls the macro of the adapter, where there is one, in the place of its default.
+    ours = {name for name in macros(DBT_PROJECT_DIRECTORY / "macros") if name.removeprefix("postgres__") in theirs}
+    assert {"store_event", "has_table"} <= methods
+    assert {"generate_schema_name", "postgres__get_test_sql"} <= ours
+    page = (PROJECT_DIRECTORY / "docs" / "architecture.md").read_text()
+    assert [name for name in sorted((methods | ours) - CONFIGURABLE) if f"`{name}`" not in page] == []
