@@ -17,34 +17,43 @@ from taxi_orchestration.warehouse.warehouse import Warehouse
 
 @dataclass(frozen=True)
 class LoadedFile:
-    """The loaded file of a month, a row of raw_loads: each field is a column with its definition and comment.
+    """The loaded file of a month, a row of raw_loads: each field is a column with its type, constraint and comment.
 
     `rows_sha256` is None until the rows are copied.
     """
 
-    source_month: Annotated[date, "date primary key", "Month of the file, as its first day."]
-    url: Annotated[str, "text not null", "Where the file was downloaded from."]
-    etag: Annotated[str | None, "text", "ETag of the file, as the host gave it."]
-    last_modified: Annotated[datetime | None, "timestamptz", "When the file was published, as the host says."]
-    bytes: Annotated[int, "bigint not null", "Size of the file."]
-    sha256: Annotated[str, "text not null", "Digest of the file."]
-    rows: Annotated[int, "bigint not null", "Rows of the file, all of which are in raw_trips."]
-    columns: Annotated[Mapping[str, str], "jsonb not null", "Columns of the file with their types in it."]
-    drift: Annotated[
-        Mapping[str, object], "jsonb not null", "Where the file's columns are not those of its era; empty if nowhere."
+    source_month: Annotated[date, "date", "primary key", "Month of the file, as its first day."]
+    url: Annotated[str, "text", "not null", "URL that the file was downloaded from."]
+    etag: Annotated[str | None, "text", "", "ETag of the file, as the host gave it."]
+    last_modified: Annotated[
+        datetime | None,
+        "timestamp with time zone",
+        "",
+        "When the host says that the file was published: Last-Modified.",
     ]
-    dagster_run_id: Annotated[str | None, "text", "Run of Dagster that loaded the file."]
+    bytes: Annotated[int, "bigint", "not null", "Size of the file in bytes."]
+    sha256: Annotated[str, "text", "not null", "SHA-256 of the file."]
+    rows: Annotated[int, "bigint", "not null", "Number of rows in the file, all of which are in raw_trips."]
+    columns: Annotated[Mapping[str, str], "jsonb", "not null", "Columns of the file, with their types in the file."]
+    drift: Annotated[
+        Mapping[str, object],
+        "jsonb",
+        "not null",
+        "How the columns of the file differ from those of its era, and which were left out because the program that "
+        "wrote the file added them; empty where none.",
+    ]
+    dagster_run_id: Annotated[str | None, "text", "", "The Dagster run that loaded the month."]
     rows_sha256: Annotated[
-        str | None,
-        "text not null",
-        "Digest of the rows as copied: the same for another file with these rows.",
+        str | None, "text", "not null", "SHA-256 of the rows; two files with the same rows have the same value."
     ] = None
-    loaded_at: Annotated[datetime | None, "timestamptz not null default now()", "When the month was replaced."] = None
+    loaded_at: Annotated[
+        datetime | None, "timestamp with time zone", "not null default now()", "When the month was loaded."
+    ] = None
 
 
 _HINTS = get_type_hints(LoadedFile, include_extras=True)
-RAW_LOADS_COLUMNS = {name: hint.__metadata__[0] for name, hint in _HINTS.items()}
-RAW_LOADS_COMMENTS = {name: hint.__metadata__[1] for name, hint in _HINTS.items()}
+RAW_LOADS_COLUMNS = {name: " ".join(hint.__metadata__[:2]) for name, hint in _HINTS.items()}
+RAW_LOADS_DESCRIPTIONS = [(name, hint.__metadata__[0], hint.__metadata__[2]) for name, hint in _HINTS.items()]
 RAW_LOADS = Relation("raw_loads", TABLE, RAW_LOADS_COLUMNS)
 _NAMES = sql.SQL(", ").join(map(sql.Identifier, RAW_LOADS_COLUMNS))
 

@@ -10,18 +10,34 @@ from psycopg.types.json import Jsonb
 
 from taxi_orchestration.postgres.connection import WarehouseError
 from taxi_orchestration.tlc.dataset import DATASET, KEY_COLUMNS, ZONE_COLUMNS, ZONE_SHAPE_COLUMNS, DataSet
-from taxi_orchestration.warehouse.load_log import RAW_LOADS_COLUMNS, RAW_LOADS_COMMENTS
+from taxi_orchestration.warehouse.load_log import RAW_LOADS_COLUMNS, RAW_LOADS_DESCRIPTIONS
 from taxi_orchestration.warehouse.relations import TABLE, Relation, find_relations
 from taxi_orchestration.warehouse.warehouse import Warehouse, define_columns
 
 # The comment on raw_trips begins with this; the name of the data set follows.
 _HOLDS = "Data set of the TLC: "
 
-_COMMENTS = {
-    "raw_loads": "One row a month: the file that raw_trips holds. Written in the transaction that replaces the month.",
-    "raw_zones": "The TLC's table of taxi zones, as published.",
-    "raw_zone_shapes": "The outlines of the TLC's taxi zones, for maps.",
+TABLE_COMMENTS = {
+    "raw_loads": "One row per month: the file whose rows raw_trips holds. Written in the transaction that replaces the "
+    "month.",
+    "raw_zones": "The TLC's zone table, as published: one row per taxi zone.",
+    "raw_zone_shapes": "The outlines of the TLC's taxi zones, for maps: one row per zone that has a shape, which two "
+    "zones of raw_zones lack.",
 }
+"""The comments on the raw tables, except on raw_trips, whose comment marks its data set."""
+
+
+def describe_columns(dataset: DataSet = DATASET) -> dict[str, list[tuple[str, str, str]]]:
+    """Return the name, the type and the comment of every column of every raw table."""
+    columns = {
+        "raw_trips": (*KEY_COLUMNS, *dataset.columns),
+        "raw_zones": ZONE_COLUMNS,
+        "raw_zone_shapes": ZONE_SHAPE_COLUMNS,
+    }
+    return {
+        "raw_loads": RAW_LOADS_DESCRIPTIONS,
+        **{name: [(c.name, c.postgres_type, c.comment) for c in of_table] for name, of_table in columns.items()},
+    }
 
 
 def partition_of(month: date) -> str:
@@ -55,17 +71,11 @@ def create_raw_tables(warehouse: Warehouse, dataset: DataSet = DATASET) -> None:
 
 def _comment(connection: psycopg.Connection, warehouse: Warehouse, dataset: DataSet) -> None:
     """Comment on every raw table and column; mark raw_trips with its data set unless it has a comment."""
-    columns = {
-        "raw_trips": {column.name: column.comment for column in (*KEY_COLUMNS, *dataset.columns)},
-        "raw_loads": RAW_LOADS_COMMENTS,
-        "raw_zones": {column.name: column.comment for column in ZONE_COLUMNS},
-        "raw_zone_shapes": {column.name: column.comment for column in ZONE_SHAPE_COLUMNS},
-    }
-    for table, comments in columns.items():
-        for name, comment in comments.items():
+    for table, columns in describe_columns(dataset).items():
+        for name, _, comment in columns:
             identifier = warehouse.identifier(table, name)
             connection.execute(sql.SQL("comment on column {} is {}").format(identifier, comment))
-    tables = dict(_COMMENTS)
+    tables = dict(TABLE_COMMENTS)
     existing = sql.SQL("select obj_description({}, 'pg_class')").format(warehouse.regclass("raw_trips"))
     if connection.execute(existing).fetchone() == (None,):
         tables["raw_trips"] = _HOLDS + dataset.name

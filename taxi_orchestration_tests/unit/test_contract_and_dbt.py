@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from taxi_orchestration.dbt.runner import prepared_project, read_manifest
-from taxi_orchestration.dbt.sources import RAW_TRIPS_YML, raw_trips_yml
+from taxi_orchestration.dbt.sources import SOURCES_YML, sources_yml
 from taxi_orchestration.instance.builds import MONTHLY_TABLES
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.tlc.dataset import DATASET
@@ -28,8 +28,8 @@ def models(manifest: Manifest, kind: str = "model") -> list[Mapping[str, Any]]:
     return [node for node in manifest["nodes"].values() if node["resource_type"] == kind]
 
 
-def test_dbts_description_of_raw_trips_is_made_from_the_contract_as_it_is() -> None:
-    assert RAW_TRIPS_YML.read_text() == raw_trips_yml(), "run python -m taxi_orchestration.dbt.sources"
+def test_dbts_descriptions_of_the_raw_tables_are_made_from_those_of_the_loader() -> None:
+    assert SOURCES_YML.read_text() == sources_yml(), "run python -m taxi_orchestration.dbt.sources"
 
 
 def test_every_monthly_table_records_what_its_months_were_built_from(manifest: Manifest) -> None:
@@ -44,14 +44,14 @@ def test_dbts_sources_are_the_tables_that_the_loader_makes(
     with psycopg.connect(target.url()) as connection:
         made = connection.execute(
             """
-            select relname, attname, format_type(atttypid, null)
+            select relname, attname, format_type(atttypid, null), col_description(attrelid, attnum)
             from pg_attribute join pg_class on pg_class.oid = attrelid
             where relnamespace = %s::regnamespace and relkind in ('r', 'p') and attnum > 0
             """,
             [settings.schema_name],
         ).fetchall()
     described = [
-        (table["name"], name, column["data_type"])
+        (table["name"], name, column["data_type"], column["description"])
         for table in manifest["sources"].values()
         for name, column in table["columns"].items()
     ]
