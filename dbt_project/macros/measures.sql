@@ -1,6 +1,6 @@
 {#
     Sums over trips, each with the number of its trips, so that quotients have the right divisor. Descriptions:
-    models/marts/reporting/*.yml.
+    models/columns.md.
 
     A sum over most trips is the total minus the rest, and zeros are filtered out: the first value of a group is the
     expensive one in a numeric sum. Zone flows take a fifth less time with these two measures.
