@@ -129,7 +129,7 @@ def _volume(
     chart = charts.monthly_bars("months", column, title, is_money=is_money, brush=brush)
     note = "The orange line is the same month a year before." if months[f"before_{column}"].notna().any() else ""
     if not months["is_complete"].all():
-        note += " Pale bars are months that are not complete: their file is not loaded, or days are missing."
+        note += " Pale bars are months that are not complete: their file is not loaded."
     return Picture(name, question, sentence, table, [Panel(chart)], note.strip(), {"months": data[shown]}, wide=False)
 
 

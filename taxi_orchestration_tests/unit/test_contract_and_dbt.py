@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,21 @@ def test_dbts_sources_are_the_tables_that_the_loader_makes(
     assert sorted(described) == sorted(made)
 
 
+def test_only_staging_models_read_the_raw_tables(manifest: Manifest) -> None:
+    readers = [
+        node
+        for node in manifest["nodes"].values()
+        if any(name.startswith("source.") for name in node.get("depends_on", {}).get("nodes", []))
+    ]
+    assert {node["fqn"][1] for node in readers} == {"staging"}
+
+
+def test_the_overview_of_dbts_documentation_names_every_fact_and_mart(manifest: Manifest) -> None:
+    overview = manifest["docs"]["doc.taxi.__overview__"]["block_contents"]
+    marts = {model["name"] for model in models(manifest) if "marts" in model["fqn"]}
+    assert {name for name in marts if not name.startswith("dim_")} - set(re.findall(r"`(\w+)`", overview)) == set()
+
+
 def test_everything_and_every_column_is_described_and_has_a_type(manifest: Manifest) -> None:
     wordless = []
     for node in [*models(manifest), *models(manifest, "seed"), *manifest["sources"].values()]:
@@ -80,6 +96,13 @@ def test_every_seed_has_the_columns_that_are_described(manifest: Manifest) -> No
     for seed in models(manifest, "seed"):
         header = (Path(seed["root_path"]) / seed["original_file_path"]).read_text().splitlines()[0]
         assert header.replace('"', "").split(",") == list(seed["columns"]), seed["name"]
+
+
+def test_the_days_begin_31_days_before_the_first_file(manifest: Manifest) -> None:
+    (dates,) = (model for model in models(manifest) if model["name"] == "dim_dates")
+    first_day = DATASET.first_month - timedelta(days=31)
+    assert f"date '{first_day}'" in dates["raw_code"]
+    assert f"from {first_day}, 31 days before" in dates["description"]
 
 
 def test_every_table_has_a_key_that_the_database_or_a_test_holds_to(manifest: Manifest) -> None:
