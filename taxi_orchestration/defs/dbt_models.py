@@ -3,6 +3,7 @@
 import json
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ from taxi_orchestration.months import Window, parse_partition_key, partition_key
 from taxi_orchestration.postgres.connection import WarehouseError, advice_on_text
 from taxi_orchestration.quality.finding import SAMPLE_ROWS
 from taxi_orchestration.settings import PostgresTarget
+from taxi_orchestration.warehouse.dbt_tables import drop_tables, find_tables_of_0_1
 from taxi_orchestration.warehouse.load_log import LoadedFile, loaded_files
 from taxi_orchestration.warehouse.raw_tables import create_raw_tables
 from taxi_orchestration.warehouse.relations import TABLE, VIEW, Relation, refuse_foreign_relations
@@ -128,19 +130,31 @@ def run_dbt(
 ) -> Iterator[Output[None] | AssetCheckResult]:
     """Run `dbt build` on the step's selection for the months of `window`, and yield Dagster's events.
 
-    Missing or outdated views and seeds are built and recorded too.
+    Missing or outdated views and seeds are built and recorded too. A schema of version 0.1 is taken over: everything is
+    made anew for every loaded month, and what is selected is recorded for the months of `window`.
     """
     create_raw_tables(warehouse)
     nodes = manifest["nodes"]
     selected = _selected(context, manifest, translator)
     views = _views_beside(context.instance, warehouse, nodes, translator, selected)
+    tables_of_0_1 = find_tables_of_0_1(warehouse)
+    if tables_of_0_1:
+        place = f"The tables of schema {warehouse.schema} are of version 0.1"
+        text = f"{place}: dbt makes all tables and views anew, for every loaded month."
+        context.log.warning(text)
+        progress.warned(text)
+        views = [key for key, node in nodes.items() if node["resource_type"] != "test" and key not in selected]
     # No other step runs the tests of a view that was not selected.
     tests = [unique_id for unique_id, node in nodes.items() if node.get("attached_node") in views]
     names = [nodes[unique_id]["name"] for unique_id in [*selected, *views, *tests]]
-    refuse_foreign_relations(warehouse, _relations(manifest, names))
+    relations = _relations(manifest, names)
+    # Version 0.1 had views with few of today's columns.
+    refuse_foreign_relations(warehouse, [replace(r, columns=()) for r in relations] if tables_of_0_1 else relations)
     # dbt adds the unit tests of a selected model to any selection.
     options = ["--indirect-selection", "empty", "--exclude-resource-type", "unit_test"]
-    if window:
+    if tables_of_0_1:
+        options.append("--full-refresh")
+    elif window:
         options += ["--vars", json.dumps({"window_start": str(window.start), "window_end": str(window.end)})]
 
     args = ["build", "--select", *names, *options]
@@ -176,6 +190,9 @@ def run_dbt(
             match event:
                 case Output():
                     node = nodes[unique_id]
+                    if is_monthly(node) and unique_id not in selected:
+                        # A run of its months records them.
+                        continue
                     if window and is_monthly(node):
                         of_months = months_metadata(warehouse, node, window, files, event.metadata, sql[unique_id])
                         _add_metadata(context, translator.get_asset_key(node), of_months)
@@ -209,6 +226,10 @@ def run_dbt(
                         )
                     )
     lineage.save()
+    # Last: a build that did not make everything is begun again by the next one.
+    if tables_of_0_1 and all(r.status == "success" for r in outcome.results if r.node.resource_type != "test"):
+        drop_tables(warehouse, tables_of_0_1)
+        context.log.warning(f"Dropped, as version 0.1 alone filled them: {', '.join(tables_of_0_1)}.")
     if outcome.error:
         what = f" for {window}" if window else ""
         advice = _advice(outcome, warehouse.target)

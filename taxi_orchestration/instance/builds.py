@@ -7,7 +7,6 @@ from dagster import AssetKey, AssetMaterialization, AssetRecordsFilter, DagsterI
 
 from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.months import partition_key
-from taxi_orchestration.warehouse.dbt_tables import RENAMED
 
 # Metadata of a model's month: the data version of raw_trips that it was built from.
 BUILT_FROM = "built from rows with sha256"
@@ -53,7 +52,7 @@ def latest_materializations(
 def rows_built_from(instance: DagsterInstance, assets: AssetKeys, months: Collection[date]) -> dict[date, str]:
     """Return, for each of these months that is built, the sha256 of the rows that all models were last built from."""
     keys = [partition_key(month) for month in months]
-    by_table = [_latest_builds(instance, assets, table, keys) for table in MONTHLY_TABLES]
+    by_table = [latest_materializations(instance, assets.of(table), keys) for table in MONTHLY_TABLES]
     built: dict[date, str] = {}
     for month in months:
         first, *others = (_built_from(latest.get(partition_key(month))) for latest in by_table)
@@ -62,26 +61,12 @@ def rows_built_from(instance: DagsterInstance, assets: AssetKeys, months: Collec
     return built
 
 
-def _latest_builds(
-    instance: DagsterInstance, assets: AssetKeys, table: str, keys: Collection[str]
-) -> dict[str, EventLogRecord]:
-    """Return the latest materializations of a table, under its former name too."""
-    latest = latest_materializations(instance, assets.of(table), keys)
-    before = [old for old, new in RENAMED.items() if new == table and len(latest) < len(keys)]
-    for former in before:
-        latest = latest_materializations(instance, assets.of(former), set(keys) - latest.keys()) | latest
-    return latest
-
-
 def _built_from(record: EventLogRecord | None) -> str | None:
     return detail(record.asset_materialization, BUILT_FROM) if record else None
 
 
 def detail(materialization: AssetMaterialization | None, name: str) -> str | None:
-    """Return a value of a materialization's details; earlier versions recorded it as a metadata entry of its own."""
-    metadata = materialization.metadata if materialization else {}
-    details = metadata.get(DETAILS)
+    """Return a value of a materialization's details."""
+    details = materialization.metadata.get(DETAILS) if materialization else None
     value = details.value if details else None
-    found = value.get(name) if isinstance(value, dict) else None
-    own = metadata.get(name)
-    return str(found) if found is not None else str(own.value) if own else None
+    return str(value[name]) if isinstance(value, dict) and name in value else None

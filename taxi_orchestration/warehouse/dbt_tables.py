@@ -1,6 +1,6 @@
-"""The schema that dbt builds in: one build at a time, and renamed tables of earlier versions."""
+"""The schema that dbt builds in: one build at a time, and the tables of version 0.1."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 
 import psycopg
@@ -8,11 +8,8 @@ from psycopg import sql
 
 from taxi_orchestration.warehouse.warehouse import Warehouse
 
-# Table names up to version 0.1, and current names.
-RENAMED = {
-    "undocumented_codes": "int_undocumented_codes",
-    "monthly_revenue_by_file": "int_monthly_revenue_by_file",
-}
+# Tables that only version 0.1 filled, by month, and that nothing reads any more.
+TABLES_OF_0_1 = ("daily_zone_activity_by_file", "monthly_revenue_by_file", "undocumented_codes")
 
 
 @contextmanager
@@ -23,16 +20,13 @@ def one_build(warehouse: Warehouse, log: Callable[[str], None]) -> Iterator[psyc
     open transaction holds the lock; waiting for another build has no timeout.
     """
     schema = warehouse.schema
-    doing = f"Beginning a build in schema {schema}"
-    with warehouse.connect(doing) as connection:
+    with warehouse.connect(f"Beginning a build in schema {schema}") as connection:
         # The transaction is idle while dbt runs.
         connection.execute("set local idle_in_transaction_session_timeout = 0")
         if not warehouse.try_lock(connection, "dbt"):
             log(f"Another dbt build runs in schema {schema}. This build waits until it ends.")
             connection.execute("set local lock_timeout = 0")
             warehouse.lock(connection, "dbt")
-        with warehouse.connect(doing) as renaming:
-            _rename_tables(renaming, warehouse, log)
         try:
             yield connection
         finally:
@@ -41,13 +35,15 @@ def one_build(warehouse: Warehouse, log: Callable[[str], None]) -> Iterator[psyc
                 connection.rollback()
 
 
-def _rename_tables(connection: psycopg.Connection, warehouse: Warehouse, log: Callable[[str], None]) -> None:
-    """Rename the tables of an earlier version; dependent views keep reading them."""
-    there = warehouse.find_tables(connection, [*RENAMED, *RENAMED.values()])
-    for old, new in RENAMED.items():
-        if old in there:
-            table = warehouse.identifier(old)
-            rename = sql.SQL("alter table {} rename to {}").format(table, sql.Identifier(new))
-            connection.execute(sql.SQL("drop table {}").format(table) if new in there else rename)
-            done = "dropped" if new in there else "renamed"
-            log(f"{warehouse.schema}.{old}, a table of an earlier version, is {done}. Its new name is {new}.")
+def find_tables_of_0_1(warehouse: Warehouse) -> list[str]:
+    """Return the tables in the schema that only version 0.1 filled; a table without months is somebody else's."""
+    with warehouse.connect(f"Looking into schema {warehouse.schema}") as connection:
+        there = warehouse.find_tables(connection, TABLES_OF_0_1)
+        return sorted(table for table in there if "source_month" in warehouse.column_types(connection, table))
+
+
+def drop_tables(warehouse: Warehouse, tables: Collection[str]) -> None:
+    """Drop these tables if they exist, with the views that read them."""
+    drop = sql.SQL("drop table if exists {} cascade").format(sql.SQL(", ").join(map(warehouse.identifier, tables)))
+    with warehouse.connect(f"Dropping tables of version 0.1 in schema {warehouse.schema}") as connection:
+        connection.execute(drop)

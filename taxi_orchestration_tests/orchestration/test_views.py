@@ -1,6 +1,7 @@
-"""Views and seeds on a real instance: who makes them, when they are left alone, and what an earlier version left."""
+"""Views and seeds on a real instance: who makes them, when they are left alone, and what version 0.1 left."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -8,18 +9,20 @@ import psycopg
 import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
-from psycopg import sql
 
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.views import CODE_VERSION_KEY
+from taxi_orchestration.instance.builds import BUILT_FROM
 from taxi_orchestration.months import Window
 from taxi_orchestration.settings import PostgresTarget, Settings
-from taxi_orchestration.warehouse.dbt_tables import RENAMED
+from taxi_orchestration.warehouse.dbt_tables import TABLES_OF_0_1
+from taxi_orchestration.warehouse.load_log import loaded_files
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY
 from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
+LEFT_BY_0_1 = Path(__file__).parents[1] / "support" / "version_0_1.sql"
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 FCT_TRIPS = dg.AssetKey("fct_trips")
 VIEWS = {
@@ -162,51 +165,66 @@ def test_a_view_that_is_missing_or_of_other_code_comes_with_the_next_month(
     assert made(run(*TABLES)) == TABLES
 
 
-def test_what_an_earlier_version_made_is_taken_over_with_what_is_known_of_its_months(
+def test_what_the_first_version_made_is_taken_over_for_every_loaded_month(
     tlc: TlcHost,
     run: Run,
     instance: dg.DagsterInstance,
     settings: Settings,
     target: PostgresTarget,
     relations: Any,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The schema and the record as version 0.1 left them: other names of tables, views with months, no code version."""
-    for month in (JANUARY, FEBRUARY):
+    """The schema and the record as version 0.1 left them: tables of other names and columns, views with months."""
+    months = {"2024-01": JANUARY, "2024-02": FEBRUARY}
+    warehouse = Warehouse(target, settings.schema_name)
+    for key, month in months.items():
         tlc.publish(month, rows=100)
-        assert run(job=TAXI_PIPELINE, month=f"{month:%Y-%m}").success
-    everything = relations().keys()
-    for old, new in RENAMED.items():
-        execute(settings, target, f"alter table {new} rename to {old}")
-        for key in ("2024-01", "2024-02"):
-            records = instance.fetch_materializations(
-                dg.AssetRecordsFilter(dg.AssetKey(new), asset_partitions=[key]), 1
-            )
-            metadata = records.records[0].asset_materialization.metadata  # type: ignore[union-attr]
-            instance.report_runless_asset_event(
-                dg.AssetMaterialization(dg.AssetKey(old), partition=key, metadata=metadata)
-            )
-        instance.wipe_assets([dg.AssetKey(new)])
-    for view in VIEWS:
-        instance.wipe_assets([dg.AssetKey(view)])
-        instance.report_runless_asset_event(dg.AssetMaterialization(dg.AssetKey(view), partition="2024-01"))
+        assert run("raw_trips", month=key).success
+    execute(settings, target, LEFT_BY_0_1.read_text(), "create view of_a_user as select * from undocumented_codes")
+    for key, month in months.items():
+        # Metadata entries of their own, not of `details`, and the same for what has no months today.
+        metadata = {BUILT_FROM: loaded_files(warehouse)[month].rows_sha256 or ""}
+        for name in ("fct_trips", "rejected_trips", "trip_quality", "dim_zones", "monthly_revenue", *TABLES_OF_0_1):
+            made_then = dg.AssetMaterialization(dg.AssetKey(name), partition=key, metadata=metadata)
+            instance.report_runless_asset_event(made_then)
+    left = relations()
 
     def states() -> list[str]:
         window = Window(JANUARY, FEBRUARY.replace(month=3))
-        return [s.state for s in month_statuses(Warehouse(target, settings.schema_name), instance, window).values()]
+        return [s.state for s in month_statuses(warehouse, instance, window).values()]
 
-    assert states() == ["completed", "completed"]
+    assert states() == ["unfinished", "unfinished"]
+    # Nothing of anybody else's is replaced in passing.
+    execute(settings, target, "create table trips (of_a_user text)")
+    assert not run(*TABLES).success
+    assert relations().items() >= left.items()
+    execute(settings, target, "drop table trips")
+
     result = run(job=TAXI_PIPELINE)
     assert result.success
     said = [entry.user_message for entry in instance.all_logs(result.run_id)]
-    for old, new in RENAMED.items():
-        assert any(
-            f".{old}, a table of an earlier version, is renamed. Its new name is {new}." in line for line in said
-        )
-    assert relations().keys() == everything
-    assert made(result) >= VIEWS
+    assert [line for line in said if "version 0.1" in line.lower()] == [
+        f"The tables of schema {warehouse.schema} are of version 0.1: dbt makes all tables and views anew, for every "
+        "loaded month.",
+        f"Dropped, as version 0.1 alone filled them: {', '.join(sorted(TABLES_OF_0_1))}.",
+    ]
+    raw = {"raw_loads", "raw_zones", "raw_zone_shapes"}
+    assert relations().keys() == raw | TABLES | VIEWS | SEEDS
+    assert made(result) >= TABLES | VIEWS
+    # The run was of January: February has all its rows again, and is built again before it counts as completed.
+    assert states() == ["completed", "unfinished"]
+    with psycopg.connect(target.url(), options=f"-c search_path={settings.schema_name}") as connection:
+        (of_all,) = connection.execute(
+            """
+            select array[
+                (select count(*) from raw_trips),
+                (select count(*) from fct_trips) + (select count(*) from rejected_trips),
+                (select sum(trips) from monthly_revenue) + (select count(*) from rejected_trips),
+                (select sum(trips) from daily_zone_activity) + (select count(*) from rejected_trips),
+                (select sum(fact_trips + rejected_trips) from trip_quality)
+            ]
+            """
+        ).fetchone() or [()]
+    assert of_all == [200] * 5
+
+    assert made(run(*TABLES, month="2024-02")) == TABLES
     assert states() == ["completed", "completed"]
-    with psycopg.connect(target.url()) as connection:
-        count = sql.SQL("select sum(trips) from {}").format(sql.Identifier(settings.schema_name, "monthly_revenue"))
-        facts = sql.SQL("select count(*) from {}").format(sql.Identifier(settings.schema_name, "fct_trips"))
-        assert connection.execute(count).fetchone() == connection.execute(facts).fetchone()

@@ -112,7 +112,7 @@ SECTIONS = {
         "integration/test_pooler.py::test_a_pooler_that_takes_no_options_says_so",
         "integration/test_pooler.py::test_dagsters_storage_behind_a_pooler_is_refused_in_words",
         "orchestration/test_views.py::test_a_view_that_is_missing_or_of_other_code_comes_with_the_next_month",
-        "orchestration/test_views.py::test_what_an_earlier_version_made_is_taken_over_with_what_is_known_of_its_months",
+        "orchestration/test_views.py::test_what_the_first_version_made_is_taken_over_for_every_loaded_month",
         "integration/test_materializations.py::test_a_table_that_differs_from_its_model_is_refused_until_a_full_refresh",
     ],
     "Time": [
