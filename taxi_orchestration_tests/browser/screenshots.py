@@ -26,19 +26,19 @@ from taxi_orchestration_tests.support.terminal import run_on_terminal
 
 FIRST, LAST, SHOWN = "2023-12", "2024-04", "2024-03"
 IMAGES = PROJECT_DIRECTORY / "docs" / "images"
-WIDTH, HEIGHT = 1280, 800
+WIDTH = 1280
 MARGIN = 24
 LARGEST_BYTES = 100_000
 # A picture of a page has few colours; so many look like all of them, in a third of the bytes.
 COLOURS = 128
 SECONDS = 60_000
 
-# Of Dagster's UI: the page, and what is on it once it is drawn.
+# Of Dagster's UI: the page, what is on it once it is drawn, and the height that shows enough of it.
 PAGES = {
-    "home": ("/", "taxi_pipeline"),
-    "lineage": ("/assets/fct_trips?view=lineage", "trip_quality"),
-    "month": (f"/assets/fct_trips?view=partitions&partition={SHOWN}", "sum of total_amount"),
-    "check": ("/assets/raw_trips?view=checks&checkDetail=volume_as_expected", "Latest execution"),
+    "home": ("/", "taxi_pipeline", 800),
+    "lineage": ("/assets/fct_trips?view=lineage", "trip_quality", 800),
+    "month": (f"/assets/fct_trips?view=partitions&partition={SHOWN}", "sum of total_amount", 800),
+    "check": ("/assets/raw_trips?view=checks&checkDetail=volume_as_expected", "Plots", 960),
 }
 # Typed one after another in a terminal of 80 columns.
 MONTHS = "select pickup_month, trips, trips_per_day, total_amount from monthly_summary where is_complete order by 1"
@@ -53,9 +53,9 @@ PARTS: Mapping[str, tuple[Scheme, str, str, str]] = {
 }
 
 
-def page_of_ui(browser: Browser, ui: Ui, path: str, drawn: str) -> bytes:
+def page_of_ui(browser: Browser, ui: Ui, path: str, drawn: str, height: int) -> bytes:
     """Take a page of Dagster's UI."""
-    page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+    page = browser.new_page(viewport={"width": WIDTH, "height": height})
     page.goto(f"{ui.page}{path}")
     page.get_by_text(drawn).first.wait_for(timeout=SECONDS)
     # What moves comes to rest.
@@ -122,8 +122,8 @@ def main() -> None:
             screens = [screen_of_terminal(command, variables) for command in COMMANDS]
             save("terminal", picture_of_terminal(browser, screens))
             subprocess.run([TAXI, "report", "--output", str(report)], env=variables, check=True)
-            for name, (path, drawn) in PAGES.items():
-                save(name, page_of_ui(browser, ui, path, drawn))
+            for name, shown in PAGES.items():
+                save(name, page_of_ui(browser, ui, *shown))
             for name, part in PARTS.items():
                 save(name, part_of_report(browser, report, *part))
     finally:

@@ -92,6 +92,15 @@ def test_a_month_is_compared_with_the_last_year_and_the_trailing_median() -> Non
     assert check_volume(JANUARY, rows | {JANUARY: 201}).level == "warn"
 
 
+def test_a_reference_has_one_name_and_so_one_plot_for_any_number_of_months() -> None:
+    findings = [
+        check_volume(JANUARY, {add_months(JANUARY, -back): 100 for back in range(loaded + 1)})
+        for loaded in range(3, 12)
+    ]
+    assert [finding.counts for finding in findings] == [{"rows": 100, "median of the last 12 months": 100}] * 9
+    assert findings[1].summary == "2024-01: 100 rows (median of the last 12 months, 4 loaded: 100)."
+
+
 def test_a_month_like_one_of_two_references_is_as_expected() -> None:
     rows = {add_months(JANUARY, -back): 100 for back in range(1, 12)} | {add_months(JANUARY, -12): 20}
     assert check_volume(JANUARY, rows | {JANUARY: 30}).level == "pass"
