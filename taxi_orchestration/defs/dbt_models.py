@@ -131,7 +131,7 @@ def run_dbt(
     """Run `dbt build` on the step's selection for the months of `window`, and yield Dagster's events.
 
     Missing or outdated views and seeds are built and recorded too. A schema of version 0.1 is taken over: everything is
-    made anew for every loaded month, and what is selected is recorded for the months of `window`.
+    made anew and recorded, for every loaded month.
     """
     create_raw_tables(warehouse)
     nodes = manifest["nodes"]
@@ -144,6 +144,8 @@ def run_dbt(
         context.log.warning(text)
         progress.warned(text)
         views = [key for key, node in nodes.items() if node["resource_type"] != "test" and key not in selected]
+    months = [*(window.months if window else ()), *(loaded_files(warehouse) if tables_of_0_1 else ())]
+    built = Window.through(min(months), max(months)) if months else None
     # No other step runs the tests of a view that was not selected.
     tests = [unique_id for unique_id, node in nodes.items() if node.get("attached_node") in views]
     names = [nodes[unique_id]["name"] for unique_id in [*selected, *views, *tests]]
@@ -161,13 +163,13 @@ def run_dbt(
 
     # dbt builds the models in several transactions: a month that is replaced between two of them is built again.
     for _ in range(BUILD_ATTEMPTS):
-        files = _files_of(warehouse, window)
+        files = _files_of(warehouse, built)
         progress.building(len(names))
         outcome = invoke_dbt(args, warehouse, artifacts, lambda _: progress.built(), context.log.info, progress.logged)
         if outcome.is_transient and context.retry_number < RETRIES.max_retries:
             # Nothing of this attempt is recorded: the next one builds all of it again.
             raise Failure(f"dbt failed by something that can pass, as a lost connection can: {outcome.error}")
-        if files == _files_of(warehouse, window):
+        if files == _files_of(warehouse, built):
             break
     else:
         raise Failure(
@@ -190,12 +192,13 @@ def run_dbt(
             match event:
                 case Output():
                     node = nodes[unique_id]
-                    if is_monthly(node) and unique_id not in selected:
-                        # A run of its months records them.
-                        continue
-                    if window and is_monthly(node):
-                        of_months = months_metadata(warehouse, node, window, files, event.metadata, sql[unique_id])
-                        _add_metadata(context, translator.get_asset_key(node), of_months)
+                    if is_monthly(node):
+                        of_output = window.months if window and unique_id in selected else []
+                        if built:
+                            of_months = months_metadata(warehouse, node, built, files, event.metadata, sql[unique_id])
+                            _record_months(context, translator.get_asset_key(node), of_months, of_output, files)
+                        if not of_output:
+                            continue
                         made = [nodes[parent] for parent in manifest["parent_map"][unique_id] if parent in views]
                         yield Output(
                             None,
@@ -325,11 +328,19 @@ def _files_of(warehouse: Warehouse, window: Window | None) -> dict[date, LoadedF
     return {m: file for m, file in loaded_files(warehouse).items() if window.start <= m < window.end}
 
 
-def _add_metadata(
-    context: AssetExecutionContext, key: AssetKey, of_months: Mapping[date, Mapping[str, MetadataValue]]
+def _record_months(
+    context: AssetExecutionContext,
+    key: AssetKey,
+    of_months: Mapping[date, Mapping[str, MetadataValue]],
+    of_output: Collection[date],
+    files: Collection[date],
 ) -> None:
+    """Record a table's months: those of this step's output with it, all others that are loaded as events."""
     for month, metadata in of_months.items():
-        context.add_asset_metadata(metadata, asset_key=key, partition_key=partition_key(month))
+        if month in of_output:
+            context.add_asset_metadata(metadata, asset_key=key, partition_key=partition_key(month))
+        elif month in files:
+            context.log_event(AssetMaterialization(key, partition=partition_key(month), metadata=metadata))
 
 
 def _with_failing_rows(
