@@ -116,7 +116,7 @@
     the real months of 2022 to 2025:
     - Every part counts once. A part that an era lacks is NULL and counts as zero.
     - One vendor adds surcharges to `extra` as well: the congestion surcharge always, the improvement surcharge from
-      era B on, the congestion zone's fee in era C. A condition on the vendor would change 2 of 425,000 trips.
+      era B on, the congestion zone's fee in era C. A condition on the vendor would change hardly a trip.
     - If the congestion surcharge is NULL, total_amount still includes it, and may include the congestion zone's fee.
 #}
 {% macro components_match_total() -%}

@@ -1,53 +1,41 @@
-"""Figures that others published on real months, and questions asked of the marts and of raw_trips alike."""
+"""Figures that others and dbt's descriptions give of real months; questions to the marts and to raw_trips alike."""
 
+import json
+import re
 from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, LiteralString
+from typing import Any
 
 import dagster as dg
 import psycopg
 import pytest
 
 from taxi_orchestration.cli.backfill import Backfill
+from taxi_orchestration.dbt.runner import prepared_project, read_manifest
 from taxi_orchestration.definitions import build_definitions
-from taxi_orchestration.settings import PostgresTarget, Settings, load_settings
+from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings, load_settings
 from taxi_orchestration_tests.support.mirror import mirror
 from taxi_orchestration_tests.support.questions import ask_each
 
 pytestmark = pytest.mark.real_data
 
-MONTHS = (
-    date(2022, 1, 1),
-    date(2022, 2, 1),
-    date(2023, 12, 1),
-    *(date(2024, month, 1) for month in (1, 2, 3, 4)),
-    date(2025, 1, 1),
-)
-# As in docs/published-figures.md.
-PUBLISHED: dict[LiteralString, Any] = {
-    "select round(avg(total_amount)::numeric, 6) from raw_trips where source_month = '2022-01-01'": Decimal(
-        "17.490532"
-    ),
-    "select max(trip_distance) from raw_trips where source_month = '2022-01-01'": 224481.38,
-    "select max(median) from (select percentile_cont(0.5) within group (order by fare_amount) as median from fct_trips "
-    "where source_month = '2024-03-01' and not is_outside_month group by pickup_date) as days": 14.2,
-    "select count(cbd_congestion_fee) from fct_trips where source_month = '2025-01-01'": 46_490,
-    "select count(*) from raw_trips where source_month = '2022-01-01'": 62_495,
-    "select count(*) from raw_trips where source_month = '2024-03-01'": 57_457,
-    "select count(*) from raw_trips where source_month = '2025-01-01'": 48_326,
-}
-# Trips a day of this kind of taxi in the TLC's monthly report (data_reports_monthly.csv).
-TRIPS_A_DAY = {
-    date(2022, 1, 1): 2016,
-    date(2022, 2, 1): 2477,
-    date(2023, 12, 1): 2071,
-    date(2024, 1, 1): 1824,
-    date(2024, 2, 1): 1847,
-    date(2024, 3, 1): 1853,
-    date(2024, 4, 1): 1879,
-}
+PAGE = (PROJECT_DIRECTORY / "docs" / "published-figures.md").read_text()
+ANSWERS = re.findall(r"^\|[^|]*\|[^|]*\| `(select [^|`]+)` \| ([\d,.]*\d)\b[^|]*\|$", PAGE, re.MULTILINE)
+TRIPS_A_DAY = re.findall(r"^\| (\d{4}-\d\d) \| ([\d,]+) \| ([\d,]+\.\d) \| (\d\.\d) % \|$", PAGE, re.MULTILINE)
+MONTHS = [date.fromisoformat(f"{month}-01") for month, *_ in TRIPS_A_DAY]
+
+# What dbt's descriptions say of the eight months.
+DESCRIBED = {
+    "select count(*) - count(cbd_congestion_fee) from fct_trips where source_month = '2025-01-01'":
+        "({:,} rows of 2025-01)",
+    "select count(refunds_source_row), count(*) filter (where is_refund) from fct_trips":
+        "{:,} of the {:,} refunds of eight real months match one trip",
+    "select 100 * min(share), 100 * max(share) from (select avg(components_match_total::integer) as share "
+    "from fct_trips group by source_month) as months":
+        "True for {:.1f} % to {:.1f} % of the trips in each of eight real months",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -65,16 +53,38 @@ def warehouse(
         yield connection
 
 
-def test_the_marts_and_raw_trips_answer_alike_and_as_others_published(warehouse: psycopg.Connection) -> None:
-    for query, figure in PUBLISHED.items():
-        assert warehouse.execute(query).fetchone() == (figure,), query
+def test_the_marts_and_raw_trips_answer_alike_and_as_others_published(
+    warehouse: psycopg.Connection, settings: Settings
+) -> None:
+    # Every row of both tables, each of which has a head of two lines.
+    assert len(ANSWERS) + len(TRIPS_A_DAY) + 4 == len(re.findall(r"^\|", PAGE, re.MULTILINE))
+    for query, figure in ANSWERS:
+        (answer,) = one_row(warehouse, query)
+        assert round(Decimal(str(answer)), len(figure.partition(".")[2])) == number(figure), query
     # The clocks changed on 10 March.
     for question, mart, raw in ask_each(warehouse, date(2024, 3, 1), [date(2024, 3, 9), date(2024, 3, 10)]):
         assert mart == raw, question
 
-    complete = warehouse.execute("select pickup_month, trips_per_day from monthly_summary where is_complete")
-    per_day: dict[date, Decimal] = dict(complete.fetchall())
-    for month, published in TRIPS_A_DAY.items():
-        assert abs(float(per_day[month]) / published - 1) < 0.0025, month
-    # From 2024-11 on the report counts fewer trips than the files hold: 1,523 a day for 2025-01.
-    assert round(float(per_day[date(2025, 1, 1)])) == 1558
+    query = "select to_char(pickup_month, 'YYYY-MM'), trips_per_day from monthly_summary where is_complete order by 1"
+    assert [(month, round(trips, 1)) for month, trips in warehouse.execute(query)] == [
+        (month, number(here)) for month, _, here, _ in TRIPS_A_DAY
+    ]
+    for month, report, here, difference in TRIPS_A_DAY:
+        assert round(100 * abs(number(here) / number(report) - 1), 1) == Decimal(difference), month
+
+    said = " ".join(json.dumps(read_manifest(prepared_project(settings))["nodes"]).replace("\\n", " ").split())
+    for query, words in DESCRIBED.items():
+        assert words.format(*one_row(warehouse, query)) in said, query
+    # dbt_project.yml, reliable_total_share.
+    query = "select min(matched_total_share) from vendor_quality where trips >= 10"
+    assert one_row(warehouse, query)[0] >= Decimal("0.995")
+
+
+def one_row(connection: psycopg.Connection, query: str) -> tuple[Any, ...]:
+    row = connection.execute(query.encode()).fetchone()
+    assert row
+    return row
+
+
+def number(figure: str) -> Decimal:
+    return Decimal(figure.replace(",", ""))
