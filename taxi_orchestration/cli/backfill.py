@@ -93,7 +93,7 @@ class Backfill:
 
     @property
     def _assets(self) -> AssetKeys:
-        return AssetKeys(student_of(schema_of(self._job)))
+        return AssetKeys(student_of(schema_of(self._job.run_tags)))
 
     @property
     def _job(self) -> JobDefinition:

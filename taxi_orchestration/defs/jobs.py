@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from taxi_orchestration.asset_keys import AssetKeys
-from taxi_orchestration.instance.run_tags import SCHEMA
+from taxi_orchestration.instance.run_tags import schema_tag
 from taxi_orchestration.settings import Settings
 
 TAXI_PIPELINE = "taxi_pipeline"
@@ -15,7 +15,7 @@ TAXI_REFERENCE = "taxi_reference"
 
 def build_jobs(settings: Settings) -> Sequence[Any]:
     """Build both jobs for the assets of this schema."""
-    assets, tags = AssetKeys(settings.student), {SCHEMA: settings.schema_name}
+    assets, tags = AssetKeys(settings.student), schema_tag(settings.schema_name)
     return [
         dg.define_asset_job(
             TAXI_PIPELINE,

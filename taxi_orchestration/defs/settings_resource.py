@@ -6,7 +6,7 @@ import dagster as dg
 
 from taxi_orchestration.instance.dagster_internals import ConfigurableResourceFactory
 from taxi_orchestration.instance.processes import this_process
-from taxi_orchestration.instance.run_tags import SCHEMA, named_months
+from taxi_orchestration.instance.run_tags import named_months, schema_tag
 from taxi_orchestration.settings import Settings
 
 
@@ -20,14 +20,14 @@ class SettingsResource(ConfigurableResourceFactory[Settings]):
     environment: dg.ResourceDependency[Settings]
 
     def create_resource(self, context: dg.InitResourceContext) -> Settings:
-        """Return the settings, and add to every run the tags of its process, its schema and its months.
+        """Return the settings, and add to every run the tags of its process, its student's schema and its months.
 
         Every step requires this resource, however its run was launched.
         """
         if context.run and context.instance:
             run = context.run
-            schema = {SCHEMA: self.environment.schema_name}
-            context.instance.add_run_tags(run.run_id, this_process(run.run_id).tags() | schema | named_months(run))
+            tags = this_process(run.run_id).tags() | schema_tag(self.environment.schema_name) | named_months(run)
+            context.instance.add_run_tags(run.run_id, tags)
         return self.environment
 
 

@@ -31,7 +31,7 @@ from taxi_orchestration.instance.dagster_internals import (
 )
 from taxi_orchestration.instance.dagster_names import BACKFILL, LAUNCHED_BY, TAXI_BACKFILL, workspace
 from taxi_orchestration.instance.processes import is_process_gone, this_process
-from taxi_orchestration.instance.run_tags import MONTHS, SCHEMA
+from taxi_orchestration.instance.run_tags import MONTHS, schema_of, schema_tag
 from taxi_orchestration.months import format_months, partition_key
 from taxi_orchestration.settings import student_of
 
@@ -65,7 +65,7 @@ class RunningBackfill:
         A failure of the run raises nothing; an interrupt before its first step raises KeyboardInterrupt.
         """
         run_id = str(uuid.uuid4())
-        schema = schema_of(job)
+        schema = schema_of(job.run_tags)
         (location,) = location_origins_from_config(workspace(student_of(schema)), "workspace.yaml").values()
         run = self.instance.create_run_for_job(
             job,
@@ -74,7 +74,7 @@ class RunningBackfill:
             tags={
                 BACKFILL: self.id,
                 LAUNCHED_BY: TAXI_BACKFILL,
-                SCHEMA: schema,
+                **schema_tag(schema),
                 **this_process(run_id).tags(),
                 **tags,
             },
@@ -92,17 +92,12 @@ class RunningBackfill:
         return self.instance.get_run_by_id(run_id) or run, events
 
 
-def schema_of(job: JobDefinition) -> str:
-    """Return the schema that the runs of a job write into, from its tags."""
-    return job.run_tags[SCHEMA]
-
-
 @contextmanager
 def recorded_backfill(
     instance: DagsterInstance, job: JobDefinition, months: Sequence[date]
 ) -> Iterator[RunningBackfill]:
     """Record a backfill of all assets of the job for these months: in progress during the block, then its result."""
-    end_orphaned_backfills(instance, AssetKeys(student_of(schema_of(job))))
+    end_orphaned_backfills(instance, AssetKeys(student_of(schema_of(job.run_tags))))
     running = RunningBackfill(instance, make_new_backfill_id())
     instance.add_backfill(new_record(instance, running.id, job, months))
     status = BulkActionStatus.COMPLETED_FAILED
@@ -135,7 +130,12 @@ def new_record(instance: DagsterInstance, id_: str, job: JobDefinition, months: 
         backfill_id=id_,
         status=BulkActionStatus.REQUESTED,
         from_failure=False,
-        tags={LAUNCHED_BY: TAXI_BACKFILL, MONTHS: named, SCHEMA: schema_of(job), **this_process(id_).tags()},
+        tags={
+            LAUNCHED_BY: TAXI_BACKFILL,
+            MONTHS: named,
+            **schema_tag(schema_of(job.run_tags)),
+            **this_process(id_).tags(),
+        },
         backfill_timestamp=now,
         asset_selection=assets,
         title=f"{TAXI_BACKFILL} {named}",

@@ -1,6 +1,6 @@
 """Tags of runs: the student, the months, and the automatic attempts at a file."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -14,7 +14,8 @@ from taxi_orchestration.settings import DEFAULT_SCHEMA, student_of
 # The sensor that requests a file again after a failed load.
 TLC_PUBLICATIONS = "tlc_publications"
 
-# The schema that a run writes into, for filters in the UI. Runs of earlier versions have no such tag.
+# The schema that a run writes into, for filters in the UI where several students share it; the default schema's runs
+# have no such tag.
 SCHEMA = "taxi/schema"
 
 # The UI hides tags that begin with .dagster/, and no others.
@@ -63,7 +64,17 @@ def is_of(run: dg.DagsterRun, assets: AssetKeys) -> bool:
     chosen = [*(run.asset_selection or ()), *(check.asset_key for check in run.asset_check_selection or ())]
     if chosen:
         return any(map(assets.has, chosen))
-    return student_of(run.tags.get(SCHEMA, DEFAULT_SCHEMA)) == assets.student
+    return student_of(schema_of(run.tags)) == assets.student
+
+
+def schema_tag(schema: str) -> dict[str, str]:
+    """Return the tag SCHEMA for what writes into a student's schema; no tag for the default schema."""
+    return {} if schema == DEFAULT_SCHEMA else {SCHEMA: schema}
+
+
+def schema_of(tags: Mapping[str, str]) -> str:
+    """Return the schema that is written into, from the tags of a run or a job."""
+    return tags.get(SCHEMA, DEFAULT_SCHEMA)
 
 
 def requester_tag(instigator: str, assets: AssetKeys) -> str:
