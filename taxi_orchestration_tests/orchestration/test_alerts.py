@@ -47,13 +47,15 @@ class Alerts:
     webhook: HTTPServer
     cursor: str | None = None
     seen: int = 0
+    said: str = ""
 
     def __post_init__(self) -> None:
         self.definitions = build_definitions(self.settings)
         self.repository = self.definitions.get_repository_def()
 
     def tick(self) -> list[Mapping[str, str]]:
-        self.cursor = sensor_tick(self.repository, self.instance, ALERTS, self.cursor).cursor
+        result = sensor_tick(self.repository, self.instance, ALERTS, self.cursor)
+        self.cursor, self.said = result.cursor, result.skip_message
         return self.new()
 
     def new(self) -> list[Mapping[str, str]]:
@@ -139,8 +141,10 @@ def test_a_failed_month_is_reported_once_with_reason_page_and_command_then_resol
     assert "Sign in" in message["message"]
     assert f"{UI}/runs/{run.run_id}" in message["message"]
     assert "taxi backfill 2024-02 2024-02" in message["message"]
+    assert alerts.said == "Sent: taxi: raw_trips failed for 2024-02."
 
     assert alerts.tick() == []
+    assert alerts.said == "Nothing new."
     alerts.load({"dagster/partition": "2024-02"})
     assert alerts.tick() == [], "the same incident is reported once"
 

@@ -32,6 +32,11 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 RANGE = {"dagster/asset_partition_range_start": KEYS[0], "dagster/asset_partition_range_end": KEYS[-1]}
 
 
+def one(key: str) -> dict[str, str]:
+    """The tag of a run for one month."""
+    return {"dagster/partition": key}
+
+
 @pytest.fixture
 def backfill(
     settings: Settings, target: PostgresTarget, instance: dg.DagsterInstance, definitions: dg.Definitions
@@ -85,6 +90,10 @@ def test_a_backfill_checks_every_month_and_later_checks_find_what_was_changed(
     failed = [e for e in evaluations(instance, result.run_id) if not e.passed]
     assert {(e.check_name, e.partition) for e in failed} == {("file_is_whole", "2024-02")}
     assert all(e.severity is dg.AssetCheckSeverity.ERROR for e in failed)
+    result = job.execute_in_process(instance=instance, tags=one("2024-02"), run_config=QUIET, raise_on_error=False)
+    assert {(e.check_name, e.partition, e.passed) for e in evaluations(instance, result.run_id)} == {
+        (spec.name, "2024-02", spec.name != "file_is_whole") for spec in RAW_CHECKS
+    }
     assert tlc.requests_for(FEBRUARY) == gets, "checks load nothing"
     # As "Execute all" starts them: of no month, and so of every loaded one.
     result = job.execute_in_process(instance=instance, run_config=QUIET, raise_on_error=False)
@@ -99,6 +108,19 @@ def test_a_backfill_checks_every_month_and_later_checks_find_what_was_changed(
     assert [(e.passed, e.asset_check_key.asset_key) for e in evaluations(instance, result.run_id)] == [
         (True, FCT_TRIPS)
     ]
+    with connect(target) as connection:
+        connection.execute(
+            sql.SQL("update {} set vendor_id = 99 where source_month = %s and source_row = 8").format(
+                sql.Identifier(settings.schema_name, "fct_trips")
+            ),
+            [FEBRUARY],
+        )
+    result = job.execute_in_process(instance=instance, run_config=QUIET, raise_on_error=False)
+    (found,) = evaluations(instance, result.run_id)
+    assert (found.passed, found.metadata["months"].value) == (False, "2024-02")
+    for key, passed in (("2024-01", True), ("2024-02", False)):
+        result = job.execute_in_process(instance=instance, tags=one(key), run_config=QUIET, raise_on_error=False)
+        assert [e.passed for e in evaluations(instance, result.run_id)] == [passed]
 
 
 def test_a_month_that_is_not_whole_stops_what_is_downstream_of_it(

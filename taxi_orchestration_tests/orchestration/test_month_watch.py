@@ -26,13 +26,14 @@ class Watch:
     instance: dg.DagsterInstance
     clock: FakeClock
     cursor: str | None = None
+    said: str = ""
 
     def __post_init__(self) -> None:
         self.repository = build_definitions(self.settings, clock=self.clock).get_repository_def()
 
     def tick(self) -> dict[dg.AssetCheckKey, dg.AssetCheckEvaluation]:
         result = sensor_tick(self.repository, self.instance, MONTH_WATCH, self.cursor)
-        self.cursor = result.cursor
+        self.cursor, self.said = result.cursor, result.skip_message
         return {e.asset_check_key: e for e in result.asset_events if isinstance(e, dg.AssetCheckEvaluation)}
 
     def level(self) -> str:
@@ -94,6 +95,10 @@ def test_the_same_result_is_recorded_once(tlc: TlcHost, watch: Watch, loader: Lo
     loader.load_month(FEBRUARY)
     assert set(watch.tick()) == {FRESHNESS.key, COVERAGE.key}
     assert watch.tick() == {}
+    assert watch.said == (
+        "2024-02 is the newest month that is loaded; 2024-03 is not overdue. "
+        "2024-02: in PostgreSQL, but not in Dagster's record."
+    )
 
 
 def test_nothing_is_asked_where_nothing_is_loaded(tlc: TlcHost, watch: Watch) -> None:

@@ -257,6 +257,8 @@ def test_a_tick_over_a_full_history_takes_under_five_seconds_and_thirty_requests
         after = sum(len(seen) for seen in tlc.http.requests.values())
         assert after - before <= 30
         before = after
+    # The UI shows the cursor, and the daemon stores it once more at each tick.
+    assert len(str(daemon.cursors[TLC_PUBLICATIONS])) < 30 * 152
     asked = {path for path, seen in tlc.http.requests.items() if any(command == "HEAD" for command, _ in seen)}
     assert len(asked) == 152
     for look in (daemon.watch, daemon.evaluate):
