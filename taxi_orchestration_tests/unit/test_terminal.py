@@ -150,6 +150,27 @@ def test_bad_arguments_are_refused_before_anything_heavy_is_imported(arguments: 
     assert not re.search(r"\| +(dagster|pydantic|psycopg|requests|rich)$", done.stderr, re.MULTILINE)
 
 
+def test_the_bar_shows_the_bytes_of_a_download_and_a_pipe_gets_a_line_with_them() -> None:
+    progress = """
+from datetime import date
+from taxi_orchestration.cli.screen import showing_progress
+month = date(2024, 1, 1)
+with showing_progress(1, verbose=False) as screen:
+    screen.started(month)
+    screen.downloaded(month, 1_000_000, 3_400_000)
+    screen.downloaded(month, 3_400_000, 3_400_000)
+    screen.opened(month, 300)
+    screen.copied(month, 300)
+    screen.loaded(month, None)
+"""
+    command = [sys.executable, "-c", progress]
+    shown = run_on_terminal(command, {}, cwd=PROJECT_DIRECTORY)
+    assert shown.returncode == 0, shown.text
+    assert any("1 of 1 month  300 rows  3.4 MB" in line for line in shown.lines), shown.lines
+    piped = subprocess.run(command, cwd=PROJECT_DIRECTORY, capture_output=True, text=True)
+    assert re.fullmatch(r"2024-01 +300 rows +3\.4 MB +\d+\.\d s", piped.stderr.strip()), piped.stderr
+
+
 def test_the_environment_is_made_by_uv_or_with_a_line_that_says_what_pip_does(tmp_path: Path) -> None:
     wheel = tmp_path / "tiny-1.0-py3-none-any.whl"
     with ZipFile(wheel, "w") as file:

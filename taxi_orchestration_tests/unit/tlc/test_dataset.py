@@ -69,6 +69,12 @@ def test_an_era_lasts_until_the_next_one_begins(month: date, era: Era) -> None:
     assert DATASET.era_of(month) == era
 
 
+def test_an_era_is_called_by_the_years_of_its_files() -> None:
+    assert [DATASET.label_of(era) for era in ERAS] == ["2013 to 2023", "2023 to 2024", "since 2025"]
+    one_year = replace(DATASET, eras={"A": date(2024, 1, 1), "B": date(2025, 1, 1)})
+    assert one_year.label_of("A") == "2024"
+
+
 def test_there_is_no_era_before_the_data_set_begins() -> None:
     with pytest.raises(ValueError, match="2013-07: the first month is 2013-08"):
         DATASET.era_of(date(2013, 7, 1))
