@@ -33,6 +33,9 @@ MONTH = date(2024, 11, 1)
 LOST_MINUTES = 6
 """A vendor in whose file the minute of every time is the number of the month."""
 
+OTHER_FARES = 5
+"""A vendor in whose file the parts of the fare are not those of the total."""
+
 Trip = dict[str, Any]
 
 
@@ -70,6 +73,7 @@ ODD_TRIPS: list[Trip] = [
         for day in range(4, 9)
         for hour in range(8, 18)
     ),
+    *(trip(VendorID=OTHER_FARES, fare_amount=1.0, **times(at(9, n, 11), at(10, n, 11))) for n in range(30)),
     *(trip(VendorID=1, trip_distance=90_000.0 + n) for n in range(7)),
     # Taken back: one trip, one of two that are alike, none.
     trip(PULocationID=41), refund(PULocationID=41),
@@ -98,9 +102,20 @@ def warehouse(
     return psycopg.connect(target.url(), options=f"-c search_path={settings.schema_name}")
 
 
-def test_each_oddity_is_flagged_and_marts_answer_as_raw_trips_does(warehouse: psycopg.Connection) -> None:
+def test_each_oddity_is_flagged_and_marts_answer_as_raw_trips_does(
+    warehouse: psycopg.Connection, instance: dg.DagsterInstance
+) -> None:
     def ask(query: str) -> list[tuple[Any, ...]]:
         return warehouse.execute(query.encode()).fetchall()
+
+    def warning(check: str) -> list[str]:
+        """File, vendor, trips and share of what a check warns of."""
+        key = dg.AssetCheckKey(dg.AssetKey("vendor_quality"), check)
+        record = instance.get_latest_asset_check_evaluation_record(key)
+        assert record
+        assert record.evaluation
+        assert (record.evaluation.passed, record.evaluation.severity) == (False, dg.AssetCheckSeverity.WARN)
+        return str(record.evaluation.metadata["sample"].value).splitlines()[2:]
 
     with warehouse:
         assert ask(WITHOUT_COMMENT) == []
@@ -126,6 +141,8 @@ def test_each_oddity_is_flagged_and_marts_answer_as_raw_trips_does(warehouse: ps
             "select pickup_zone_id, trip_seconds, has_invalid_duration from fct_trips "
             f"where {odd} and pickup_zone_id in (61, 62, 63) order by 1"
         ) == [(61, 1200, False), (62, None, True), (63, 8400, False)]
+        assert warning("vendors_have_reliable_times") == ["| 2024-11-01 | 6 | Myle Technologies Inc | 54 | 0.9259 |"]
+        assert warning("vendors_have_reliable_amounts") == ["| 2024-11-01 | 5 | Unknown (5) | 31 | 0.0323 |"]
         # No trip is lost by any join.
         for key, dimension in (
             ("vendor_id", "dim_vendors"),

@@ -177,7 +177,11 @@ def test_status_says_what_to_do_and_backfill_does_it(
     # The made months end in 2024: the TLC is years late.
     assert "2024-04: not published" in screen.text
     assert screen.returncode == 0, "nobody here can do anything about it"
-    assert not COLOUR.search(run_on_terminal([TAXI, "status"], {**environment, "NO_COLOR": "1"}).screen)
+    tlc.publish(APRIL)
+    screen = run_on_terminal([TAXI, "status"], {**environment, "NO_COLOR": "1"})
+    assert not COLOUR.search(screen.screen)
+    assert "2024-04 published: " in screen.text
+    assert screen.returncode == 0, "nobody asked for the month"
     assert "\x1b" not in run_on_terminal([TAXI, "status", "--all"], {**environment, "TERM": "dumb"}).screen
 
     # What is recorded by others since is seen at once.
