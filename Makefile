@@ -27,7 +27,7 @@ help:
 	@echo 'make clean-data                         remove the loaded months and the history, after a confirmation'
 
 backfill: $(ENVIRONMENT)
-	@test -n "$(FROM)" || { echo 'Say which months: make backfill FROM=2024-01 TO=2024-03'; exit 2; }
+	@test -n "$(FROM)" || { echo 'No month was given. Run: make backfill FROM=2024-01 TO=2024-03'; exit 2; }
 	@$(BIN)/taxi backfill "$(FROM)" $(if $(TO),"$(TO)") $(ARGS)
 
 dev: $(ENVIRONMENT)

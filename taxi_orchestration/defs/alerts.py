@@ -44,7 +44,7 @@ def build_alerts() -> dg.SensorDefinition:
     )
     def alerts(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.SensorResult:
         instance, known = context.instance, json.loads(context.cursor or "{}")
-        # Earlier versions called them `told`.
+        # Version 0.1 named the reported incidents `told`.
         reported = set(known.get("reported", known.get("told", [])))
         newest = instance.event_log_storage.get_maximum_record_id()
         if newest == known.get("newest_event"):

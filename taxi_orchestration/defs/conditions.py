@@ -80,9 +80,9 @@ class RowsNotBuilt(dg.AutomationCondition):
 
     def _rows_built_from(self, context: dg.AutomationContext, months: frozenset[date]) -> dict[date, str]:
         """Return the version of the rows that the models of these months were built from."""
-        asked = ((context.evaluation_id, context.evaluation_time), months)
-        if self._built is None or self._built[0] != asked:
-            self._built = (asked, self._read_built(context.asset_graph_view.instance, months))
+        key = ((context.evaluation_id, context.evaluation_time), months)
+        if self._built is None or self._built[0] != key:
+            self._built = (key, self._read_built(context.asset_graph_view.instance, months))
         return self._built[1]
 
     def _read_built(self, instance: dg.DagsterInstance, months: frozenset[date]) -> dict[date, str]:

@@ -168,7 +168,8 @@ def run_dbt(
         outcome = invoke_dbt(args, warehouse, artifacts, lambda _: progress.built(), context.log.info, progress.logged)
         if outcome.is_transient and context.retry_number < RETRIES.max_retries:
             # Nothing of this attempt is recorded: the next one builds all of it again.
-            raise Failure(f"dbt failed by something that can pass, as a lost connection can: {outcome.error}")
+            reason = "a temporary reason, such as a lost connection"
+            raise Failure(f"dbt failed for {reason}, and is retried: {outcome.error}")
         if files == _files_of(warehouse, built):
             break
     else:
@@ -186,7 +187,7 @@ def run_dbt(
     sql = {result.node.unique_id: getattr(result.node, "compiled_code", None) for result in outcome.results}
     for raw_event in outcome.events:
         unique_id = raw_event["data"].get("node_info", {}).get("unique_id")
-        # Of a test that is made beside what was asked for dagster-dbt warns, but not where it knows of no step.
+        # dagster-dbt warns of each test outside the step's selection, but not if no step is passed.
         of_step = None if unique_id in tests else context
         for event in DbtCoreCliEventMessage(dict(raw_event), {}).to_default_asset_events(manifest, translator, of_step):
             match event:

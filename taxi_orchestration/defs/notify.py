@@ -1,4 +1,4 @@
-"""Sending messages to the services of TAXI_ALERT_URLS. alerts.py decides which messages."""
+"""Sending messages to the services of TAXI_ALERT_URLS. alerts.py composes the messages."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -41,10 +41,10 @@ def send(urls: Sequence[SecretStr], message: Message, secrets: Iterable[str] = (
     for number, url in enumerate(urls, 1):
         services = apprise.Apprise()
         services.add(url.get_secret_value())
-        with apprise.LogCapture(level=apprise.logging.WARNING, fmt="%(message)s") as said:
+        with apprise.LogCapture(level=apprise.logging.WARNING, fmt="%(message)s") as log:
             if not services.notify(body=body, title=title, notify_type=kind, body_format=apprise.NotifyFormat.TEXT):
                 name = services[0].service_name if len(services) else "service"
-                reason = " ".join(scrubbed(said.getvalue(), [*secrets, url.get_secret_value()]).split())
+                reason = " ".join(scrubbed(log.getvalue(), [*secrets, url.get_secret_value()]).split())
                 refused.append(
                     f"number {number} of TAXI_ALERT_URLS ({name}): {reason or 'it did not accept the message'}"
                 )

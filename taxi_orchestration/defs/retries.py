@@ -1,4 +1,4 @@
-"""How often a step is tried again by itself, and what its failure says."""
+"""The retry policy of steps, and the messages of their failures."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +10,13 @@ from taxi_orchestration.postgres.connection import WarehouseError, WarehouseUnav
 from taxi_orchestration.settings import SettingsError
 from taxi_orchestration.tlc.errors import TlcError
 
-# What PostgreSQL could not take now it may take in a minute. Downloads are retried by the client alone.
+# PostgreSQL may accept in a minute what it refuses now. The client alone retries downloads.
 RETRIES = RetryPolicy(max_retries=3, delay=5, backoff=Backoff.EXPONENTIAL, jitter=Jitter.PLUS_MINUS)
 
 
 @contextmanager
 def translate_to_failure() -> Iterator[None]:
-    """Turn an error that is written for people into a Failure, which the UI, `taxi` and alerts show as it is."""
+    """Translate an error written for people to a Failure, whose message the UI, `taxi` and alerts show unchanged."""
     try:
         yield
     except (SettingsError, ServerError, TlcError, WarehouseError) as error:

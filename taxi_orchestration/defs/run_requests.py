@@ -31,14 +31,14 @@ def plan_requests(
 ) -> tuple[list[dg.RunRequest], list[str]]:
     """Plan runs from the host's answers; return the requests, and a sentence on every month."""
     requests: list[dg.RunRequest] = []
-    said: list[str] = []
+    sentences: list[str] = []
     unchanged: list[date] = []
     not_yet: list[date] = []
     publications = {month: a for month, a in answers.items() if isinstance(a, Publication)}
     if not files:
         published = sorted(month for month, publication in publications.items() if publication.published)
         publications = {month: publications[month] for month in published[-1:]}
-        said.append(
+        sentences.append(
             f"No month is loaded yet. Begins with the newest published month, {format_months(published[-1:])}."
             if published
             else f"No month is loaded yet, and none of {format_months(list(answers))} is known to be published: load "
@@ -47,7 +47,7 @@ def plan_requests(
     for month, publication in sorted(publications.items()):
         file = files.get(month)
         if not publication.published and file:
-            said.append(f"{partition_key(month)} was withdrawn by the TLC; its loaded rows are kept.")
+            sentences.append(f"{partition_key(month)} was withdrawn by the TLC; its loaded rows are kept.")
         elif not publication.published:
             not_yet.append(month)
         elif file and version_of(file.etag, file.last_modified, file.bytes) == publication.version:
@@ -56,21 +56,22 @@ def plan_requests(
             news = f"{partition_key(month)} was re-issued" if file else f"{partition_key(month)} is published"
             made = attempts.get((partition_key(month), publication.version))
             if partition_key(month) in busy:
-                said.append(f"{news}; a run of it is queued or in progress.")
+                sentences.append(f"{news}; a run of it is queued or in progress.")
             elif made and (why := _reason_to_wait(made, partition_key(month), now)):
-                said.append(f"{news}; {why}")
+                sentences.append(f"{news}; {why}")
             else:
                 attempt = made.made + 1 if made else 1
-                said.append(f"{news} (file {publication.version}): attempt {attempt}.")
+                sentences.append(f"{news} (file {publication.version}): attempt {attempt}.")
                 requests.append(request_of(month, publication.version, attempt, requested_by, now))
     if unchanged:
-        said.append(f"Unchanged: {format_months(unchanged)}.")
+        sentences.append(f"Unchanged: {format_months(unchanged)}.")
     if not_yet:
-        said.append(f"Not yet published: {format_months(not_yet)}.")
+        sentences.append(f"Not yet published: {format_months(not_yet)}.")
     silent = {month: error for month, error in answers.items() if isinstance(error, TlcError)}
     if silent:
-        said.append(f"Unknown, requested again at the next tick: {format_months(list(silent))}. {silent[min(silent)]}")
-    return requests, said
+        unknown = format_months(list(silent))
+        sentences.append(f"Unknown, requested again at the next tick: {unknown}. {silent[min(silent)]}")
+    return requests, sentences
 
 
 def _reason_to_wait(attempts: Attempts, key: str, now: datetime) -> str | None:

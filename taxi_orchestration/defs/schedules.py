@@ -37,7 +37,7 @@ def months_due(
     last = [m for m in Window.through(add_months(due, 1 - MONTHS_AT_MOST), due).months if m >= settings.first_month]
     # Months before the oldest loaded one were never requested; the newest may have been re-issued.
     months = [m for m in last if m == due or not files or (m not in files and m > min(files))]
-    requests, said = plan_requests(
+    requests, sentences = plan_requests(
         files,
         fetch_publications(settings.tlc_base_url, months, ATTEMPTS),
         attempts_by(context.instance, requested_by),
@@ -45,7 +45,7 @@ def months_due(
         requested_by,
         now,
     )
-    return requests or dg.SkipReason(" ".join(said))
+    return requests or dg.SkipReason(" ".join(sentences))
 
 
 def build_monthly_schedule(cron: str) -> dg.ScheduleDefinition:

@@ -101,12 +101,12 @@ def build_tlc_publications(assets: AssetKeys) -> dg.SensorDefinition:
                 memory.recorded[partition_key(month)] = version
 
         busy = keys_in_progress(context.instance, assets, [partition_key(month) for month in months])
-        requests, said = plan_requests(files, answers, attempts, busy, requested_by, now)
-        for sentence in said:
+        requests, sentences = plan_requests(files, answers, attempts, busy, requested_by, now)
+        for sentence in sentences:
             context.log.info(sentence)
         return dg.SensorResult(
             run_requests=requests,
-            skip_reason=None if requests else " ".join(said),
+            skip_reason=None if requests else " ".join(sentences),
             asset_events=events,
             cursor=memory.dump(),
         )

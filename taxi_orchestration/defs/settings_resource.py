@@ -41,7 +41,7 @@ def build_settings_resource(settings: Settings) -> SettingsResource:
     kinds = sorted({urlsplit(url.get_secret_value()).scheme for url in settings.alert_urls})
     return SettingsResource(
         tlc_host=settings.tlc_base_url,
-        alerts=", ".join(kinds) or "nobody",
+        alerts=", ".join(kinds) or "none: TAXI_ALERT_URLS is not set",
         ui=settings.taxi_ui_url,
         home=str(settings.taxi_home),
         environment=dg.ResourceDefinition(environment),

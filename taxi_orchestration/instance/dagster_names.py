@@ -1,4 +1,4 @@
-"""Names of Dagster's tags and metadata that it exports no constant for, what is said with them, and the served code."""
+"""Names of tags and metadata, Dagster's unexported ones among them, the tags of data versions, and the workspace."""
 
 from __future__ import annotations
 

@@ -57,17 +57,17 @@ class RecordCache:
 
     def read(self, months: Sequence[date]) -> Records | None:
         """Return the cached records of these months; None if incomplete or outdated."""
-        kept = self._read()
-        if kept is None or not kept.of_month.keys() >= set(months):
+        cached = self._read()
+        if cached is None or not cached.of_month.keys() >= set(months):
             return None
-        return kept
+        return cached
 
     def write(self, records: Records) -> None:
         """Store the records that were read since this cache was opened."""
         if self._mark is None:
             return
-        kept = self._read()
-        of_month = {**(kept.of_month if kept else {}), **records.of_month}
+        cached = self._read()
+        of_month = {**(cached.of_month if cached else {}), **records.of_month}
         content = {
             "mark": self._mark,
             "materialized": sorted(map(date.isoformat, records.materialized)),

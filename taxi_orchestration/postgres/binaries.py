@@ -123,8 +123,8 @@ def find_psql(major: int) -> Path:
 def _major_of(program: Path) -> int | None:
     if not program.is_file():
         return None
-    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
-    found = re.search(r"(\d+)", said)
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
+    found = re.search(r"(\d+)", version)
     return int(found[1]) if found else None
 
 

@@ -175,8 +175,8 @@ def free_port() -> int:
 def log_tail(data: Path) -> str:
     """Return the last lines of the server's logs, for an error message."""
     logs = [data / _START_LOG, *sorted(data.glob("log/*.log"), key=lambda path: path.stat().st_mtime)[-1:]]
-    said = "\n".join(path.read_text(errors="replace") for path in logs if path.exists())
-    return f"The end of its log:\n{last_lines(said)}"
+    lines = "\n".join(path.read_text(errors="replace") for path in logs if path.exists())
+    return f"The end of its log:\n{last_lines(lines)}"
 
 
 def last_lines(text: str) -> str:
@@ -184,20 +184,20 @@ def last_lines(text: str) -> str:
     return "\n".join(text.strip().splitlines()[-_LINES_OF_LOG:]) or "(empty)"
 
 
-def advice(said: str, directory: Path) -> str:
+def advice(output: str, directory: Path) -> str:
     """Return what to do about the failure that a PostgreSQL program printed."""
-    if names_shared_memory(said):
+    if names_shared_memory(output):
         return f"{SHARED_MEMORY_ADVICE} and try again."
-    if "No space left on device" in said:
+    if "No space left on device" in output:
         return f"Free some space on the disk of {directory} and try again."
-    if "could not look up effective user ID" in said:
+    if "could not look up effective user ID" in output:
         return "PostgreSQL needs a user with a name. Add this user to /etc/passwd, or set PG_HOST."
     return "Fix the error above, then try again."
 
 
-def names_shared_memory(said: str) -> bool:
+def names_shared_memory(message: str) -> bool:
     """Return whether a message of PostgreSQL is about its shared memory, not about a file."""
-    return bool(_SHARED_MEMORY.search(said))
+    return bool(_SHARED_MEMORY.search(message))
 
 
 def _serves(pid: int, data: Path) -> bool:

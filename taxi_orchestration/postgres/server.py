@@ -266,9 +266,9 @@ def _make_data_directory(record: _Record, account: Account | None, programs: Pat
         command += ["--locale-provider", "builtin", "--builtin-locale", "C.UTF-8", "--locale", "C", "--no-instructions"]
         result = binaries.run(command, account)
         if result.returncode != 0:
-            said = postmaster.last_lines(result.stderr or result.stdout)
+            output = postmaster.last_lines(result.stderr or result.stdout)
             raise ServerError(
-                f"Making a PostgreSQL data directory in {data} failed:\n{said}\n{postmaster.advice(said, data)}"
+                f"Making a PostgreSQL data directory in {data} failed:\n{output}\n{postmaster.advice(output, data)}"
             )
         with (made / "postgresql.conf").open("a") as file:
             file.write("\ninclude = 'taxi.conf'\n")

@@ -42,7 +42,7 @@ def check_coverage(
         return Finding("pass", f"{format_months(in_postgres)}: in PostgreSQL and in Dagster's record.", counts=counts)
     return Finding(
         "error" if lost else "warn",
-        " ".join(says for says, _ in found),
+        " ".join(summary for summary, _ in found),
         " ".join(dict.fromkeys(to_do for _, to_do in found)),
         counts,
         months=format_months({month for months, *_ in problems for month in months}),

@@ -24,13 +24,13 @@ def check_pickups(month: str, measure: MonthMeasure, sample: Sequence[Mapping[st
         "first pickup": str(measure.first_pickup),
         "last pickup": str(measure.last_pickup),
     }
-    says = f"{month}: {measure.pickups_outside:,} of {measure.rows:,} pickups lie outside the month."
+    summary = f"{month}: {measure.pickups_outside:,} of {measure.rows:,} pickups lie outside the month."
     if has_many_outside(measure):
         return Finding(
             "warn",
-            f"{says} Other months have at most one in a thousand.",
+            f"{summary} Other months have at most one in a thousand.",
             "See the sample: part of the file may be of another month. All trips count, each on its own day.",
             counts,
             sample,
         )
-    return Finding("pass", says, counts=counts)
+    return Finding("pass", summary, counts=counts)

@@ -31,14 +31,14 @@ def check_volume(month: date, rows: Mapping[date, int]) -> Finding:
             "pass", f"{partition_key(month)}: {rows[month]:,} rows; no month to compare with.", "Nothing.", counts
         )
     compared = "; ".join(f"{name}: {value:,.0f}" for name, value in references.items())
-    says = f"{partition_key(month)}: {rows[month]:,} rows ({compared})."
+    summary = f"{partition_key(month)}: {rows[month]:,} rows ({compared})."
     # One of two references may itself be an outlier, as April 2020 is for April 2021.
     if all(not value / FACTOR <= rows[month] <= value * FACTOR for value in references.values()):
         return Finding(
             "warn",
-            f"{says} That is less than half or more than twice the expected number.",
+            f"{summary} That is less than half or more than twice the expected number.",
             "See whether the TLC gives a reason. If the TLC published half a file, wait until the file is re-issued.",
             counts,
             rows_by_month={m: rows[m] for m in sorted(rows) if add_months(month, -DRAWN_MONTHS) < m <= month},
         )
-    return Finding("pass", says, counts=counts)
+    return Finding("pass", summary, counts=counts)

@@ -53,13 +53,13 @@ def monthly_bars(
     figure = "$,.2f" if is_money else ",.0f"
     base = _by_month(data).transform_calculate(
         complete="datum.is_complete ? 'Complete' : 'Not complete'",
-        said=f"format(datum['{field}'], '{figure}')",
-        said_before=f"isValid(datum['before_{field}']) ? format(datum['before_{field}'], '{figure}') : '–'",
+        shown=f"format(datum['{field}'], '{figure}')",
+        shown_before=f"isValid(datum['before_{field}']) ? format(datum['before_{field}'], '{figure}') : '–'",
     )
     tooltip = [
         alt.Tooltip("name:N", title="Month"),
-        alt.Tooltip("said:N", title=title),
-        alt.Tooltip("said_before:N", title="Year before"),
+        alt.Tooltip("shown:N", title=title),
+        alt.Tooltip("shown_before:N", title="Year before"),
         alt.Tooltip("complete:N", title="Month is"),
     ]
     bars = base.mark_bar(strokeWidth=_GAP, invalid=None).encode(
@@ -99,7 +99,7 @@ def calendar(data: str, first_year: int, years: int, thresholds: Sequence[float]
             step=_step_of("datum.trips", thresholds),
             date="timeFormat(datetime(floor(datum.month / 12), datum.month % 12, datum.day), '%a, %d %b %Y')",
             amount="format(datum.total_amount, '$,.2f')",
-            said="format(datum.trips, ',')",
+            shown="format(datum.trips, ',')",
         )
         .encode(
             x=alt.X(
@@ -128,7 +128,7 @@ def calendar(data: str, first_year: int, years: int, thresholds: Sequence[float]
             ),
             tooltip=[
                 alt.Tooltip("date:N", title="Day"),
-                alt.Tooltip("said:N", title="Trips"),
+                alt.Tooltip("shown:N", title="Trips"),
                 alt.Tooltip("amount:N", title="Revenue"),
             ],
         )
@@ -155,8 +155,8 @@ def week(data: str, thresholds: Sequence[float]) -> Chart:
             step=_step_of("datum.trips / datum.all", thresholds),
             day=f"{WEEKDAYS}[datum.weekday - 1]",
             from_to="datum.hour + ':00 to ' + (datum.hour + 1) + ':00'",
-            said="format(datum.trips, ',')",
-            said_share="format(datum.share, '.2%')",
+            shown="format(datum.trips, ',')",
+            shown_share="format(datum.share, '.2%')",
         )
         .mark_rect(stroke="var(--page)", strokeWidth=1)
         .encode(
@@ -182,8 +182,8 @@ def week(data: str, thresholds: Sequence[float]) -> Chart:
             tooltip=[
                 alt.Tooltip("day:N", title="Day"),
                 alt.Tooltip("from_to:N", title="Hour"),
-                alt.Tooltip("said:N", title="Trips"),
-                alt.Tooltip("said_share:N", title="Share"),
+                alt.Tooltip("shown:N", title="Trips"),
+                alt.Tooltip("shown_share:N", title="Share"),
             ],
         )
     )
@@ -211,9 +211,9 @@ def zone_map(shapes: str, totals: str) -> Chart:
         .transform_calculate(
             share="datum.shown ? datum['share_' + measure] : null",
             step=_step_of("datum['share_' + measure]", SHARE_STEPS),
-            said_share="isValid(datum.share) ? format(datum.share, datum.share < 0.001 ? '.1~%' : '.2%') : '–'",
-            said_pickups="format(datum.pickups, ',')",
-            said_dropoffs="format(datum.dropoffs, ',')",
+            shown_share="isValid(datum.share) ? format(datum.share, datum.share < 0.001 ? '.1~%' : '.2%') : '–'",
+            shown_pickups="format(datum.pickups, ',')",
+            shown_dropoffs="format(datum.dropoffs, ',')",
             amount="format(datum.total_amount, '$,.2f')",
         )
         .mark_geoshape(strokeWidth=0.5)
@@ -229,10 +229,10 @@ def zone_map(shapes: str, totals: str) -> Chart:
             tooltip=[
                 alt.Tooltip("zone_name:N", title="Zone"),
                 alt.Tooltip("borough:N", title="Borough"),
-                alt.Tooltip("said_pickups:N", title="Pickups"),
-                alt.Tooltip("said_dropoffs:N", title="Drop-offs"),
+                alt.Tooltip("shown_pickups:N", title="Pickups"),
+                alt.Tooltip("shown_dropoffs:N", title="Drop-offs"),
                 alt.Tooltip("amount:N", title="Revenue"),
-                alt.Tooltip("said_share:N", title="Share"),
+                alt.Tooltip("shown_share:N", title="Share"),
             ],
         )
         .add_params(zone)
@@ -259,13 +259,13 @@ def place_bars(totals: str, *, by: str, top: int) -> Chart:
         .transform_filter(f"datum.rank <= {top} && datum.value > 0")
         .transform_calculate(
             sign="measure == 'total_amount' ? '$' : ''",
-            said="datum.value >= 1e6 ? format(datum.value / 1e6, '.3~r') + ' million'"
+            shown="datum.value >= 1e6 ? format(datum.value / 1e6, '.3~r') + ' million'"
             " : format(datum.value, datum.value < 1000 ? ',.0f' : ',.3r')",
-            label="datum.sign + datum.said + ' · ' + format(datum.share, '.1%')",
-            said_pickups="format(datum.pickups, ',')",
-            said_dropoffs="format(datum.dropoffs, ',')",
+            label="datum.sign + datum.shown + ' · ' + format(datum.share, '.1%')",
+            shown_pickups="format(datum.pickups, ',')",
+            shown_dropoffs="format(datum.dropoffs, ',')",
             amount="format(datum.total_amount, '$,.2f')",
-            said_share="format(datum.share, '.2%')",
+            shown_share="format(datum.share, '.2%')",
             place="datum.borough" if by == "borough" else "datum.zone_id + '|' + datum.zone_name",
         )
     )
@@ -289,10 +289,10 @@ def place_bars(totals: str, *, by: str, top: int) -> Chart:
         color=alt.condition(highlight, alt.value("var(--before)"), alt.value("var(--accent)")),
         tooltip=[
             alt.Tooltip(f"{by}:N", title="Borough" if by == "borough" else "Zone"),
-            alt.Tooltip("said_pickups:N", title="Pickups"),
-            alt.Tooltip("said_dropoffs:N", title="Drop-offs"),
+            alt.Tooltip("shown_pickups:N", title="Pickups"),
+            alt.Tooltip("shown_dropoffs:N", title="Drop-offs"),
             alt.Tooltip("amount:N", title="Revenue"),
-            alt.Tooltip("said_share:N", title="Share"),
+            alt.Tooltip("shown_share:N", title="Share"),
         ],
     )
     if by != "borough":
@@ -307,12 +307,12 @@ def place_bars(totals: str, *, by: str, top: int) -> Chart:
 def zone_history(data: str, zone: int) -> Chart:
     """Draw the pickups of one zone, the parameter `zone`, by month. Rows: month, zone_id, pickups."""
     chart = _by_month(data).transform_filter("datum.zone_id == zone")
-    chart = chart.transform_calculate(said="format(datum.pickups, ',')").encode(
+    chart = chart.transform_calculate(shown="format(datum.pickups, ',')").encode(
         x=_X_DATES,
         x2="end:T",
         y=alt.Y("pickups:Q", title=None, axis=_amount_axis()),
         y2="zero:Q",
-        tooltip=[alt.Tooltip("name:N", title="Month"), alt.Tooltip("said:N", title="Pickups")],
+        tooltip=[alt.Tooltip("name:N", title="Month"), alt.Tooltip("shown:N", title="Pickups")],
     )
     bars = chart.mark_bar(color="var(--accent)", stroke="var(--page)", strokeWidth=_GAP)
     return _finish(bars, 150).add_params(alt.param(name="zone", value=zone))
@@ -328,8 +328,8 @@ def payment_shares(data: str, names: Sequence[str]) -> Chart:
         .transform_joinaggregate(all="sum(trips)", groupby=["month"])
         .transform_calculate(
             share="datum.trips / datum.all",
-            said="format(datum.trips, ',')",
-            said_share="format(datum.share, '.1%')",
+            shown="format(datum.trips, ',')",
+            shown_share="format(datum.share, '.1%')",
         )
         # The encoding's own stack is for bars at a point, and these bars span a month.
         .transform_stack(stack="share", as_=["low", "high"], groupby=["month"], sort=[alt.SortField("place")])
@@ -343,8 +343,8 @@ def payment_shares(data: str, names: Sequence[str]) -> Chart:
             tooltip=[
                 alt.Tooltip("name:N", title="Month"),
                 alt.Tooltip("kind:N", title="Paid by"),
-                alt.Tooltip("said:N", title="Trips"),
-                alt.Tooltip("said_share:N", title="Share"),
+                alt.Tooltip("shown:N", title="Trips"),
+                alt.Tooltip("shown_share:N", title="Share"),
             ],
         )
     )
@@ -361,7 +361,7 @@ def tip_lines(data: str, names: Sequence[str]) -> Chart:
         .transform_filter(_CHOSEN)
         .transform_filter("indexof(payments, datum.kind) >= 0")
         .transform_calculate(
-            said="format(datum.tip_share, '.1%')", said_trip="format(datum.tip_per_trip, '$.2f')", middle=_MONTH
+            shown="format(datum.tip_share, '.1%')", shown_trip="format(datum.tip_per_trip, '$.2f')", middle=_MONTH
         )
         .encode(
             x=_X_POINTS,
@@ -370,8 +370,8 @@ def tip_lines(data: str, names: Sequence[str]) -> Chart:
             tooltip=[
                 alt.Tooltip("name:N", title="Month"),
                 alt.Tooltip("kind:N", title="Paid by"),
-                alt.Tooltip("said:N", title="Tips per dollar of fare"),
-                alt.Tooltip("said_trip:N", title="Tip per trip"),
+                alt.Tooltip("shown:N", title="Tips per dollar of fare"),
+                alt.Tooltip("shown_trip:N", title="Tip per trip"),
             ],
         )
     )
@@ -384,7 +384,7 @@ def month_line(data: str, field: str, title: str, figure: str) -> Chart:
     chart = (
         _by_month(data)
         .transform_filter(_CHOSEN)
-        .transform_calculate(said=f"isValid(datum['{field}']) ? format(datum['{field}'], '{figure}') : '–'")
+        .transform_calculate(shown=f"isValid(datum['{field}']) ? format(datum['{field}'], '{figure}') : '–'")
         .encode(
             x=_X_POINTS,
             y=alt.Y(
@@ -394,7 +394,7 @@ def month_line(data: str, field: str, title: str, figure: str) -> Chart:
                 axis=alt.Axis(format=figure, tickCount=4),
             ),
             color=alt.value("var(--accent)"),
-            tooltip=[alt.Tooltip("name:N", title="Month"), alt.Tooltip("said:N", title=title)],
+            tooltip=[alt.Tooltip("name:N", title="Month"), alt.Tooltip("shown:N", title=title)],
         )
     )
     return _finish(_line_and_points(chart), 150).add_params(*_month_params())
@@ -406,7 +406,7 @@ def share_bars(data: str, name: str) -> Chart:
         _by_month(data)
         .transform_filter(f"datum.kind == {json.dumps(name)}")
         .transform_filter(_CHOSEN)
-        .transform_calculate(said="format(datum.trips, ',')", said_share="format(datum.share, '.3~%')")
+        .transform_calculate(shown="format(datum.trips, ',')", shown_share="format(datum.share, '.3~%')")
         .mark_bar(color="var(--category-1)", stroke="var(--page)", strokeWidth=_GAP)
         .encode(
             x=_X_DATES,
@@ -415,8 +415,8 @@ def share_bars(data: str, name: str) -> Chart:
             y2="zero:Q",
             tooltip=[
                 alt.Tooltip("name:N", title="File of"),
-                alt.Tooltip("said:N", title="Rows"),
-                alt.Tooltip("said_share:N", title="Share of the file"),
+                alt.Tooltip("shown:N", title="Rows"),
+                alt.Tooltip("shown_share:N", title="Share of the file"),
             ],
         )
     )

@@ -126,9 +126,9 @@ def _left_out(frames: Frames) -> str:
     trips = int(months["trips"].sum())
     if not trips:
         return ""
-    said = "1 trip has its" if trips == 1 else f"{trips:,} trips have their"
+    subject = "1 trip has its" if trips == 1 else f"{trips:,} trips have their"
     amount = f"${months['total_amount'].sum():,.2f}"
-    return f"{said} pickup in a month whose file is not loaded ({amount}): the marts have them, the pictures do not."
+    return f"{subject} pickup in a month whose file is not loaded ({amount}): the marts have them, the pictures do not."
 
 
 def _width(picture: Picture) -> int:

@@ -89,7 +89,7 @@ def revenue_by_month(frames: Frames) -> Picture | None:
 
 
 def _volume(
-    frames: Frames, name: str, column: str, question: str, say: Callable[[float], str], *, brush: bool = False
+    frames: Frames, name: str, column: str, question: str, formatted: Callable[[float], str], *, brush: bool = False
 ) -> Picture | None:
     months = with_year_before(frames.within_loaded_months(frames.months), ["trips", "total_amount"])
     if months.empty:
@@ -98,11 +98,11 @@ def _volume(
     title = "Revenue" if is_money else "Trips"
     complete = months[months["is_complete"]]
     if complete.empty:
-        sentence = f"No month is complete yet; so far there are {say(months[column].sum())}."
+        sentence = f"No month is complete yet; so far there are {formatted(months[column].sum())}."
     else:
         last = complete.iloc[-1]
         noun = "" if is_money else " trips"
-        sentence = f"{format_month(last['month'])}, the newest complete month, has {say(last[column])}{noun}"
+        sentence = f"{format_month(last['month'])}, the newest complete month, has {formatted(last[column])}{noun}"
         if pd.notna(last[f"before_{column}"]) and last[f"before_{column}"] > 0:
             words = format_change(last[column], last[f"before_{column}"])
             words = {"as many": "as much"}.get(words, words.replace("fewer", "less")) if is_money else words
@@ -111,7 +111,7 @@ def _volume(
         if len(complete) > 2:
             for extreme, row in (("most", complete[column].idxmax()), ("least", complete[column].idxmin())):
                 of_all = complete.loc[row]
-                where = f"{say(of_all[column])} in {format_month(of_all['month'])}"
+                where = f"{formatted(of_all[column])} in {format_month(of_all['month'])}"
                 sentence += f"; the {extreme} of all" if row == last.name else f"; the {extreme} is {where}"
         sentence += "."
     data = months.assign(month=month_number(months["month"]))

@@ -202,14 +202,14 @@ class TlcClient:
         """Fetch whether a month is published, and its version. Raises TransientTlcError or PermanentTlcError."""
         task = self._month_task("Requesting", month)
 
-        def ask() -> Publication:
+        def fetch() -> Publication:
             with self._open("HEAD", task) as response:
                 return Publication(
                     task.url, True, response.headers.get("ETag"), _last_modified(response), _content_length(response)
                 )
 
         try:
-            return self._retry(task, ask)
+            return self._retry(task, fetch)
         except NotPublishedError:
             return Publication(task.url, published=False)
 
@@ -270,8 +270,8 @@ class TlcClient:
 
         def pause(state: RetryCallState) -> float:
             error = error_of(state)
-            asked = error.retry_after if isinstance(error, TransientTlcError) else None
-            return self._pause(state) if asked is None else min(asked, MAX_RETRY_AFTER)
+            retry_after = error.retry_after if isinstance(error, TransientTlcError) else None
+            return self._pause(state) if retry_after is None else min(retry_after, MAX_RETRY_AFTER)
 
         def report(state: RetryCallState) -> None:
             if on_progress:

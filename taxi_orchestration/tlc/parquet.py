@@ -397,7 +397,7 @@ class MonthFile:
             return _Step(target)
         if pa.types.is_timestamp(field.type) and field.type.tz is not None:
             found = f"column {field.name} has the time zone {field.type.tz}, but trips are in New York wall-clock time"
-            found = f"{found}, which cannot be told from it in the repeated hour of November"
+            found = f"{found}, and the conversion is ambiguous in the repeated hour of November"
             zoneless = "in Spark timestamp_ntz, in pandas dt.tz_localize(None)"
             raise self._origin.differs(found, f"write it as New York wall-clock time without a zone ({zoneless})")
         castable, convert = _conversion(field.type, target.type)

@@ -191,8 +191,8 @@ def test_a_backfill_from_any_directory_loads_builds_checks_and_is_finished_later
         (("2013-07", "2013-09"), f"2013-07 is before 2013-08, where {DATASET.label} begins"),
         (("2024-01", "2999-01"), "2999-01 cannot be published yet"),
         (("2024-02", "2024-01"), "The range 2024-02 to 2024-01 runs backwards: put the older month first"),
-        ((), "Say which months: 2024-03, or FROM and TO as 2024-01 2024-03, or --missing, --changed"),
-        (("2024-01", "2024-02", "2024-03"), "Say two months, FROM and TO, or one: 3 were given"),
+        ((), "No month was given. Give one as 2024-03, or FROM and TO as 2024-01 2024-03, or --missing, --changed"),
+        (("2024-01", "2024-02", "2024-03"), "3 months were given. Give one month, or two: FROM and TO"),
         (("2024-02-30",), "'2024-02-30' is not a month"),
         (("2024-01", "2024-02", "--reprocess", "all"), "'all' is not one of"),
         (("2024-01", "2024-02", "--max-active-runs", "0"), "0 is not in the range"),
@@ -244,7 +244,7 @@ def test_a_dotenv_of_the_checkout_is_read_from_anywhere_and_wins_over_the_shell(
     assert done.stdout.startswith("postgresql://ada:p%20w@dotenv.example:5432/taxi?sslmode=require&"), done.stderr
 
 
-@pytest.mark.parametrize(("argument", "code", "printed"), [("--help", 0, "psql"), ("backfill", 2, "Say which months")])
+@pytest.mark.parametrize(("argument", "code", "printed"), [("--help", 0, "psql"), ("backfill", 2, "No month")])
 def test_the_program_ends_with_its_exit_code_and_with_all_that_it_printed(
     argument: str, code: int, printed: str
 ) -> None:

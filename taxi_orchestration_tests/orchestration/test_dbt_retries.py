@@ -78,7 +78,7 @@ def test_a_connection_cut_while_dbt_runs_is_retried_by_its_step_and_recorded_onc
     assert result.success
     assert built(result) == [key.to_user_string() for key in daemon.models]
     (reason,) = retries_of(result)
-    assert "dbt failed by something that can pass, as a lost connection can: fct_trips" in reason
+    assert "dbt failed for a temporary reason, such as a lost connection, and is retried: fct_trips" in reason
 
 
 def test_a_model_that_fails_by_itself_is_not_tried_again(daemon: Daemon, refusing: Refusing) -> None:
