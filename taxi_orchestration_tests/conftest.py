@@ -1,4 +1,4 @@
-"""What the tests share: an embedded PostgreSQL, a storage of each test's own, a host of made months."""
+"""Shared fixtures: an embedded PostgreSQL, a storage of each test's own, a host of synthetic months."""
 
 import gc
 import os

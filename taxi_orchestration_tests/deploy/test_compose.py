@@ -68,7 +68,7 @@ class Class:
         return answer.json()["data"]
 
     def is_up(self) -> bool:
-        """Whether the UI has the definitions of all students; one out of its reach is loaded too, as an error."""
+        """Return whether the UI has the definitions of all students; a code server out of reach counts as an error."""
         entries = "locationEntries { locationOrLoadError { __typename } }"
         try:
             workspace = self.ask(f"{{ workspaceOrError {{ ... on Workspace {{ {entries} }} }} }}")["workspaceOrError"]
@@ -78,7 +78,7 @@ class Class:
         return set(kinds) == {"RepositoryLocation"}
 
     def launch(self, month: str) -> str:
-        """What the button "Launch run" of the job's page sends."""
+        """Send the request of the button "Launch run" of the job's page."""
         params = {
             "selector": {
                 "repositoryLocationName": STUDENT,
@@ -94,7 +94,7 @@ class Class:
         return str(launched["run"]["runId"])
 
     def status_of(self, month: str) -> list[str]:
-        """How the runs of a month stand, the newest first."""
+        """Return the statuses of the runs of a month, the newest first."""
         tag = {"key": "dagster/partition", "value": month}
         return [run["status"] for run in self.ask(RUNS)["runsOrError"]["results"] if tag in run["tags"]]
 
@@ -113,7 +113,7 @@ class Class:
         os.kill(int(docker("inspect", "--format", "{{.State.Pid}}", container)), signal.SIGKILL)
 
     def exact_months(self) -> dict[str, tuple[str, int]]:
-        """What `taxi status` says of the student's months, in her code server."""
+        """Return the state and the rows of each month that has rows, by `taxi status` in the student's code server."""
         said = docker("exec", f"{PROJECT}-{STUDENT}-1", "sh", "-c", "taxi status --json || true")
         return {row["month"]: (row["state"], row["raw_rows"]) for row in json.loads(said) if row["raw_rows"]}
 

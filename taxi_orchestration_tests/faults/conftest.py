@@ -1,4 +1,4 @@
-"""What the tests of faults share: `taxi backfill` in this process."""
+"""Shared fixtures of the tests of faults: `taxi backfill` in this process."""
 
 from collections.abc import Callable
 

@@ -49,7 +49,7 @@ NONE = "none: it had ended"
 
 @dataclass(frozen=True)
 class Expected:
-    """What a month must hold in the end."""
+    """The content that a month must have in the end."""
 
     rows: int
     cents: int
@@ -104,7 +104,7 @@ def start_over(home: Path) -> None:
 
 
 def check(settings: Settings, instance: DagsterInstance, expected: dict[date, Expected]) -> list[str]:
-    """What is not as it must be after the last backfill."""
+    """Return the differences from the expected state after the last backfill."""
     target = ensure_running(settings.taxi_home).target(WAREHOUSE_DATABASE)
     wrong = []
     with psycopg.connect(target.url()) as connection:
@@ -152,7 +152,7 @@ def environment(tlc: TlcHost) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class Lane:
-    """What one lane does: kill so often, or for so many minutes; the seed chooses what, and when."""
+    """A sequence of kills, limited by number or by minutes; the seed chooses the victims and the moments."""
 
     name: str
     kills: int
@@ -163,7 +163,7 @@ class Lane:
 
 @dataclass(frozen=True)
 class Result:
-    """What was killed how often, and what was not as it must be in the end."""
+    """The numbers of kills by victim, and the differences from the expected state in the end."""
 
     counts: Counter[str]
     wrong: list[str]

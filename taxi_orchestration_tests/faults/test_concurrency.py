@@ -60,7 +60,7 @@ def load_in_a_process(url: str, warehouse: Warehouse, scratch: object, month: da
 
 
 def execute_in_a_process(environment: dict[str, str], partition_key: str, tags: dict[str, str]) -> None:
-    """What the daemon makes of a request of its schedule or sensor, without its queue."""
+    """Execute a request of a schedule or sensor as the daemon does, without its queue."""
     os.environ.update(environment)
     with open_instance() as opened:
         build_definitions(load_settings()).resolve_job_def(TAXI_PIPELINE).execute_in_process(

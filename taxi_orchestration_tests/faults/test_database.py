@@ -1,4 +1,4 @@
-"""What the database does, or somebody does to it: a bounded wait, an error that says what to do, nothing half done."""
+"""Faults of the database, and interference with it: a bounded wait, an error with the next step, nothing half done."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -37,7 +37,7 @@ def before(loader: Loader, tlc: TlcHost) -> Held:
 
 @pytest.fixture
 def execute(target: PostgresTarget, settings: Settings) -> Iterator[Callable[[str], object]]:
-    """Does something to a table of the schema by hand; `{}` stands for the schema."""
+    """Execute a statement on a table of the schema; `{}` stands for the schema."""
     with psycopg.connect(target.url(), autocommit=True) as by_hand:
         yield lambda text: by_hand.execute(sql.SQL(text).format(sql.Identifier(settings.schema_name)))
 
@@ -189,7 +189,7 @@ def test_a_server_that_is_not_there_is_an_error_that_names_the_variables(loader:
         loader_of(loader, replace(loader.warehouse.target, port=9)).load_zones()
 
 
-def test_a_role_without_rights_is_told_which_it_lacks(
+def test_the_error_of_a_role_without_rights_names_the_missing_right(
     loader: Loader, before: Held, target: PostgresTarget, settings: Settings
 ) -> None:
     with psycopg.connect(target.url(), autocommit=True) as by_hand:

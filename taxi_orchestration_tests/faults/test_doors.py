@@ -1,4 +1,4 @@
-"""Who gets in, what leaks out: rights, TLS, passwords, names and addresses."""
+"""Access and leaks: rights, TLS, passwords, names and addresses."""
 
 import json
 import shutil

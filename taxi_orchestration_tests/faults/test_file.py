@@ -1,4 +1,4 @@
-"""What is wrong with a file: refused before anything is committed. What is only different: taken, without loss.
+"""Faulty files are refused before anything is committed; files that only differ are loaded without loss.
 
 What the reader says of each in detail is in unit/tlc/test_parquet.py; here it is the database that counts.
 """

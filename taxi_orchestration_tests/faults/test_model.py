@@ -63,7 +63,7 @@ def content_of(month: date, version: int) -> Held:
 
 
 class BrokenError(Exception):
-    """What a stage raises when it is told to."""
+    """The error that a stage raises on request."""
 
 
 def fail() -> None:

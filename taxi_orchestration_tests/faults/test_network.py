@@ -1,4 +1,4 @@
-"""What the host does wrong: the month stays as it was, and the error says which month and what to do.
+"""Faults of the host: the month stays as it was, and the error names the month and the next step.
 
 How the client meets each of these in detail is in unit/tlc/test_client.py; here it is the database that counts.
 """

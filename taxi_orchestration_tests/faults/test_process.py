@@ -279,7 +279,7 @@ DAEMON = [sys.executable, "-m", "dagster._daemon", "run", *WORKSPACE]
 
 
 def launch(programs: Programs, month: str) -> None:
-    """What the UI's button does, without the UI: a run of the pipeline goes into the queue."""
+    """Put a run of the pipeline into the queue, as the UI's button does."""
     tags = json.dumps({"dagster/partition": month})
     program = programs.start(*DAGSTER, "job", "launch", *WORKSPACE, "-j", "taxi_pipeline", "--tags", tags)
     assert program.wait() == 0, program.communicate()[0]

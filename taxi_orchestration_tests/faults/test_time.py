@@ -1,4 +1,4 @@
-"""Where calendars and clocks are awkward: the ends of months and years, and the hour that November has twice."""
+"""Awkward calendars and clocks: the ends of months and years, and the hour that November has twice."""
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime

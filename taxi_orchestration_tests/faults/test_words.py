@@ -1,4 +1,4 @@
-"""What ended in a traceback, or in advice that did not fit: one error in words, in the shell and in the run alike."""
+"""Expected faults have one message without a traceback, in the shell and in the run alike."""
 
 import os
 import re
@@ -50,7 +50,7 @@ from taxi_orchestration_tests.support.warehouses import point_at
 
 @pytest.fixture
 def by_hand(target: PostgresTarget, settings: Settings) -> Iterator[Callable[[str], object]]:
-    """Does something in the test's schema, which is there, as the superuser; `{}` stands for the schema."""
+    """Execute a statement as the superuser in the test's schema; `{}` stands for the schema."""
     with psycopg.connect(target.url(), autocommit=True) as connection:
         connection.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(settings.schema_name)))
         yield lambda text: connection.execute(sql.SQL(text).format(sql.Identifier(settings.schema_name)))
@@ -199,7 +199,7 @@ def cancel(target: PostgresTarget, pid: int) -> None:
 
 
 @pytest.mark.parametrize("limit", ["statement_timeout", "transaction_timeout"])
-def test_what_dbt_tells_of_a_limit_names_it_whatever_the_language(
+def test_the_error_of_dbt_names_a_limit_whatever_the_language(
     limit: str, role: PostgresTarget, settings: Settings
 ) -> None:
     with psycopg.connect(role.url(), autocommit=True) as connection:
@@ -248,7 +248,7 @@ def unshared(script: str, *arguments: str, **variables: str) -> subprocess.Compl
 
 
 def can_unshare() -> bool:
-    """Whether this account may have mounts of its own, which not even root may in every container."""
+    """Return whether this account may have mounts of its own, which not even root may in every container."""
     try:
         return os.geteuid() == 0 and unshared("mount -t tmpfs tmpfs /dev/shm").returncode == 0
     except FileNotFoundError:
@@ -335,7 +335,7 @@ def dagster_dev(**variables: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_storage_whose_role_may_make_no_tables_is_said_with_what_to_grant(
+def test_the_error_of_a_storage_role_that_may_not_create_tables_names_the_grant(
     environment: dict[str, str], poor_storage: str
 ) -> None:
     for done in (taxi("status", DAGSTER_POSTGRES_URL=poor_storage), dagster_dev(DAGSTER_POSTGRES_URL=poor_storage)):
@@ -358,7 +358,7 @@ HOMES = {
 
 
 @pytest.mark.parametrize("kind", HOMES)
-def test_a_dagster_home_that_cannot_be_used_is_said_with_what_to_set(
+def test_a_dagster_home_that_cannot_be_used_is_an_error_with_what_to_set(
     kind: str, environment: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
@@ -395,7 +395,7 @@ DOTENVS = {
 
 
 @pytest.mark.parametrize("kind", DOTENVS)
-def test_a_dotenv_that_is_not_in_utf_8_is_said_with_how_to_save_it(
+def test_a_dotenv_that_is_not_in_utf_8_is_refused_with_how_to_save_it(
     kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     content, words = DOTENVS[kind]

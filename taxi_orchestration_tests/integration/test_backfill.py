@@ -30,7 +30,7 @@ QUARTER = Window(JANUARY, APRIL)
 
 
 def observations(instance: DagsterInstance, key: str) -> list[str]:
-    """What is said of a month of raw_trips on its page."""
+    """Return the observations of a month of raw_trips on its page."""
     found = instance.fetch_observations(AssetRecordsFilter(RAW_TRIPS, asset_partitions=[key]), limit=10).records
     return [str(record.asset_observation.description) for record in found if record.asset_observation]
 
@@ -96,7 +96,7 @@ def test_a_month_that_fails_is_failed_alone_and_the_others_are_built(
     assert months_to_do(statuses, "completed", newest_first=True) == [MARCH, FEBRUARY, JANUARY]
 
 
-def test_a_month_of_a_range_that_is_not_published_is_told_and_red_only_alone(
+def test_an_unpublished_month_is_shown_and_fails_only_a_run_of_its_own(
     tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: DagsterInstance, definitions: Definitions
 ) -> None:
     backfill = Backfill(definitions, instance, months_at_once=2)

@@ -272,7 +272,7 @@ def restarted(part: Part, died: int) -> bool:
 
 
 def settled(port: int) -> dict[str, str] | None:
-    """Why whose code cannot be loaded, once the webserver knows of ada's and bob's; eve's is not served."""
+    """Return the errors of code locations once bob's has one and no other; None before. Eve's is not served."""
     try:
         errors = read_code_errors(f"http://127.0.0.1:{port}")
     except OSError:

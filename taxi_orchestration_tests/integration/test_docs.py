@@ -75,7 +75,7 @@ def fresh_clone(directory: Path) -> Iterator[Path]:
 
 
 def run(example: Example, checkout: Path, base_url: str) -> list[str]:
-    """What is wrong with an example; none if it does and shows what it should."""
+    """Run an example and return its faults."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "TAXI"))}
     variables |= {"HOME": str(checkout.parent), "PYTHONPATH": str(checkout), "TLC_BASE_URL": base_url, "COLUMNS": "100"}
     done = subprocess.run(
@@ -98,13 +98,13 @@ def run(example: Example, checkout: Path, base_url: str) -> list[str]:
 
 
 def cpu_seconds() -> float:
-    """What the commands took of a processor, which a busy machine changes little."""
+    """Return the CPU seconds of the commands, which a busy machine changes little."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def is_shown(printed: str, shown: str) -> bool:
-    """Whether a page shows what was printed; its `...` is anything."""
+    """Return whether a page shows the output; its `...` stands for any text."""
     return doctest.OutputChecker().check_output(f"{shown.rstrip()}\n", f"{printed.rstrip()}\n", doctest.ELLIPSIS)
 
 

@@ -93,7 +93,7 @@ def test_a_re_issue_replaces_the_month_and_the_same_rows_keep_their_digest(tlc: 
     assert query(loader, "select count(*) from raw_trips") == [(300,)]
 
 
-def test_the_progress_is_told_of_every_row(tlc: TlcHost, loader: Loader) -> None:
+def test_the_progress_receives_every_row(tlc: TlcHost, loader: Loader) -> None:
     told: list[tuple[str, object]] = []
 
     class Told(Progress):

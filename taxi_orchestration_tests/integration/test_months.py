@@ -85,7 +85,7 @@ class Raw:
         return self.query(f"select {names} from raw_trips where source_month = %s order by source_row", month)
 
     def everything(self) -> tuple[Rows, Rows]:
-        """What the raw tables hold but for the time of the load."""
+        """Return the content of the raw tables without the time of the load."""
         return (
             self.query("select * from raw_trips order by source_month, source_row"),
             self.query("select source_month, rows, rows_sha256, dagster_run_id from raw_loads order by 1"),

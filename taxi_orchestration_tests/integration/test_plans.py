@@ -1,4 +1,4 @@
-"""What PostgreSQL reads for a window of months, never the months beside it, and how many processes compute it."""
+"""PostgreSQL's plans for a window of months: no other months are read, and several processes compute it."""
 
 import json
 from collections.abc import Iterator

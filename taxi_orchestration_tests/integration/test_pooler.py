@@ -102,7 +102,7 @@ def test_a_pooler_that_takes_no_options_says_so(files: dict[date, bytes], monkey
 
 
 @pytest.mark.parametrize("settings", [{}, {"ignore_startup_parameters": "options"}], ids=["refuses them", "drops them"])
-def test_dagsters_storage_behind_a_pooler_is_refused_in_words(
+def test_dagsters_storage_behind_a_pooler_is_refused(
     settings: dict[str, str],
     server: PostgresTarget,
     instance: DagsterInstance,

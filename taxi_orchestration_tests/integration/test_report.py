@@ -133,7 +133,7 @@ def test_a_month_that_is_re_issued_changes_the_report_without_a_click(
             return connection.execute(query).fetchall()[0][0]
 
     def tick() -> bool:
-        """Whether the daemon makes the report, after what it makes of the TLC's news."""
+        """Run what the sensors request; return whether the report was due and is made."""
         assert all(daemon.run(request).success for request in daemon.tick().requests)
         assert daemon.evaluate() == set()
         return daemon.report_is_due and daemon.make_report().success

@@ -171,7 +171,7 @@ def contents(target: PostgresTarget, schema: str) -> dict[str, list[tuple[Any, .
 
 @pytest.fixture(scope="module")
 def expected() -> dict[str, dict[str, list[tuple[Any, ...]]]]:
-    """What the first test of a worker found, without anybody's defaults."""
+    """The result of a worker's first test, with PostgreSQL's defaults."""
     return {}
 
 
@@ -179,7 +179,7 @@ def expected() -> dict[str, dict[str, list[tuple[Any, ...]]]]:
 def expected_contents(
     expected: dict[str, Any], database: PostgresTarget, environment: dict[str, str], pipeline: Pipeline
 ) -> dict[str, Any]:
-    """What the tables hold where every default is PostgreSQL's."""
+    """Return the content of the tables where every default is PostgreSQL's."""
     if not expected:
         assert pipeline(database).succeeded
         expected.update(contents(database, environment["PG_SCHEMA"]))

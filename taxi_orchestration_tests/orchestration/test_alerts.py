@@ -1,4 +1,4 @@
-"""Who is alerted of what: the sensor `alerts` on a real instance, with a real webhook that gets the messages."""
+"""The sensor `alerts` on a real instance, with a real webhook that receives the messages."""
 
 import time
 from collections.abc import Mapping, Sequence

@@ -101,5 +101,5 @@ def test_a_model_that_fails_by_itself_is_not_tried_again(daemon: Daemon, refusin
         ("division by zero", False),
     ],
 )
-def test_an_error_of_dbts_can_pass_unless_a_rule_of_the_server_made_it(message: str, can_pass: bool) -> None:
+def test_an_error_of_dbts_is_temporary_unless_a_rule_of_the_server_made_it(message: str, can_pass: bool) -> None:
     assert DbtOutcome([], [], DbtError(message)).is_transient is can_pass

@@ -1,4 +1,4 @@
-"""What Dagster knows before anything has run: assets, checks, jobs, partitions, and its own configuration."""
+"""The definitions before any run: assets, checks, jobs, partitions, and Dagster's own configuration."""
 
 import json
 import os

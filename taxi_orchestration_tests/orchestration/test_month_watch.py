@@ -37,7 +37,7 @@ class Watch:
         return {e.asset_check_key: e for e in result.asset_events if isinstance(e, dg.AssetCheckEvaluation)}
 
     def level(self) -> str:
-        """What is recorded of the freshness after another tick."""
+        """Return the recorded level of the freshness after another tick."""
         self.tick()
         record = self.instance.get_latest_asset_check_evaluation_record(FRESHNESS.key)
         assert record

@@ -16,7 +16,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as ano
 
 
 def call_as(uid: int, action: Callable[[], str]) -> str:
-    """What `action` returns, or the message of its ServerError, in a process of user `uid`.
+    """Return the result of `action`, or the message of its ServerError, in a process of user `uid`.
 
     Forked and not started, because that user may not be able to enter the directories that Python lies in.
     """

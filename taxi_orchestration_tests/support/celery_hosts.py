@@ -64,7 +64,7 @@ class Hosts:
         until(self.assets, 180, pause=1)
 
     def begin_backfill(self) -> str:
-        """What the dialog of the UI sends for all months."""
+        """Send the request of the UI's dialog for all months."""
         self.wait_until_up()
         assets = self.assets()
         keys = [partition_key(month) for month in self.months]
@@ -78,7 +78,7 @@ class Hosts:
         return dict(self.ask(BACKFILL, id=id_)["partitionBackfillOrError"])
 
     def wait_for(self, id_: str, seconds: float) -> dict[str, Any]:
-        """What became of a backfill."""
+        """Wait for the end of a backfill and return its record."""
 
         def ended() -> dict[str, Any] | None:
             now = self.backfill(id_)
@@ -89,7 +89,7 @@ class Hosts:
         return found
 
     def rows(self) -> dict[str, tuple[str, int]]:
-        """What `taxi status` says of each month that has rows: where it stands, and how many."""
+        """Return the state and the rows of each month that has rows, by `taxi status`."""
         said = docker("exec", f"{NETWORK}-code", "sh", "-c", "taxi status --json || true")
         return {row["month"]: (row["state"], row["raw_rows"]) for row in json.loads(said) if row["raw_rows"]}
 

@@ -28,7 +28,7 @@ def embedded_programs() -> Path:
 
 
 def account() -> Account | None:
-    """Who runs the clusters: PostgreSQL refuses root."""
+    """Return the account that runs the clusters: PostgreSQL refuses root."""
     return binaries.account_for(Path("/")) if os.geteuid() == 0 else None
 
 
@@ -131,7 +131,7 @@ def small_disk(megabytes: int) -> Iterator[Path]:
 
 
 def can_mount() -> bool:
-    """Whether this account may mount a file system, which not even root may in every container."""
+    """Return whether this account may mount a file system, which not even root may in every container."""
     if os.geteuid() != 0:
         return False
     try:

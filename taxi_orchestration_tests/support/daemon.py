@@ -1,4 +1,4 @@
-"""What Dagster's daemon does with sensors, schedule and conditions, tick by tick and with a clock of the test's.
+"""Dagster's daemon for sensors, schedule and conditions, tick by tick and with a clock of the test's.
 
 The evaluations are the daemon's own; the runs that they request are executed in this process.
 """
@@ -67,7 +67,7 @@ def schedule_tick(definitions: dg.Definitions, instance: dg.DagsterInstance, mom
 
 @dataclass
 class Tick:
-    """What one evaluation of the sensor came to."""
+    """The result of one evaluation of the sensor."""
 
     requests: list[dg.RunRequest]
     said: str

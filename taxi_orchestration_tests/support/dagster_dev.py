@@ -61,7 +61,7 @@ RUNS_OF = """
 
 
 class Ui:
-    """What the UI in a browser asks and tells."""
+    """The GraphQL requests of a browser with the UI."""
 
     def __init__(self, port: int) -> None:
         self.page = f"http://127.0.0.1:{port}"
@@ -91,7 +91,7 @@ class Ui:
         assert started == {"__typename": "Sensor", "sensorState": {"status": "RUNNING"}}
 
     def has_ticked(self, sensor: str) -> bool:
-        """Whether the daemon has looked at a sensor."""
+        """Return whether the daemon has evaluated a sensor."""
         ticks = self.ask(TICKS, selector=self._selector(sensor))["sensorOrError"]["sensorState"]["ticks"]
         return [tick["status"] for tick in ticks] not in ([], ["STARTED"])
 
@@ -104,7 +104,7 @@ class Ui:
         }
 
     def runs_of(self, month: str) -> list[str]:
-        """How the runs of one month alone stand."""
+        """Return the statuses of the runs of one month alone."""
         return [run["status"] for run in self.ask(RUNS_OF, month=month)["runsOrError"]["results"]]
 
 

@@ -40,7 +40,7 @@ WORDS = {
 SECTIONS = {
     "The network": [
         "faults/test_network.py",
-        "integration/test_backfill.py::test_a_month_of_a_range_that_is_not_published_is_told_and_red_only_alone",
+        "integration/test_backfill.py::test_an_unpublished_month_is_shown_and_fails_only_a_run_of_its_own",
         "orchestration/test_runs.py::test_zones_and_code_lists_come_with_the_first_month_and_are_recorded_once",
         "unit/tlc/test_client.py::test_a_host_out_of_reach_is_reported_soon_and_without_names_of_objects",
         "unit/tlc/test_client.py::test_a_proxy_that_is_not_there_is_named",
@@ -62,7 +62,7 @@ SECTIONS = {
         "unit/tlc/test_parquet.py::test_text_whose_encoding_changes_within_a_file_arrives_once",
         "unit/tlc/test_parquet.py::test_what_the_reader_has_not_implemented_is_not_called_damage",
         "unit/tlc/test_parquet.py::test_the_writer_of_a_mirrors_file_is_named_and_what_it_has_to_do",
-        "unit/tlc/test_parquet.py::test_of_the_tlcs_own_file_nobody_is_told_to_rewrite_it",
+        "unit/tlc/test_parquet.py::test_the_advice_on_the_tlcs_own_file_is_not_to_rewrite_it",
         "unit/tlc/test_parquet.py::test_a_long_text_that_a_dictionary_repeats_is_refused_before_it_is_repeated",
         "unit/tlc/test_parquet.py::test_a_long_text_that_prefixes_repeat_is_refused_before_it_is_repeated",
         "unit/tlc/test_parquet.py::test_a_month_in_one_giant_row_group_is_read_in_bounded_memory",
@@ -110,7 +110,7 @@ SECTIONS = {
         "integration/test_pooler.py::test_two_backfills_at_once_through_a_transaction_pooler_are_exact",
         "integration/test_pooler.py::test_psql_through_a_transaction_pooler_says_how_to_find_the_tables",
         "integration/test_pooler.py::test_a_pooler_that_takes_no_options_says_so",
-        "integration/test_pooler.py::test_dagsters_storage_behind_a_pooler_is_refused_in_words",
+        "integration/test_pooler.py::test_dagsters_storage_behind_a_pooler_is_refused",
         "orchestration/test_views.py::test_a_view_that_is_missing_or_of_other_code_comes_with_the_next_month",
         "orchestration/test_views.py::test_what_the_first_version_made_is_taken_over_for_every_loaded_month",
         "integration/test_materializations.py::test_a_table_that_differs_from_its_model_is_refused_until_a_full_refresh",

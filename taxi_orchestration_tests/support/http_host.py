@@ -27,7 +27,7 @@ class Host:
         self.answers[path] = list(answers)
 
     def count(self, path: str) -> int:
-        """How many requests a path has had."""
+        """Return the number of requests for a path."""
         return len(self.requests[path])
 
     def handle(self, handler: BaseHTTPRequestHandler) -> None:

@@ -1,4 +1,4 @@
-"""What somebody else does to the tables while the project works: locks, rows refused, rows lost."""
+"""Interference of others with the tables while the project works: locks, rows refused, rows lost."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -23,7 +23,7 @@ def holding(target: PostgresTarget, schema: str, table: str, mode: str = "exclus
 
 
 def waiting_for(target: PostgresTarget, schema: str, table: str) -> bool:
-    """Whether somebody waits for a lock on a table."""
+    """Return whether a session waits for a lock on a table."""
     with psycopg.connect(target.url()) as connection:
         row = connection.execute(
             "select exists (select from pg_locks where not granted and relation = to_regclass(%s))",

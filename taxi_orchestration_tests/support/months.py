@@ -1,4 +1,4 @@
-"""What months hold: as a file says, and as the database does, read without any of the code under test."""
+"""The content of months by their file and by the database, read without any of the code under test."""
 
 import hashlib
 import io
@@ -30,7 +30,7 @@ def _row(names: list[str], values: Row) -> frozenset[tuple[str, object]]:
 
 
 def held_by_file(data: bytes) -> Held:
-    """What a month must hold after a load of the file."""
+    """Return the content that a month must have after a load of the file."""
     table = pq.read_table(io.BytesIO(data))
     columns = [column.to_pylist() for column in table.columns]
     rows = tuple(_row(table.column_names, values) for values in zip(*columns, strict=True))
@@ -38,7 +38,7 @@ def held_by_file(data: bytes) -> Held:
 
 
 def held_by_database(connection: psycopg.Connection, schema: str) -> dict[date, Held]:
-    """What the months hold, by raw_loads and raw_trips; a month that only one of them knows is an error."""
+    """Return the content of the months by raw_loads and raw_trips; a month that only one of them has is an error."""
     digests: dict[date, str] = dict(
         connection.execute(
             sql.SQL("select source_month, sha256 from {}").format(sql.Identifier(schema, "raw_loads"))

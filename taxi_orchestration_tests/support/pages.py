@@ -47,7 +47,7 @@ class Block:
 
     @property
     def place(self) -> str:
-        """Where it stands, as editors open it."""
+        """Return the file and line of the block, as editors open it."""
         return f"{self.page}:{self.line}"
 
     @property
@@ -77,7 +77,7 @@ class Page:
 
     @cached_property
     def tokens(self) -> list[Token]:
-        """What CommonMark makes of it, tables included, as GitHub does."""
+        """Return the tokens of the page by CommonMark with tables, as GitHub parses it."""
         tokens = MarkdownIt("commonmark").enable("table").parse(self.path.read_text(encoding="utf-8"))
         return [each for token in tokens for each in (token, *(token.children or ()))]
 
@@ -97,7 +97,7 @@ class Page:
                 yield Example(block, shown)
 
     def code(self) -> Iterator[str]:
-        """What stands between backticks in its sentences."""
+        """Return the texts between backticks in the page's sentences."""
         return (token.content for token in self.tokens if token.type == "code_inline")
 
     def links(self) -> Iterator[str]:

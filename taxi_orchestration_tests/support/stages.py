@@ -7,7 +7,7 @@ from taxi_orchestration.loading import Progress
 
 
 class At(Progress):
-    """Does something when a load gets to a stage."""
+    """A progress that calls a function when a load reaches a stage."""
 
     def __init__(self, stage: str, action: Callable[[], object]) -> None:
         self.stage, self.action = stage, action

@@ -1,4 +1,4 @@
-"""How months stand, from the warehouse and Dagster's storage alone."""
+"""The states of months, from the warehouse and Dagster's storage alone."""
 
 from datetime import date
 

@@ -35,7 +35,7 @@ _MONEY = ("fare_amount", "extra", "mta_tax", "tip_amount", "tolls_amount", "impr
 
 @dataclass(frozen=True)
 class SyntheticMonth:
-    """What a made month holds, for comparison with what arrives."""
+    """The content of a synthetic month, for comparison with the tables."""
 
     path: Path
     rows: int

@@ -16,7 +16,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*(3[0-7]|9[0-7]|38;[0-9;]+)m")
 
 @dataclass(frozen=True)
 class Shown:
-    """How a program ended, what it wrote to the terminal, and what to a pipe that its standard output was."""
+    """The exit code of a program, and its output on the terminal and through a pipe."""
 
     returncode: int
     screen: str

@@ -66,7 +66,7 @@ class TlcHost:
         self.http.answers.pop(self.path_of(month), None)
 
     def requests_for(self, month: date, method: str = "GET") -> int:
-        """How often a month was asked for."""
+        """Return the number of requests for a month."""
         return sum(1 for command, _ in self.http.requests[self.path_of(month)] if command == method)
 
     def _serve(self, path: str, data: bytes) -> None:

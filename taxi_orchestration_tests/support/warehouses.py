@@ -1,4 +1,4 @@
-"""Which database is the warehouse of a test."""
+"""The warehouse of a test."""
 
 import pytest
 

@@ -37,7 +37,7 @@ BUILD_AFTER = 8
 
 @dataclass
 class Year:
-    """What happened: the hook is called at the end of every day with what the sensor's tick came to."""
+    """The record of the year; the hook is called at the end of every day with the sensor's tick."""
 
     daemon: Daemon
     tlc: TlcHost
@@ -50,7 +50,7 @@ class Year:
     resaved_run: dg.ExecuteInProcessResult | None = None
 
     def plan(self) -> dict[date, list[Callable[[], None]]]:
-        """What the TLC does on which day."""
+        """Return the TLC's changes by day."""
         dice = random.Random(2024)
         plan: dict[date, list[Callable[[], None]]] = {}
 

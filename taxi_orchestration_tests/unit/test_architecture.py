@@ -81,7 +81,7 @@ def room_of(module: str) -> str:
 
 
 def group_of(name: str) -> int:
-    """Where a package stands in the order."""
+    """Return the position of a package in the order."""
     return next(i for i, group in enumerate(ORDER) if name in group)
 
 

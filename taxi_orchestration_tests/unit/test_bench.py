@@ -1,4 +1,4 @@
-"""What `make bench` keeps of its benchmarks, and the figures that the pages quote of them."""
+"""The stored results of `make bench`, and the figures that the pages quote of them."""
 
 import json
 from dataclasses import replace
@@ -19,7 +19,7 @@ def fail() -> Section:
     raise RuntimeError("no server\nhere")
 
 
-def test_a_benchmark_that_fails_is_said_and_the_others_are_kept(tmp_path: Path) -> None:
+def test_a_benchmark_that_fails_is_reported_and_the_others_are_kept(tmp_path: Path) -> None:
     results, names = Results(tmp_path), ["load", "ui", "volume"]
     benchmarks = {"ui": fail, "load": lambda: measured(1)}
     assert run_benchmarks(benchmarks, names, "abc", results, Console(quiet=True)) == FAILED

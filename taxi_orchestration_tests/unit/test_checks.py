@@ -1,4 +1,4 @@
-"""What the checks of months find, from plain numbers."""
+"""The findings of the checks of months, from plain numbers."""
 
 import subprocess
 import sys
@@ -44,7 +44,7 @@ def test_a_month_whose_counts_agree_is_whole() -> None:
         MonthMeasure(rows_logged=10),
     ],
 )
-def test_a_month_whose_counts_differ_is_an_error_that_says_how_to_mend_it(measure: MonthMeasure) -> None:
+def test_a_month_whose_counts_differ_is_an_error_with_the_way_to_repair_it(measure: MonthMeasure) -> None:
     finding = check_rows("2024-01", measure)
     assert finding.level == "error"
     assert "2024-01" in finding.summary

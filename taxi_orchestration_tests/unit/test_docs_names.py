@@ -1,4 +1,4 @@
-"""What the pages name is there: files, links, commands and their flags, variables, tables, columns, and every term.
+"""Every name in the pages exists: files, links, commands and their flags, variables, tables, columns, and terms.
 
 Not held to: the words of CHANGELOG.md, which names what is gone.
 """
@@ -228,7 +228,7 @@ def test_a_name_that_the_code_does_not_have_is_not_known(name: str) -> None:
 
 
 def made_by(page: Page) -> set[str]:
-    """What the commands of a page make for its reader: models, schemas, roles."""
+    """Return the names that the commands of a page create for its reader: models, schemas, roles."""
     return set(re.findall(r"\w+", " ".join(block.text for block in page.blocks())))
 
 

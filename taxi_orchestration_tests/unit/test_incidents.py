@@ -1,4 +1,4 @@
-"""What is new and what is resolved, of what is wrong now and what was reported: without any Dagster."""
+"""New and resolved incidents, from present and reported ones, without Dagster."""
 
 from taxi_orchestration.defs.alerts import group, incident_message, resolved_message
 from taxi_orchestration.instance.incidents import Incident, difference

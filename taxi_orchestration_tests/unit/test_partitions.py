@@ -96,7 +96,7 @@ def test_another_first_month_narrows_the_partitions_and_what_can_be_asked_for(
 
 
 @pytest.mark.parametrize("text", ["2024-04", "2024-06", "9999-12"])
-def test_a_month_that_cannot_be_out_is_refused_and_told_the_newest_one(text: str) -> None:
+def test_a_month_too_new_to_be_published_is_refused_with_the_newest_one(text: str) -> None:
     with pytest.raises(MonthError, match=rf"{text} cannot be published yet: .* 2024-03, .* two months late"):
         parse_month(text, NOW)
 

@@ -202,7 +202,7 @@ def test_a_download_host_that_is_not_a_plain_web_address_is_refused(monkeypatch:
     assert "TLC_BASE_URL" in refusal(monkeypatch, TLC_BASE_URL=url)
 
 
-def test_everything_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_invalid_settings_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     message = refusal(monkeypatch, TLC_BASE_URL="ftp://host", PG_PORT="0", DAGSTER_STUDENT="O'Hara")
     for name in ("TLC_BASE_URL", "PG_PORT", "DAGSTER_STUDENT"):
         assert name in message

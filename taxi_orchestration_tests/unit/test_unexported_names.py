@@ -1,4 +1,4 @@
-"""What the package relies on of names that Dagster, dbt and dagster-dbt do not export, and what it shadows of them."""
+"""The contract with Dagster, dbt and dagster-dbt: unexported names that the package uses, and names that it shadows."""
 
 import importlib
 import re

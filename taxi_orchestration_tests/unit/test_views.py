@@ -1,4 +1,4 @@
-"""Which views and seeds a step of dbt makes beside what it was asked for."""
+"""The views and seeds that a dbt step builds beside its selection."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Numbers as a person says them, and colours that everybody can tell apart."""
+"""Numbers formatted for readers, and colours that everybody can distinguish."""
 
 from datetime import UTC, date, datetime
 from itertools import combinations, pairwise
@@ -60,7 +60,7 @@ def lab(colour: str, vision: str) -> np.ndarray:
         (1_200_000_000, "1.2 billion"),
     ],
 )
-def test_counts_are_said_as_a_person_says_them(value: float, words: str) -> None:
+def test_counts_have_three_digits_and_millions_their_name(value: float, words: str) -> None:
     assert format_count(value) == words
 
 
@@ -105,7 +105,7 @@ def test_marks_stand_out_from_the_page(palette: dict[str, str]) -> None:
 
 @PALETTES
 @pytest.mark.parametrize("vision", COLOUR_VISION)
-def test_categories_are_told_apart_by_everybody(palette: dict[str, str], vision: str) -> None:
+def test_everybody_can_distinguish_the_colours_of_categories(palette: dict[str, str], vision: str) -> None:
     colours = [colour for name, colour in palette.items() if name.startswith("category")]
     for one, other in combinations(colours, 2):
         assert np.linalg.norm(lab(one, vision) - lab(other, vision)) >= 10, (one, other)

@@ -102,7 +102,7 @@ def test_what_the_tables_say_adds_up_to_the_frames_to_the_cent(html: str, frames
     assert amounts(page, "pipeline", 4) == frames.pipeline["file_rows"].sum()
 
 
-def test_trips_of_months_without_a_file_are_said_and_left_out(frames: Frames) -> None:
+def test_trips_of_months_without_a_file_are_counted_and_left_out(frames: Frames) -> None:
     stray = frames.months.iloc[[0]].assign(month=pd.Timestamp("2009-01-01"), trips=3, total_amount=70.5)
     html = render_page(replace(frames, months=pd.concat([frames.months, stray])))
     assert "3 trips have their pickup in a month whose file is not loaded ($70.50)" in html
@@ -114,7 +114,7 @@ def test_without_a_month_the_page_says_what_to_run() -> None:
     assert "<figure" not in html
 
 
-def test_a_month_that_is_not_loaded_is_a_gap_that_the_page_says_and_draws(frames: Frames) -> None:
+def test_a_month_that_is_not_loaded_is_a_gap_that_the_page_names_and_draws(frames: Frames) -> None:
     gap = pd.Timestamp("2024-03-01")
     left = {
         name: frame[frame[column].dt.to_period("M") != gap.to_period("M")]

@@ -106,7 +106,7 @@ def test_without_shapes_there_is_a_reason_instead_of_a_map() -> None:
     assert pictures.top_zones(made_frames(shapes=False)) is not None
 
 
-def test_rows_that_do_not_add_up_are_said_and_marked(frames: Frames) -> None:
+def test_rows_that_do_not_add_up_are_named_and_marked(frames: Frames) -> None:
     files = frames.pipeline.assign(
         raw_rows=frames.pipeline["raw_rows"] - (frames.pipeline["source_month"] == "2023-03-01")
     )
@@ -126,7 +126,7 @@ def test_more_payment_types_than_colours_become_others() -> None:
     assert picture.data["payments"]["trips"].sum() == sum(frame["trips"].sum() for frame in many)
 
 
-def test_tips_in_cash_are_said_not_to_be_recorded(frames: Frames) -> None:
+def test_the_page_states_that_tips_in_cash_are_not_recorded(frames: Frames) -> None:
     picture = pictures.tips(frames)
     assert picture is not None
     assert "cash are not recorded" in picture.note
@@ -159,7 +159,7 @@ def test_a_frame_that_lacks_a_column_is_refused_by_name() -> None:
         replace(made_frames(), days=empty_frame("days").drop(columns="trips"))
 
 
-def test_the_calendar_shows_a_pandemic_and_a_congestion_fee_without_being_told() -> None:
+def test_the_calendar_finds_a_pandemic_and_a_congestion_fee_in_the_data_alone() -> None:
     before = made_frames("2019-10", 12)
     days = before.days.assign(trips=np.where(before.days["day"] >= pd.Timestamp("2020-03-17"), 800, 12_000))
     calendar = calendar_of_days(replace(before, days=days))

@@ -99,7 +99,7 @@ def test_the_columns_of_an_era_match_it_whatever_their_case_and_order(era: Era) 
     assert match.names["vendorid"] == "VENDORID"
 
 
-def test_new_missing_and_other_columns_are_told_apart() -> None:
+def test_new_missing_and_other_columns_are_distinguished() -> None:
     found = {name: kind for name, kind in fields("B").items() if name not in ("fare_amount", "ehail_fee")}
     match = DATASET.match([*(found | {"RatecodeID": "double"}).items(), ("Night_Fee", "double")], "B")
     assert (match.new, match.names["night_fee"]) == (("night_fee",), "Night_Fee")

@@ -96,7 +96,7 @@ def test_every_value_arrives_as_it_was(path: Path, era: Era) -> None:
         assert rows[name.lower()].to_pylist() == source[name].to_pylist()
 
 
-def test_a_resaved_month_arrives_with_the_same_rows_and_its_drift_in_words(path: Path, tmp_path: Path) -> None:
+def test_a_resaved_month_arrives_with_the_same_rows_and_a_description_of_its_drift(path: Path, tmp_path: Path) -> None:
     write_month(path, MONTH, ROWS)
     write_month(tmp_path / "again.parquet", MONTH, ROWS, resaved=True)
     file, rows = read(tmp_path / "again.parquet")
@@ -452,7 +452,7 @@ def test_the_writer_of_a_mirrors_file_is_named_and_what_it_has_to_do(path: Path,
 
 
 @pytest.mark.parametrize("fault", SPOILED)
-def test_of_the_tlcs_own_file_nobody_is_told_to_rewrite_it(path: Path, table: pa.Table, fault: str) -> None:
+def test_the_advice_on_the_tlcs_own_file_is_not_to_rewrite_it(path: Path, table: pa.Table, fault: str) -> None:
     pq.write_table(SPOILED[fault][0](table), path)
     with pytest.raises(BadFileError) as raised, MonthFile.open(path, MONTH, f"{TLC_BASE_URL}/x.parquet") as file:
         list(file.batches())
@@ -520,7 +520,7 @@ def test_a_file_that_is_not_there_is_not_called_damaged(path: Path) -> None:
         MonthFile.open(path, MONTH, URL)
 
 
-def test_a_damaged_page_is_noticed_by_its_checksum_and_its_place_is_told(path: Path) -> None:
+def test_a_checksum_reveals_a_damaged_page_and_the_error_names_its_place(path: Path) -> None:
     write_month(path, MONTH, 5000, row_group_rows=1000)
     column = pq.read_metadata(path).row_group(3).column(8)
     content = bytearray(path.read_bytes())

@@ -15,7 +15,7 @@ MONTHS: dict[Era, date] = {"A": date(2022, 1, 1), "B": date(2024, 1, 1), "C": da
 
 
 @pytest.mark.parametrize("era", ["A", "B", "C"])
-def test_a_made_month_has_the_columns_and_types_of_its_era(tmp_path: Path, era: Era) -> None:
+def test_a_synthetic_month_has_the_columns_and_types_of_its_era(tmp_path: Path, era: Era) -> None:
     write_month(tmp_path / "month.parquet", MONTHS[era], 1000)
     schema = pq.read_schema(tmp_path / "month.parquet")
     assert schema.names == [column.source_name for column in DATASET.columns_of(era)]
@@ -37,7 +37,7 @@ def test_a_resaved_month_has_the_same_rows_in_other_bytes_and_types(tmp_path: Pa
     assert first.to_pylist() == again.to_pylist()
 
 
-def test_what_write_month_says_of_a_month_is_true_of_it(tmp_path: Path) -> None:
+def test_the_summary_of_a_synthetic_month_matches_its_file(tmp_path: Path) -> None:
     made = write_month(tmp_path / "month.parquet", MONTHS["C"], 300_000)
     table = pq.read_table(made.path)
     pickups = table[DATASET.pickup]
@@ -48,7 +48,7 @@ def test_what_write_month_says_of_a_month_is_true_of_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("era", ["A", "B", "C"])
-def test_a_made_month_has_the_oddities_of_real_ones(era: Era) -> None:
+def test_a_synthetic_month_has_the_oddities_of_real_ones(era: Era) -> None:
     table = month_table(MONTHS[era], 60_000)
     pickups = table[DATASET.pickup]
     assert {2008, 2009} < set(pc.year(pickups).to_pylist())
@@ -108,7 +108,7 @@ def test_row_groups_are_as_long_as_asked_for_across_batches(tmp_path: Path) -> N
     assert one.equals(many)
 
 
-def test_the_made_zones_have_the_form_of_the_real_ones(tmp_path: Path) -> None:
+def test_the_synthetic_zones_have_the_form_of_the_real_ones(tmp_path: Path) -> None:
     write_zones(tmp_path / "zones.csv")
     text = (tmp_path / "zones.csv").read_bytes().decode()
     header, *lines = text.removesuffix("\r\n").split("\r\n")
