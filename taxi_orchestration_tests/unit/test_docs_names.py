@@ -78,6 +78,7 @@ MAKES = {
     ("test-fast",): "taxi_orchestration_tests/unit",
     ("check-docs",): "CHECK_DOCS=all .venv/bin/pytest",
     ("lint",): ".venv/bin/ruff check .",
+    ("screenshots",): ".venv/bin/python -m taxi_orchestration_tests.browser.screenshots",
     ("bench",): ".venv/bin/python -m bench",
     ("bare-machine",): "taxi_orchestration_tests/bare_machine.sh",
     ("clean",): ".venv/bin/taxi stop",
@@ -174,6 +175,13 @@ def test_every_link_leads_somewhere(page: Page) -> None:
     assert broken == []
 
 
+def test_every_picture_is_small_and_shown_on_a_page() -> None:
+    pictures = set((PROJECT_DIRECTORY / "docs" / "images").glob("*.png"))
+    shown = {(page.path.parent / unquote(link)).resolve() for page in pages() for link in page.links()}
+    assert pictures - shown == set()
+    assert {path.name: path.stat().st_size for path in pictures if path.stat().st_size > 100_000} == {}
+
+
 @every_page
 def test_every_file_that_a_page_names_is_there(page: Page) -> None:
     pattern = r"[\w.\-]+(?:/[\w.\-]+)*(?:/|\.(?:py|sql|yml|yaml|md|toml|csv|txt|sh|html|png))"
@@ -254,6 +262,14 @@ def test_make_runs_what_the_pages_say(arguments: tuple[str, ...], runs: str) -> 
         ["make", "--dry-run", *arguments], cwd=PROJECT_DIRECTORY, capture_output=True, text=True, check=True
     )
     assert runs in done.stdout
+
+
+def test_make_help_names_every_target_of_a_person() -> None:
+    done = subprocess.run(["make", "help"], cwd=PROJECT_DIRECTORY, capture_output=True, text=True, check=True)
+    makefile = read(PROJECT_DIRECTORY / "Makefile").replace("\\\n", " ")
+    (phony,) = re.findall(r"^\.PHONY: (.*)", makefile, re.MULTILINE)
+    named = {word for line in done.stdout.splitlines() for word in line[:40].split()}
+    assert set(phony.split()) - named == {"help", "no-dotenv"}
 
 
 def test_make_backfill_without_months_says_which_to_give() -> None:
