@@ -62,7 +62,7 @@ from taxi_orchestration.settings import Settings
 from taxi_orchestration.tlc.client import Publication
 from taxi_orchestration.tlc.dataset import DATASET, KEY_COLUMNS
 from taxi_orchestration.tlc.errors import NotPublishedError
-from taxi_orchestration.warehouse.load_log import LoadedFile, loaded_files
+from taxi_orchestration.warehouse.load_log import loaded_files
 from taxi_orchestration.warehouse.warehouse import Warehouse
 
 # More partitions than there will be.
@@ -170,7 +170,7 @@ def load_and_check(
         load_missing_zones(context, loader, warn)
         attempts = attempts_before(context)
         if attempts and not context.has_partition_key:
-            made = made_before(context.instance, assets.raw_trips, attempts, loaded_files(warehouse))
+            made = made_before(context.instance, assets.raw_trips, attempts, warehouse)
         to_load = [month for month in months if month not in made]
         for month, outcome in loader.load_months(to_load, config.months_at_once, context.run.run_id, progress):
             if isinstance(outcome, NotPublishedError) and not is_alone:
@@ -189,9 +189,8 @@ def load_and_check(
     if not failures and not not_published:
         yield from records(context, assets, made)
     findings: Findings = {}
-    footer_rows = {month: cast(int, made[month].metadata[ROWS].value) for month in made}
     try:
-        findings = raw_findings(warehouse, footer_rows, footer_rows) if made else {}
+        findings = raw_findings(warehouse, made, rows_of(made)) if made else {}
         yield from selected_evaluations(context, warehouse, findings)
     except WarehouseError as error:
         if not failures:
@@ -273,9 +272,10 @@ def attempts_before(context: AssetExecutionContext) -> list[str]:
 
 
 def made_before(
-    instance: DagsterInstance, raw_trips: AssetKey, attempts: Sequence[str], files: Mapping[date, LoadedFile]
+    instance: DagsterInstance, raw_trips: AssetKey, attempts: Sequence[str], warehouse: Warehouse
 ) -> dict[date, AssetMaterialization]:
-    """Return the months that these runs loaded and recorded, and that are unchanged since."""
+    """Return the months that these runs loaded and recorded, and that are unchanged and whole since."""
+    files = loaded_files(warehouse)
     made: dict[date, AssetMaterialization] = {}
     for run_id in attempts:
         for entry in instance.all_logs(run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION):
@@ -284,7 +284,13 @@ def made_before(
                 month = parse_partition_key(materialization.partition)
                 if month in files and files[month].dagster_run_id == run_id:
                     made[month] = materialization
-    return made
+    findings = raw_findings(warehouse, made, rows_of(made)) if made else {}
+    return {month: made[month] for month in findings if findings[month][FILE_IS_WHOLE].level != "error"}
+
+
+def rows_of(made: Mapping[date, AssetMaterialization]) -> dict[date, int]:
+    """Return the row counts of the loaded files."""
+    return {month: cast(int, materialization.metadata[ROWS].value) for month, materialization in made.items()}
 
 
 def records(

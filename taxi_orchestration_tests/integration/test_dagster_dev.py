@@ -1,6 +1,5 @@
 """A bare `dagster dev`: the UI's button for a range of months and its switches, by the GraphQL that the UI sends."""
 
-import time
 from datetime import date
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from taxi_orchestration.loading import open_loader
 from taxi_orchestration.postgres.server import WAREHOUSE_DATABASE, find, remove
 from taxi_orchestration.settings import DEFAULT_SCHEMA, load_settings
 from taxi_orchestration.warehouse.warehouse import open_warehouse
-from taxi_orchestration_tests.support.dagster_dev import LAUNCH_BACKFILL, PARTITIONED_ASSETS, dagster_dev
+from taxi_orchestration_tests.support.dagster_dev import PARTITIONED_ASSETS, dagster_dev
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 from taxi_orchestration_tests.support.waiting import DAEMON_SECONDS, until
 
@@ -24,13 +23,6 @@ UNPUBLISHED, DAMAGED = date(2024, 4, 1), date(2024, 5, 1)
 KEYS = [f"{month:%Y-%m}" for month in MONTHS]
 NEW, REISSUED = date(2024, 7, 1), date(2024, 2, 1)
 
-BACKFILL = """
-    query Backfill($id: String!) {
-      partitionBackfillOrError(backfillId: $id) {
-        ... on PartitionBackfill { status error { message } runs(limit: 50) { runId status } }
-      }
-    }
-"""
 STEP_FAILURES = """
     query Events($id: ID!) {
       runOrError(runId: $id) {
@@ -53,6 +45,15 @@ def trips_by_month(home: Path) -> dict[date, int]:
                 "select source_month, fact_trips + rejected_trips from trip_quality where raw_trips > 0"
             ).fetchall()
         )
+
+
+def lose_a_row(home: Path, month: date) -> None:
+    """Delete a trip, as no load does."""
+    server = find(home)
+    assert server is not None
+    url = server.target(WAREHOUSE_DATABASE).url()
+    with psycopg.connect(url, options=f"-c search_path={DEFAULT_SCHEMA}") as connection:
+        connection.execute("delete from raw_trips where source_month = %s and source_row = 1", [month])
 
 
 def load_behind_dagsters_back(month: date, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
@@ -89,28 +90,31 @@ def test_months_from_the_ui_reach_the_marts_and_sensors_load_others_without_a_cl
             selection = [
                 n["assetKey"] for n in nodes if n["isExecutable"] and not n["assetKey"]["path"][-1].startswith(others)
             ]
-            launched = ui.ask(LAUNCH_BACKFILL, params={"assetSelection": selection, "partitionNames": KEYS, "tags": []})
-            assert launched["launchPartitionBackfill"]["__typename"] == "LaunchBackfillSuccess", launched
-            backfill = launched["launchPartitionBackfill"]["backfillId"]
-            deadline = time.monotonic() + 480
-            while True:
-                told = ui.ask(BACKFILL, id=backfill)["partitionBackfillOrError"]
-                if told["status"].startswith(("COMPLETED", "FAILED", "CANCELED")):
-                    break
-                assert time.monotonic() < deadline, told
-                time.sleep(2)
-            assert told["status"] == "COMPLETED_FAILED", told
+            backfill = ui.launch_backfill(selection, KEYS)
+            ended = ui.ended_backfill(backfill, 480)
+            assert ended["status"] == "COMPLETED_FAILED", ended
             for asset in ("raw_trips", "fct_trips", "int_monthly_revenue_by_file", "trip_quality"):
                 assert ui.months(asset, "MATERIALIZED") == good, asset
             assert ui.months("raw_trips", "FAILED") == ["2024-05"]
             messages = [
                 event["error"]["message"]
-                for run in told["runs"]
+                for run in ended["runs"]
                 if run["status"] == "FAILURE"
                 for event in ui.ask(STEP_FAILURES, id=run["runId"])["runOrError"]["eventConnection"]["events"]
                 if event["__typename"] == "ExecutionStepFailureEvent"
             ]
             assert any("2024-05" in m and "Sign in" in m for m in messages), messages
+
+            lose_a_row(home, MONTHS[0])
+            tlc.publish(DAMAGED, rows=205)
+            downloads = {month: tlc.requests_for(month) for month in MONTHS}
+            (failed,) = [run["runId"] for run in ended["runs"] if run["status"] == "FAILURE"]
+            assert ui.re_execute_from_failure(failed) == "SUCCESS"
+            again = [month for month in MONTHS if tlc.requests_for(month) > downloads[month]]
+            assert again == [MONTHS[0], UNPUBLISHED, DAMAGED], "what is loaded and whole is not loaded again"
+            loaded = sorted([*good, "2024-05"])
+            assert ui.months("raw_trips", "MATERIALIZED") == loaded
+            assert ui.months("raw_trips", "FAILED") == []
 
         expected = {month: 200 + month.month for month in MONTHS if month not in (UNPUBLISHED, DAMAGED)}
         assert trips_by_month(home) == expected
@@ -120,12 +124,13 @@ def test_months_from_the_ui_reach_the_marts_and_sensors_load_others_without_a_cl
         load_behind_dagsters_back(REISSUED, monkeypatch, environment)
         tlc.publish(NEW, rows=300)
         with dagster_dev(environment, tmp_path / "dev.log") as ui:
-            assert ui.ask(BACKFILL, id=backfill)["partitionBackfillOrError"]["status"] == "COMPLETED_FAILED"
+            assert ui.backfill(backfill)["status"] == "COMPLETED_FAILED"
             assert ui.months("fct_trips", "MATERIALIZED") == good
-            assert ui.months("raw_trips", "FAILED") == ["2024-05"]
+            assert ui.months("raw_trips", "MATERIALIZED") == loaded
             ui.turn_on(TLC_PUBLICATIONS)
             ui.turn_on(BUILD_CHANGED_MONTHS)
-            expected |= {REISSUED: 250, NEW: 300}
+            # Also what the re-execution loaded: it builds nothing.
+            expected |= {REISSUED: 250, NEW: 300, DAMAGED: 205}
             until(lambda: trips_by_month(home) == expected, DAEMON_SECONDS)
             until(lambda: ui.runs_of("2024-07") != ["STARTED"], DAEMON_SECONDS)
             assert ui.runs_of("2024-07") == ["SUCCESS"], "the condition leaves alone what a run of the sensor builds"

@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from taxi_orchestration.cli.programs import program_command
 from taxi_orchestration.defs.clock import Clock
 from taxi_orchestration.months import parse_range, partition_key
 from taxi_orchestration.settings import PROJECT_DIRECTORY
+from taxi_orchestration_tests.support.waiting import DAEMON_SECONDS, until
 
 PARTITIONED_ASSETS = "{ assetNodes { assetKey { path } isPartitioned isExecutable } }"
 PARTITIONS = """
@@ -37,6 +38,23 @@ LAUNCH_BACKFILL = """
       }
     }
 """
+BACKFILL = """
+    query Backfill($id: String!) {
+      partitionBackfillOrError(backfillId: $id) {
+        ... on PartitionBackfill { status error { message } runs(limit: 50) { runId status } }
+      }
+    }
+"""
+RE_EXECUTE = """
+    mutation ReExecute($params: ReexecutionParams!) {
+      launchRunReexecution(reexecutionParams: $params) {
+        __typename
+        ... on LaunchRunSuccess { run { runId } }
+        ... on PythonError { message }
+      }
+    }
+"""
+STATUS_OF_RUN = "query Status($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
 START_SENSOR = """
     mutation Start($selector: SensorSelector!) {
       startSensor(sensorSelector: $selector) {
@@ -84,6 +102,36 @@ class Ui:
         ranges = [r for r in node["assetPartitionStatuses"]["ranges"] if r["status"] == status]
         windows = [parse_range(r["startKey"], r["endKey"], Clock().now()) for r in ranges]
         return sorted(partition_key(month) for window in windows for month in window.months)
+
+    def launch_backfill(self, assets: Sequence[Mapping[str, Any]], months: Sequence[str]) -> str:
+        """Press the button of the dialog: a backfill of these assets and months, which the daemon runs."""
+        params = {"assetSelection": assets, "partitionNames": months, "tags": []}
+        launched = self.ask(LAUNCH_BACKFILL, params=params)["launchPartitionBackfill"]
+        assert launched["__typename"] == "LaunchBackfillSuccess", launched
+        return str(launched["backfillId"])
+
+    def backfill(self, id_: str) -> dict[str, Any]:
+        """How a backfill and its runs stand."""
+        return dict(self.ask(BACKFILL, id=id_)["partitionBackfillOrError"])
+
+    def ended_backfill(self, id_: str, seconds: float) -> dict[str, Any]:
+        """A backfill and its runs, once it has ended."""
+        ends = ("COMPLETED", "FAILED", "CANCELED")
+        until(lambda: self.backfill(id_)["status"].startswith(ends), seconds, pause=2)
+        return self.backfill(id_)
+
+    def re_execute_from_failure(self, run_id: str) -> str:
+        """Press "From failure" on the page of a failed run, and return the state in which the new run ends."""
+        params = {"parentRunId": run_id, "strategy": "FROM_FAILURE"}
+        launched = self.ask(RE_EXECUTE, params=params)["launchRunReexecution"]
+        assert launched["__typename"] == "LaunchRunSuccess", launched
+        new, ends = launched["run"]["runId"], {"SUCCESS", "FAILURE", "CANCELED"}
+
+        def status() -> str:
+            return str(self.ask(STATUS_OF_RUN, id=new)["runOrError"]["status"])
+
+        until(lambda: status() in ends, DAEMON_SECONDS)
+        return status()
 
     def turn_on(self, sensor: str) -> None:
         """Move a switch under Automation."""
