@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from taxi_orchestration.cli.backfill import Backfill
+from taxi_orchestration.defs.clock import Clock
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.instance.backfills import new_record
-from taxi_orchestration.months import Window
+from taxi_orchestration.months import Window, newest_month, partition_key
 from taxi_orchestration_tests.support.browser import CHROMIUM, running_chromium
 from taxi_orchestration_tests.support.dagster_dev import Ui, dagster_dev
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
@@ -28,12 +30,38 @@ LAST_RUNS = "{ runsOrError(limit: 2) { ... on Runs { results { status } } } }"
 SECONDS = 60_000
 
 
+# What Dagster shows where it fails: an exception with its trace, a part of the page without its content, a message.
+TRACE = "[class*=PythonErrorInfo_wrapper]"
+MESSAGE = re.compile("unexpected error|An error occurred|GraphQL error|Sorry, .* can't be displayed", re.IGNORECASE)
+
+
+@dataclass
+class Visit:
+    """A window with Dagster's pages, and what failed in it unseen."""
+
+    page: Page
+    ui: Ui
+    failures: list[str] = field(default_factory=list)
+
+    def open(self, path: str) -> None:
+        """Open another page; nothing failed on the one before."""
+        self.assert_no_error()
+        self.page.goto(f"{self.ui.page}{path}")
+
+    def assert_no_error(self) -> None:
+        assert self.failures == [], self.page.url
+        assert self.page.locator(TRACE).or_(self.page.get_by_text(MESSAGE)).all_inner_texts() == [], self.page.url
+
+
 @contextmanager
-def opened_page() -> Iterator[Page]:
+def visit(ui: Ui) -> Iterator[Visit]:
     with running_chromium() as browser:
-        opened = browser.new_page(viewport={"width": 1400, "height": 900})
-        opened.set_default_timeout(SECONDS)
-        yield opened
+        made = Visit(browser.new_page(viewport={"width": 1400, "height": 900}), ui)
+        made.page.set_default_timeout(SECONDS)
+        made.page.on("pageerror", lambda error: made.failures.append(str(error)))
+        made.page.on("response", lambda answer: made.failures.extend([answer.url] if answer.status >= 400 else []))
+        yield made
+        made.assert_no_error()
 
 
 def runs(ui: Ui) -> list[str]:
@@ -50,47 +78,56 @@ def test_the_pages_of_a_loaded_project_are_true_and_their_buttons_work(
     assert Backfill(definitions, instance, months_at_once=2).run([JANUARY, FEBRUARY, MARCH, APRIL]).succeeded
     # As a process that was killed leaves it: the daemon ends it, and starts nothing for it.
     instance.add_backfill(new_record(instance, "orphaned", definitions.resolve_job_def(TAXI_PIPELINE), [APRIL]))
-    with dagster_dev({}, tmp_path / "dev.log") as ui, opened_page() as page:
-        page.goto(ui.page)
+    with dagster_dev({}, tmp_path / "dev.log") as ui, visit(ui) as visited:
+        page = visited.page
+        visited.open("/")
         expect(page.get_by_text("taxi_pipeline").first).to_be_visible(timeout=SECONDS)
         expect(page.get_by_text(NOTHING)).to_have_count(0)
 
-        page.goto(f"{ui.page}/jobs")
+        visited.open("/jobs")
         expect(page.get_by_text(re.compile(" ago$")).first).to_be_visible(timeout=SECONDS)
 
-        page.goto(f"{ui.page}/locations/taxi_orchestration/jobs/taxi_pipeline/runs")
+        visited.open("/locations/taxi_orchestration/jobs/taxi_pipeline/runs")
         expect(page.get_by_text("months: 2024-01 to 2024-04").first).to_be_visible(timeout=SECONDS)
         expect(page.get_by_text("months: 2024-01 to 2024-03").first).to_be_visible()
         expect(page.get_by_text("taxi backfill", exact=True).first).to_be_visible()
         expect(page.get_by_text("Failure", exact=True)).to_have_count(0)
         expect(page.get_by_text(re.compile("taxi_process|requested_by"))).to_have_count(0)
 
-        page.goto(f"{ui.page}/runs")
+        visited.open("/runs")
         expect(page.get_by_text("4 partitions").first).to_be_visible(timeout=SECONDS)
         expect(page.get_by_text("Success", exact=True).first).to_be_visible()
 
-        page.goto(f"{ui.page}/assets/raw_trips?view=partitions&partition=2024-04")
+        visited.open("/assets/raw_trips?view=partitions&partition=2024-04")
         page.get_by_role("button", name=re.compile("View all historical events")).click()
         expect(page.get_by_text("Failed (0)").first).to_be_visible(timeout=SECONDS)
         page.get_by_role("dialog").get_by_text("2024-04").last.click()
         expect(page.get_by_text(re.compile("Not yet published. .*403")).first).to_be_visible(timeout=SECONDS)
 
-        page.goto(f"{ui.page}/assets/fct_trips?view=partitions&partition=2024-02")
+        visited.open("/assets/fct_trips?view=partitions&partition=2024-02")
         for shown in ("sum of total_amount", "share rejected", "preview", "SQL", "details"):
             expect(page.get_by_text(shown, exact=True).first).to_be_visible(timeout=SECONDS)
-        page.goto(f"{ui.page}/assets/fct_trips?view=events")
+        visited.open("/assets/fct_trips?view=events")
         for key in ("2024-01", "2024-02", "2024-03"):
             expect(page.get_by_text(key, exact=True).first).to_be_visible(timeout=SECONDS)
 
+        visited.open("/assets/raw_trips")
+        page.get_by_role("button", name=re.compile("Materialize")).first.click()
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_role("button", name="Latest", exact=True).click()
+        newest = partition_key(newest_month(Clock().now()))
+        expect(dialog.get_by_role("textbox").first).to_have_value(newest)
+        expect(dialog.get_by_role("button", name="Launch 1 run")).to_be_enabled()
+
         checked = ("raw_trips", "fct_trips")
         for asset in checked:
-            page.goto(f"{ui.page}/assets/{asset}?view=checks")
+            visited.open(f"/assets/{asset}?view=checks")
             page.get_by_role("button", name="Execute all").click()
             expect(page.get_by_text("Launched run").first).to_be_visible(timeout=SECONDS)
         until(lambda: set(runs(ui)) <= {"SUCCESS", "FAILURE"}, DAEMON_SECONDS)
         assert runs(ui) == ["SUCCESS"] * 2
         for asset in checked:
-            page.goto(f"{ui.page}/assets/{asset}?view=checks")
+            visited.open(f"/assets/{asset}?view=checks")
             expect(page.get_by_text("Succeeded").first).to_be_visible(timeout=SECONDS)
             expect(page.get_by_text("Failed", exact=True)).to_have_count(0)
 
