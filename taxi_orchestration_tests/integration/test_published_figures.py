@@ -53,6 +53,7 @@ def warehouse(
         yield connection
 
 
+@pytest.mark.timeout(600)
 def test_the_marts_and_raw_trips_answer_alike_and_as_others_published(
     warehouse: psycopg.Connection, settings: Settings
 ) -> None:
