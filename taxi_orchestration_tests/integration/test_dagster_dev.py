@@ -64,7 +64,7 @@ def load_behind_dagsters_back(month: date, monkeypatch: pytest.MonkeyPatch, envi
         loader.load_month(month)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_months_from_the_ui_reach_the_marts_and_sensors_load_others_without_a_click(
     tlc: TlcHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, httpserver: HTTPServer
 ) -> None:
