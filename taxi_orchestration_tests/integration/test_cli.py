@@ -70,7 +70,7 @@ def rows_of_table(output: str) -> list[list[str]]:
 def loaded(errors: str) -> list[str]:
     """The months that were loaded, in their order."""
     words = [line.split() for line in errors.splitlines()]
-    return [w[0] for w in words if len(w) == 7 and w[2] == "rows" and w[4] == "MB"]
+    return [w[0] for w in words if len(w) == 7 and w[2] == "rows" and w[4] in ("kB", "MB")]
 
 
 @pytest.mark.timeout(600)
