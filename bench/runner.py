@@ -46,4 +46,6 @@ def _show(console: Console, section: Section) -> None:
     for goal in section.goals:
         word = "[green]met[/]" if goal.is_met else "[red]not met[/]"
         figures = f"{goal.figure:.2f} {goal.unit} ({goal.wanted}: {word}) {goal.measured}"
+        if goal.reason and not goal.is_met:
+            figures += f"; {goal.reason}"
         console.print(f"{goal.what}: {figures}", highlight=False, soft_wrap=True)

@@ -12,7 +12,13 @@ from bench.runner import FAILED, MISSED, run_benchmarks
 
 
 def measured(figure: float) -> Section:
-    return Section("Loads", [Goal("a load", figure, "s", at_most=2)], ["rows"], [["57,000"]], quotes={"load": "1 s"})
+    return Section(
+        "Loads",
+        [Goal("a load", figure, "s", at_most=2, reason="the disk")],
+        ["rows"],
+        [["57,000"]],
+        quotes={"load": "1 s"},
+    )
 
 
 def fail() -> Section:
@@ -28,7 +34,7 @@ def test_a_benchmark_that_fails_is_reported_and_the_others_are_kept(tmp_path: Pa
     assert "1 of 1 goals met" in report
     assert "Failed: ui (RuntimeError: no server here)." in report
     assert "Not run: volume." in report
-    assert "| a load | 1.00 s | ≤ 2 | yes |  |" in report
+    assert "| a load | 1.00 s | ≤ 2 | yes |  |  |" in report
     assert results.quotable() == {"load": "1 s"}
 
 
@@ -36,7 +42,7 @@ def test_a_goal_that_is_missed_is_in_the_report_and_the_exit_code(tmp_path: Path
     assert (
         run_benchmarks({"load": lambda: measured(3)}, ["load"], "abc", Results(tmp_path), Console(quiet=True)) == MISSED
     )
-    assert "| a load | 3.00 s | ≤ 2 | **no** |  |" in (tmp_path / "RESULTS.md").read_text()
+    assert "| a load | 3.00 s | ≤ 2 | **no** |  | the disk |" in (tmp_path / "RESULTS.md").read_text()
 
 
 def test_results_of_another_version_are_not_joined(tmp_path: Path) -> None:
