@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from dagster import DagsterInstance
 from playwright.sync_api import Locator
+from psycopg import sql
 
 from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.definitions import build_definitions
@@ -52,13 +53,16 @@ def test_real_months_are_drawn_in_every_mode_and_selections_follow_sql(
     frames = write_report(Warehouse(target, settings.schema_name), Clock().now(), {}, file)
     charts = file.read_text(encoding="utf-8").count("data-chart=")
     assert (len(frames.zone_shapes), len(frames.zones), charts > 20) == (263, 266, True)
-    january = "from fct_trips where pickup_at >= '2025-01-01' and pickup_at < '2025-02-01'"
+    january = sql.SQL("from fct_trips where pickup_at >= '2025-01-01' and pickup_at < '2025-02-01'")
+    by_zone = sql.SQL("{} group by pickup_zone_id order by 1 desc limit 20").format(january)
+    of_all = sql.SQL("select count(*), sum(total_amount) {}").format(january)
+    pickups_of = sql.SQL("select count(*) {}").format(by_zone)
+    revenue_of = sql.SQL("select sum(total_amount)::float8 {}").format(by_zone)
+    paid = sql.SQL("select count(distinct payment_type_id) {} and payment_type_id <> 2").format(january)
     with psycopg.connect(target.url(), options=f"-c search_path={settings.schema_name}") as connection:
-        ((trips, amount),) = connection.execute(f"select count(*), sum(total_amount) {january}").fetchall()
-        by_zone = f"{january} group by pickup_zone_id order by 1 desc limit 20"
-        pickups = [trips for (trips,) in connection.execute(f"select count(*) {by_zone}")]
-        revenue = [amount for (amount,) in connection.execute(f"select sum(total_amount)::float8 {by_zone}")]
-        paid = f"select count(distinct payment_type_id) {january} and payment_type_id <> 2"
+        ((trips, amount),) = connection.execute(of_all).fetchall()
+        pickups = [trips for (trips,) in connection.execute(pickups_of)]
+        revenue = [amount for (amount,) in connection.execute(revenue_of)]
         ((kinds,),) = connection.execute(paid).fetchall()
 
     # Started last: Dagster's event loop and that of Playwright do not run in one thread at the same time.

@@ -273,7 +273,7 @@ def test_the_load_and_its_record_are_one_transaction(raw: Raw) -> None:
 def test_a_table_that_somebody_altered_is_refused_before_a_byte_is_copied(raw: Raw, change: str, found: str) -> None:
     raw.load(JANUARY, trips(JANUARY))
     with raw.connected() as connection:
-        connection.execute(f"alter table raw_trips {change}")
+        connection.execute(sql.SQL("alter table raw_trips {}").format(sql.SQL(change)))
     before = raw.everything()
     refusal = rf"raw_trips_2024_0\d\.{found}: .*by hand.* Nothing was changed\. Run: alter table"
     for month in (JANUARY, FEBRUARY):
