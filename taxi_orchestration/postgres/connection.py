@@ -167,7 +167,8 @@ def _limit_that_cut(error: psycopg.Error, target: PostgresTarget, seconds: float
 
 def session_limits(target: PostgresTarget) -> Mapping[str, float]:
     """Return the timeouts that the server sets for this role's sessions, in seconds."""
-    with connect(target) as connection:
+    # One statement, outside a transaction: a session that a timeout ends between two statements may lose the message.
+    with connect(target, autocommit=True) as connection:
         rows = connection.execute(
             "select name, setting::float8 / 1000 from pg_settings where name = any(%s) and setting <> '0'",
             [list(_LIMITS.values())],
