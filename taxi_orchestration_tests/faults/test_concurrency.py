@@ -21,7 +21,7 @@ from psycopg import sql
 from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.definitions import build_definitions
-from taxi_orchestration.defs import dbt_models as dbt_assets
+from taxi_orchestration.defs import dbt_step
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.schedules import MONTHLY_SCHEDULE
 from taxi_orchestration.instance.dagster_names import LAUNCHED_BY
@@ -343,13 +343,13 @@ def test_a_month_that_never_rests_is_not_called_built(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     tlc.publish(JANUARY)
-    invoke = dbt_assets.invoke_dbt
+    invoke = dbt_step.invoke_dbt
 
     def invoke_while_somebody_loads(*args: object, **kwargs: object) -> object:
         loader.load_month(JANUARY)
         return invoke(*args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(dbt_assets, "invoke_dbt", invoke_while_somebody_loads)
+    monkeypatch.setattr(dbt_step, "invoke_dbt", invoke_while_somebody_loads)
     assert backfill("2024-01", "2024-01") == 1
     assert "were replaced during each of" in capfd.readouterr().err.replace("\n", " ")
     assert status_of(JANUARY, target, settings, instance).state == "unfinished"
