@@ -34,48 +34,51 @@ from taxi_orchestration_tests.support.tlc_host import ZONES, TlcHost
 QUARTER = {"dagster/asset_partition_range_start": "2024-01", "dagster/asset_partition_range_end": "2024-03"}
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 UI = "http://ui.example:3000"
-# As `taxi backfill` tags its runs: the daemon does not retry them.
+# The tag that `taxi backfill` gives to its runs: the daemon does not retry them.
 NO_RETRY = {"dagster/max_retries": "0"}
 
 
 @dataclass
 class Alerts:
-    """Ticks the sensor, and knows what the webhook got since the tick before."""
+    """The sensor `alerts` with its cursor, and the number of messages that were read from the webhook."""
 
     settings: Settings
     instance: dg.DagsterInstance
     webhook: HTTPServer
     cursor: str | None = None
     seen: int = 0
-    said: str = ""
+    skip_message: str = ""
 
     def __post_init__(self) -> None:
         self.definitions = build_definitions(self.settings)
         self.repository = self.definitions.get_repository_def()
 
     def tick(self) -> list[Mapping[str, str]]:
+        """Return the messages that a tick of the sensor sends."""
         result = sensor_tick(self.repository, self.instance, ALERTS, self.cursor)
-        self.cursor, self.said = result.cursor, result.skip_message
-        return self.new()
+        self.cursor, self.skip_message = result.cursor, result.skip_message
+        return self.take_messages()
 
-    def new(self) -> list[Mapping[str, str]]:
+    def take_messages(self) -> list[Mapping[str, str]]:
+        """Return the messages that the webhook received since the previous call."""
         messages = [request.get_json() for request, _ in self.webhook.log[self.seen :]]
         self.seen = len(self.webhook.log)
         return messages
 
-    def titles(self) -> list[str]:
+    def tick_titles(self) -> list[str]:
+        """Return the titles of the messages that a tick of the sensor sends."""
         return [message["title"] for message in self.tick()]
 
-    def attempt(self, number: int) -> dg.ExecuteInProcessResult:
-        """A run of raw_trips for February's file as tlc_publications requests it."""
+    def run_attempt(self, number: int) -> dg.ExecuteInProcessResult:
+        """Return the result of a run of raw_trips for February with the tags of a request of tlc_publications."""
         now = datetime(2024, 5, number, tzinfo=UTC)
         request = request_of(FEBRUARY, "a file", number, TLC_PUBLICATIONS, now)
-        return self.load({**request.tags, "dagster/partition": "2024-02"})
+        return self.execute({**request.tags, "dagster/partition": "2024-02"})
 
-    def load(
+    def execute(
         self, tags: Mapping[str, str], selection: Sequence[dg.AssetKey] | None = (RAW_TRIPS,), job: str = TAXI_PIPELINE
     ) -> dg.ExecuteInProcessResult:
-        """A run of raw_trips alone, of other assets, or of all."""
+        """Return the result of a run of raw_trips, of other assets, or, with None, of all assets."""
         return self.definitions.resolve_job_def(job).execute_in_process(
             instance=self.instance,
             partition_key=tags.get("dagster/partition"),
@@ -85,13 +88,13 @@ class Alerts:
             raise_on_error=False,
         )
 
-    def found(self, level: Level, says: str, months: str = "") -> None:
-        """Record a result of the freshness, as month_watch does."""
-        finding = Finding(level, says, "Ask the TLC.", months=months)
+    def record_freshness(self, level: Level, summary: str, months: str = "") -> None:
+        """Record a result of the freshness check, as month_watch does."""
+        finding = Finding(level, summary, "Ask the TLC.", months=months)
         self.instance.report_runless_asset_event(evaluation_of(FRESHNESS, finding))
 
-    def check(self, key: dg.AssetCheckKey, first: str, last: str) -> dg.ExecuteInProcessResult:
-        """A run of one check alone."""
+    def execute_check(self, key: dg.AssetCheckKey, first: str, last: str) -> dg.ExecuteInProcessResult:
+        """Return the result of a run of one check."""
         job = dg.define_asset_job("one_check", dg.AssetSelection.checks(key))
         definitions = dg.Definitions.merge(self.definitions, dg.Definitions(jobs=[job]))
         tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
@@ -99,14 +102,14 @@ class Alerts:
             instance=self.instance, run_config=QUIET, tags={**tags, **NO_RETRY}, raise_on_error=False
         )
 
-    def planned_run(self, tags: Mapping[str, str]) -> dg.DagsterRun:
-        """A run that has announced what it makes, and waits."""
+    def create_run(self, tags: Mapping[str, str]) -> dg.DagsterRun:
+        """Return a run that has recorded its planned materializations and has not started."""
         return self.instance.create_run_for_job(self.definitions.resolve_job_def(TAXI_PIPELINE), tags=tags)
 
-    def killed_run(self, tags: Mapping[str, str], why: str = "The process was killed.") -> dg.DagsterRun:
-        """A run that fails without a step that failed."""
-        run = self.planned_run({"dagster/partition": "2024-02", **tags})
-        self.instance.report_run_failed(run, why)
+    def create_failed_run(self, tags: Mapping[str, str], reason: str = "The process was killed.") -> dg.DagsterRun:
+        """Return a failed run without a failed step."""
+        run = self.create_run({"dagster/partition": "2024-02", **tags})
+        self.instance.report_run_failed(run, reason)
         return run
 
 
@@ -118,7 +121,7 @@ def alerts(
     monkeypatch: pytest.MonkeyPatch,
     loader: Loader,
 ) -> Alerts:
-    """The sensor, turned on just now; the tables are there."""
+    """The sensor after its first tick. The raw tables exist."""
     httpserver.expect_request("/alerts").respond_with_data("")
     monkeypatch.setenv("TAXI_ALERT_URLS", f"json://{httpserver.host}:{httpserver.port}/alerts")
     monkeypatch.setenv("TAXI_UI_URL", UI)
@@ -133,7 +136,7 @@ def test_a_failed_month_is_reported_once_with_reason_page_and_command_then_resol
     tlc.publish(JANUARY)
     tlc.publish_bytes(FEBRUARY, b"<html>Sign in</html>")
     tlc.publish(MARCH)
-    run = alerts.load(QUARTER)
+    run = alerts.execute(QUARTER)
     (message,) = alerts.tick()
     assert message["title"] == "taxi: raw_trips failed for 2024-02"
     assert message["type"] == "failure"
@@ -141,31 +144,33 @@ def test_a_failed_month_is_reported_once_with_reason_page_and_command_then_resol
     assert "Sign in" in message["message"]
     assert f"{UI}/runs/{run.run_id}" in message["message"]
     assert "taxi backfill 2024-02 2024-02" in message["message"]
-    assert alerts.said == "Sent: taxi: raw_trips failed for 2024-02."
+    assert alerts.skip_message == "Sent: taxi: raw_trips failed for 2024-02."
 
     assert alerts.tick() == []
-    assert alerts.said == "Nothing new."
-    alerts.load({"dagster/partition": "2024-02"})
+    assert alerts.skip_message == "Nothing new."
+    alerts.execute({"dagster/partition": "2024-02"})
     assert alerts.tick() == [], "the same incident is reported once"
 
     tlc.publish(FEBRUARY)
-    alerts.load({"dagster/partition": "2024-02"})
+    alerts.execute({"dagster/partition": "2024-02"})
     (message,) = alerts.tick()
     assert message["title"] == "taxi: resolved: raw_trips for 2024-02"
     assert message["type"] == "success"
     assert alerts.tick() == []
 
     tlc.withdraw(FEBRUARY)
-    alerts.load({"dagster/partition": "2024-02"})
-    assert alerts.titles() == ["taxi: raw_trips failed for 2024-02"], "an incident that is new again is reported again"
+    alerts.execute({"dagster/partition": "2024-02"})
+    assert alerts.tick_titles() == ["taxi: raw_trips failed for 2024-02"], (
+        "an incident that recurs after its resolution is reported again"
+    )
 
 
 def test_of_a_file_that_is_requested_again_by_itself_the_last_attempt_is_reported(alerts: Alerts, tlc: TlcHost) -> None:
     tlc.publish_bytes(FEBRUARY, b"PAR1 damaged PAR1")
     for number in range(1, MAX_ATTEMPTS):
-        assert not alerts.attempt(number).success
+        assert not alerts.run_attempt(number).success
         assert alerts.tick() == [], number
-    last = alerts.attempt(MAX_ATTEMPTS)
+    last = alerts.run_attempt(MAX_ATTEMPTS)
     (message,) = alerts.tick()
     assert message["title"] == "taxi: raw_trips failed for 2024-02"
     assert last.run_id in message["message"]
@@ -176,15 +181,15 @@ def test_an_attempt_that_fails_after_the_month_was_loaded_is_reported_at_once(
 ) -> None:
     tlc.publish(FEBRUARY)
     with losing_a_row(target, alerts.settings.schema_name, FEBRUARY):
-        assert not alerts.attempt(1).success
-    (title,) = alerts.titles()
+        assert not alerts.run_attempt(1).success
+    (title,) = alerts.tick_titles()
     assert "check file_is_whole of raw_trips" in title
 
 
 def test_months_that_fail_between_two_ticks_are_reported_in_one_message(alerts: Alerts, tlc: TlcHost) -> None:
-    alerts.load({"dagster/partition": "2024-01"})
-    alerts.load({"dagster/partition": "2024-02"})
-    assert alerts.titles() == ["taxi: raw_trips failed for 2024-01, 2024-02"]
+    alerts.execute({"dagster/partition": "2024-01"})
+    alerts.execute({"dagster/partition": "2024-02"})
+    assert alerts.tick_titles() == ["taxi: raw_trips failed for 2024-01, 2024-02"]
 
 
 def test_a_failed_check_of_error_level_is_reported_with_its_month_then_resolved(
@@ -192,19 +197,19 @@ def test_a_failed_check_of_error_level_is_reported_with_its_month_then_resolved(
 ) -> None:
     tlc.publish(FEBRUARY)
     with losing_a_row(target, alerts.settings.schema_name, FEBRUARY):
-        alerts.load({"dagster/partition": "2024-02"})
+        alerts.execute({"dagster/partition": "2024-02"})
     (message,) = alerts.tick()
     assert "check file_is_whole of raw_trips" in message["title"]
     assert "for 2024-02" in message["title"]
     assert "raw_trips has 199" in message["message"]
     assert "--reprocess completed" in message["message"]
-    alerts.load({"dagster/partition": "2024-02"})
+    alerts.execute({"dagster/partition": "2024-02"})
     (message,) = alerts.tick()
     assert message["title"].startswith("taxi: resolved: check file_is_whole of raw_trips for 2024-02")
 
 
 def test_a_check_that_only_warns_is_no_incident(alerts: Alerts, tlc: TlcHost) -> None:
-    alerts.found("warn", "2024-03: published for 2 days, but not loaded.")
+    alerts.record_freshness("warn", "2024-03: published for 2 days, but not loaded.")
     assert alerts.tick() == []
 
 
@@ -213,17 +218,17 @@ def test_a_mart_that_failed_is_resolved_by_itself_alone_and_by_nothing_else(
 ) -> None:
     january = {"dagster/partition": "2024-01"}
     tlc.publish(JANUARY)
-    assert alerts.load(january, None).success
-    assert alerts.titles() == []
+    assert alerts.execute(january, None).success
+    assert alerts.tick_titles() == []
     with refusing("trip_quality"):
-        assert not alerts.load(january, None).success
+        assert not alerts.execute(january, None).success
     (message,) = alerts.tick()
     assert message["title"] == "taxi: dbt_models failed for 2024-01"
     assert "taxi backfill 2024-01 2024-01 --reprocess completed" in message["message"]
-    assert alerts.load(january, [dg.AssetKey("dim_zones")]).success
-    assert alerts.titles() == []
-    assert alerts.load(january, [dg.AssetKey("trip_quality")]).success
-    assert alerts.titles() == ["taxi: resolved: dbt_models for 2024-01"]
+    assert alerts.execute(january, [dg.AssetKey("dim_zones")]).success
+    assert alerts.tick_titles() == []
+    assert alerts.execute(january, [dg.AssetKey("trip_quality")]).success
+    assert alerts.tick_titles() == ["taxi: resolved: dbt_models for 2024-01"]
 
 
 def test_what_never_came_to_its_turn_is_no_incident_and_resolves_none(
@@ -231,26 +236,26 @@ def test_what_never_came_to_its_turn_is_no_incident_and_resolves_none(
 ) -> None:
     january = {"dagster/partition": "2024-01"}
     tlc.publish(JANUARY)
-    assert alerts.load(january, None).success
+    assert alerts.execute(january, None).success
     with refusing("trip_quality"):
-        alerts.load(january, None)
-    assert alerts.titles() == ["taxi: dbt_models failed for 2024-01"]
+        alerts.execute(january, None)
+    assert alerts.tick_titles() == ["taxi: dbt_models failed for 2024-01"]
     tlc.withdraw(JANUARY)
-    assert not alerts.load(january, None).success
-    assert alerts.titles() == ["taxi: raw_trips failed for 2024-01"], "its models were not tried again"
-    canceled = alerts.planned_run(january)
-    assert alerts.titles() == [], "a run is under way"
-    alerts.instance.report_run_canceled(canceled, "Somebody pressed Terminate.")
-    assert alerts.titles() == [], "nothing was made, and nothing failed anew"
+    assert not alerts.execute(january, None).success
+    assert alerts.tick_titles() == ["taxi: raw_trips failed for 2024-01"], "the models did not run again"
+    canceled = alerts.create_run(january)
+    assert alerts.tick_titles() == [], "the run is in progress"
+    alerts.instance.report_run_canceled(canceled, "The user pressed Terminate.")
+    assert alerts.tick_titles() == [], "the canceled run materialized nothing, and no step failed"
     tlc.publish(JANUARY)
-    assert alerts.load(january, None).success
-    assert alerts.titles() == ["taxi: resolved: dbt_models, raw_trips for 2024-01"]
+    assert alerts.execute(january, None).success
+    assert alerts.tick_titles() == ["taxi: resolved: dbt_models, raw_trips for 2024-01"]
 
 
 def test_a_month_that_a_run_is_at_work_on_or_nobody_has_built_is_no_incident(alerts: Alerts, tlc: TlcHost) -> None:
     tlc.publish(JANUARY)
-    assert alerts.load({"dagster/partition": "2024-01"}).success
-    alerts.planned_run({"dagster/partition": "2024-02"})
+    assert alerts.execute({"dagster/partition": "2024-01"}).success
+    alerts.create_run({"dagster/partition": "2024-02"})
     assert alerts.tick() == []
 
 
@@ -260,81 +265,81 @@ def test_a_month_that_fails_a_dbt_test_is_resolved_by_that_month_and_no_other(
     check = dg.AssetCheckKey(dg.AssetKey("trip_quality"), "raw_trips_equal_fact_plus_rejected")
     for month in (JANUARY, FEBRUARY):
         tlc.publish(month)
-        assert alerts.load({"dagster/partition": f"{month:%Y-%m}"}, None).success
+        assert alerts.execute({"dagster/partition": f"{month:%Y-%m}"}, None).success
     with psycopg.connect(target.url()) as connection:
         quality = sql.Identifier(alerts.settings.schema_name, "trip_quality")
         change = sql.SQL("update {} set raw_trips = raw_trips + 1 where source_month = %s")
         connection.execute(change.format(quality), [JANUARY])
-    assert not alerts.check(check, "2024-01", "2024-02").success
-    assert alerts.titles() == [f"taxi: check {check.name} of trip_quality failed for 2024-01"]
-    alerts.check(check, "2024-02", "2024-02")
-    assert alerts.titles() == []
-    assert alerts.load({"dagster/partition": "2024-01"}, None).success
-    assert alerts.titles() == [f"taxi: resolved: check {check.name} of trip_quality for 2024-01"]
+    assert not alerts.execute_check(check, "2024-01", "2024-02").success
+    assert alerts.tick_titles() == [f"taxi: check {check.name} of trip_quality failed for 2024-01"]
+    alerts.execute_check(check, "2024-02", "2024-02")
+    assert alerts.tick_titles() == []
+    assert alerts.execute({"dagster/partition": "2024-01"}, None).success
+    assert alerts.tick_titles() == [f"taxi: resolved: check {check.name} of trip_quality for 2024-01"]
 
 
 def test_a_failed_step_that_only_checks_is_reported(alerts: Alerts, tlc: TlcHost, target: PostgresTarget) -> None:
     tlc.publish(JANUARY)
     january = {"dagster/partition": "2024-01"}
-    assert alerts.load(january, None).success
+    assert alerts.execute(january, None).success
     loads = sql.Identifier(alerts.settings.schema_name, "raw_loads")
     rename = sql.SQL("alter table {} rename column {} to {}")
     names = [sql.Identifier("rows"), sql.Identifier("elsewhere")]
     check = dg.AssetCheckKey(RAW_TRIPS, "file_is_whole")
     with psycopg.connect(target.url(), autocommit=True) as connection:
         connection.execute(rename.format(loads, *names))
-        assert not alerts.check(check, "2024-01", "2024-01").success
-        assert alerts.titles() == ["taxi: raw_trips failed for 2024-01"]
+        assert not alerts.execute_check(check, "2024-01", "2024-01").success
+        assert alerts.tick_titles() == ["taxi: raw_trips failed for 2024-01"]
         connection.execute(rename.format(loads, *reversed(names)))
-    assert alerts.check(check, "2024-01", "2024-01").success
-    assert alerts.titles() == ["taxi: resolved: raw_trips for 2024-01"]
+    assert alerts.execute_check(check, "2024-01", "2024-01").success
+    assert alerts.tick_titles() == ["taxi: resolved: raw_trips for 2024-01"]
 
 
 def test_an_asset_without_months_that_failed_last_is_an_incident(alerts: Alerts, tlc: TlcHost) -> None:
     tlc.http.on(ZONES, status(400))
-    assert not alerts.load({}, None, TAXI_REFERENCE).success
+    assert not alerts.execute({}, None, TAXI_REFERENCE).success
     (message,) = alerts.tick()
     assert message["title"] == "taxi: raw_zones failed"
     assert "materialize it again" in message["message"]
     tlc.publish_zones()
-    assert alerts.load({}, None, TAXI_REFERENCE).success
-    assert alerts.titles() == ["taxi: resolved: raw_zones"]
+    assert alerts.execute({}, None, TAXI_REFERENCE).success
+    assert alerts.tick_titles() == ["taxi: resolved: raw_zones"]
 
 
 def test_a_warehouse_that_cannot_be_started_keeps_no_message_back(
     alerts: Alerts, tlc: TlcHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_room(settings: Settings) -> Warehouse:
+    def raise_disk_full(settings: Settings) -> Warehouse:
         raise ServerError("The embedded PostgreSQL could not be started: no space left on device.")
 
     tlc.publish_bytes(JANUARY, b"<html>Sign in</html>")
-    assert not alerts.load({"dagster/partition": "2024-01"}).success
-    monkeypatch.setattr("taxi_orchestration.defs.alerts.open_warehouse", no_room)
-    assert alerts.titles() == ["taxi: raw_trips failed for 2024-01"]
+    assert not alerts.execute({"dagster/partition": "2024-01"}).success
+    monkeypatch.setattr("taxi_orchestration.defs.alerts.open_warehouse", raise_disk_full)
+    assert alerts.tick_titles() == ["taxi: raw_trips failed for 2024-01"]
 
 
 def test_an_overdue_month_is_reported_once_then_resolved(alerts: Alerts) -> None:
-    alerts.found("warn", "2024-03: not published 80 days after its end.", "2024-03")
-    alerts.found("error", "2024-03: not published 101 days after its end.", "2024-03")
+    alerts.record_freshness("warn", "2024-03: not published 80 days after its end.", "2024-03")
+    alerts.record_freshness("error", "2024-03: not published 101 days after its end.", "2024-03")
     (message,) = alerts.tick()
     assert message["title"] == f"taxi: check {FRESHNESS.name} of {TLC_FILES.to_user_string()} failed for 2024-03"
     assert "Months: 2024-03" in message["message"]
     assert "Why: 2024-03: not published 101 days" in message["message"]
     assert "To do: Ask the TLC." in message["message"]
     assert f"See: {UI}/assets/{TLC_FILES.to_user_string()}?view=checks" in message["message"]
-    alerts.found("error", "2024-03: not published 102 days after its end.", "2024-03")
-    alerts.found("error", "2024-03, 2024-04: published, but not loaded.", "2024-03, 2024-04")
-    alerts.found("warn", "The TLC's host does not answer.")
+    alerts.record_freshness("error", "2024-03: not published 102 days after its end.", "2024-03")
+    alerts.record_freshness("error", "2024-03, 2024-04: published, but not loaded.", "2024-03, 2024-04")
+    alerts.record_freshness("warn", "The TLC's host does not answer.")
     assert alerts.tick() == []
-    alerts.found("pass", "2024-03 is loaded.")
+    alerts.record_freshness("pass", "2024-03 is loaded.")
     (message,) = alerts.tick()
     assert message["title"] == f"taxi: resolved: check {FRESHNESS.name} of {TLC_FILES.to_user_string()}"
     assert f"See: {UI}" in message["message"]
 
 
 def test_a_run_that_dagster_retries_is_reported_when_the_last_one_failed(alerts: Alerts) -> None:
-    retried = alerts.killed_run({"dagster/max_retries": "1"})
-    given_up = alerts.killed_run({"dagster/max_retries": "1"})
+    retried = alerts.create_failed_run({"dagster/max_retries": "1"})
+    given_up = alerts.create_failed_run({"dagster/max_retries": "1"})
     assert alerts.instance.get_run_by_id(retried.run_id).tags["dagster/will_retry"] == "true"  # type: ignore[union-attr]
     assert alerts.tick() == []
     alerts.instance.add_run_tags(retried.run_id, {"dagster/auto_retry_run_id": "another"})
@@ -348,14 +353,14 @@ def test_a_run_that_dagster_retries_is_reported_when_the_last_one_failed(alerts:
 
 
 def test_no_password_is_in_a_message(alerts: Alerts, target: PostgresTarget) -> None:
-    alerts.killed_run(NO_RETRY, f"Connecting to {target.url()} with {target.password} failed.")
+    alerts.create_failed_run(NO_RETRY, f"Connecting to {target.url()} with {target.password} failed.")
     (message,) = alerts.tick()
     assert target.password not in str(message)
     assert target.host in message["message"]
 
 
 def test_a_sensor_that_fails_is_reported_once_then_resolved(alerts: Alerts) -> None:
-    # What the daemon does at a tick; Dagster exports none of it.
+    # The daemon records its ticks with these classes. Dagster does not export them.
     from dagster._core.definitions.sensor_definition import SensorType
     from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
     from dagster._core.scheduler.instigation import (
@@ -375,7 +380,7 @@ def test_a_sensor_that_fails_is_reported_once_then_resolved(alerts: Alerts) -> N
     state = InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING, data)
     alerts.instance.add_instigator_state(state)
 
-    def ticks(status: TickStatus, moment: float) -> None:
+    def record_tick(status: TickStatus, moment: float) -> None:
         error = SerializableErrorInfo("OSError: disk full", [], "OSError") if status is TickStatus.FAILURE else None
         alerts.instance.create_tick(
             TickData(
@@ -390,66 +395,66 @@ def test_a_sensor_that_fails_is_reported_once_then_resolved(alerts: Alerts) -> N
             )
         )
 
-    ticks(TickStatus.SKIPPED, 1.0)
+    record_tick(TickStatus.SKIPPED, 1.0)
     assert alerts.tick() == []
-    ticks(TickStatus.FAILURE, 2.0)
+    record_tick(TickStatus.FAILURE, 2.0)
     (message,) = alerts.tick()
     assert message["title"] == f"taxi: sensor {TLC_PUBLICATIONS} failed"
     assert "disk full" in message["message"]
-    ticks(TickStatus.FAILURE, 3.0)
+    record_tick(TickStatus.FAILURE, 3.0)
     assert alerts.tick() == []
-    ticks(TickStatus.SUCCESS, 4.0)
-    assert alerts.titles() == [f"taxi: resolved: sensor {TLC_PUBLICATIONS}"]
+    record_tick(TickStatus.SUCCESS, 4.0)
+    assert alerts.tick_titles() == [f"taxi: resolved: sensor {TLC_PUBLICATIONS}"]
 
 
 def test_a_message_that_could_not_be_sent_is_sent_by_a_later_tick(alerts: Alerts, httpserver: HTTPServer) -> None:
-    alerts.killed_run(NO_RETRY)
+    alerts.create_failed_run(NO_RETRY)
     httpserver.clear_all_handlers()
     httpserver.expect_request("/alerts").respond_with_data("", 500)
     with pytest.raises(NotifyError, match="No service accepted"):
         alerts.tick()
-    alerts.new()
+    alerts.take_messages()
     httpserver.clear_all_handlers()
     httpserver.expect_request("/alerts").respond_with_data("")
-    assert alerts.titles() == ["taxi: raw_trips failed for 2024-02"]
+    assert alerts.tick_titles() == ["taxi: raw_trips failed for 2024-02"]
 
 
 def test_what_is_wrong_when_the_alerts_are_turned_on_is_reported_what_was_is_not(alerts: Alerts, tlc: TlcHost) -> None:
-    alerts.load({"dagster/partition": "2024-01"})
-    alerts.load({"dagster/partition": "2024-02"})
+    alerts.execute({"dagster/partition": "2024-01"})
+    alerts.execute({"dagster/partition": "2024-02"})
     tlc.publish(JANUARY)
-    alerts.load({"dagster/partition": "2024-01"})
+    alerts.execute({"dagster/partition": "2024-01"})
     alerts.cursor = None
-    assert alerts.titles() == ["taxi: raw_trips failed for 2024-02"]
+    assert alerts.tick_titles() == ["taxi: raw_trips failed for 2024-02"]
 
 
 def test_what_the_version_before_reported_is_not_reported_again(alerts: Alerts, tlc: TlcHost) -> None:
-    alerts.load({"dagster/partition": "2024-01"})
+    alerts.execute({"dagster/partition": "2024-01"})
     alerts.cursor = '{"after": 5, "told": ["raw_trips|2024-01", "raw_trips|2024-02"], "undecided": []}'
-    assert alerts.titles() == ["taxi: resolved: raw_trips for 2024-02"]
+    assert alerts.tick_titles() == ["taxi: resolved: raw_trips for 2024-02"]
 
 
 def test_a_tick_over_150_months_takes_under_two_seconds(alerts: Alerts) -> None:
     months = monthly_partitions().get_partition_keys(datetime(2026, 3, 15, tzinfo=UTC))
     assert len(months) == 150
     for first in range(0, 150, 30):
-        some = months[first : first + 30]
-        tags = {"dagster/asset_partition_range_start": some[0], "dagster/asset_partition_range_end": some[-1]}
-        run = alerts.planned_run({**tags, **NO_RETRY})
-        for month in some if first else some[1:]:
+        chunk = months[first : first + 30]
+        tags = {"dagster/asset_partition_range_start": chunk[0], "dagster/asset_partition_range_end": chunk[-1]}
+        run = alerts.create_run({**tags, **NO_RETRY})
+        for month in chunk if first else chunk[1:]:
             alerts.instance.report_runless_asset_event(dg.AssetMaterialization(RAW_TRIPS, partition=month))
             for spec in RAW_CHECKS[-1:] if first else RAW_CHECKS:
-                finding = evaluation_of(spec, Finding("warn", "Half as many rows."), month)
-                alerts.instance.report_runless_asset_event(finding)
+                evaluation = evaluation_of(spec, Finding("warn", "Half as many rows."), month)
+                alerts.instance.report_runless_asset_event(evaluation)
         alerts.instance.report_run_failed(run, "The process was killed.")
-    assert alerts.titles() == [
+    assert alerts.tick_titles() == [
         "taxi: raw_trips failed for 2013-08",
         "taxi: dbt_models failed for 2016-02 to 2026-01 (120 months)",
     ]
 
     cpu = time.process_time()
     assert alerts.tick() == []
-    # Of this process: how long it waits depends on what else the machine has to do.
+    # CPU time, because the elapsed time depends on the load of the machine.
     assert time.process_time() - cpu < 1
 
 

@@ -1,4 +1,4 @@
-"""The automation condition of the models, tick by tick on a real instance, with the runs that it requests executed."""
+"""The automation condition of the models: its ticks on a real instance, and the runs that it requests."""
 
 from collections.abc import Callable, Mapping
 from datetime import date
@@ -22,7 +22,7 @@ from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
-# The definitions are merged with a check of a month, which Dagster says is new, and so their job is made once more.
+# A partitioned check is a preview feature of Dagster. Merging it builds the job again, which repeats a warning.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Specifying a partitions_def on an AssetCheckSpec"),
     pytest.mark.filterwarnings("ignore:Asset job taxi_pipeline materializes assets with varying BackfillPolicies"),
@@ -35,18 +35,18 @@ APRIL = date(2024, 4, 1)
 
 
 @pytest.fixture
-def failing() -> set[str]:
-    """The months for which one more blocking check fails."""
+def failing_months() -> set[str]:
+    """The months for which an additional blocking check fails."""
     return set()
 
 
 @pytest.fixture
-def definitions(settings: Settings, failing: set[str]) -> dg.Definitions:
+def definitions(settings: Settings, failing_months: set[str]) -> dg.Definitions:
     @dg.asset_check(asset=RAW_TRIPS, blocking=True, partitions_def=monthly_partitions())
-    def made_up(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        return dg.AssetCheckResult(passed=context.partition_key not in failing)
+    def additional_check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=context.partition_key not in failing_months)
 
-    return dg.Definitions.merge(build_definitions(settings), dg.Definitions(asset_checks=[made_up]))
+    return dg.Definitions.merge(build_definitions(settings), dg.Definitions(asset_checks=[additional_check]))
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_every_loaded_month_is_built_once_whatever_its_age_and_outcome(
 ) -> None:
     assert daemon.evaluate() == set()
 
-    # By a process that Dagster knows nothing of; the latest month, two before it and one of 2013.
+    # These loads record nothing in Dagster. The months: the newest one, two of 2024, and one of 2013.
     latest = partition_key(newest_month(Clock().now()))
     for month in (OLD, JANUARY, FEBRUARY, parse_partition_key(latest)):
         publish_and_load(tlc, loader, month)
@@ -79,13 +79,13 @@ def test_every_loaded_month_is_built_once_whatever_its_age_and_outcome(
     assert daemon.evaluate() == set()
     assert all(status.is_exact for status in statuses(Window(JANUARY, MARCH)).values())
 
-    # The same rows in another file are no other rows; other rows are.
+    # Another file with the same rows requests no build. A file with other rows requests one.
     publish_and_load(tlc, loader, JANUARY, resaved=True)
     assert daemon.evaluate() == set()
     publish_and_load(tlc, loader, JANUARY, seed=1)
     assert daemon.evaluate() == {"2024-01"}
 
-    # What fails is not asked for again at every tick, but when the rows change.
+    # A failed build is not requested again at every tick, but it is when the rows change.
     with refusing("fct_trips"):
         assert not daemon.build({"2024-01"})[0].success
     assert [daemon.evaluate() for _ in range(3)] == [set(), set(), set()]
@@ -96,62 +96,62 @@ def test_every_loaded_month_is_built_once_whatever_its_age_and_outcome(
 def test_a_month_that_is_built_in_part_is_requested_once_until_all_is_built(
     tlc: TlcHost, daemon: Daemon, statuses: Statuses, refusing: Refusing
 ) -> None:
-    def state() -> str:
+    def get_state() -> str:
         return statuses(Window(JANUARY, FEBRUARY))[JANUARY].state
 
     tlc.publish(JANUARY, rows=100)
     assert daemon.execute("2024-01").success
-    assert state() == "completed"
+    assert get_state() == "completed"
     daemon.evaluate()
 
-    # Models that fail downstream of fct_trips.
+    # A model downstream of fct_trips fails.
     tlc.publish(JANUARY, rows=200, seed=1)
     with refusing("int_monthly_revenue_by_file"):
         assert not daemon.execute("2024-01").success
-    assert state() == "unfinished"
+    assert get_state() == "unfinished"
     assert [daemon.evaluate() for _ in range(3)] == [{"2024-01"}, set(), set()]
     assert all(result.success for result in daemon.build({"2024-01"}))
-    assert state() == "completed"
+    assert get_state() == "completed"
 
-    # Models that nobody asked for.
+    # A run builds only some of the models.
     tlc.publish(JANUARY, rows=300, seed=2)
-    some = [dg.AssetKey(name) for name in ("vendor_quality", "int_refunds", "fct_trips", "rejected_trips")]
-    assert daemon.execute("2024-01", [RAW_TRIPS, *some]).success
-    assert state() == "unfinished"
+    selected = [dg.AssetKey(name) for name in ("vendor_quality", "int_refunds", "fct_trips", "rejected_trips")]
+    assert daemon.execute("2024-01", [RAW_TRIPS, *selected]).success
+    assert get_state() == "unfinished"
     assert [daemon.evaluate() for _ in range(3)] == [{"2024-01"}, set(), set()]
 
 
 def test_a_month_whose_blocking_check_failed_is_not_built_until_it_passes(
-    tlc: TlcHost, daemon: Daemon, failing: set[str]
+    tlc: TlcHost, daemon: Daemon, failing_months: set[str]
 ) -> None:
     for month in (JANUARY, FEBRUARY):
         tlc.publish(month, rows=100)
-    failing.add("2024-02")
+    failing_months.add("2024-02")
     assert daemon.execute("2024-01", [RAW_TRIPS]).success
     assert not daemon.execute("2024-02", [RAW_TRIPS]).success
     assert daemon.evaluate() == {"2024-01"}
     assert daemon.evaluate() == set()
-    failing.clear()
+    failing_months.clear()
     assert daemon.execute("2024-02", [RAW_TRIPS]).success
     assert daemon.evaluate() == {"2024-02"}
 
 
 def test_an_automated_run_builds_nothing_from_rows_that_all_is_built_from(tlc: TlcHost, daemon: Daemon) -> None:
-    def steps(result: dg.ExecuteInProcessResult) -> set[str]:
+    def list_steps(result: dg.ExecuteInProcessResult) -> set[str]:
         assert result.success
         return {event.step_key or "" for event in result.all_events if event.is_step_success}
 
     tags = {ONLY_IF_CHANGED: "true"}
     tlc.publish(JANUARY, rows=100)
-    assert "dbt_models" in steps(daemon.execute("2024-01", tags=tags))
+    assert "dbt_models" in list_steps(daemon.execute("2024-01", tags=tags))
     tlc.publish(JANUARY, rows=100, resaved=True)
     result = daemon.execute("2024-01", tags=tags)
-    assert "dbt_models" not in steps(result)
-    said = [entry.user_message for entry in daemon.instance.all_logs(result.run_id)]
-    assert any("2024-01: another file with the same rows. Nothing downstream is built" in line for line in said)
+    assert "dbt_models" not in list_steps(result)
+    messages = [entry.user_message for entry in daemon.instance.all_logs(result.run_id)]
+    assert any("2024-01: another file with the same rows. Nothing downstream is built" in line for line in messages)
     (event,) = [e for e in result.all_events if e.is_step_materialization and e.asset_key == RAW_TRIPS]
     assert event.partition == "2024-01"
     assert daemon.evaluate() == set()
     tlc.publish(JANUARY, rows=100, seed=1)
-    assert "dbt_models" in steps(daemon.execute("2024-01", tags=tags))
-    assert "dbt_models" in steps(daemon.execute("2024-01"))
+    assert "dbt_models" in list_steps(daemon.execute("2024-01", tags=tags))
+    assert "dbt_models" in list_steps(daemon.execute("2024-01"))

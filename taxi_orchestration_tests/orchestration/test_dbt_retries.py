@@ -1,4 +1,4 @@
-"""dbt whose connection is cut: its step is run again; what fails by itself is not."""
+"""Retries of the dbt step: after a lost connection, but not after an error of a model."""
 
 import threading
 import time
@@ -26,22 +26,22 @@ def daemon(
     definitions: dg.Definitions,
     instance: dg.DagsterInstance,
 ) -> Daemon:
-    """With one month loaded."""
+    """A daemon with January loaded."""
     tlc.publish(JANUARY, rows=100)
     loader.load_month(JANUARY)
     return Daemon(definitions, instance, clock_at(2024, 6, 1))
 
 
 @contextmanager
-def cut_while_it_reads(target: PostgresTarget, schema: str, table: str, times: int) -> Iterator[None]:
-    """Lock a table, and cut so many of the connections that come to wait for it."""
+def terminate_waiting_connections(target: PostgresTarget, schema: str, table: str, times: int) -> Iterator[None]:
+    """Lock a table for the duration of the block, and terminate `times` connections that wait for the lock."""
 
-    def cut() -> None:
+    def terminate() -> None:
         with psycopg.connect(target.url(), autocommit=True) as watcher, psycopg.connect(target.url()) as holder:
             holder.execute(sql.SQL("lock table {}").format(sql.Identifier(schema, table)))
-            left = times
-            while left and not over.is_set():
-                left -= len(
+            remaining = times
+            while remaining and not is_over.is_set():
+                remaining -= len(
                     watcher.execute(
                         "select pg_terminate_backend(pid) from pg_locks "
                         "where not granted and relation = %s::regclass limit 1",
@@ -50,22 +50,22 @@ def cut_while_it_reads(target: PostgresTarget, schema: str, table: str, times: i
                 )
                 time.sleep(0.02)
 
-    over = threading.Event()
-    thread = threading.Thread(target=cut)
+    is_over = threading.Event()
+    thread = threading.Thread(target=terminate)
     thread.start()
     try:
         yield
     finally:
-        over.set()
+        is_over.set()
         thread.join()
 
 
-def built(result: dg.ExecuteInProcessResult) -> list[str]:
+def list_materialized(result: dg.ExecuteInProcessResult) -> list[str]:
     keys = (event.asset_key for event in result.all_events if event.is_step_materialization)
     return sorted(key.to_user_string() for key in keys if key)
 
 
-def retries_of(result: dg.ExecuteInProcessResult) -> list[str]:
+def list_retries(result: dg.ExecuteInProcessResult) -> list[str]:
     return [str(event.step_retry_data.error) for event in result.all_events if event.is_step_up_for_retry]
 
 
@@ -73,11 +73,11 @@ def test_a_connection_cut_while_dbt_runs_is_retried_by_its_step_and_recorded_onc
     daemon: Daemon, settings: Settings, target: PostgresTarget
 ) -> None:
     assert daemon.execute("2024-01", daemon.models).success
-    with cut_while_it_reads(target, settings.schema_name, "fct_trips", times=1):
+    with terminate_waiting_connections(target, settings.schema_name, "fct_trips", times=1):
         result = daemon.execute("2024-01", daemon.models)
     assert result.success
-    assert built(result) == [key.to_user_string() for key in daemon.models]
-    (reason,) = retries_of(result)
+    assert list_materialized(result) == [key.to_user_string() for key in daemon.models]
+    (reason,) = list_retries(result)
     assert "dbt failed for a temporary reason, such as a lost connection, and is retried: fct_trips" in reason
 
 
@@ -86,9 +86,9 @@ def test_a_model_that_fails_by_itself_is_not_tried_again(daemon: Daemon, refusin
     with refusing("fct_trips"):
         result = daemon.execute("2024-01", daemon.models)
     assert not result.success
-    assert retries_of(result) == []
-    assert "fct_trips" not in built(result)
-    assert "int_monthly_revenue_by_file" not in built(result)
+    assert list_retries(result) == []
+    assert "fct_trips" not in list_materialized(result)
+    assert "int_monthly_revenue_by_file" not in list_materialized(result)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The definitions before any run: assets, checks, jobs, partitions, and Dagster's own configuration."""
+"""The definitions before any run: assets, checks, jobs, partitions, and the configuration of Dagster."""
 
 import json
 import os
@@ -61,7 +61,7 @@ def test_the_definitions_load_as_dagster_dev_loads_them_and_start_no_server(
 
 def test_what_dagster_is_given_is_what_the_committed_text_says(settings: Settings) -> None:
     lines = definitions_as_lines(build_definitions(settings.model_copy(update=ALERTING)))
-    # Where the change is meant: the first lines of support/definitions_text.py have the command that writes it anew.
+    # After an intended change, run the command in the first lines of support/definitions_text.py.
     assert list(lines) == COMMITTED.read_text().splitlines()
 
 
@@ -71,17 +71,17 @@ def test_every_asset_says_what_it_is_where_it_belongs_and_where_its_code_is(
     for name, spec in specs.items():
         assert spec.description, name
         (source,) = spec.metadata["dagster/code_references"].code_references
-        assert file_of(source).is_file(), name
+        assert find_file(source).is_file(), name
         assert spec.kinds, name
         assert name in (SOURCE, REPORT) or "postgres" in spec.kinds
-        # Nobody of a checkout is somebody on another Dagster.
+        # Owners belong to one Dagster deployment, and a checkout does not know them.
         assert not spec.owners, name
         if name not in {SOURCE} | EXPOSURES:
             assert spec.metadata["dagster/table_name"] == f"taxi.{settings.schema_name}.{name}"
 
 
-def file_of(reference: dg.LocalFileCodeReference | dg.UrlCodeReference) -> Path:
-    """The file of a reference, which is a link where the checkout has an origin."""
+def find_file(reference: dg.LocalFileCodeReference | dg.UrlCodeReference) -> Path:
+    """Return the file of a code reference, which is a URL where the checkout has a git origin."""
     if isinstance(reference, dg.LocalFileCodeReference):
         return Path(reference.file_path)
     return PROJECT_DIRECTORY / re.sub(r"^https://.*/tree/HEAD/|#L\d+$", "", reference.url)
@@ -101,16 +101,16 @@ def test_where_the_checkout_has_an_origin_every_asset_is_linked_to_its_page_ther
         ],
         "https://github.com/ny/taxi",
     )
-    at = {}
+    urls = {}
     for spec in (spec for asset in linked for spec in asset.specs):
         (reference,) = spec.metadata["dagster/code_references"].code_references
-        at[spec.key.to_user_string()] = reference.url
-        assert file_of(reference).is_file()
-    assert at["raw_trips"].startswith("https://github.com/ny/taxi/tree/HEAD/taxi_orchestration/defs/raw_trips.py#L")
-    assert at["fct_trips"].startswith(
+        urls[spec.key.to_user_string()] = reference.url
+        assert find_file(reference).is_file()
+    assert urls["raw_trips"].startswith("https://github.com/ny/taxi/tree/HEAD/taxi_orchestration/defs/raw_trips.py#L")
+    assert urls["fct_trips"].startswith(
         "https://github.com/ny/taxi/tree/HEAD/dbt_project/models/marts/core/fct_trips.sql"
     )
-    assert {SOURCE, CLIENTS} < set(at)
+    assert {SOURCE, CLIENTS} < set(urls)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_the_lineage_ends_where_people_look_as_dbts_exposures_have_it(
         for name, exposure in exposures.items()
     }
     assert set(exposures) == EXPOSURES
-    # What the page is read from, and what the README offers to whoever connects.
+    # The report reads SOURCES. The SQL clients read the tables that the README lists.
     assert reads[REPORT] == {source.table for source in SOURCES.values()}
     offered = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^(\| `.*?) \|", README, re.MULTILINE))))
     models = {node["name"] for node in nodes.values() if node["resource_type"] == "model"}
@@ -167,10 +167,10 @@ def test_the_lineage_ends_where_people_look_as_dbts_exposures_have_it(
         assert {key.to_user_string() for key in graph.get(spec.key).parent_keys} == reads[name] - {"raw_loads"}
         assert spec.description == exposure["description"]
         assert spec.owners == specs["fct_trips"].owners
-    # Dagster makes the one and knows of the other.
+    # Dagster materializes the report. The SQL clients are an external asset.
     assert (graph.get(specs[REPORT].key).is_executable, graph.get(specs[CLIENTS].key).is_executable) == (True, False)
-    ends = {key.to_user_string() for key in graph.get_all_asset_keys() if not graph.get(key).child_keys}
-    assert ends == EXPOSURES
+    leaves = {key.to_user_string() for key in graph.get_all_asset_keys() if not graph.get(key).child_keys}
+    assert leaves == EXPOSURES
 
 
 def test_every_check_says_what_it_checks_under_a_name_that_a_list_has_room_for(definitions: dg.Definitions) -> None:
@@ -223,18 +223,18 @@ def test_two_openings_of_the_instance_share_one_history(instance: dg.DagsterInst
 def test_a_connection_to_the_history_that_was_cut_is_made_anew(
     instance: dg.DagsterInstance, server: PostgresTarget
 ) -> None:
-    written = dg.AssetMaterialization("raw_zones")
-    instance.report_runless_asset_event(written)
+    materialization = dg.AssetMaterialization("raw_zones")
+    instance.report_runless_asset_event(materialization)
     database = make_url(os.environ["DAGSTER_POSTGRES_URL"]).database
-    with psycopg.connect(server.url(), autocommit=True) as stranger:
-        cut = stranger.execute(
+    with psycopg.connect(server.url(), autocommit=True) as other_session:
+        terminated = other_session.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [database]
         ).fetchall()
-        assert cut
-        left = "select count(*) from pg_stat_activity where datname = %s"
-        while stranger.execute(left, [database]).fetchone() != (0,):
+        assert terminated
+        count_connections = "select count(*) from pg_stat_activity where datname = %s"
+        while other_session.execute(count_connections, [database]).fetchone() != (0,):
             time.sleep(0.01)
-    instance.report_runless_asset_event(written)
+    instance.report_runless_asset_event(materialization)
     assert len(instance.fetch_materializations(dg.AssetKey("raw_zones"), limit=10).records) == 2
 
 
@@ -242,7 +242,7 @@ def test_the_workspace_names_the_definitions_that_are_there() -> None:
     workspace = yaml.safe_load((PROJECT_DIRECTORY / "workspace.yaml").read_text())
     (entry,) = workspace["load_from"]
     assert entry["python_module"]["module_name"] == "taxi_orchestration.definitions"
-    # Runs and switches are kept by this name: `dagster dev` takes it from pyproject.toml, `taxi` from here.
+    # Dagster stores runs and sensor states by this name. `dagster dev` reads pyproject.toml, `taxi` reads this file.
     project = tomllib.loads((PROJECT_DIRECTORY / "pyproject.toml").read_text())
     assert entry["python_module"]["location_name"] == project["tool"]["dg"]["project"]["code_location_name"]
 
@@ -272,6 +272,6 @@ def test_the_ui_shows_where_the_tables_are_and_no_password(
     assert OWN_SERVER["PG_PASSWORD"] not in str(shown.resources)
     assert "s3cret-token" not in str(shown.resources)
     assert "lambda" not in str(shown.resources)
-    (connected,) = (resource for resource in shown.resources or [] if resource.name == "settings")
-    told = {name: json.loads(str(value)) for name, value in connected.configured_values.items()}
-    assert (told["tlc_host"], told["alerts"]) == (environment["TLC_BASE_URL"], "json")
+    (settings_resource,) = (resource for resource in shown.resources or [] if resource.name == "settings")
+    shown_settings = {name: json.loads(str(value)) for name, value in settings_resource.configured_values.items()}
+    assert (shown_settings["tlc_host"], shown_settings["alerts"]) == (environment["TLC_BASE_URL"], "json")

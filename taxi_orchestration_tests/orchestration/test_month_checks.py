@@ -1,4 +1,4 @@
-"""The checks of each month in runs on a real instance: what they record, for which month, and what they stop."""
+"""The month checks in runs on a real instance: their results, the months of the results, and blocked steps."""
 
 from datetime import date
 from typing import Any
@@ -8,7 +8,6 @@ import pytest
 from psycopg import sql
 
 from taxi_orchestration.cli.backfill import Backfill
-from taxi_orchestration.defs import month_checks as month_checks
 from taxi_orchestration.defs.coverage import coverage_evaluation
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.month_checks import raw_findings
@@ -32,8 +31,8 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 RANGE = {"dagster/asset_partition_range_start": KEYS[0], "dagster/asset_partition_range_end": KEYS[-1]}
 
 
-def one(key: str) -> dict[str, str]:
-    """The tag of a run for one month."""
+def make_partition_tag(key: str) -> dict[str, str]:
+    """Return the tag of a run for one month."""
     return {"dagster/partition": key}
 
 
@@ -44,15 +43,20 @@ def backfill(
     return Backfill(definitions, instance, months_at_once=2)
 
 
-def evaluations(instance: dg.DagsterInstance, run_id: str) -> list[dg.AssetCheckEvaluation]:
+def list_evaluations(instance: dg.DagsterInstance, run_id: str) -> list[dg.AssetCheckEvaluation]:
     entries = instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
     return [entry.get_dagster_event().asset_check_evaluation_data for entry in entries]
 
 
-def python_checks(instance: dg.DagsterInstance) -> list[dg.AssetCheckEvaluation]:
-    """The evaluations of our own checks in the latest runs, newest run first."""
-    ours = {spec.key for spec in [*RAW_CHECKS, COVERAGE]}
-    return [e for run in instance.get_runs() for e in evaluations(instance, run.run_id) if e.asset_check_key in ours]
+def list_python_evaluations(instance: dg.DagsterInstance) -> list[dg.AssetCheckEvaluation]:
+    """Return the evaluations of the project's Python checks in all runs, newest run first."""
+    python_checks = {spec.key for spec in [*RAW_CHECKS, COVERAGE]}
+    return [
+        e
+        for run in instance.get_runs()
+        for e in list_evaluations(instance, run.run_id)
+        if e.asset_check_key in python_checks
+    ]
 
 
 def test_a_backfill_checks_every_month_and_later_checks_find_what_was_changed(
@@ -66,15 +70,15 @@ def test_a_backfill_checks_every_month_and_later_checks_find_what_was_changed(
     for month in QUARTER.months:
         tlc.publish(month, rows=300, seed=month.month)
     assert backfill.run(QUARTER.months).succeeded
-    made = python_checks(instance)
-    assert {(e.check_name, e.partition) for e in made if e.passed} == {
+    results = list_python_evaluations(instance)
+    assert {(e.check_name, e.partition) for e in results if e.passed} == {
         *((spec.name, key) for spec in RAW_CHECKS for key in KEYS),
         (COVERAGE.name, None),
     }
-    assert len(made) == 4 * 3 + 1
+    assert len(results) == 4 * 3 + 1
     statuses = month_statuses(Warehouse(target, settings.schema_name), instance, QUARTER)
-    ours_by_name = {spec.name for spec in RAW_CHECKS}
-    assert all(status.checks.total > len(ours_by_name) + 10 for status in statuses.values())
+    check_names = {spec.name for spec in RAW_CHECKS}
+    assert all(status.checks.total > len(check_names) + 10 for status in statuses.values())
 
     with connect(target) as connection:
         connection.execute(
@@ -85,27 +89,29 @@ def test_a_backfill_checks_every_month_and_later_checks_find_what_was_changed(
         )
     check_job = dg.define_asset_job("only_checks", dg.AssetSelection.checks(*(spec.key for spec in RAW_CHECKS)))
     job = dg.Definitions.merge(definitions, dg.Definitions(jobs=[check_job])).resolve_job_def("only_checks")
-    gets = tlc.requests_for(FEBRUARY)
+    requests_before = tlc.requests_for(FEBRUARY)
     result = job.execute_in_process(instance=instance, tags=RANGE, run_config=QUIET, raise_on_error=False)
-    failed = [e for e in evaluations(instance, result.run_id) if not e.passed]
+    failed = [e for e in list_evaluations(instance, result.run_id) if not e.passed]
     assert {(e.check_name, e.partition) for e in failed} == {("file_is_whole", "2024-02")}
     assert all(e.severity is dg.AssetCheckSeverity.ERROR for e in failed)
-    result = job.execute_in_process(instance=instance, tags=one("2024-02"), run_config=QUIET, raise_on_error=False)
-    assert {(e.check_name, e.partition, e.passed) for e in evaluations(instance, result.run_id)} == {
+    result = job.execute_in_process(
+        instance=instance, tags=make_partition_tag("2024-02"), run_config=QUIET, raise_on_error=False
+    )
+    assert {(e.check_name, e.partition, e.passed) for e in list_evaluations(instance, result.run_id)} == {
         (spec.name, "2024-02", spec.name != "file_is_whole") for spec in RAW_CHECKS
     }
-    assert tlc.requests_for(FEBRUARY) == gets, "checks load nothing"
-    # As "Execute all" starts them: of no month, and so of every loaded one.
+    assert tlc.requests_for(FEBRUARY) == requests_before, "checks load nothing"
+    # The button "Execute all" starts the checks in this way: no month means every loaded month.
     result = job.execute_in_process(instance=instance, run_config=QUIET, raise_on_error=False)
-    assert {(e.check_name, e.partition) for e in evaluations(instance, result.run_id)} == {
+    assert {(e.check_name, e.partition) for e in list_evaluations(instance, result.run_id)} == {
         (spec.name, key) for spec in RAW_CHECKS for key in KEYS
     }
-    said = " ".join(str(entry.user_message) for entry in instance.all_logs(result.run_id))
-    assert "did not yield" not in said
+    messages = " ".join(str(entry.user_message) for entry in instance.all_logs(result.run_id))
+    assert "did not yield" not in messages
     check_job = dg.define_asset_job("tests_of_dbt", dg.AssetSelection.checks_for_assets(FCT_TRIPS))
     job = dg.Definitions.merge(definitions, dg.Definitions(jobs=[check_job])).resolve_job_def("tests_of_dbt")
     result = job.execute_in_process(instance=instance, run_config=QUIET)
-    assert [(e.passed, e.asset_check_key.asset_key) for e in evaluations(instance, result.run_id)] == [
+    assert [(e.passed, e.asset_check_key.asset_key) for e in list_evaluations(instance, result.run_id)] == [
         (True, FCT_TRIPS)
     ]
     with connect(target) as connection:
@@ -116,11 +122,13 @@ def test_a_backfill_checks_every_month_and_later_checks_find_what_was_changed(
             [FEBRUARY],
         )
     result = job.execute_in_process(instance=instance, run_config=QUIET, raise_on_error=False)
-    (found,) = evaluations(instance, result.run_id)
+    (found,) = list_evaluations(instance, result.run_id)
     assert (found.passed, found.metadata["months"].value) == (False, "2024-02")
     for key, passed in (("2024-01", True), ("2024-02", False)):
-        result = job.execute_in_process(instance=instance, tags=one(key), run_config=QUIET, raise_on_error=False)
-        assert [e.passed for e in evaluations(instance, result.run_id)] == [passed]
+        result = job.execute_in_process(
+            instance=instance, tags=make_partition_tag(key), run_config=QUIET, raise_on_error=False
+        )
+        assert [e.passed for e in list_evaluations(instance, result.run_id)] == [passed]
 
 
 def test_a_month_that_is_not_whole_stops_what_is_downstream_of_it(
@@ -137,9 +145,9 @@ def test_a_month_that_is_not_whole_stops_what_is_downstream_of_it(
             instance=instance, partition_key="2024-02", run_config=QUIET, raise_on_error=False
         )
     assert not result.success
-    (whole,) = [e for e in evaluations(instance, result.run_id) if e.check_name == "file_is_whole"]
-    assert (whole.passed, whole.blocking, whole.metadata["months"].value) == (False, True, "2024-02")
-    assert "199" in str(whole.description)
+    (evaluation,) = [e for e in list_evaluations(instance, result.run_id) if e.check_name == "file_is_whole"]
+    assert (evaluation.passed, evaluation.blocking, evaluation.metadata["months"].value) == (False, True, "2024-02")
+    assert "199" in str(evaluation.description)
     assert not any(event.step_key == "dbt_models" and event.is_step_start for event in result.all_events)
 
 
@@ -173,18 +181,18 @@ def test_months_more_ask_the_server_no_more_questions(
     for month in QUARTER.months:
         tlc.publish(month)
         loader.load_month(month)
-    asked: list[int] = []
-    real = Warehouse.connect
+    connections: list[int] = []
+    connect_original = Warehouse.connect
 
-    def counting(*args: Any, **kwargs: Any) -> Any:
-        asked.append(1)
-        return real(*args, **kwargs)
+    def count_and_connect(*args: Any, **kwargs: Any) -> Any:
+        connections.append(1)
+        return connect_original(*args, **kwargs)
 
-    monkeypatch.setattr(Warehouse, "connect", counting)
+    monkeypatch.setattr(Warehouse, "connect", count_and_connect)
     raw_findings(loader.warehouse, [JANUARY])
-    of_one = len(asked)
-    month_checks.raw_findings(loader.warehouse, QUARTER.months)
-    assert len(asked) == 2 * of_one
+    connections_of_one_month = len(connections)
+    raw_findings(loader.warehouse, QUARTER.months)
+    assert len(connections) == 2 * connections_of_one_month
 
 
 def test_many_pickups_outside_the_month_come_with_a_sample_of_them(
@@ -212,29 +220,29 @@ def test_coverage_compares_what_is_published_loaded_and_known(
     definitions: dg.Definitions,
     loader: Loader,
 ) -> None:
-    def coverage() -> dg.AssetCheckEvaluation:
+    def evaluate_coverage() -> dg.AssetCheckEvaluation:
         return coverage_evaluation(instance, loader.warehouse)
 
     for month in QUARTER.months:
         tlc.publish(month)
     job = definitions.resolve_job_def(TAXI_PIPELINE)
     job.execute_in_process(instance=instance, partition_key="2024-01", asset_selection=[RAW_TRIPS], run_config=QUIET)
-    assert coverage().passed
-    assert "not fetched yet" in str(coverage().metadata["published, not loaded"].value)
+    assert evaluate_coverage().passed
+    assert "not fetched yet" in str(evaluate_coverage().metadata["published, not loaded"].value)
 
     for month, is_published in ((JANUARY, True), (FEBRUARY, True), (MARCH, False)):
         instance.report_runless_asset_event(
             observation(PLAIN, month, Publication("http://x", is_published, etag='"a"'))
         )
-    assert coverage().metadata["published, not loaded"].value == "2024-02"
+    assert evaluate_coverage().metadata["published, not loaded"].value == "2024-02"
 
     loader.load_month(FEBRUARY)
-    assert coverage().metadata["in PostgreSQL, unknown to Dagster"].value == "2024-02"
-    assert coverage().severity is dg.AssetCheckSeverity.WARN
+    assert evaluate_coverage().metadata["in PostgreSQL, unknown to Dagster"].value == "2024-02"
+    assert evaluate_coverage().severity is dg.AssetCheckSeverity.WARN
 
     with connect(target) as connection:
         connection.execute(
             sql.SQL("drop table {}").format(sql.Identifier(loader.warehouse.schema, "raw_trips_2024_01"))
         )
-    assert coverage().metadata["in Dagster, not in PostgreSQL"].value == "2024-01"
-    assert coverage().severity is dg.AssetCheckSeverity.ERROR
+    assert evaluate_coverage().metadata["in Dagster, not in PostgreSQL"].value == "2024-01"
+    assert evaluate_coverage().severity is dg.AssetCheckSeverity.ERROR

@@ -1,4 +1,4 @@
-"""The sensor that watches freshness and coverage, tick by tick, with a clock of the test's and a real host."""
+"""The sensor month_watch, which checks freshness and coverage: its ticks, with a fake clock and an HTTP server."""
 
 from dataclasses import dataclass
 
@@ -20,24 +20,24 @@ from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 @dataclass
 class Watch:
-    """Ticks the sensor, and records what it found as the daemon does."""
+    """The sensor month_watch with its cursor. Its results are recorded as the daemon records them."""
 
     settings: Settings
     instance: dg.DagsterInstance
     clock: FakeClock
     cursor: str | None = None
-    said: str = ""
+    skip_message: str = ""
 
     def __post_init__(self) -> None:
         self.repository = build_definitions(self.settings, clock=self.clock).get_repository_def()
 
     def tick(self) -> dict[dg.AssetCheckKey, dg.AssetCheckEvaluation]:
         result = sensor_tick(self.repository, self.instance, MONTH_WATCH, self.cursor)
-        self.cursor, self.said = result.cursor, result.skip_message
+        self.cursor, self.skip_message = result.cursor, result.skip_message
         return {e.asset_check_key: e for e in result.asset_events if isinstance(e, dg.AssetCheckEvaluation)}
 
-    def level(self) -> str:
-        """Return the recorded level of the freshness after another tick."""
+    def tick_level(self) -> str:
+        """Return the recorded level of the freshness check after another tick."""
         self.tick()
         record = self.instance.get_latest_asset_check_evaluation_record(FRESHNESS.key)
         assert record
@@ -47,7 +47,7 @@ class Watch:
 
 @pytest.fixture
 def watch(settings: Settings, instance: dg.DagsterInstance) -> Watch:
-    """In the middle of May 2024: March can be out."""
+    """The sensor in the middle of May 2024, when March can be published."""
     return Watch(settings, instance, clock_at(2024, 5, 15))
 
 
@@ -56,15 +56,15 @@ def test_a_published_month_not_loaded_warns_after_a_day_and_fails_after_three(
 ) -> None:
     tlc.publish(FEBRUARY)
     loader.load_month(FEBRUARY)
-    assert watch.level() == "pass"
+    assert watch.tick_level() == "pass"
     tlc.publish(MARCH)
-    assert watch.level() == "pass"
+    assert watch.tick_level() == "pass"
     watch.clock.forward(days=1.5)
-    assert watch.level() == "WARN"
+    assert watch.tick_level() == "WARN"
     watch.clock.forward(days=2)
-    assert watch.level() == "ERROR"
+    assert watch.tick_level() == "ERROR"
     loader.load_month(MARCH)
-    assert watch.level() == "pass"
+    assert watch.tick_level() == "pass"
 
 
 def test_an_unpublished_month_warns_then_fails_and_a_silent_host_only_warns(
@@ -73,12 +73,12 @@ def test_an_unpublished_month_warns_then_fails_and_a_silent_host_only_warns(
     tlc.publish(FEBRUARY)
     loader.load_month(FEBRUARY)
     watch.clock.forward(days=32)
-    assert watch.level() == "WARN"
+    assert watch.tick_level() == "WARN"
     watch.clock.forward(days=25)
     tlc.http.on(tlc.path_of(MARCH), status(503))
-    assert watch.level() == "WARN"
+    assert watch.tick_level() == "WARN"
     tlc.withdraw(MARCH)
-    assert watch.level() == "ERROR"
+    assert watch.tick_level() == "ERROR"
 
 
 def test_a_month_that_was_observed_is_not_asked_for(tlc: TlcHost, watch: Watch, loader: Loader) -> None:
@@ -95,14 +95,14 @@ def test_the_same_result_is_recorded_once(tlc: TlcHost, watch: Watch, loader: Lo
     loader.load_month(FEBRUARY)
     assert set(watch.tick()) == {FRESHNESS.key, COVERAGE.key}
     assert watch.tick() == {}
-    assert watch.said == (
+    assert watch.skip_message == (
         "2024-02 is the newest month that is loaded; 2024-03 is not overdue. "
         "2024-02: in PostgreSQL, but not in Dagster's record."
     )
 
 
 def test_nothing_is_asked_where_nothing_is_loaded(tlc: TlcHost, watch: Watch) -> None:
-    assert watch.level() == "pass"
+    assert watch.tick_level() == "pass"
     assert not tlc.http.requests
 
 

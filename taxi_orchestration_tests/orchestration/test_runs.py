@@ -1,4 +1,4 @@
-"""Runs of the job on a real instance: what they record of every month, and what a failure stops."""
+"""Runs of the job on a real instance: the records of every month, and the steps that a failure blocks."""
 
 import logging
 import os
@@ -42,7 +42,7 @@ FCT_TRIPS = dg.AssetKey("fct_trips")
 
 @pytest.fixture
 def run(instance: dg.DagsterInstance, definitions: dg.Definitions) -> Any:
-    """Runs the job for one month, or for a range of them."""
+    """A function that runs the job for one month, or for a range of months."""
 
     def execute(first: str, last: str | None = None) -> dg.ExecuteInProcessResult:
         tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last} if last else {}
@@ -57,35 +57,37 @@ def run(instance: dg.DagsterInstance, definitions: dg.Definitions) -> Any:
     return execute
 
 
-def newest(instance: dg.DagsterInstance, asset: dg.AssetKey, partition: str) -> dg.AssetMaterialization:
+def get_newest_materialization(
+    instance: dg.DagsterInstance, asset: dg.AssetKey, partition: str
+) -> dg.AssetMaterialization:
     records = instance.fetch_materializations(dg.AssetRecordsFilter(asset, asset_partitions=[partition]), 1).records
     materialization = records[0].asset_materialization
     assert materialization
     return materialization
 
 
-def metadata_of(materialization: dg.AssetMaterialization) -> dict[str, Any]:
+def get_metadata(materialization: dg.AssetMaterialization) -> dict[str, Any]:
     return {name: value.value for name, value in materialization.metadata.items()}
 
 
-def status_of(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRunStatus:
+def get_status(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRunStatus:
     run = instance.get_run_by_id(run_id)
     assert run
     return run.status
 
 
-def checks(instance: dg.DagsterInstance, run_id: str) -> dict[str, dg.AssetCheckEvaluation]:
+def get_checks(instance: dg.DagsterInstance, run_id: str) -> dict[str, dg.AssetCheckEvaluation]:
     entries = instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
     found = [entry.get_dagster_event().asset_check_evaluation_data for entry in entries]
     return {evaluation.check_name: evaluation for evaluation in found}
 
 
-def rows(target: PostgresTarget, schema: str, query: str) -> list[tuple[Any, ...]]:
+def fetch_rows(target: PostgresTarget, schema: str, query: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(target.url(), options=f"-c search_path={schema}") as connection:
         return connection.execute(query).fetchall()
 
 
-def materialized(result: dg.ExecuteInProcessResult, partition: str) -> set[str]:
+def find_materialized(result: dg.ExecuteInProcessResult, partition: str) -> set[str]:
     return {
         event.asset_key.to_user_string()
         for event in result.all_events
@@ -93,8 +95,8 @@ def materialized(result: dg.ExecuteInProcessResult, partition: str) -> set[str]:
     }
 
 
-def warned(instance: dg.DagsterInstance, run_id: str) -> list[str]:
-    """What a run said that a user would look into."""
+def find_warnings(instance: dg.DagsterInstance, run_id: str) -> list[str]:
+    """Return the log messages of a run that a user would investigate."""
     words = ("did not yield", "without gating")
     entries = instance.all_logs(run_id)
     return [
@@ -102,8 +104,8 @@ def warned(instance: dg.DagsterInstance, run_id: str) -> list[str]:
     ]
 
 
-def moments(instance: dg.DagsterInstance, run_id: str) -> dict[dg.AssetKey, list[int]]:
-    """The milliseconds at which a run recorded its materializations."""
+def find_record_times(instance: dg.DagsterInstance, run_id: str) -> dict[dg.AssetKey, list[int]]:
+    """Return the times in milliseconds at which a run recorded the materializations of each asset."""
     found: dict[dg.AssetKey, list[int]] = {}
     for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION):
         key = entry.get_dagster_event().asset_key
@@ -124,7 +126,7 @@ def test_a_run_over_several_months_records_its_plan_for_every_asset_and_month(
     planned = [entry.get_dagster_event() for entry in entries]
     for asset in (RAW_TRIPS, FCT_TRIPS):
         assert [str(e.partition) for e in planned if e.asset_key == asset] == ["2024-01", "2024-02", "2024-03"]
-    # From that Dagster knows which months a run owes: March is damaged.
+    # Dagster derives the failed months of a run from these events. The file of March is damaged.
     status = instance.get_status_by_partition(RAW_TRIPS, ["2024-01", "2024-02", "2024-03"], monthly_partitions())
     assert status
     assert {key: str(value.value) for key, value in status.items() if value} == {
@@ -139,22 +141,22 @@ def test_a_run_over_several_months_records_its_plan_for_every_asset_and_month(
 def test_one_month_records_what_the_file_was_and_what_became_of_it(
     tlc: TlcHost, instance: dg.DagsterInstance, target: PostgresTarget, settings: Settings, run: Any
 ) -> None:
-    made = tlc.publish(JANUARY, rows=300)
+    published = tlc.publish(JANUARY, rows=300)
     result = run("2024-01")
     assert result.success
-    assert warned(instance, result.run_id) == []
+    assert find_warnings(instance, result.run_id) == []
 
-    raw = newest(instance, RAW_TRIPS, "2024-01")
-    metadata = metadata_of(raw)
+    raw = get_newest_materialization(instance, RAW_TRIPS, "2024-01")
+    metadata = get_metadata(raw)
     details = metadata["details"]
     assert metadata["dagster/partition_row_count"] == 300
-    assert details["bytes"] == made.path.stat().st_size
+    assert details["bytes"] == published.path.stat().st_size
     assert metadata["size"] == f"{details['bytes'] / 1000:.1f} kB"
     assert len(details["sha256"]) == 64
     assert details["etag"].startswith('"')
     assert metadata["layout"] == "2023 to 2024"
     assert metadata["drift"] == "none"
-    assert metadata["pickups outside the month"] == made.pickups_outside
+    assert metadata["pickups outside the month"] == published.pickups_outside
     assert metadata["seconds"] > 0
     assert metadata["rows a second"] > 0
     assert metadata["url"] == f"{tlc.url}{tlc.path_of(JANUARY)}"
@@ -164,12 +166,12 @@ def test_one_month_records_what_the_file_was_and_what_became_of_it(
     assert raw.tags["dagster/data_version"] == details["sha256 of the rows"]
 
     counts = [
-        metadata_of(newest(instance, dg.AssetKey(name), "2024-01"))["dagster/partition_row_count"]
+        get_metadata(get_newest_materialization(instance, dg.AssetKey(name), "2024-01"))["dagster/partition_row_count"]
         for name in ("fct_trips", "rejected_trips")
     ]
     assert sum(counts) == 300
-    facts = metadata_of(newest(instance, FCT_TRIPS, "2024-01"))
-    (money,) = rows(target, settings.schema_name, "select sum(total_amount) from fct_trips")
+    facts = get_metadata(get_newest_materialization(instance, FCT_TRIPS, "2024-01"))
+    (money,) = fetch_rows(target, settings.schema_name, "select sum(total_amount) from fct_trips")
     assert facts["sum of total_amount"] == float(money[0])
     assert facts["share rejected"] == f"{1 - counts[0] / 300:.3%}"
     assert facts["preview"].count("\n") == 1 + 5
@@ -182,24 +184,24 @@ def test_one_month_records_what_the_file_was_and_what_became_of_it(
     ]
     (record,) = instance.fetch_materializations(dg.AssetKey("stg_trips"), limit=2).records
     assert record.asset_materialization
-    of_staging = metadata_of(record.asset_materialization)["dagster/column_lineage"]
+    staging_lineage = get_metadata(record.asset_materialization)["dagster/column_lineage"]
     assert ("raw_trips", "vendorid") in {
-        (d.asset_key.to_user_string(), d.column_name) for d in of_staging.deps_by_column["vendor_id"]
+        (d.asset_key.to_user_string(), d.column_name) for d in staging_lineage.deps_by_column["vendor_id"]
     }
 
 
 def test_no_event_of_a_run_needs_a_connection_of_its_own(tlc: TlcHost, run: Any) -> None:
-    def opened(*_: object) -> None:
+    def record_connection(*_: object) -> None:
         connections.append(1)
 
     tlc.publish(JANUARY, rows=100)
     assert run("2024-01").success
     connections: list[int] = []
-    event.listen(Pool, "connect", opened)
+    event.listen(Pool, "connect", record_connection)
     try:
         assert run("2024-01").success
     finally:
-        event.remove(Pool, "connect", opened)
+        event.remove(Pool, "connect", record_connection)
     assert connections == []
 
 
@@ -216,23 +218,25 @@ def test_zones_and_code_lists_come_with_the_first_month_and_are_recorded_once(
     for _ in range(2):
         assert run("2024-01").success
 
-    def recorded(asset: str) -> int:
+    def count_records(asset: str) -> int:
         return len(instance.fetch_materializations(dg.AssetKey(asset), limit=10).records)
 
-    assert {recorded(name) for name in ("raw_zones", "tlc_vendors", "stg_trips", "dim_zones", "monthly_revenue")} == {1}
+    assert {
+        count_records(name) for name in ("raw_zones", "tlc_vendors", "stg_trips", "dim_zones", "monthly_revenue")
+    } == {1}
 
 
 def test_the_same_rows_in_another_file_are_the_same_data_and_other_rows_are_not(
     tlc: TlcHost, instance: dg.DagsterInstance, definitions: dg.Definitions
 ) -> None:
     versions = []
-    for rows_, seed, resaved in ((200, 0, False), (200, 0, True), (200, 1, False)):
-        tlc.publish(JANUARY, rows=rows_, seed=seed, resaved=resaved)
+    for count, seed, resaved in ((200, 0, False), (200, 0, True), (200, 1, False)):
+        tlc.publish(JANUARY, rows=count, seed=seed, resaved=resaved)
         result = definitions.resolve_job_def(TAXI_PIPELINE).execute_in_process(
             instance=instance, partition_key="2024-01", asset_selection=[RAW_TRIPS], run_config=QUIET
         )
         assert result.success
-        raw = newest(instance, RAW_TRIPS, "2024-01")
+        raw = get_newest_materialization(instance, RAW_TRIPS, "2024-01")
         versions.append(((raw.tags or {})["dagster/data_version"], detail(raw, "sha256")))
     assert versions[0][0] == versions[1][0] != versions[2][0]
     assert len({sha for _, sha in versions}) == 3
@@ -245,19 +249,22 @@ def test_a_range_records_every_month_by_itself_and_a_bad_one_is_red_alone(
         tlc.publish(month, rows=count)
     good = run("2024-01", "2024-02")
     assert good.success
-    assert warned(instance, good.run_id) == []
+    assert find_warnings(instance, good.run_id) == []
     recorded = instance.get_run_by_id(good.run_id)
     assert recorded
     assert recorded.tags["months"] == "2024-01 to 2024-02"
     # An asset's page merges events of the same millisecond.
-    monthly = {key: times for key, times in moments(instance, good.run_id).items() if len(times) > 1}
+    monthly = {key: times for key, times in find_record_times(instance, good.run_id).items() if len(times) > 1}
     assert {RAW_TRIPS, FCT_TRIPS} < monthly.keys()
     assert {key: times for key, times in monthly.items() if len(set(times)) < len(times)} == {}
     for partition, count in (("2024-01", 210), ("2024-02", 220)):
-        raw = newest(instance, RAW_TRIPS, partition)
+        raw = get_newest_materialization(instance, RAW_TRIPS, partition)
         assert raw.metadata["dagster/partition_row_count"].value == count
         assert (raw.tags or {})["dagster/data_version"] == detail(raw, "sha256 of the rows")
-        assert metadata_of(newest(instance, FCT_TRIPS, partition))["dagster/partition_row_count"] <= count
+        assert (
+            get_metadata(get_newest_materialization(instance, FCT_TRIPS, partition))["dagster/partition_row_count"]
+            <= count
+        )
     events = instance.get_latest_data_version_record(RAW_TRIPS, partition_key="2024-01")
     assert events
 
@@ -268,19 +275,21 @@ def test_a_range_records_every_month_by_itself_and_a_bad_one_is_red_alone(
     (failure,) = [event for event in bad.all_events if event.is_step_failure]
     assert list(failure.step_failure_data.user_failure_data.metadata) == ["2024-02"]
     assert "html" in failure.step_failure_data.user_failure_data.metadata["2024-02"].value
-    assert materialized(bad, "2024-01") == materialized(bad, "2024-03") == {"raw_trips"}
-    assert materialized(bad, "2024-02") == set()
-    assert newest(instance, RAW_TRIPS, "2024-02").metadata["dagster/partition_row_count"].value == 220
+    assert find_materialized(bad, "2024-01") == find_materialized(bad, "2024-03") == {"raw_trips"}
+    assert find_materialized(bad, "2024-02") == set()
+    assert (
+        get_newest_materialization(instance, RAW_TRIPS, "2024-02").metadata["dagster/partition_row_count"].value == 220
+    )
 
 
 def test_a_failed_dbt_test_of_error_level_stops_what_is_downstream_of_it(
     tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: dg.DagsterInstance, run: Any
 ) -> None:
     schema = settings.schema_name
-    # So many that some are rejected.
+    # Of 20,000 rows, dbt rejects some.
     tlc.publish(JANUARY, rows=20_000)
     assert run("2024-01").success
-    before = rows(target, schema, "select * from trip_quality")
+    before = fetch_rows(target, schema, "select * from trip_quality")
     with psycopg.connect(target.url()) as connection:
         for statement in (
             "create function {s}.spoil() returns trigger language plpgsql as "
@@ -291,12 +300,12 @@ def test_a_failed_dbt_test_of_error_level_stops_what_is_downstream_of_it(
     tlc.publish(JANUARY, rows=20_001, seed=1)
     result = run("2024-01")
     assert not result.success
-    failed = checks(instance, result.run_id)["rejected_trips_have_a_known_reason"]
+    failed = get_checks(instance, result.run_id)["rejected_trips_have_a_known_reason"]
     assert (failed.passed, failed.severity) == (False, dg.AssetCheckSeverity.ERROR)
-    built = materialized(result, "2024-01")
+    built = find_materialized(result, "2024-01")
     assert {"fct_trips", "rejected_trips"} <= built
     assert "trip_quality" not in built
-    assert rows(target, schema, "select * from trip_quality") == before
+    assert fetch_rows(target, schema, "select * from trip_quality") == before
 
 
 def test_an_error_of_a_dbt_test_is_a_failed_check_that_names_its_month(
@@ -306,7 +315,7 @@ def test_an_error_of_a_dbt_test_is_a_failed_check_that_names_its_month(
     for month in (JANUARY, FEBRUARY):
         tlc.publish(month, rows=300)
     assert run("2024-01", "2024-02").success
-    before = rows(target, schema, "select * from int_monthly_revenue_by_file order by 1, 2, 3")
+    before = fetch_rows(target, schema, "select * from int_monthly_revenue_by_file order by 1, 2, 3")
     with psycopg.connect(target.url()) as connection:
         for statement in (
             "create function {s}.lose() returns trigger language plpgsql as 'begin return null; end'",
@@ -321,20 +330,22 @@ def test_an_error_of_a_dbt_test_is_a_failed_check_that_names_its_month(
     tlc.publish(FEBRUARY, rows=300, seed=1)
     result = run("2024-01", "2024-02")
     assert not result.success
-    failed = {n: e for n, e in checks(instance, result.run_id).items() if not e.passed and e.severity.name == "ERROR"}
-    # January has every trip, and a cent too much.
+    failed = {
+        n: e for n, e in get_checks(instance, result.run_id).items() if not e.passed and e.severity.name == "ERROR"
+    }
+    # January has every trip, but one cent too much.
     months_of_failures = {name: evaluation.metadata["months"].value for name, evaluation in failed.items()}
     assert months_of_failures["raw_trips_equal_fact_plus_rejected"] == "2024-02"
     assert months_of_failures["raw_money_equals_fact_plus_rejected"] == "2024-01, 2024-02"
-    assert materialized(result, "2024-02") >= {"raw_trips", "fct_trips"}
+    assert find_materialized(result, "2024-02") >= {"raw_trips", "fct_trips"}
 
-    # Mended, the same run once more is right, as it would have been.
+    # After the repair, the same run has the correct result.
     with psycopg.connect(target.url()) as connection:
         for name in ("lose", "overcharge"):
             connection.execute(sql.SQL("drop function {} cascade").format(sql.Identifier(schema, name)))
     assert run("2024-01", "2024-02").success
-    assert rows(target, schema, "select count(*) from fct_trips natural full join rejected_trips") == [(600,)]
-    after = rows(target, schema, "select * from int_monthly_revenue_by_file order by 1, 2, 3")
+    assert fetch_rows(target, schema, "select count(*) from fct_trips natural full join rejected_trips") == [(600,)]
+    after = fetch_rows(target, schema, "select * from int_monthly_revenue_by_file order by 1, 2, 3")
     assert [row for row in after if row[0] == JANUARY] == [row for row in before if row[0] == JANUARY]
 
 
@@ -343,17 +354,17 @@ def test_models_built_without_trip_quality_are_checked_against_the_facts(
 ) -> None:
     tlc.publish(JANUARY)
     job = definitions.resolve_job_def(TAXI_PIPELINE)
-    # The daemon cuts the models of a backfill like this where months were loaded between two of its looks.
+    # The daemon splits the models of a backfill like this when months are loaded between two of its ticks.
     late = {dg.AssetKey("trip_quality")}
     early = [key for key in job.asset_layer.executable_asset_keys if key not in late]
-    for some in (early, sorted(late)):
+    for selected in (early, sorted(late)):
         result = job.execute_in_process(
-            instance=instance, partition_key="2024-01", asset_selection=some, run_config=QUIET, raise_on_error=False
+            instance=instance, partition_key="2024-01", asset_selection=selected, run_config=QUIET, raise_on_error=False
         )
         assert result.success
         assert all(
             check.passed or check.severity is dg.AssetCheckSeverity.WARN
-            for check in checks(instance, result.run_id).values()
+            for check in get_checks(instance, result.run_id).values()
         )
 
 
@@ -363,44 +374,44 @@ def test_what_is_rare_is_kept_and_counted_and_what_only_warns_stops_nothing(
     tlc.publish(date(2025, 1, 1), rows=20_000)
     result = run("2025-01")
     assert result.success
-    assert "int_monthly_revenue_by_file" in materialized(result, "2025-01")
-    # Of so many made rows some have a vendor that the TLC does not document.
-    unusual = checks(instance, result.run_id)["raw_trips_have_no_undocumented_codes"]
+    assert "int_monthly_revenue_by_file" in find_materialized(result, "2025-01")
+    # Of 20,000 synthetic rows, some have a vendor that the TLC does not document.
+    unusual = get_checks(instance, result.run_id)["raw_trips_have_no_undocumented_codes"]
     assert (unusual.passed, unusual.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert unusual.metadata["sample"].value
-    (found,) = rows(target, settings.schema_name, "select raw_trips, fact_trips, rejected_trips from trip_quality")
+    (found,) = fetch_rows(
+        target, settings.schema_name, "select raw_trips, fact_trips, rejected_trips from trip_quality"
+    )
     assert found[0] == 20_000 == found[1] + found[2]
     warehouse, january = Warehouse(target, settings.schema_name), date(2025, 1, 1)
     outside = measure_months(warehouse, january, date(2025, 2, 1), DATASET.pickup)[january]
-    assert rows(target, settings.schema_name, "select outside_month_trips from trip_quality") == [
+    assert fetch_rows(target, settings.schema_name, "select outside_month_trips from trip_quality") == [
         (outside.pickups_outside,)
     ]
     assert found[2] > 0
-    reasons = rows(target, settings.schema_name, "select distinct unnest(rejection_reasons) from rejected_trips")
+    reasons = fetch_rows(target, settings.schema_name, "select distinct unnest(rejection_reasons) from rejected_trips")
     assert reasons == [("pickup_far_outside_month",)]
     flagged = (
         "select implausible_distance_trips, invalid_duration_trips, refund_trips - tied_refund_trips from trip_quality"
     )
-    ((distances, durations, untied),) = rows(target, settings.schema_name, flagged)
+    ((distances, durations, untied),) = fetch_rows(target, settings.schema_name, flagged)
     assert distances > 0
     assert durations > 0
     assert untied == 0
 
 
 @pytest.mark.parametrize(
-    ("error", "is_tried_again"),
+    ("error", "is_retried"),
     [
         (WarehouseUnavailableError("The server closed the connection."), True),
         (WarehouseError("There is no such table."), False),
-        # The client has tried it again already, as often as that can help.
+        # The HTTP client has already retried the request.
         (TransientTlcError("The host is busy."), False),
         (PermanentTlcError("There is no such file."), False),
     ],
 )
-def test_a_step_is_retried_for_what_postgresql_could_not_take_and_only_once(
-    error: Exception, is_tried_again: bool
-) -> None:
-    assert failure_of({JANUARY: error}, set()).allow_retries is is_tried_again
+def test_a_step_is_retried_for_what_postgresql_could_not_take_and_only_once(error: Exception, is_retried: bool) -> None:
+    assert failure_of({JANUARY: error}, set()).allow_retries is is_retried
 
 
 def test_a_failure_says_of_every_month_what_became_of_it() -> None:
@@ -454,7 +465,7 @@ def test_a_range_re_executed_from_failure_loads_what_failed_and_records_all(
     first = run("2024-01", "2024-03")
     assert not first.success
     tlc.publish(FEBRUARY)
-    gets = {month: tlc.requests_for(month) for month in (JANUARY, FEBRUARY, MARCH)}
+    requests_before = {month: tlc.requests_for(month) for month in (JANUARY, FEBRUARY, MARCH)}
     job = definitions.resolve_job_def(TAXI_PIPELINE)
     again = instance.create_run_for_job(
         job,
@@ -465,8 +476,8 @@ def test_a_range_re_executed_from_failure_loads_what_failed_and_records_all(
     )
     for _ in execute_run_iterator(InMemoryJob(job), again, instance):
         pass
-    assert status_of(instance, again.run_id) is dg.DagsterRunStatus.SUCCESS
-    assert {month: tlc.requests_for(month) - before for month, before in gets.items()} == {
+    assert get_status(instance, again.run_id) is dg.DagsterRunStatus.SUCCESS
+    assert {month: tlc.requests_for(month) - count for month, count in requests_before.items()} == {
         JANUARY: 0,
         FEBRUARY: 1,
         MARCH: 0,
@@ -483,17 +494,17 @@ def test_a_run_that_somebody_terminates_ends_as_canceled_and_is_not_tried_again(
     tlc.publish(FEBRUARY)
 
     def terminate(handler: BaseHTTPRequestHandler) -> None:
-        # What Dagster's run launcher does: the request in the storage first, then the signal.
+        # Dagster's run launcher first stores the request to cancel, and then sends the signal.
         (started,) = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
         instance.report_run_canceling(started)
         os.kill(os.getpid(), signal.SIGINT)
         silent(2)(handler)
 
-    assert threading.current_thread() is threading.main_thread(), "signals reach only the main thread"
+    assert threading.current_thread() is threading.main_thread(), "Python handles signals only in the main thread"
     tlc.http.on(month_path(JANUARY), terminate)
     began = time.monotonic()
     result = run("2024-01", "2024-02")
     assert time.monotonic() - began < 15
-    assert status_of(instance, result.run_id) is dg.DagsterRunStatus.CANCELED
+    assert get_status(instance, result.run_id) is dg.DagsterRunStatus.CANCELED
     assert not [event for event in result.all_events if event.is_step_up_for_retry]
-    assert "fct_trips" not in materialized(result, "2024-02")
+    assert "fct_trips" not in find_materialized(result, "2024-02")

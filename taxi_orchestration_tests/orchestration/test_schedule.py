@@ -1,4 +1,4 @@
-"""The monthly schedule: a run for each month that should be out and is not loaded, or a skip that says why not."""
+"""The monthly schedule: a run for each month that should be published and is not loaded, or a skip with a reason."""
 
 from datetime import UTC, date, datetime
 
@@ -16,7 +16,10 @@ from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 
 def tick(definitions: dg.Definitions, instance: dg.DagsterInstance, month: int = 4) -> tuple[list[str | None], str]:
-    """On 1 April 2024 January has been over for two months."""
+    """Return the requested months and the skip message of a tick on the first day of a month of 2024.
+
+    January, which ended two months before 1 April, is the newest month that the tick in April requests.
+    """
     data = schedule_tick(definitions, instance, datetime(2024, month, 1, 6, tzinfo=UTC))
     return [request.partition_key for request in data.run_requests or []], data.skip_message or ""
 
@@ -24,9 +27,9 @@ def tick(definitions: dg.Definitions, instance: dg.DagsterInstance, month: int =
 def test_the_month_that_should_be_out_is_loaded_once_and_all_else_is_skipped(
     tlc: TlcHost, loader: Loader, definitions: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
-    months, said = tick(definitions, instance)
+    months, message = tick(definitions, instance)
     assert months == []
-    assert "none of 2023-06 to 2024-01 is known to be published" in said
+    assert "none of 2023-06 to 2024-01 is known to be published" in message
     tlc.http.on(tlc.path_of(JANUARY), status(400))
     assert "Unknown, requested again at the next tick: 2024-01." in tick(definitions, instance)[1]
     tlc.publish(JANUARY)
@@ -41,7 +44,7 @@ def test_the_month_that_should_be_out_is_loaded_once_and_all_else_is_skipped(
 def test_a_month_that_came_out_late_or_could_not_be_loaded_is_caught_up_with(
     tlc: TlcHost, loader: Loader, definitions: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
-    # What lies before the first month that somebody wanted stays out.
+    # Months before the oldest loaded month are not requested.
     tlc.publish(date(2023, 12, 1))
     tlc.publish(JANUARY)
     loader.load_month(JANUARY)
@@ -50,7 +53,7 @@ def test_a_month_that_came_out_late_or_could_not_be_loaded_is_caught_up_with(
     loader.load_month(MARCH)
     tlc.publish(FEBRUARY)
     assert tick(definitions, instance, 7)[0] == ["2024-02"]
-    # That run has failed, or else the month would be loaded.
+    # The month is still not loaded, so the run of the previous tick must have failed.
     assert tick(definitions, instance, 8)[0] == ["2024-02"]
 
 
@@ -68,9 +71,9 @@ def test_a_month_that_a_run_is_under_way_for_is_left_to_it(
     tlc.publish(JANUARY)
     job = definitions.resolve_job_def(TAXI_PIPELINE)
     instance.create_run_for_job(job, tags={"dagster/partition": "2024-01"})
-    months, said = tick(definitions, instance)
+    months, message = tick(definitions, instance)
     assert months == []
-    assert "2024-01 is published; a run of it is queued or in progress." in said
+    assert "2024-01 is published; a run of it is queued or in progress." in message
 
 
 def test_the_schedule_runs_when_the_settings_say() -> None:

@@ -1,4 +1,4 @@
-"""The sensor on the TLC's host: what it asks, requests and says; with real HTTP, warehouse and instance."""
+"""The sensor tlc_publications: its HTTP requests, run requests and messages, with a real warehouse and instance."""
 
 import time
 from datetime import date
@@ -26,7 +26,7 @@ from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 @pytest.fixture
 def daemon(settings: Settings, instance: dg.DagsterInstance) -> Daemon:
-    """In May 2024: March can be out."""
+    """A daemon in May 2024, when March can be published."""
     clock = clock_at(2024, 5, 20)
     return Daemon(build_definitions(settings, clock=clock), instance, clock)
 
@@ -47,7 +47,9 @@ def test_a_month_newly_out_is_requested_alone_and_only_until_it_is_loaded(
     assert tick.months == ["2024-02"]
     assert tick.requests[0].job_name == "taxi_pipeline"
     etag = tick.observed[0].metadata["etag"].value
-    assert str(etag).strip('"') in str(tick.requests[0].run_key), "keyed by the file: another one is another run"
+    assert str(etag).strip('"') in str(tick.requests[0].run_key), (
+        "the run key contains the ETag: another file causes another run"
+    )
     load(loader, FEBRUARY)
     assert daemon.tick().requests == []
 
@@ -97,11 +99,11 @@ def test_the_settings_say_how_many_months_are_watched_for_a_reissue(
 def test_the_ui_shows_which_months_changed_at_the_source_whoever_saw_them_first(
     first: str, tlc: TlcHost, loader: Loader, daemon: Daemon
 ) -> None:
-    # What the UI asks for its mark "stale"; Dagster exports none of it.
+    # The UI computes the mark "stale" with these classes. Dagster does not export them.
     from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
     from dagster._core.loader import LoadingContextForTest
 
-    def status_of(key: str) -> StaleStatus:
+    def get_status(key: str) -> StaleStatus:
         graph = daemon.definitions.resolve_asset_graph()
         context = LoadingContextForTest(daemon.instance)
         return CachingStaleStatusResolver(daemon.instance, graph, context).get_status(RAW_TRIPS, key)
@@ -115,15 +117,15 @@ def test_the_ui_shows_which_months_changed_at_the_source_whoever_saw_them_first(
         assert daemon.execute(None, [RAW_TRIPS], tags=ends).success
     else:
         assert all(daemon.execute(key, [RAW_TRIPS]).success for key in ("2024-01", "2024-02"))
-    assert [status_of(key) for key in ("2024-01", "2024-02")] == [StaleStatus.FRESH, StaleStatus.FRESH]
-    # What it sees now is what was loaded.
+    assert [get_status(key) for key in ("2024-01", "2024-02")] == [StaleStatus.FRESH, StaleStatus.FRESH]
+    # The sensor now observes the files that were loaded.
     daemon.tick()
-    assert [status_of(key) for key in ("2024-01", "2024-02")] == [StaleStatus.FRESH, StaleStatus.FRESH]
+    assert [get_status(key) for key in ("2024-01", "2024-02")] == [StaleStatus.FRESH, StaleStatus.FRESH]
     tlc.publish(JANUARY, seed=1)
     daemon.tick()
-    assert [status_of(key) for key in ("2024-01", "2024-02")] == [StaleStatus.STALE, StaleStatus.FRESH]
+    assert [get_status(key) for key in ("2024-01", "2024-02")] == [StaleStatus.STALE, StaleStatus.FRESH]
     assert daemon.execute("2024-01", [RAW_TRIPS]).success
-    assert status_of("2024-01") is StaleStatus.FRESH
+    assert get_status("2024-01") is StaleStatus.FRESH
 
 
 def test_every_tick_says_in_words_what_it_saw(tlc: TlcHost, loader: Loader, daemon: Daemon) -> None:
@@ -177,7 +179,7 @@ def test_a_file_that_fails_is_requested_again_with_growing_pauses_and_a_limit(
         daemon.clock.forward(hours=1)
     assert hours == [0, 1, 5, 21, 85]
     assert "could not be loaded in 5 attempts" in daemon.tick().said
-    # A later month does not make it forgotten.
+    # The failed month is still known after a later month is loaded.
     tlc.publish(MARCH)
     load(loader, MARCH)
     assert daemon.tick().months == []
@@ -220,7 +222,7 @@ def test_a_host_in_trouble_is_a_skip_with_its_reason_and_never_a_crash(
 
 
 def record_loads(daemon: Daemon, months: list[date]) -> None:
-    """Dagster's record of months that the sensor had loaded: for each its run, and its materialization."""
+    """Record a run and a materialization for each month, as if the sensor had requested the months."""
     for month in months:
         request = request_of(month, "a file", 1, TLC_PUBLICATIONS, daemon.clock.now())
         tags = {**request.tags, "dagster/partition": partition_key(month)}
@@ -257,12 +259,12 @@ def test_a_tick_over_a_full_history_takes_under_five_seconds_and_thirty_requests
         after = sum(len(seen) for seen in tlc.http.requests.values())
         assert after - before <= 30
         before = after
-    # The UI shows the cursor, and the daemon stores it once more at each tick.
+    # The cursor must stay small: the UI shows it, and the daemon stores it again at each tick.
     assert len(str(daemon.cursors[TLC_PUBLICATIONS])) < 30 * 152
-    asked = {path for path, seen in tlc.http.requests.items() if any(command == "HEAD" for command, _ in seen)}
-    assert len(asked) == 152
-    for look in (daemon.watch, daemon.evaluate):
+    paths = {path for path, seen in tlc.http.requests.items() if any(command == "HEAD" for command, _ in seen)}
+    assert len(paths) == 152
+    for evaluate in (daemon.watch, daemon.evaluate):
         began = time.monotonic()
-        look()
+        evaluate()
         assert time.monotonic() - began < 5
     assert sum(len(seen) for seen in tlc.http.requests.values()) - before <= 30

@@ -1,4 +1,4 @@
-"""A year in which nobody looks: what became of every month by its end, and what somebody had to hear of meanwhile."""
+"""A simulated year without action of a user: the state of every month at its end, and the alerts during the year."""
 
 from collections import Counter
 from datetime import date, timedelta
@@ -31,7 +31,7 @@ def test_after_a_simulated_year_every_month_is_exact_and_every_alert_was_needed(
 ) -> None:
     httpserver.expect_request("/alerts").respond_with_data("")
     monkeypatch.setenv("TAXI_ALERT_URLS", f"json://{httpserver.host}:{httpserver.port}/alerts")
-    # Nothing older than half a year is re-issued in this one.
+    # No month older than half a year is re-issued in this simulation.
     monkeypatch.setenv("TAXI_REISSUE_MONTHS", "8")
     settings = load_settings()
     clock = clock_at(2024, 3, 1)
@@ -53,22 +53,22 @@ def test_after_a_simulated_year_every_month_is_exact_and_every_alert_was_needed(
 
     loads = instance.fetch_materializations(RAW_TRIPS, limit=1000).records
     assert Counter(record.partition_key for record in loads) == {partition_key(m): n for m, n in year.issues.items()}
-    # The broken file was downloaded five times and no more.
+    # The broken file was downloaded exactly five times.
     downloads = {month: tlc.requests_for(month) for month in year.issues}
     assert downloads == {month: n + 5 * (month == BROKEN) for month, n in year.issues.items()}
     assert [key for _, key in year.failed_runs] == [partition_key(BROKEN)] * 5
 
-    # Of a broken file its being overdue and the last attempt are reported, of a host that fails for a day nothing: only
-    # these need a person.
-    came, *_, gave_up = (day for day, _ in year.failed_runs)
-    repaired = came + timedelta(days=7)
+    # Only an overdue month and the last attempt with a broken file need a user. A host that fails for one day causes no
+    # alert.
+    first_failure, *_, last_failure = (day for day, _ in year.failed_runs)
+    repaired = first_failure + timedelta(days=7)
     assert reported == [
-        (came + timedelta(days=4), f"taxi: {OVERDUE} failed for 2024-05"),
-        (gave_up, "taxi: raw_trips failed for 2024-05"),
+        (first_failure + timedelta(days=4), f"taxi: {OVERDUE} failed for 2024-05"),
+        (last_failure, "taxi: raw_trips failed for 2024-05"),
         (repaired, f"taxi: resolved: {OVERDUE}"),
         (repaired, "taxi: resolved: raw_trips for 2024-05"),
     ]
-    assert gave_up == came + timedelta(days=6)
+    assert last_failure == first_failure + timedelta(days=6)
 
     assert year.resaved_run is not None
     assert {e.step_key for e in year.resaved_run.all_events if e.is_step_skipped} >= {"dbt_models"}

@@ -1,4 +1,4 @@
-"""Students in one instance, on one database and on two: none sees, waits for, alerts on or repairs another's months."""
+"""Students in one instance, on one or two databases: they see, wait for, alert on and repair only their own months."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -39,17 +39,17 @@ from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 QUARTER = parse_range("2024-01", "2024-03", clock_at(2024, 7, 1).now())
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-UI_BUTTON = "__ASSET_JOB"
+UI_JOB = "__ASSET_JOB"
 
 
 @dataclass
 class Student:
-    """One of the class, with what `taxi` and a code server of theirs work with."""
+    """A student, with the objects that `taxi` and the student's code server use."""
 
     settings: Settings
     instance: dg.DagsterInstance
     webhook: HTTPServer
-    alerts: str | None = None
+    alerts_cursor: str | None = None
 
     def __post_init__(self) -> None:
         self.assets = AssetKeys(self.settings.student)
@@ -65,10 +65,10 @@ class Student:
     def states(self) -> list[str]:
         return [status.state for status in month_statuses(self.warehouse, self.instance, QUARTER).values()]
 
-    def alert(self) -> list[str]:
-        """The titles that a tick of the alerts sends."""
+    def tick_alerts(self) -> list[str]:
+        """Return the titles of the messages that a tick of the sensor `alerts` sends."""
         seen = len(self.webhook.log)
-        self.alerts = sensor_tick(self.repository, self.instance, ALERTS, self.alerts).cursor
+        self.alerts_cursor = sensor_tick(self.repository, self.instance, ALERTS, self.alerts_cursor).cursor
         return [request.get_json()["title"] for request, _ in self.webhook.log[seen:]]
 
     def requested_by_conditions(self) -> set[Any]:
@@ -77,14 +77,14 @@ class Student:
 
 
 @pytest.fixture
-def enrol(
+def create_student(
     tlc: TlcHost, home: Any, server: PostgresTarget, instance: dg.DagsterInstance, httpserver: HTTPServer
 ) -> Iterator[Callable[..., Student]]:
-    """Makes students; of their databases and schemas nothing is left."""
+    """A function that creates students. Their schemas are dropped after the test."""
     httpserver.expect_request("/alerts").respond_with_data("")
     schemas = []
 
-    def make(name: str, target: PostgresTarget = server) -> Student:
+    def create(name: str, target: PostgresTarget = server) -> Student:
         settings = Settings(
             **{
                 **{"taxi_home": home, "tlc_base_url": tlc.url, "dagster_student": name, "pg_schema": None},
@@ -97,7 +97,7 @@ def enrol(
             schemas.append(sql.Identifier(settings.schema_name))
         return Student(settings, instance, httpserver)
 
-    yield make
+    yield create
     with psycopg.connect(server.url(), autocommit=True) as connection:
         for schema in schemas:
             connection.execute(sql.SQL("drop schema if exists {} cascade").format(schema))
@@ -105,7 +105,7 @@ def enrol(
 
 @pytest.fixture
 def other_database(server: PostgresTarget) -> Iterator[PostgresTarget]:
-    # Of one name in all tests: the dbt project is parsed for each database.
+    # A fixed name, because the dbt project is parsed again for each database name.
     name = sql.Identifier("database_of_carl")
     with psycopg.connect(server.url(), autocommit=True) as connection:
         connection.execute(sql.SQL("create database {}").format(name))
@@ -113,32 +113,32 @@ def other_database(server: PostgresTarget) -> Iterator[PostgresTarget]:
         connection.execute(sql.SQL("drop database {} with (force)").format(name))
 
 
-def test_every_key_pool_and_job_of_a_student_carries_their_name(enrol: Callable[..., Student]) -> None:
-    ada = enrol("ada")
+def test_every_key_pool_and_job_of_a_student_carries_their_name(create_student: Callable[..., Student]) -> None:
+    ada = create_student("ada")
     plain = build_definitions(Settings(dagster_student="default", pg_schema=None))
-    graph, of_default = ada.definitions.resolve_asset_graph(), plain.resolve_asset_graph()
-    named = {key.to_user_string() for key in graph.get_all_asset_keys()}
-    assert named == {f"ada/{key.to_user_string()}" for key in of_default.get_all_asset_keys()}
+    graph, default_graph = ada.definitions.resolve_asset_graph(), plain.resolve_asset_graph()
+    names = {key.to_user_string() for key in graph.get_all_asset_keys()}
+    assert names == {f"ada/{key.to_user_string()}" for key in default_graph.get_all_asset_keys()}
     assert all(ada.assets.has(key) for key in graph.get_all_asset_keys())
     assert all(ada.assets.has(key.asset_key) for key in graph.asset_check_keys)
-    assert len(graph.asset_check_keys) == len(of_default.asset_check_keys)
-    assert {key.name for key in graph.asset_check_keys} == {key.name for key in of_default.asset_check_keys}
-    assert not any(ada.assets.has(key) for key in of_default.get_all_asset_keys())
+    assert len(graph.asset_check_keys) == len(default_graph.asset_check_keys)
+    assert {key.name for key in graph.asset_check_keys} == {key.name for key in default_graph.asset_check_keys}
+    assert not any(ada.assets.has(key) for key in default_graph.get_all_asset_keys())
     for definitions, pool in ((ada.definitions, "dbt_ada"), (plain, "dbt")):
-        ops = definitions.resolve_job_def(UI_BUTTON).nodes_in_topological_order
+        ops = definitions.resolve_job_def(UI_JOB).nodes_in_topological_order
         assert {op.definition.pool for op in ops if isinstance(op.definition, dg.OpDefinition)} == {None, pool}
-    assert {job.run_tags[SCHEMA] for job in ada.repository.get_all_jobs() if job.name != UI_BUTTON} == {"dagster_ada"}
-    # `make dev`, `taxi backfill` and a bare `dagster dev` name one code location.
+    assert {job.run_tags[SCHEMA] for job in ada.repository.get_all_jobs() if job.name != UI_JOB} == {"dagster_ada"}
+    # `make dev`, `taxi backfill` and plain `dagster dev` use the same name for the code location.
     assert workspace(None) == yaml.safe_load((PROJECT_DIRECTORY / "workspace.yaml").read_text())
     assert workspace("ada")["load_from"][0]["python_module"]["location_name"] == ada.settings.location_name == "ada"
 
 
 def test_students_in_one_instance_do_not_see_each_others_months(
-    enrol: Callable[..., Student], tlc: TlcHost, instance: dg.DagsterInstance, other_database: PostgresTarget
+    create_student: Callable[..., Student], tlc: TlcHost, instance: dg.DagsterInstance, other_database: PostgresTarget
 ) -> None:
     for month in (JANUARY, FEBRUARY):
         tlc.publish(month)
-    ada, grace, carl = enrol("ada"), enrol("grace"), enrol("carl", other_database)
+    ada, grace, carl = create_student("ada"), create_student("grace"), create_student("carl", other_database)
     assert Backfill(ada.definitions, instance, months_at_once=1).run([JANUARY]).succeeded
 
     assert ada.states == ["completed", "missing", "missing"]
@@ -148,7 +148,7 @@ def test_students_in_one_instance_do_not_see_each_others_months(
     assert instance.get_runs_count() == instance.get_runs_count(of_location) == 2
     assert {record.tags[SCHEMA] for record in instance.get_backfills()} == {"dagster_ada"}
 
-    # By a process that Dagster knows nothing of: only grace's own months are asked for.
+    # The conditions of a student request only the months of that student.
     for student in (grace, carl):
         assert student.pipeline.execute_in_process(
             instance=instance, partition_key="2024-02", asset_selection=[student.assets.raw_trips], run_config=QUIET
@@ -161,13 +161,13 @@ def test_students_in_one_instance_do_not_see_each_others_months(
 
 
 def test_students_in_one_instance_wait_for_alert_on_and_repair_only_their_own(
-    enrol: Callable[..., Student], tlc: TlcHost, instance: dg.DagsterInstance, other_database: PostgresTarget
+    create_student: Callable[..., Student], tlc: TlcHost, instance: dg.DagsterInstance, other_database: PostgresTarget
 ) -> None:
-    ada, carl = enrol("ada"), enrol("carl", other_database)
-    # As a run from the UI that has not begun: without a tag of ours.
-    button = carl.definitions.resolve_job_def(UI_BUTTON)
+    ada, carl = create_student("ada"), create_student("carl", other_database)
+    # A run that the UI created and that has not started: it has no tag of this project.
+    ui_job = carl.definitions.resolve_job_def(UI_JOB)
     instance.create_run_for_job(
-        button,
+        ui_job,
         status=dg.DagsterRunStatus.NOT_STARTED,
         tags={"dagster/partition": "2024-01"},
         asset_selection={carl.assets.raw_trips},
@@ -175,7 +175,7 @@ def test_students_in_one_instance_wait_for_alert_on_and_repair_only_their_own(
     assert keys_in_progress(instance, carl.assets, ["2024-01"]) == {"2024-01"}
     assert keys_in_progress(instance, ada.assets, ["2024-01"]) == set()
 
-    assert ada.alert() == carl.alert() == []
+    assert ada.tick_alerts() == carl.tick_alerts() == []
     request = request_of(
         FEBRUARY, "a file", 1, requester_tag(TLC_PUBLICATIONS, carl.assets), clock_at(2024, 5, 1).now()
     )
@@ -190,23 +190,25 @@ def test_students_in_one_instance_wait_for_alert_on_and_repair_only_their_own(
     assert not failed.success
     assert attempts_by(instance, requester_tag(TLC_PUBLICATIONS, carl.assets)).keys() == {("2024-02", "a file")}
     assert attempts_by(instance, requester_tag(TLC_PUBLICATIONS, ada.assets)) == {}
-    assert ada.alert() == []
+    assert ada.tick_alerts() == []
 
-    # Processes that are gone, of a run and of a backfill of carl's.
-    lost = instance.create_run_for_job(carl.pipeline, status=dg.DagsterRunStatus.STARTED, tags=carl.pipeline.run_tags)
-    instance.add_run_tags(lost.run_id, gone(lost.run_id))
+    # The processes of a run and of a backfill of carl have ended.
+    orphaned = instance.create_run_for_job(
+        carl.pipeline, status=dg.DagsterRunStatus.STARTED, tags=carl.pipeline.run_tags
+    )
+    instance.add_run_tags(orphaned.run_id, make_orphan_tags(orphaned.run_id))
     record = new_record(instance, "lost", carl.pipeline, [JANUARY])
-    instance.add_backfill(record._replace(tags={**record.tags, **gone("lost")}))
+    instance.add_backfill(record._replace(tags={**record.tags, **make_orphan_tags("lost")}))
     end_orphaned_backfills(instance, ada.assets)
     assert fail_orphaned_runs(instance, ada.assets) == []
     assert instance.get_backfill("lost").status is BulkActionStatus.REQUESTED  # type: ignore[union-attr]
     end_orphaned_backfills(instance, carl.assets)
-    assert fail_orphaned_runs(instance, carl.assets) == [lost.run_id]
+    assert fail_orphaned_runs(instance, carl.assets) == [orphaned.run_id]
     assert instance.get_backfill("lost").status is BulkActionStatus.COMPLETED_FAILED  # type: ignore[union-attr]
-    assert ada.alert() == []
+    assert ada.tick_alerts() == []
 
 
-def gone(of: str) -> dict[str, str]:
-    """The tag of a process that began before this one, under its number: another's."""
-    mine = this_process(of)
-    return replace(mine, started=mine.started - 3600, uptime=mine.uptime - 3600).tags()
+def make_orphan_tags(run_id: str) -> dict[str, str]:
+    """Return the tags of an ended process whose PID this process has now."""
+    process = this_process(run_id)
+    return replace(process, started=process.started - 3600, uptime=process.uptime - 3600).tags()

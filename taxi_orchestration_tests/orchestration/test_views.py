@@ -1,4 +1,4 @@
-"""Views and seeds on a real instance: who makes them, when they are left alone, and what version 0.1 left."""
+"""Views and seeds on a real instance: which runs build them, and the upgrade from version 0.1."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -37,15 +37,15 @@ TABLES = {
     *("int_hourly_zone_activity_by_file", "int_zone_flows_by_file", "int_monthly_revenue_by_file"),
     *("int_refunds", "vendor_quality"),
 }
-# What stands on dim_zones.
-OF_ZONES = {"daily_zone_activity", "hourly_zone_activity", "zone_flows", "monthly_zone_activity", "trips"}
+# The views downstream of dim_zones.
+DOWNSTREAM_OF_ZONES = {"daily_zone_activity", "hourly_zone_activity", "zone_flows", "monthly_zone_activity", "trips"}
 
 Run = Callable[..., dg.ExecuteInProcessResult]
 
 
 @pytest.fixture
 def run(instance: dg.DagsterInstance, definitions: dg.Definitions) -> Run:
-    """Runs the pipeline, or any assets, for January or without a month."""
+    """A function that runs the pipeline, or selected assets, for January or without a month."""
 
     def execute(*assets: str, month: str | None = "2024-01", job: str | None = None) -> dg.ExecuteInProcessResult:
         found = definitions.resolve_job_def(job) if job else definitions.resolve_implicit_global_asset_job_def()
@@ -62,9 +62,9 @@ def run(instance: dg.DagsterInstance, definitions: dg.Definitions) -> Run:
 
 @pytest.fixture
 def relations(settings: Settings, target: PostgresTarget) -> Callable[[], dict[str, int]]:
-    """The tables and views of the schema, but for the months of raw_trips, with their numbers in PostgreSQL."""
+    """A function that returns the OIDs of the tables and views of the schema, without the partitions of raw_trips."""
 
-    def look() -> dict[str, int]:
+    def read_relations() -> dict[str, int]:
         with psycopg.connect(target.url()) as connection:
             rows = connection.execute(
                 "select relname, oid::bigint from pg_class where relnamespace = to_regnamespace(%s) "
@@ -73,10 +73,10 @@ def relations(settings: Settings, target: PostgresTarget) -> Callable[[], dict[s
             ).fetchall()
         return dict(rows)
 
-    return look
+    return read_relations
 
 
-def made(result: dg.ExecuteInProcessResult) -> set[str]:
+def find_materialized(result: dg.ExecuteInProcessResult) -> set[str]:
     return {
         event.asset_key.to_user_string()
         for event in result.all_events
@@ -84,7 +84,7 @@ def made(result: dg.ExecuteInProcessResult) -> set[str]:
     }
 
 
-def execute(settings: Settings, target: PostgresTarget, *statements: str) -> None:
+def execute_sql(settings: Settings, target: PostgresTarget, *statements: str) -> None:
     with psycopg.connect(target.url(), options=f"-c search_path={settings.schema_name}") as connection:
         for statement in statements:
             connection.execute(statement)
@@ -97,19 +97,19 @@ def test_the_job_makes_everything_on_an_empty_database_and_views_only_once(
         tlc.publish(month, rows=100)
     first = run(job=TAXI_PIPELINE)
     assert first.success
-    assert made(first) == {"raw_trips", "raw_zones", "raw_zone_shapes"} | TABLES | VIEWS | SEEDS
-    numbers = relations()
-    assert numbers.keys() >= TABLES | VIEWS | SEEDS
+    assert find_materialized(first) == {"raw_trips", "raw_zones", "raw_zone_shapes"} | TABLES | VIEWS | SEEDS
+    oids = relations()
+    assert oids.keys() >= TABLES | VIEWS | SEEDS
     checked = {e.check_name for e in first.get_asset_check_evaluations()}
     assert {"dim_zones_have_a_unique_key", "dim_zones_have_no_nulls"} <= checked
 
     for key in ("2024-01", "2024-02"):
         later = run(job=TAXI_PIPELINE, month=key)
         assert later.success
-        assert made(later) == {"raw_trips"} | TABLES
-    assert relations() == numbers
+        assert find_materialized(later) == {"raw_trips"} | TABLES
+    assert relations() == oids
 
-    # In the UI nothing is "unsynced" for it, however often months are built.
+    # The UI marks no asset as "unsynced", however often months are built.
     graph = definitions.resolve_asset_graph()
     resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
     for name in VIEWS | SEEDS:
@@ -120,7 +120,7 @@ def test_the_job_makes_everything_on_an_empty_database_and_views_only_once(
 
 def test_the_asset_page_makes_everything_on_an_empty_database(tlc: TlcHost, run: Run, relations: Any) -> None:
     tlc.publish(JANUARY, rows=100)
-    # With all that is downstream, in one run, which holds what has months and what has none.
+    # One run with all downstream assets, with and without partitions.
     assert run("raw_trips", *TABLES, *VIEWS).success
     assert relations().keys() >= TABLES | VIEWS | SEEDS
 
@@ -131,9 +131,9 @@ def test_a_table_alone_brings_what_it_reads_and_the_last_one_what_reads_them(
     tlc.publish(JANUARY, rows=100)
     assert run("raw_trips").success
     run("vendor_quality")
-    there = relations().keys()
-    assert {"vendor_quality", "stg_trips"} <= there
-    assert not there & {"dim_zones", "monthly_revenue"}
+    existing = relations().keys()
+    assert {"vendor_quality", "stg_trips"} <= existing
+    assert not existing & {"dim_zones", "monthly_revenue"}
     assert run(*TABLES - {"vendor_quality"}).success
     assert relations().keys() >= TABLES | VIEWS | SEEDS
 
@@ -149,20 +149,20 @@ def test_a_view_that_is_missing_or_of_other_code_comes_with_the_next_month(
     tlc.publish(JANUARY, rows=100)
     assert run(job=TAXI_PIPELINE).success
     everything = relations().keys()
-    execute(settings, target, "drop view daily_zone_activity")
-    assert made(run(*TABLES)) == TABLES | {"daily_zone_activity"}
+    execute_sql(settings, target, "drop view daily_zone_activity")
+    assert find_materialized(run(*TABLES)) == TABLES | {"daily_zone_activity"}
     assert relations().keys() == everything
 
-    # As an earlier version of the project would have made it.
+    # An earlier version of the project would have recorded such a code version.
     old = {CODE_VERSION_KEY: "of another day"}
     instance.report_runless_asset_event(dg.AssetMaterialization(dg.AssetKey("dim_zones"), metadata=old))
-    assert made(run(*TABLES)) == TABLES | {"dim_zones"} | OF_ZONES
+    assert find_materialized(run(*TABLES)) == TABLES | {"dim_zones"} | DOWNSTREAM_OF_ZONES
     assert relations().keys() == everything
 
-    # dbt drops what stands on a view that it makes anew: so that is made with it.
-    assert made(run("stg_zones", month=None)) == {"stg_zones", "dim_zones"} | OF_ZONES
+    # dbt drops the dependent views of a view that it rebuilds, so they are rebuilt too.
+    assert find_materialized(run("stg_zones", month=None)) == {"stg_zones", "dim_zones"} | DOWNSTREAM_OF_ZONES
     assert relations().keys() == everything
-    assert made(run(*TABLES)) == TABLES
+    assert find_materialized(run(*TABLES)) == TABLES
 
 
 def test_what_the_first_version_made_is_taken_over_for_every_loaded_month(
@@ -174,50 +174,50 @@ def test_what_the_first_version_made_is_taken_over_for_every_loaded_month(
     target: PostgresTarget,
     relations: Any,
 ) -> None:
-    """The schema and the record as version 0.1 left them: tables of other names and columns, views with months."""
+    """Upgrade the schema and the record of version 0.1: other table names and columns, and partitioned views."""
     months = {"2024-01": JANUARY, "2024-02": FEBRUARY}
     warehouse = Warehouse(target, settings.schema_name)
     for key, month in months.items():
         tlc.publish(month, rows=100)
         assert run("raw_trips", month=key).success
-    execute(settings, target, LEFT_BY_0_1.read_text(), "create view of_a_user as select * from undocumented_codes")
+    execute_sql(settings, target, LEFT_BY_0_1.read_text(), "create view of_a_user as select * from undocumented_codes")
     for key, month in months.items():
-        # Metadata entries of their own, not of `details`, and the same for what has no months today.
+        # Version 0.1 wrote separate metadata entries, not `details`, and partitions for today's views too.
         metadata = {BUILT_FROM: loaded_files(warehouse)[month].rows_sha256 or ""}
         for name in ("fct_trips", "rejected_trips", "trip_quality", "dim_zones", "monthly_revenue", *TABLES_OF_0_1):
-            made_then = dg.AssetMaterialization(dg.AssetKey(name), partition=key, metadata=metadata)
-            instance.report_runless_asset_event(made_then)
-    left = relations()
+            materialization = dg.AssetMaterialization(dg.AssetKey(name), partition=key, metadata=metadata)
+            instance.report_runless_asset_event(materialization)
+    relations_before = relations()
 
-    def states() -> list[str]:
+    def get_states() -> list[str]:
         window = Window(JANUARY, FEBRUARY.replace(month=3))
         return [s.state for s in month_statuses(warehouse, instance, window).values()]
 
-    assert states() == ["unfinished", "unfinished"]
-    # Nothing of anybody else's is replaced in passing.
-    execute(settings, target, "create table trips (of_a_user text)")
+    assert get_states() == ["unfinished", "unfinished"]
+    # A table that the project did not create is not replaced.
+    execute_sql(settings, target, "create table trips (of_a_user text)")
     assert not run(*TABLES).success
-    assert relations().items() >= left.items()
-    execute(settings, target, "drop table trips")
+    assert relations().items() >= relations_before.items()
+    execute_sql(settings, target, "drop table trips")
 
     result = run(job=TAXI_PIPELINE)
     assert result.success
-    said = [entry.user_message for entry in instance.all_logs(result.run_id)]
-    assert [line for line in said if "version 0.1" in line.lower()] == [
+    messages = [entry.user_message for entry in instance.all_logs(result.run_id)]
+    assert [line for line in messages if "version 0.1" in line.lower()] == [
         f"The tables of schema {warehouse.schema} are of version 0.1: dbt makes all tables and views anew, for every "
         "loaded month.",
         f"Dropped, as version 0.1 alone filled them: {', '.join(sorted(TABLES_OF_0_1))}.",
     ]
     raw = {"raw_loads", "raw_zones", "raw_zone_shapes"}
     assert relations().keys() == raw | TABLES | VIEWS | SEEDS
-    assert made(result) >= TABLES | VIEWS
-    # The run was of January, and yet February is whole: in the tables, in the record, and in the UI.
-    assert states() == ["completed", "completed"]
+    assert find_materialized(result) >= TABLES | VIEWS
+    # The run was for January, but February is complete too: in the tables, in the record and in the UI.
+    assert get_states() == ["completed", "completed"]
     resolver = CachingStaleStatusResolver(instance, definitions.resolve_asset_graph(), LoadingContextForTest(instance))
     for name in TABLES:
         assert resolver.get_status(dg.AssetKey(name), "2024-02") is StaleStatus.FRESH, name
     with psycopg.connect(target.url(), options=f"-c search_path={settings.schema_name}") as connection:
-        (of_all,) = connection.execute(
+        (counts,) = connection.execute(
             """
             select array[
                 (select count(*) from raw_trips),
@@ -228,4 +228,4 @@ def test_what_the_first_version_made_is_taken_over_for_every_loaded_month(
             ]
             """
         ).fetchone() or [()]
-    assert of_all == [200] * 5
+    assert counts == [200] * 5

@@ -1,4 +1,4 @@
-"""The walls between the packages: who may import whom, and that importing does nothing."""
+"""Rules for the code: imports between packages, imports without side effects, one clock, and names of tests."""
 
 import ast
 import re
@@ -17,8 +17,8 @@ MODULES = sorted(
     ".".join(path.relative_to(PROJECT_DIRECTORY).with_suffix("").parts).removesuffix(".__init__") for path in FILES
 )
 
-# A package imports itself and what stands after it; neighbours in one group do not import each other. The data set
-# imports nothing, so that months and asset keys can read it.
+# A package may import only packages of later groups. Packages of one group do not import each other. tlc.dataset
+# imports no other package, so that months and asset_keys can import it.
 ORDER = [
     {"cli"},
     {"definitions"},
@@ -31,7 +31,7 @@ ORDER = [
     {"tlc.dataset"},
 ]
 
-# What a package must not import, of others' libraries; pandas belongs to the report alone.
+# Third-party libraries that a package must not import. Only the report may import pandas.
 FORBIDDEN = {
     "tlc": {"dagster", "dagster_dbt", "dbt", "psycopg", "sqlalchemy", "pgpq"},
     "postgres": {"dagster", "dagster_dbt", "dbt", "requests", "pyarrow"},
@@ -43,7 +43,7 @@ FORBIDDEN = {
     "settings": {"dagster"},
 }
 
-# The one module in which what a tool does not export is imported.
+# The only module that may import the unexported names of each tool.
 INTERNALS = {
     "dagster": "instance/dagster_internals.py",
     "dagster_postgres": "instance/dagster_internals.py",
@@ -51,14 +51,14 @@ INTERNALS = {
     "dbt_common": "dbt/dbt_internals.py",
     "dagster_dbt": "dbt/dagster_dbt_internals.py",
 }
-# dbt's programmatic entry: documented, though no package exports it at its top.
+# dbt's documented programmatic entry point, which no top-level package exports.
 DOCUMENTED = {"dbt.cli.main"}
-# A method of every named tuple, and Python's own: documented in spite of the underscore.
+# Public in spite of the underscore: dunder names, _replace of named tuples, and os._exit.
 PUBLIC = re.compile("__|_replace$|_exit$|[^_]")
 
 
-def imported(path: Path) -> set[str]:
-    """Every module that a file imports, at its top or inside a function."""
+def find_imports(path: Path) -> set[str]:
+    """Return every module that a file imports, at its top level or inside a function."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -70,12 +70,12 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-def room(path: Path) -> str:
-    """The package, or the module at the top, that a file belongs to."""
-    return room_of(".".join(["taxi_orchestration", *path.relative_to(PACKAGE).with_suffix("").parts]))
+def find_package(path: Path) -> str:
+    """Return the package, or the top-level module, that a file belongs to."""
+    return find_package_of_module(".".join(["taxi_orchestration", *path.relative_to(PACKAGE).with_suffix("").parts]))
 
 
-def room_of(module: str) -> str:
+def find_package_of_module(module: str) -> str:
     parts = module.split(".")[1:]
     return ".".join(parts[:2]) if parts[:2] == ["tlc", "dataset"] else parts[0]
 
@@ -85,26 +85,27 @@ def group_of(name: str) -> int:
     return next(i for i, group in enumerate(ORDER) if name in group)
 
 
-def by_path(path: Path) -> str:
+def format_path(path: Path) -> str:
     return str(path.relative_to(PACKAGE))
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if p != PACKAGE / "__init__.py"], ids=by_path)
+@pytest.mark.parametrize("path", [p for p in FILES if p != PACKAGE / "__init__.py"], ids=format_path)
 def test_imports_run_one_way(path: Path) -> None:
-    own = {room_of(name) for name in imported(path) if name.startswith("taxi_orchestration.")}
-    me = room(path)
-    wrong = {name for name in own if name != me and group_of(name) <= group_of(me)}
-    assert not wrong, f"{by_path(path)} imports {', '.join(sorted(wrong))}, which does not stand after {me}"
+    imports = {find_package_of_module(name) for name in find_imports(path) if name.startswith("taxi_orchestration.")}
+    package = find_package(path)
+    wrong = {name for name in imports if name != package and group_of(name) <= group_of(package)}
+    assert not wrong, f"{format_path(path)} imports {', '.join(sorted(wrong))}, which is not after {package} in ORDER"
 
 
-@pytest.mark.parametrize("path", FILES, ids=by_path)
+@pytest.mark.parametrize("path", FILES, ids=format_path)
 def test_a_package_imports_no_library_of_another_package(path: Path) -> None:
-    libraries = {name.split(".")[0] for name in imported(path)}
-    assert not libraries & (FORBIDDEN.get(room(path), set()) | ({"pandas"} if room(path) != "report" else set()))
+    libraries = {name.split(".")[0] for name in find_imports(path)}
+    package = find_package(path)
+    assert not libraries & (FORBIDDEN.get(package, set()) | ({"pandas"} if package != "report" else set()))
 
 
-def unexported(code: str) -> set[str]:
-    """The modules beneath a tool's top from which code imports, and the private attributes that it reads of others."""
+def find_unexported_names(code: str) -> set[str]:
+    """Return the submodules of tools that the code imports from, and the private attributes of other objects."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
@@ -118,12 +119,13 @@ def unexported(code: str) -> set[str]:
     return found - DOCUMENTED
 
 
-@pytest.mark.parametrize("path", FILES, ids=by_path)
+@pytest.mark.parametrize("path", FILES, ids=format_path)
 def test_what_a_tool_does_not_export_is_used_in_one_module(path: Path) -> None:
-    for name in unexported(path.read_text()):
+    for name in find_unexported_names(path.read_text()):
         tool, is_private = name.split(".")[0], name.rpartition(".")[2].startswith("_")
-        where = {INTERNALS[tool]} if tool in INTERNALS else set(INTERNALS.values()) if is_private else {by_path(path)}
-        assert by_path(path) in where, f"{by_path(path)} uses {name}: use it in {' or '.join(sorted(where))}"
+        module = format_path(path)
+        allowed = {INTERNALS[tool]} if tool in INTERNALS else set(INTERNALS.values()) if is_private else {module}
+        assert module in allowed, f"{module} uses {name}: use it in {' or '.join(sorted(allowed))}"
 
 
 @pytest.mark.parametrize(
@@ -140,12 +142,12 @@ def test_what_a_tool_does_not_export_is_used_in_one_module(path: Path) -> None:
     ],
 )
 def test_every_way_to_an_unexported_name_is_seen(code: str, name: str) -> None:
-    assert unexported(code) == ({name} if name else set())
+    assert find_unexported_names(code) == ({name} if name else set())
 
 
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_what_tests_share_is_imported_from_support(path: Path) -> None:
-    shared = {name for name in imported(path) if name.startswith("taxi_orchestration_tests.")}
+    shared = {name for name in find_imports(path) if name.startswith("taxi_orchestration_tests.")}
     assert all(name.startswith("taxi_orchestration_tests.support") for name in shared)
 
 
@@ -172,7 +174,7 @@ def hook(event, args):
         frame = frame.f_back
 
 sys.dont_write_bytecode = True
-# What the libraries do when they are imported is theirs; they are loaded before the hook is.
+# Libraries are imported before the hook is added: only side effects of this package count.
 for name in sys.argv[2].split():
     importlib.import_module(name)
 for name in [name for name in sys.modules if name.split(".")[0] == "taxi_orchestration"]:
@@ -212,15 +214,15 @@ def test_what_a_light_command_needs_does_not_import_dagster(module: str) -> None
     assert done.stdout.strip() == "[]", done.stderr
 
 
-# What measures a pause or the age of a file, and decides nothing by the calendar.
+# Modules that measure a pause or the age of a file. No decision in them depends on the date.
 TIMERS = {"defs/clock.py", "tlc/client.py"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=by_path)
+@pytest.mark.parametrize("path", FILES, ids=format_path)
 def test_one_clock_says_what_day_it_is(path: Path) -> None:
     calls = {ast.unparse(node) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
-    asked = calls & {"datetime.now", "datetime.utcnow", "datetime.today", "date.today"}
-    assert not asked or str(path.relative_to(PACKAGE)) in TIMERS
+    used = calls & {"datetime.now", "datetime.utcnow", "datetime.today", "date.today"}
+    assert not used or str(path.relative_to(PACKAGE)) in TIMERS
 
 
 LATER_MONTH = re.compile(r"days=\d+\)+\.replace\(day=1\)")
@@ -228,17 +230,17 @@ LATER_MONTH = re.compile(r"days=\d+\)+\.replace\(day=1\)")
 
 @pytest.mark.parametrize("path", [*FILES, *TESTS], ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_months_are_added_in_months_py_alone(path: Path) -> None:
-    assert not LATER_MONTH.search(path.read_text()), "take next_month or add_months of months.py"
+    assert not LATER_MONTH.search(path.read_text()), "use next_month or add_months of months.py"
 
 
-@pytest.mark.parametrize("path", FILES, ids=by_path)
+@pytest.mark.parametrize("path", FILES, ids=format_path)
 def test_every_module_says_what_it_is_for(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text()))
 
 
-@pytest.mark.parametrize("path", FILES, ids=by_path)
+@pytest.mark.parametrize("path", FILES, ids=format_path)
 def test_where_the_tables_are_is_one_argument(path: Path) -> None:
-    # The class Warehouse alone has both as fields: whoever needs the two takes it.
+    # Only the class Warehouse has both as fields. Code that needs both takes a Warehouse.
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             arguments = node.args
@@ -248,10 +250,10 @@ def test_where_the_tables_are_is_one_argument(path: Path) -> None:
             names = {field.id for field in fields if isinstance(field, ast.Name)}
         else:
             continue
-        assert not {"target", "schema"} <= names, f"{by_path(path)}:{node.lineno} takes both: let it take a Warehouse"
+        assert not {"target", "schema"} <= names, f"{format_path(path)}:{node.lineno}: pass a Warehouse instead"
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if by_path(p) != "warehouse/warehouse.py"], ids=by_path)
+@pytest.mark.parametrize("path", [p for p in FILES if format_path(p) != "warehouse/warehouse.py"], ids=format_path)
 def test_a_relations_name_is_looked_up_in_one_place(path: Path) -> None:
     assert "to_regclass" not in path.read_text()
 

@@ -1,4 +1,4 @@
-"""The stored results of `make bench`, and the figures that the pages quote of them."""
+"""The stored results of `make bench`, and the figures that the documentation pages quote."""
 
 import json
 from dataclasses import replace
@@ -11,7 +11,7 @@ from bench.results import QUOTE, Goal, Results, Section, pages
 from bench.runner import FAILED, MISSED, run_benchmarks
 
 
-def measured(figure: float) -> Section:
+def make_section(figure: float) -> Section:
     return Section(
         "Loads",
         [Goal("a load", figure, "s", at_most=2, reason="the disk")],
@@ -27,7 +27,7 @@ def fail() -> Section:
 
 def test_a_benchmark_that_fails_is_reported_and_the_others_are_kept(tmp_path: Path) -> None:
     results, names = Results(tmp_path), ["load", "ui", "volume"]
-    benchmarks = {"ui": fail, "load": lambda: measured(1)}
+    benchmarks = {"ui": fail, "load": lambda: make_section(1)}
     assert run_benchmarks(benchmarks, names, "abc", results, Console(quiet=True)) == FAILED
     report = (tmp_path / "RESULTS.md").read_text()
     assert "of commit abc" in report
@@ -40,15 +40,16 @@ def test_a_benchmark_that_fails_is_reported_and_the_others_are_kept(tmp_path: Pa
 
 def test_a_goal_that_is_missed_is_in_the_report_and_the_exit_code(tmp_path: Path) -> None:
     assert (
-        run_benchmarks({"load": lambda: measured(3)}, ["load"], "abc", Results(tmp_path), Console(quiet=True)) == MISSED
+        run_benchmarks({"load": lambda: make_section(3)}, ["load"], "abc", Results(tmp_path), Console(quiet=True))
+        == MISSED
     )
     assert "| a load | 3.00 s | ≤ 2 | **no** |  | the disk |" in (tmp_path / "RESULTS.md").read_text()
 
 
 def test_results_of_another_version_are_not_joined(tmp_path: Path) -> None:
     results = Results(tmp_path)
-    assert not results.is_of("abc"), "a run of one benchmark would begin the report anew"
-    results.keep("load", "abc", 1, measured(1), "")
+    assert not results.is_of("abc"), "a run of one benchmark would start a new report"
+    results.keep("load", "abc", 1, make_section(1), "")
     assert results.is_of("abc")
     assert not results.is_of("abd")
     (kept,) = (tmp_path / "results").iterdir()
@@ -58,15 +59,15 @@ def test_results_of_another_version_are_not_joined(tmp_path: Path) -> None:
 
 
 def test_plots_are_kept_only_with_results(tmp_path: Path) -> None:
-    def drawn() -> Section:
+    def make_section_with_plot() -> Section:
         return replace(
-            measured(1),
+            make_section(1),
             plots={"load.png": line_plot({"a": {1: 2.5, 10: 3}, "b": {1: 2, 10: 30}}, "months", "seconds", log_y=True)},
         )
 
-    assert run_benchmarks({"load": drawn}, ["load"], "abc", None, Console(quiet=True)) == 0
+    assert run_benchmarks({"load": make_section_with_plot}, ["load"], "abc", None, Console(quiet=True)) == 0
     assert not list(tmp_path.iterdir())
-    run_benchmarks({"load": drawn}, ["load"], "abc", Results(tmp_path), Console(quiet=True))
+    run_benchmarks({"load": make_section_with_plot}, ["load"], "abc", Results(tmp_path), Console(quiet=True))
     assert (tmp_path / "plots" / "load.png").read_bytes().startswith(b"\x89PNG")
     assert "![Loads](plots/load.png)" in (tmp_path / "RESULTS.md").read_text()
 

@@ -1,4 +1,4 @@
-"""The findings of the checks of months, from plain numbers."""
+"""The findings of the month checks, computed from plain numbers."""
 
 import subprocess
 import sys
@@ -115,10 +115,10 @@ def test_a_volume_that_warns_is_drawn_in_the_reports_style() -> None:
     assert not check_volume(JANUARY, rows).rows_by_month
     finding = check_volume(JANUARY, rows | {JANUARY: 20})
     assert len(finding.rows_by_month) == 25
-    drawn = str(evaluation_of(RAW_CHECKS[3], finding, "2024-01").metadata["rows by month"].value)
-    assert len(drawn) < 20_000
-    assert "The orange line is the same month a year before." in drawn
-    svg = b64decode(drawn.split("base64,")[1].split(")")[0]).decode()
+    markdown = str(evaluation_of(RAW_CHECKS[3], finding, "2024-01").metadata["rows by month"].value)
+    assert len(markdown) < 20_000
+    assert "The orange line is the same month a year before." in markdown
+    svg = b64decode(markdown.split("base64,")[1].split(")")[0]).decode()
     paths = ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}path")
     opacities = Counter(path.get("opacity") for path in paths)
     assert (opacities["0.3"], opacities["1"]) == (24, 1)

@@ -1,4 +1,4 @@
-"""The contract, the raw tables and dbt's models say the same of every column; none is without a word or a test."""
+"""The contract, the raw tables and the dbt models agree on every column; each column is described and tested."""
 
 import re
 from collections.abc import Mapping
@@ -25,8 +25,8 @@ def manifest(settings: Settings) -> Manifest:
     return read_manifest(prepared_project(settings))
 
 
-def models(manifest: Manifest, kind: str = "model") -> list[Mapping[str, Any]]:
-    return [node for node in manifest["nodes"].values() if node["resource_type"] == kind]
+def select_nodes(manifest: Manifest, resource_type: str = "model") -> list[Mapping[str, Any]]:
+    return [node for node in manifest["nodes"].values() if node["resource_type"] == resource_type]
 
 
 def test_dbts_descriptions_of_the_raw_tables_are_made_from_those_of_the_loader() -> None:
@@ -34,7 +34,7 @@ def test_dbts_descriptions_of_the_raw_tables_are_made_from_those_of_the_loader()
 
 
 def test_every_monthly_table_records_what_its_months_were_built_from(manifest: Manifest) -> None:
-    monthly = {model["name"] for model in models(manifest) if model["config"]["materialized"] == "month_window"}
+    monthly = {model["name"] for model in select_nodes(manifest) if model["config"]["materialized"] == "month_window"}
     assert monthly == set(MONTHLY_TABLES)
 
 
@@ -43,7 +43,7 @@ def test_dbts_sources_are_the_tables_that_the_loader_makes(
 ) -> None:
     create_raw_tables(Warehouse(target, settings.schema_name))
     with psycopg.connect(target.url()) as connection:
-        made = connection.execute(
+        created = connection.execute(
             """
             select relname, attname, format_type(atttypid, null), col_description(attrelid, attnum)
             from pg_attribute join pg_class on pg_class.oid = attrelid
@@ -56,7 +56,7 @@ def test_dbts_sources_are_the_tables_that_the_loader_makes(
         for table in manifest["sources"].values()
         for name, column in table["columns"].items()
     ]
-    assert sorted(described) == sorted(made)
+    assert sorted(described) == sorted(created)
 
 
 def test_only_staging_models_read_the_raw_tables(manifest: Manifest) -> None:
@@ -70,48 +70,48 @@ def test_only_staging_models_read_the_raw_tables(manifest: Manifest) -> None:
 
 def test_the_overview_of_dbts_documentation_names_every_fact_and_mart(manifest: Manifest) -> None:
     overview = manifest["docs"]["doc.taxi.__overview__"]["block_contents"]
-    marts = {model["name"] for model in models(manifest) if "marts" in model["fqn"]}
+    marts = {model["name"] for model in select_nodes(manifest) if "marts" in model["fqn"]}
     assert {name for name in marts if not name.startswith("dim_")} - set(re.findall(r"`(\w+)`", overview)) == set()
 
 
 def test_everything_and_every_column_is_described_and_has_a_type(manifest: Manifest) -> None:
-    wordless = []
-    for node in [*models(manifest), *models(manifest, "seed"), *manifest["sources"].values()]:
+    incomplete = []
+    for node in [*select_nodes(manifest), *select_nodes(manifest, "seed"), *manifest["sources"].values()]:
         if not node["description"].strip():
-            wordless.append(node["name"])
+            incomplete.append(node["name"])
         for name, column in node["columns"].items():
-            # A seed has its types where dbt wants them.
-            kind = column["data_type"] or (node["config"].get("column_types") or {}).get(name)
-            if not column["description"].strip() or not kind:
-                wordless.append(f"{node['name']}.{name}")
-    assert wordless == []
+            # dbt reads the column types of a seed from its config.
+            data_type = column["data_type"] or (node["config"].get("column_types") or {}).get(name)
+            if not column["description"].strip() or not data_type:
+                incomplete.append(f"{node['name']}.{name}")
+    assert incomplete == []
 
 
 def test_every_model_has_a_contract_that_dbt_enforces(manifest: Manifest) -> None:
-    assert [model["name"] for model in models(manifest) if not model["config"]["contract"]["enforced"]] == []
-    assert [model["name"] for model in models(manifest) if not model["columns"]] == []
+    assert [model["name"] for model in select_nodes(manifest) if not model["config"]["contract"]["enforced"]] == []
+    assert [model["name"] for model in select_nodes(manifest) if not model["columns"]] == []
 
 
 def test_every_seed_has_the_columns_that_are_described(manifest: Manifest) -> None:
-    for seed in models(manifest, "seed"):
+    for seed in select_nodes(manifest, "seed"):
         header = (Path(seed["root_path"]) / seed["original_file_path"]).read_text().splitlines()[0]
         assert header.replace('"', "").split(",") == list(seed["columns"]), seed["name"]
 
 
 def test_the_days_begin_31_days_before_the_first_file(manifest: Manifest) -> None:
-    (dates,) = (model for model in models(manifest) if model["name"] == "dim_dates")
+    (dates,) = (model for model in select_nodes(manifest) if model["name"] == "dim_dates")
     assert f"date '{DATASET.first_month - timedelta(days=31)}'" in dates["raw_code"]
 
 
 def test_every_table_has_a_key_that_the_database_or_a_test_holds_to(manifest: Manifest) -> None:
     tested = {
         test.get("attached_node")
-        for test in models(manifest, "test")
+        for test in select_nodes(manifest, "test")
         if _name_of(test) == "unique_combination_of_columns"
     }
     keyless = [
         model["name"]
-        for model in models(manifest)
+        for model in select_nodes(manifest)
         if model["config"]["materialized"] != "view"
         and not any(constraint["type"] == "primary_key" for constraint in model["constraints"])
         and model["unique_id"] not in tested
@@ -121,19 +121,21 @@ def test_every_table_has_a_key_that_the_database_or_a_test_holds_to(manifest: Ma
 
 def test_every_column_of_every_model_is_held_to_something_by_a_constraint_or_a_test(manifest: Manifest) -> None:
     untested = []
-    for model in models(manifest):
-        held = {name for constraint in model["constraints"] for name in constraint.get("columns") or []}
-        held |= {name for name, column in model["columns"].items() if column["constraints"]}
+    for model in select_nodes(manifest):
+        covered = {name for constraint in model["constraints"] for name in constraint.get("columns") or []}
+        covered |= {name for name, column in model["columns"].items() if column["constraints"]}
         for unit_test in manifest["unit_tests"].values():
             if unit_test["model"] == model["name"]:
-                held |= {name for row in unit_test["expect"]["rows"] for name in row}
-        said = " ".join(
+                covered |= {name for row in unit_test["expect"]["rows"] for name in row}
+        test_arguments = " ".join(
             str((test.get("test_metadata") or {}).get("kwargs"))
-            for test in models(manifest, "test")
+            for test in select_nodes(manifest, "test")
             if test.get("attached_node") == model["unique_id"]
         )
         untested += [
-            f"{model['name']}.{c}" for c in model["columns"] if c not in held and not re.search(rf"\b{c}\b", said)
+            f"{model['name']}.{c}"
+            for c in model["columns"]
+            if c not in covered and not re.search(rf"\b{c}\b", test_arguments)
         ]
     assert untested == []
 
@@ -143,7 +145,7 @@ def _name_of(test: Mapping[str, Any]) -> str | None:
 
 
 def test_every_test_says_what_it_is_about_and_how_grave_it_is(manifest: Manifest) -> None:
-    for test in models(manifest, "test"):
+    for test in select_nodes(manifest, "test"):
         described = test["description"] or test["config"]["meta"].get("description")
         assert described, test["name"]
         assert test["config"]["severity"].lower() in ("warn", "error"), test["name"]
@@ -152,9 +154,9 @@ def test_every_test_says_what_it_is_about_and_how_grave_it_is(manifest: Manifest
 def test_the_codes_of_the_data_set_are_those_of_dbts_lists(manifest: Manifest) -> None:
     codes = {column.name: {str(code) for code in column.codes} for column in DATASET.columns}
     lists = {"tlc_payment_types": "payment_type", "tlc_rate_codes": "ratecodeid", "tlc_trip_types": "trip_type"}
-    for seed in models(manifest, "seed"):
+    for seed in select_nodes(manifest, "seed"):
         lines = (Path(seed["root_path"]) / seed["original_file_path"]).read_text().splitlines()[1:]
         listed = {line.split(",")[0] for line in lines}
-        # Vendor 5 occurs, but no document of the TLC's names it.
+        # Vendor 5 occurs in the files, but no document of the TLC describes it.
         column = lists.get(seed["name"], "vendorid")
         assert listed == codes[column] - ({"5"} if column == "vendorid" else set()), seed["name"]

@@ -1,4 +1,4 @@
-"""When the dbt project is parsed again."""
+"""When the dbt project is parsed again, and when old parse results are deleted."""
 
 import os
 from pathlib import Path
@@ -24,7 +24,7 @@ def test_the_project_is_parsed_once_for_each_version_of_dbt(tmp_path: Path, monk
     monkeypatch.setattr(runner, "version", lambda package: "99.0")
     newer = runner.prepared_project(settings)
     assert parsed[1:] == [newer]
-    # A run that goes on may still read the old one; a week later none does.
+    # A run in progress may still read the old result, so it is kept for a week.
     assert parsed[0].exists()
     os.utime(parsed[0], (0, 0))
     monkeypatch.setattr(runner, "version", lambda package: "99.1")

@@ -1,6 +1,6 @@
-"""Every name in the pages exists: files, links, commands and their flags, variables, tables, columns, and terms.
+"""Every name in the documentation exists: files, links, commands, flags, variables, tables, columns and terms.
 
-Not held to: the words of CHANGELOG.md, which names what is gone.
+CHANGELOG.md is not checked, because it names things that were removed.
 """
 
 import ast
@@ -21,7 +21,7 @@ from taxi_orchestration.settings import PROJECT_DIRECTORY
 from taxi_orchestration_tests.support.pages import MARKS, PAGES, TESTED_BY, Page, pages
 
 TESTS = PROJECT_DIRECTORY / "taxi_orchestration_tests"
-# Where a page may leave the beginning of a path out.
+# The directories to which a path in a page may be relative.
 ROOTS = [
     PROJECT_DIRECTORY,
     PROJECT_DIRECTORY / "docs",
@@ -29,9 +29,9 @@ ROOTS = [
     PROJECT_DIRECTORY / "dbt_project",
     TESTS,
 ]
-# What a command makes or a reader writes, and is in no clone.
-MADE = {".taxi", ".taxi/report.html", ".taxi/class/workspace.yaml", ".env", ".venv"}
-# What belongs to others: Airflow's words, PostgreSQL's settings, dbt's and Dagster's own names.
+# Files that a command creates or a reader writes. They are not in a clone.
+GENERATED = {".taxi", ".taxi/report.html", ".taxi/class/workspace.yaml", ".env", ".venv"}
+# Names of other software: Airflow, PostgreSQL, dbt and Dagster.
 FOREIGN = set(
     re.findall(
         r"\w+",
@@ -45,13 +45,13 @@ FOREIGN = set(
         """,
     )
 )
-# Airflow's two, those of `dagster dev` and `dagster-webserver`, Docker's, and those of pg_dump.
+# Flags of Airflow, `dagster dev`, `dagster-webserver`, Docker and pg_dump.
 FOREIGN_FLAGS = {
     *("--from-date", "--to-date", "--port", "--read-only", "--network"),
     *("--detach", "--rm", "--username", "--host"),
 }
 
-# Every term of the course.
+# The terms of the Airflow course. Each is a heading in docs/from-airflow.md.
 TERMS = """
     orchestration | pipeline | DAG | task | dependency (`a >> b`) | retry | idempotency | task instance | operator |
     TaskFlow | `airflow.sdk` | scheduler | api-server | dag-processor | worker | triggerer | metadata database |
@@ -68,7 +68,7 @@ TRIGGER_RULES = """
     all_success all_failed all_done one_success one_failed none_failed none_skipped always none_failed_min_one_success
 """
 
-MAKES = {
+MAKE_COMMANDS = {
     ("backfill", "FROM=2024-01", "TO=2024-03"): '.venv/bin/taxi backfill "2024-01" "2024-03"',
     ("backfill", "FROM=2024-01"): '.venv/bin/taxi backfill "2024-01"',
     ("dev",): ".venv/bin/taxi dev",
@@ -88,15 +88,15 @@ MAKES = {
 every_page = pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
 
 
-def commands(page: Page) -> str:
-    """All that the page shows as commands, in its blocks and in its sentences."""
+def find_commands(page: Page) -> str:
+    """Return the commands in the code blocks and in the sentences of a page."""
     blocks = [block.text for block in page.blocks() if block.language == "bash" and "airflow" not in block.marks]
     return "\n".join([*blocks, *page.code()])
 
 
 @cache
-def known_names() -> frozenset[str]:
-    """Every name of the code: Python's, dbt's nodes, columns, macros, variables and tests, and the settings."""
+def find_known_names() -> frozenset[str]:
+    """Return every name of the code: Python names, settings, and nodes, columns, macros, variables and tests of dbt."""
     names: set[str] = set()
     for path in (PROJECT_DIRECTORY / "taxi_orchestration").rglob("*.py"):
         for node in ast.walk(ast.parse(read(path))):
@@ -114,19 +114,19 @@ def known_names() -> frozenset[str]:
     names |= set(re.findall(r"{% (?:macro|test|materialization) (\w+)", "".join(map(read, dbt_project.rglob("*.sql")))))
     deploy = PROJECT_DIRECTORY / "deploy"
     for path in [*dbt_project.rglob("*.yml"), PROJECT_DIRECTORY / "dagster.yaml", *deploy.rglob("*.yaml")]:
-        names |= set(words_of(yaml.safe_load(read(path))))
+        names |= set(find_words(yaml.safe_load(read(path))))
     names |= {str(name) for name in dir(dagster)} | {path.name for path in PROJECT_DIRECTORY.iterdir()}
     names |= set(re.findall(r"\w+", read(PROJECT_DIRECTORY / "pyproject.toml")))
     return frozenset(names)
 
 
-def words_of(value: object) -> list[str]:
-    """Every key and every name of a YAML document."""
+def find_words(value: object) -> list[str]:
+    """Return every key, and every value that is one word, of a YAML document."""
     match value:
         case dict():
-            return [word for key, each in value.items() for word in (str(key), *words_of(each))]
+            return [word for key, each in value.items() for word in (str(key), *find_words(each))]
         case list():
-            return [word for each in value for word in words_of(each)]
+            return [word for each in value for word in find_words(each)]
         case str() if re.fullmatch(r"\w+", value):
             return [value]
     return []
@@ -137,8 +137,8 @@ def read(path: Path) -> str:
 
 
 def test_every_page_of_the_documentation_is_checked() -> None:
-    there = {str(path.relative_to(PROJECT_DIRECTORY)) for path in (PROJECT_DIRECTORY / "docs").rglob("*.md")}
-    assert there <= set(PAGES)
+    existing = {str(path.relative_to(PROJECT_DIRECTORY)) for path in (PROJECT_DIRECTORY / "docs").rglob("*.md")}
+    assert existing <= set(PAGES)
 
 
 @every_page
@@ -146,12 +146,12 @@ def test_every_block_is_run_or_says_why_not(page: Page) -> None:
     blocks = list(page.blocks())
     for block, before in zip(blocks, [None, *blocks], strict=False):
         unknown = [mark for mark in block.marks if mark not in MARKS and not mark.startswith(TESTED_BY)]
-        assert not unknown, f"{block.place}: the mark {unknown[0]} is not known"
+        assert not unknown, f"{block.place}: unknown mark {unknown[0]}"
         if block.language == "text":
-            assert before is not None, f"{block.place}: output of no command"
-            assert before.language == "bash", f"{block.place}: output of no command"
+            assert before is not None, f"{block.place}: an output must follow a command"
+            assert before.language == "bash", f"{block.place}: an output must follow a command"
         else:
-            assert block.language in ("bash", "mermaid") or block.test, f"{block.place}: who runs {block.language}?"
+            assert block.language in ("bash", "mermaid") or block.test, f"{block.place}: no test runs {block.language}"
         if block.test:
             file, name = block.test.split("::")
             functions = {node.name for node in ast.parse(read(TESTS / file)).body if isinstance(node, ast.FunctionDef)}
@@ -185,13 +185,13 @@ def test_every_picture_is_small_and_shown_on_a_page() -> None:
 @every_page
 def test_every_file_that_a_page_names_is_there(page: Page) -> None:
     pattern = r"[\w.\-]+(?:/[\w.\-]+)*(?:/|\.(?:py|sql|yml|yaml|md|toml|csv|txt|sh|html|png))"
-    named = {code for code in page.code() if re.fullmatch(pattern, code)} - MADE
-    assert {name for name in named if not any((root / name).exists() for root in ROOTS)} == set()
+    names = {code for code in page.code() if re.fullmatch(pattern, code)} - GENERATED
+    assert {name for name in names if not any((root / name).exists() for root in ROOTS)} == set()
 
 
 @every_page
 def test_every_command_and_flag_of_taxi_and_target_of_make_is_one(page: Page) -> None:
-    text = commands(page)
+    text = find_commands(page)
     for name, rest in re.findall(r"(?:^|/)taxi ([a-z][a-z-]*)([^\n;|&`]*)", text, re.MULTILINE):
         command = main.commands.get(name)
         assert command, f"taxi {name}"
@@ -206,36 +206,36 @@ def test_every_command_and_flag_of_taxi_and_target_of_make_is_one(page: Page) ->
 
 @every_page
 def test_every_flag_in_a_sentence_is_one_of_a_command(page: Page) -> None:
-    # Those in blocks are run.
-    ours = [*main.commands.values(), *class_.commands.values()]
-    flags = {flag for command in ours for option in command.params for flag in option.opts}
+    # Flags in code blocks need no check, because tests run the blocks.
+    own_commands = [*main.commands.values(), *class_.commands.values()]
+    flags = {flag for command in own_commands for option in command.params for flag in option.opts}
     flags |= {flag for command in dbt.commands.values() for option in command.params for flag in option.opts}
     flags |= set(re.findall(r'"(--[a-z-]+)"', read(TESTS / "faults" / "soak.py")))
-    run = " ".join(block.text for each in pages() for block in each.blocks())
+    block_text = " ".join(block.text for each in pages() for block in each.blocks())
     named = {flag for code in page.code() for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]+", code)}
-    assert {flag for flag in named - flags - FOREIGN_FLAGS if flag not in run} == set()
+    assert {flag for flag in named - flags - FOREIGN_FLAGS if flag not in block_text} == set()
 
 
 @every_page
 def test_every_variable_is_one_that_is_read(page: Page) -> None:
     named = set(re.findall(r"\b((?:PG|TAXI|TLC|DAGSTER)_[A-Z_]+)\b", read(page.path)))
     example = set(re.findall(r"^#([A-Z_]+)=", read(PROJECT_DIRECTORY / ".env.example"), re.MULTILINE))
-    # Dagster's own; those that end in _ stand for several.
-    assert {name for name in named if not name.endswith("_")} <= example | {"DAGSTER_HOME"} | known_names()
+    # DAGSTER_HOME belongs to Dagster. A name that ends in _ stands for several variables.
+    assert {name for name in named if not name.endswith("_")} <= example | {"DAGSTER_HOME"} | find_known_names()
 
 
 @every_page
 def test_every_table_column_and_other_name_is_one_of_the_code(page: Page) -> None:
     named = {code for code in page.code() if re.fullmatch(r"[a-z]+(?:_[a-z0-9]+)+", code)}
-    assert named - known_names() - FOREIGN - made_by(page) == set()
+    assert named - find_known_names() - FOREIGN - find_created_names(page) == set()
 
 
 @pytest.mark.parametrize("name", ["fct_trip", "tips_amount", "int_daily_zone_activity"])
 def test_a_name_that_the_code_does_not_have_is_not_known(name: str) -> None:
-    assert name not in known_names()
+    assert name not in find_known_names()
 
 
-def made_by(page: Page) -> set[str]:
+def find_created_names(page: Page) -> set[str]:
     """Return the names that the commands of a page create for its reader: models, schemas, roles."""
     return set(re.findall(r"\w+", " ".join(block.text for block in page.blocks())))
 
@@ -256,7 +256,7 @@ def test_the_readme_has_at_most_120_lines() -> None:
     assert len(read(PROJECT_DIRECTORY / "README.md").splitlines()) <= 120
 
 
-@pytest.mark.parametrize(("arguments", "runs"), MAKES.items(), ids=str)
+@pytest.mark.parametrize(("arguments", "runs"), MAKE_COMMANDS.items(), ids=str)
 def test_make_runs_what_the_pages_say(arguments: tuple[str, ...], runs: str) -> None:
     done = subprocess.run(
         ["make", "--dry-run", *arguments], cwd=PROJECT_DIRECTORY, capture_output=True, text=True, check=True
@@ -273,9 +273,9 @@ def test_make_help_names_every_target_of_a_person() -> None:
 
 
 def test_make_backfill_without_months_says_which_to_give() -> None:
-    # With the environment taken as made, so that only the recipe itself runs.
-    made = ["--assume-old=.venv/.installed"]
-    done = subprocess.run(["make", *made, "backfill"], cwd=PROJECT_DIRECTORY, capture_output=True, text=True)
+    # make must treat the environment as up to date, so that only the recipe of backfill runs.
+    options = ["--assume-old=.venv/.installed"]
+    done = subprocess.run(["make", *options, "backfill"], cwd=PROJECT_DIRECTORY, capture_output=True, text=True)
     assert done.returncode == 2
     assert "make backfill FROM=2024-01 TO=2024-03" in done.stdout
 

@@ -1,4 +1,4 @@
-"""New and resolved incidents, from present and reported ones, without Dagster."""
+"""New and resolved incidents, computed from current and reported ones, without Dagster."""
 
 from taxi_orchestration.defs.alerts import group, incident_message, resolved_message
 from taxi_orchestration.instance.incidents import Incident, difference
@@ -53,8 +53,8 @@ def test_a_message_names_months_reason_command_and_page_once() -> None:
 
 
 def test_the_command_of_a_message_names_no_month_between_those_that_failed() -> None:
-    december = Incident("dbt_models", "2023-10", "no answer")
-    body = incident_message([december, FACTS], UI).body
+    october = Incident("dbt_models", "2023-10", "no answer")
+    body = incident_message([october, FACTS], UI).body
     assert "taxi backfill 2023-10 2023-10 --reprocess completed; taxi backfill 2024-01 2024-01 --reprocess" in body
 
 
@@ -68,6 +68,6 @@ def test_a_message_of_many_months_stays_short() -> None:
 
 def test_a_message_says_what_is_resolved() -> None:
     _, resolved = difference([JANUARY.key, FEBRUARY.key, "sensor x|"], [])
-    messages = [resolved_message(some, UI) for some in group(resolved)]
+    messages = [resolved_message(incidents, UI) for incidents in group(resolved)]
     assert [m.title for m in messages] == ["taxi: resolved: raw_trips for 2024-01, 2024-02", "taxi: resolved: sensor x"]
     assert not any(message.is_bad for message in messages)

@@ -21,7 +21,7 @@ MESSAGE = Message("taxi: raw_trips failed for 2024-02", "Why: the host said 500.
 
 
 class Mailbox:
-    """Takes every mail."""
+    """An SMTP handler that accepts and stores every mail."""
 
     def __init__(self) -> None:
         self.mails: list[bytes] = []
@@ -34,7 +34,7 @@ class Mailbox:
 
 @pytest.fixture
 def mailbox() -> Iterator[tuple[Mailbox, str]]:
-    """A real SMTP server, and the URL of a mailbox on it."""
+    """The handler of a running SMTP server, and the URL of a mailbox on this server."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     box = Mailbox()
@@ -44,13 +44,13 @@ def mailbox() -> Iterator[tuple[Mailbox, str]]:
     controller.stop()
 
 
-def webhook(httpserver: HTTPServer, status: int = 200) -> str:
+def serve_webhook(httpserver: HTTPServer, status: int = 200) -> str:
     httpserver.expect_request("/alerts", method="POST").respond_with_data("", status)
     return f"json://taxi:hush-hush@{httpserver.host}:{httpserver.port}/alerts"
 
 
 def test_a_webhook_gets_the_message_and_whether_it_is_bad(httpserver: HTTPServer) -> None:
-    assert send([SecretStr(webhook(httpserver))], MESSAGE) == []
+    assert send([SecretStr(serve_webhook(httpserver))], MESSAGE) == []
     sent = httpserver.log[0][0].get_json()
     assert (sent["title"], sent["message"], sent["type"]) == (MESSAGE.title, MESSAGE.body, "failure")
 
@@ -68,7 +68,7 @@ def test_a_service_that_refuses_is_named_and_the_others_have_the_message(
     httpserver: HTTPServer, mailbox: tuple[Mailbox, str]
 ) -> None:
     box, url = mailbox
-    (refused,) = send([SecretStr(webhook(httpserver, 500)), SecretStr(url)], MESSAGE)
+    (refused,) = send([SecretStr(serve_webhook(httpserver, 500)), SecretStr(url)], MESSAGE)
     assert "number 1" in refused
     assert "hush" not in refused
     assert len(box.mails) == 1
@@ -76,13 +76,13 @@ def test_a_service_that_refuses_is_named_and_the_others_have_the_message(
 
 def test_a_message_that_no_service_took_is_an_error_without_a_password(httpserver: HTTPServer) -> None:
     with pytest.raises(NotifyError, match="No service accepted") as error:
-        send([SecretStr(webhook(httpserver, 500))], MESSAGE)
+        send([SecretStr(serve_webhook(httpserver, 500))], MESSAGE)
     assert "hush" not in str(error.value)
 
 
 def test_no_secret_is_sent(httpserver: HTTPServer) -> None:
     body = "postgresql://taxi:pw1@host/db, password=pw2, https://h/?token=pw3&a=1, and then pw4 by itself"
-    send([SecretStr(webhook(httpserver))], Message("t", body), secrets=["pw4"])
+    send([SecretStr(serve_webhook(httpserver))], Message("t", body), secrets=["pw4"])
     sent = httpserver.log[0][0].get_json()["message"]
     assert "pw" not in sent.replace("password", "")
     assert "@host/db" in sent
@@ -146,7 +146,7 @@ def test_the_urls_do_not_show_in_the_settings(monkeypatch: pytest.MonkeyPatch) -
 def test_alert_test_sends_one_message_to_everybody(
     httpserver: HTTPServer, mailbox: tuple[Mailbox, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TAXI_ALERT_URLS", f"{webhook(httpserver)} {mailbox[1]}")
+    monkeypatch.setenv("TAXI_ALERT_URLS", f"{serve_webhook(httpserver)} {mailbox[1]}")
     result = CliRunner().invoke(main, ["alert-test"])
     assert result.exit_code == 0, result.output
     assert "2 of 2" in result.output
@@ -154,7 +154,7 @@ def test_alert_test_sends_one_message_to_everybody(
 
 
 def test_alert_test_says_who_did_not_take_it(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TAXI_ALERT_URLS", webhook(httpserver, 500))
+    monkeypatch.setenv("TAXI_ALERT_URLS", serve_webhook(httpserver, 500))
     result = CliRunner().invoke(main, ["alert-test"])
     assert result.exit_code == 1
     assert "number 1 of TAXI_ALERT_URLS" in result.output

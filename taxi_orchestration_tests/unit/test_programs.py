@@ -1,3 +1,5 @@
+"""The commands of programs beside Python, and the errors of programs that cannot be started."""
+
 import sys
 from pathlib import Path
 
@@ -8,7 +10,7 @@ from taxi_orchestration.cli.programs import ProgramError, become, program_comman
 
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An environment with Python and nothing else."""
+    """An empty directory in place of the Python environment."""
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
     return tmp_path

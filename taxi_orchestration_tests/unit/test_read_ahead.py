@@ -1,4 +1,4 @@
-"""Items made ahead in a thread of their own."""
+"""Items that a background thread produces before they are used."""
 
 import threading
 import time
@@ -9,14 +9,14 @@ import pytest
 from taxi_orchestration.warehouse.read_ahead import read_ahead
 
 
-def threads() -> list[str]:
+def list_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name == "read-ahead"]
 
 
 def test_the_items_come_in_their_order_and_the_thread_ends_with_them() -> None:
     with read_ahead(iter(range(1000)), 2) as items:
         assert list(items) == list(range(1000))
-    assert threads() == []
+    assert list_threads() == []
 
 
 def test_no_items_are_no_items() -> None:
@@ -28,42 +28,42 @@ def test_no_items_are_no_items() -> None:
 def test_an_error_comes_after_the_items_before_it_as_it_was_raised(kind: type[BaseException]) -> None:
     error = kind("spoilt")
 
-    def made() -> Iterator[int]:
+    def produce() -> Iterator[int]:
         yield 1
         yield 2
         raise error
 
     seen: list[int] = []
-    with pytest.raises(kind) as caught, read_ahead(made(), 1) as items:
+    with pytest.raises(kind) as caught, read_ahead(produce(), 1) as items:
         seen.extend(items)
     assert caught.value is error
-    assert threads() == []
+    assert list_threads() == []
     assert seen == [] or seen == [1, 2]
 
 
 def test_items_before_an_error_are_seen_before_it() -> None:
-    def made() -> Iterator[int]:
+    def produce() -> Iterator[int]:
         yield 1
         raise ValueError("spoilt")
 
-    with read_ahead(made(), 5) as items:
+    with read_ahead(produce(), 5) as items:
         assert next(items) == 1
         with pytest.raises(ValueError, match="spoilt"):
             next(items)
 
 
 def test_an_early_end_stops_the_making_and_the_thread() -> None:
-    made: list[int] = []
+    produced: list[int] = []
 
-    def endless() -> Iterator[int]:
+    def produce_endlessly() -> Iterator[int]:
         while True:
-            made.append(len(made))
-            yield made[-1]
+            produced.append(len(produced))
+            yield produced[-1]
 
-    with read_ahead(endless(), 2) as items:
+    with read_ahead(produce_endlessly(), 2) as items:
         assert next(items) == 0
-    assert threads() == []
-    assert len(made) <= 5
+    assert list_threads() == []
+    assert len(produced) <= 5
 
 
 def test_an_error_in_the_block_passes_through_and_stops_the_thread() -> None:
@@ -73,31 +73,31 @@ def test_an_error_in_the_block_passes_through_and_stops_the_thread() -> None:
 
     with pytest.raises(RuntimeError, match="mine, after 0"):
         use()
-    assert threads() == []
+    assert list_threads() == []
 
 
 def test_not_more_than_the_depth_and_the_one_in_the_making_are_ahead() -> None:
-    made: list[int] = []
+    produced: list[int] = []
 
-    def counted() -> Iterator[int]:
+    def produce() -> Iterator[int]:
         for i in range(100):
-            made.append(i)
+            produced.append(i)
             yield i
 
-    with read_ahead(counted(), 3) as items:
+    with read_ahead(produce(), 3) as items:
         next(items)
         time.sleep(0.3)
-        assert len(made) <= 1 + 3 + 1
+        assert len(produced) <= 1 + 3 + 1
 
 
 def test_the_next_item_is_made_while_this_one_is_used() -> None:
-    second_made = threading.Event()
+    is_second_produced = threading.Event()
 
-    def made() -> Iterator[int]:
+    def produce() -> Iterator[int]:
         yield 1
-        second_made.set()
+        is_second_produced.set()
         yield 2
 
-    with read_ahead(made(), 1) as items:
+    with read_ahead(produce(), 1) as items:
         next(items)
-        assert second_made.wait(10)
+        assert is_second_produced.wait(10)

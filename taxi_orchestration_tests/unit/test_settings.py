@@ -1,4 +1,4 @@
-"""The environment variables: defaults, what is refused, and what never shows."""
+"""Settings from environment variables: defaults, refused values, and secrets that are never shown."""
 
 import os
 import stat
@@ -12,21 +12,21 @@ from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Setti
 SERVER = {"PG_HOST": "db.example", "PG_USER": "ada", "PG_PASSWORD": "s3cret/@:", "PG_DBNAME": "trips"}
 
 
-def set_all(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+def set_variables(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
 
 
-def server() -> PostgresTarget:
-    """The server that the variables name."""
+def load_server() -> PostgresTarget:
+    """Return the server that the environment variables describe."""
     warehouse = load_settings().warehouse
     assert warehouse
     return warehouse
 
 
-def refusal(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
-    """The message with which these variables are refused."""
-    set_all(monkeypatch, **variables)
+def get_error_message(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
+    """Return the message of the error that these variables cause."""
+    set_variables(monkeypatch, **variables)
     with pytest.raises(SettingsError) as caught:
         load_settings()
     return str(caught.value)
@@ -43,7 +43,7 @@ def test_nothing_has_to_be_set() -> None:
 
 def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     empty = ("TLC_BASE_URL", "TAXI_HOME", "PG_HOST", "PG_PORT", "PG_PASSWORD", "PG_SCHEMA", "DAGSTER_STUDENT")
-    set_all(monkeypatch, **dict.fromkeys(empty, ""))
+    set_variables(monkeypatch, **dict.fromkeys(empty, ""))
     settings = load_settings()
     assert settings.tlc_base_url.startswith("https://")
     assert settings.taxi_home == PROJECT_DIRECTORY / ".taxi"
@@ -52,9 +52,9 @@ def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_every_variable_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    set_all(monkeypatch, **SERVER, PG_PORT="6543", PG_SSLMODE="verify-full", PG_SSLROOTCERT="/etc/ca.pem")
-    set_all(monkeypatch, TLC_BASE_URL="http://127.0.0.1:8901/", TAXI_HOME=str(tmp_path), DAGSTER_STUDENT="ada")
-    set_all(monkeypatch, DAGSTER_POSTGRES_URL="postgresql://d:p@h/d")
+    set_variables(monkeypatch, **SERVER, PG_PORT="6543", PG_SSLMODE="verify-full", PG_SSLROOTCERT="/etc/ca.pem")
+    set_variables(monkeypatch, TLC_BASE_URL="http://127.0.0.1:8901/", TAXI_HOME=str(tmp_path), DAGSTER_STUDENT="ada")
+    set_variables(monkeypatch, DAGSTER_POSTGRES_URL="postgresql://d:p@h/d")
     settings = load_settings()
     assert settings.warehouse == PostgresTarget(
         "db.example", 6543, "ada", "s3cret/@:", "trips", "verify-full", "/etc/ca.pem"
@@ -75,61 +75,61 @@ def test_the_settings_cannot_be_changed() -> None:
 def test_a_relative_home_and_a_tilde_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/somewhere")
-    set_all(monkeypatch, TAXI_HOME="state")
+    set_variables(monkeypatch, TAXI_HOME="state")
     assert load_settings().taxi_home == tmp_path / "state"
-    set_all(monkeypatch, TAXI_HOME="~/state")
+    set_variables(monkeypatch, TAXI_HOME="~/state")
     assert load_settings().taxi_home == Path("/somewhere/state")
 
 
 def test_a_home_of_a_user_who_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "TAXI_HOME" in refusal(monkeypatch, TAXI_HOME="~nobody_of_this_name/state")
+    assert "TAXI_HOME" in get_error_message(monkeypatch, TAXI_HOME="~nobody_of_this_name/state")
 
 
 @pytest.mark.parametrize("missing", ["PG_HOST", "PG_USER", "PG_PASSWORD", "PG_DBNAME"])
 def test_an_incomplete_server_is_refused_and_what_is_missing_named(
     monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
-    message = refusal(monkeypatch, **{name: value for name, value in SERVER.items() if name != missing})
+    message = get_error_message(monkeypatch, **{name: value for name, value in SERVER.items() if name != missing})
     assert f"{missing} not set" in message
     assert "PG_HOST, PG_USER, PG_PASSWORD, PG_DBNAME together" in message
     assert SERVER["PG_PASSWORD"] not in message
 
 
 def test_of_a_server_with_only_its_host_everything_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "PG_USER, PG_PASSWORD, PG_DBNAME not set" in refusal(monkeypatch, PG_HOST="db.example")
+    assert "PG_USER, PG_PASSWORD, PG_DBNAME not set" in get_error_message(monkeypatch, PG_HOST="db.example")
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "five", "5432.5"])
 def test_a_port_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, port: str) -> None:
-    assert "PG_PORT" in refusal(monkeypatch, **SERVER, PG_PORT=port)
+    assert "PG_PORT" in get_error_message(monkeypatch, **SERVER, PG_PORT=port)
 
 
 def test_a_file_of_a_secret_has_a_value_and_a_variable_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("taxi_orchestration.settings.SECRETS_DIRECTORY", tmp_path)
     (tmp_path / "pg_password").write_text("of the file\n")
-    set_all(monkeypatch, **SERVER)
-    assert server().password == SERVER["PG_PASSWORD"]
+    set_variables(monkeypatch, **SERVER)
+    assert load_server().password == SERVER["PG_PASSWORD"]
     monkeypatch.delenv("PG_PASSWORD")
-    assert server().password == "of the file"
+    assert load_server().password == "of the file"
 
 
 @pytest.mark.parametrize("duration", ["0s", "60", "a minute", "1h; select 1"])
 def test_a_lock_timeout_that_is_no_duration_is_refused(monkeypatch: pytest.MonkeyPatch, duration: str) -> None:
-    assert "TAXI_LOCK_TIMEOUT" in refusal(monkeypatch, TAXI_LOCK_TIMEOUT=duration)
+    assert "TAXI_LOCK_TIMEOUT" in get_error_message(monkeypatch, TAXI_LOCK_TIMEOUT=duration)
     monkeypatch.setenv("TAXI_LOCK_TIMEOUT", "500ms")
     assert load_settings().taxi_lock_timeout == "500ms"
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "six", "1.5"])
 def test_a_number_of_months_per_run_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, number: str) -> None:
-    assert "TAXI_MONTHS_PER_RUN" in refusal(monkeypatch, TAXI_MONTHS_PER_RUN=number)
+    assert "TAXI_MONTHS_PER_RUN" in get_error_message(monkeypatch, TAXI_MONTHS_PER_RUN=number)
     monkeypatch.setenv("TAXI_MONTHS_PER_RUN", "6")
     assert load_settings().taxi_months_per_run == 6
 
 
 @pytest.mark.parametrize("mode", ["on", "REQUIRE", "verify_full"])
 def test_an_ssl_mode_that_libpq_does_not_have_is_refused(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
-    message = refusal(monkeypatch, **SERVER, PG_SSLMODE=mode)
+    message = get_error_message(monkeypatch, **SERVER, PG_SSLMODE=mode)
     assert "PG_SSLMODE must be one of disable, allow, prefer, require, verify-ca, verify-full" in message
 
 
@@ -144,10 +144,10 @@ def test_an_ssl_mode_that_libpq_does_not_have_is_refused(monkeypatch: pytest.Mon
 def test_what_leaves_the_machine_is_encrypted_unless_somebody_says_otherwise(
     monkeypatch: pytest.MonkeyPatch, host: str, mode: str
 ) -> None:
-    set_all(monkeypatch, **SERVER | {"PG_HOST": host})
-    assert server().sslmode == mode
-    set_all(monkeypatch, PG_SSLMODE="disable")
-    assert server().sslmode == "disable"
+    set_variables(monkeypatch, **SERVER | {"PG_HOST": host})
+    assert load_server().sslmode == mode
+    set_variables(monkeypatch, PG_SSLMODE="disable")
+    assert load_server().sslmode == "disable"
 
 
 HOSTILE = [
@@ -160,7 +160,7 @@ HOSTILE = [
 @pytest.mark.parametrize("variable", ["DAGSTER_STUDENT", "PG_SCHEMA"])
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_name_that_is_not_plain_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str, name: str) -> None:
-    message = refusal(monkeypatch, **{variable: name})
+    message = get_error_message(monkeypatch, **{variable: name})
     assert variable in message
     assert "plain name" in message
 
@@ -169,24 +169,24 @@ def test_a_name_that_is_not_plain_is_refused(monkeypatch: pytest.MonkeyPatch, va
 def test_a_schema_that_postgresql_would_not_take_or_keeps_for_itself_is_refused(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    assert "PG_SCHEMA" in refusal(monkeypatch, PG_SCHEMA=name)
+    assert "PG_SCHEMA" in get_error_message(monkeypatch, PG_SCHEMA=name)
 
 
 def test_names_up_to_postgresqls_limit_are_taken_and_none_beyond_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_all(monkeypatch, PG_SCHEMA="s" * 63)
+    set_variables(monkeypatch, PG_SCHEMA="s" * 63)
     assert load_settings().schema_name == "s" * 63
-    set_all(monkeypatch, PG_SCHEMA="", DAGSTER_STUDENT="x" * 55)
+    set_variables(monkeypatch, PG_SCHEMA="", DAGSTER_STUDENT="x" * 55)
     assert load_settings().schema_name == "dagster_" + "x" * 55
-    assert "63 characters" in refusal(monkeypatch, DAGSTER_STUDENT="x" * 56)
+    assert "63 characters" in get_error_message(monkeypatch, DAGSTER_STUDENT="x" * 56)
 
 
 def test_a_student_may_be_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_all(monkeypatch, DAGSTER_STUDENT="4711")
+    set_variables(monkeypatch, DAGSTER_STUDENT="4711")
     assert load_settings().schema_name == "dagster_4711"
 
 
 def test_the_schema_by_its_full_name_goes_before_the_students(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_all(monkeypatch, DAGSTER_STUDENT="ada", PG_SCHEMA="taxi")
+    set_variables(monkeypatch, DAGSTER_STUDENT="ada", PG_SCHEMA="taxi")
     assert load_settings().schema_name == "taxi"
 
 
@@ -199,26 +199,26 @@ def test_the_schema_by_its_full_name_goes_before_the_students(monkeypatch: pytes
     ],
 )
 def test_a_download_host_that_is_not_a_plain_web_address_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    assert "TLC_BASE_URL" in refusal(monkeypatch, TLC_BASE_URL=url)
+    assert "TLC_BASE_URL" in get_error_message(monkeypatch, TLC_BASE_URL=url)
 
 
 def test_all_invalid_settings_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    message = refusal(monkeypatch, TLC_BASE_URL="ftp://host", PG_PORT="0", DAGSTER_STUDENT="O'Hara")
+    message = get_error_message(monkeypatch, TLC_BASE_URL="ftp://host", PG_PORT="0", DAGSTER_STUDENT="O'Hara")
     for name in ("TLC_BASE_URL", "PG_PORT", "DAGSTER_STUDENT"):
         assert name in message
 
 
 def test_no_representation_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_all(monkeypatch, **SERVER, DAGSTER_POSTGRES_URL="postgresql://d:hidden@h/d")
+    set_variables(monkeypatch, **SERVER, DAGSTER_POSTGRES_URL="postgresql://d:hidden@h/d")
     settings = load_settings()
-    shown = f"{settings!r} {settings} {settings.warehouse!r} {settings.warehouse} {server().place}"
+    shown = f"{settings!r} {settings} {settings.warehouse!r} {settings.warehouse} {load_server().place}"
     assert "s3cret" not in shown
     assert "hidden" not in shown
     assert "db.example" in shown
 
 
 def test_no_refusal_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    message = refusal(monkeypatch, **SERVER, PG_PORT="0", PG_SSLMODE="s3cret-by-mistake")
+    message = get_error_message(monkeypatch, **SERVER, PG_PORT="0", PG_SSLMODE="s3cret-by-mistake")
     assert "s3cret" not in message
 
 
@@ -236,25 +236,25 @@ def test_libpq_reads_the_url_as_it_was_meant() -> None:
 
 
 def test_a_home_is_made_where_there_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    set_all(monkeypatch, TAXI_HOME=str(tmp_path / "deep" / "state"))
+    set_variables(monkeypatch, TAXI_HOME=str(tmp_path / "deep" / "state"))
     home = make_home(load_settings())
-    # As root the embedded server's account has to enter it, and may not list it.
+    # As root, the account of the embedded server must be able to enter the directory, but not to list it.
     assert stat.S_IMODE(home.stat().st_mode) == (0o711 if os.geteuid() == 0 else 0o700)
 
 
 def test_a_home_that_cannot_be_made_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    set_all(monkeypatch, TAXI_HOME=str(tmp_path / "file" / "state"))
+    set_variables(monkeypatch, TAXI_HOME=str(tmp_path / "file" / "state"))
     with pytest.raises(SettingsError, match=r"TAXI_HOME .*file/state cannot be created: Not a directory\. Set it to"):
         make_home(load_settings())
 
 
 def test_a_home_that_cannot_be_written_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    # Root may write everywhere but into the kernel's own file systems.
+    # Root can write everywhere except in the file systems of the kernel.
     home = Path("/sys/kernel") if os.geteuid() == 0 else tmp_path
     if os.geteuid() != 0:
         home.chmod(0o500)
-    set_all(monkeypatch, TAXI_HOME=str(home / "state"))
+    set_variables(monkeypatch, TAXI_HOME=str(home / "state"))
     with pytest.raises(SettingsError, match=r"TAXI_HOME .* cannot be created: .* Set it to a writable directory"):
         make_home(load_settings())
 

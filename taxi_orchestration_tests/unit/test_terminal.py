@@ -1,4 +1,4 @@
-"""What `taxi` prints: the grid of months, what they need, and that bad arguments wait for nothing."""
+"""The output of `taxi`: the grid of months, the commands that months need, and fast errors for bad arguments."""
 
 import re
 import subprocess
@@ -24,41 +24,41 @@ from taxi_orchestration_tests.support.terminal import run_on_terminal
 
 NOW = datetime(2024, 5, 15, 12, tzinfo=UTC)
 SAME, OTHER = Publication("http://x", True, '"a"'), Publication("http://x", True, '"b"')
-NOT_OUT, SILENT = Publication("http://x", published=False), TlcError("no answer")
+UNPUBLISHED, NO_ANSWER = Publication("http://x", published=False), TlcError("no answer")
 PASS = Finding("pass", "All is well.")
 
 
-def whole(month: date = JANUARY, **other: object) -> MonthStatus:
+def make_complete_status(month: date = JANUARY, **other: object) -> MonthStatus:
     file = LoadedFile(month, "http://x", '"a"', None, 1, "sha", 10, {}, {}, None)
     values = {"state": "completed", "file": file, "raw_rows": 10, "fact_rows": 9, "rejected_rows": 1}
     return MonthStatus(month, **(values | other))  # type: ignore[arg-type]
 
 
-def missing(month: date = JANUARY) -> MonthStatus:
+def make_missing_status(month: date = JANUARY) -> MonthStatus:
     return MonthStatus(month, "missing")
 
 
 @pytest.mark.parametrize(
     ("status", "publication", "sign"),
     [
-        (whole(), SAME, terminal.LOADED),
-        (whole(), SILENT, terminal.LOADED),
-        (whole(), OTHER, terminal.REISSUED),
-        (whole(state="failed"), SAME, terminal.FAILED),
-        (whole(checks=Checks(3, ["money_adds_up"])), SAME, terminal.FAILED),
-        (whole(state="unfinished"), SAME, terminal.UNFINISHED),
-        (missing(), SAME, terminal.PUBLISHED),
-        (missing(), NOT_OUT, terminal.NOT_YET),
-        (MonthStatus(JANUARY, "failed"), NOT_OUT, terminal.NOT_YET),
+        (make_complete_status(), SAME, terminal.LOADED),
+        (make_complete_status(), NO_ANSWER, terminal.LOADED),
+        (make_complete_status(), OTHER, terminal.REISSUED),
+        (make_complete_status(state="failed"), SAME, terminal.FAILED),
+        (make_complete_status(checks=Checks(3, ["money_adds_up"])), SAME, terminal.FAILED),
+        (make_complete_status(state="unfinished"), SAME, terminal.UNFINISHED),
+        (make_missing_status(), SAME, terminal.PUBLISHED),
+        (make_missing_status(), UNPUBLISHED, terminal.NOT_YET),
+        (MonthStatus(JANUARY, "failed"), UNPUBLISHED, terminal.NOT_YET),
         (MonthStatus(JANUARY, "failed"), SAME, terminal.FAILED),
-        (missing(), SILENT, terminal.UNKNOWN),
+        (make_missing_status(), NO_ANSWER, terminal.UNKNOWN),
     ],
 )
 def test_a_month_has_one_sign(status: MonthStatus, publication: Publication | TlcError, sign: terminal.Sign) -> None:
     assert terminal.sign_of(status, publication) is sign
 
 
-def needs(
+def capture_needs(
     statuses: Mapping[date, MonthStatus],
     published: Mapping[date, Publication | TlcError],
     capsys: pytest.CaptureFixture[str],
@@ -71,15 +71,15 @@ def needs(
 
 def test_months_that_need_the_same_are_one_line_and_others_none(capsys: pytest.CaptureFixture[str]) -> None:
     months = Window(JANUARY, date(2024, 8, 1)).months
-    statuses = {month: whole(month) for month in months}
+    statuses = {month: make_complete_status(month) for month in months}
     published: dict[date, Publication | TlcError] = dict.fromkeys(months, SAME)
     for month in months[1:3]:
-        statuses[month] = whole(month, state="failed")
-    statuses[months[4]] = whole(months[4], state="failed")
-    statuses[months[5]] = missing(months[5])
+        statuses[month] = make_complete_status(month, state="failed")
+    statuses[months[4]] = make_complete_status(months[4], state="failed")
+    statuses[months[5]] = make_missing_status(months[5])
     published[months[6]] = OTHER
     uncovered = Finding("warn", "2024-06: published, but not loaded.", "taxi backfill --missing")
-    assert needs(statuses, published, capsys, uncovered) == [
+    assert capture_needs(statuses, published, capsys, uncovered) == [
         "2024-02 to 2024-03 failed: taxi backfill 2024-02 2024-03",
         "2024-05 failed: taxi backfill 2024-05",
         "2024-06 published: taxi backfill --missing",
@@ -88,13 +88,13 @@ def test_months_that_need_the_same_are_one_line_and_others_none(capsys: pytest.C
 
 
 def test_where_nothing_needs_anything_status_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    assert needs({JANUARY: whole()}, {JANUARY: SAME}, capsys) == ["Nothing to do."]
+    assert capture_needs({JANUARY: make_complete_status()}, {JANUARY: SAME}, capsys) == ["Nothing to do."]
 
 
 def test_what_only_all_months_together_show_is_said_too(capsys: pytest.CaptureFixture[str]) -> None:
     lost = Finding("error", "2024-02: loaded in Dagster's record, but not in PostgreSQL.", "Load it again.")
     late = Finding("warn", "2024-03: not published 80 days after its end.", "Look at the TLC's page.")
-    assert needs({JANUARY: whole()}, {JANUARY: SAME}, capsys, lost, late) == [
+    assert capture_needs({JANUARY: make_complete_status()}, {JANUARY: SAME}, capsys, lost, late) == [
         "2024-02: loaded in Dagster's record, but not in PostgreSQL.",
         "  To do: Load it again.",
         "2024-03: not published 80 days after its end.",
@@ -104,7 +104,7 @@ def test_what_only_all_months_together_show_is_said_too(capsys: pytest.CaptureFi
 
 def test_a_hundred_and_fifty_months_fit_on_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
     months = Window(date(2013, 8, 1), date(2026, 2, 1)).months
-    terminal.show_grid({month: whole(month) for month in months}, dict.fromkeys(months, SAME))
+    terminal.show_grid({month: make_complete_status(month) for month in months}, dict.fromkeys(months, SAME))
     lines = capsys.readouterr().out.splitlines()
     assert len(months) == 150
     assert len(lines) <= 24
@@ -118,7 +118,7 @@ def test_a_class_fits_in_a_terminal_of_80_columns(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     file = LoadedFile(JANUARY, "http://x", '"a"', None, 1, "sha", 1_971_156, {}, {}, None)
-    month = whole(file=file, raw_rows=1_971_156, fact_rows=1_971_156, checks=Checks(961, []))
+    month = make_complete_status(file=file, raw_rows=1_971_156, fact_rows=1_971_156, checks=Checks(961, []))
     terminal.show_class(
         [
             StudentStatus("ada", "dagster_ada", [month], LastRun("1", "SUCCESS", NOW)),

@@ -1,4 +1,4 @@
-"""The contract with Dagster, dbt and dagster-dbt: unexported names that the package uses, and names that it shadows."""
+"""The contract with Dagster, dbt and dagster-dbt: unexported names in use, and names that the package overrides."""
 
 import importlib
 import re
@@ -73,7 +73,7 @@ CALLS: dict[str, tuple[int, set[str]]] = {
     "msg_to_dict": (1, set()),
 }
 
-# What the package reads of these names.
+# The attributes that the package reads from these names.
 MEMBERS = {
     "AssetBackfillData": "_replace latest_storage_id materialized_subset target_subset",
     "AssetCheckExecutionRecordStatus": "FAILED PLANNED SUCCEEDED",
@@ -90,8 +90,8 @@ MEMBERS = {
 }
 
 
-def named(path: str) -> Any:
-    """The object that a dotted path names, whose first part is one of the unexported names."""
+def resolve(path: str) -> Any:
+    """Return the object at a dotted path that starts with an unexported name."""
     first, *others = path.split(".")
     return reduce(getattr, others, NAMES[first])
 
@@ -103,38 +103,44 @@ def test_the_contract_is_about_every_unexported_name() -> None:
 @pytest.mark.parametrize("path", CALLS)
 def test_an_unexported_name_takes_the_arguments_of_the_package(path: str) -> None:
     positional, keywords = CALLS[path]
-    signature(named(path)).bind(*range(positional), **dict.fromkeys(keywords))
+    signature(resolve(path)).bind(*range(positional), **dict.fromkeys(keywords))
 
 
 @pytest.mark.parametrize("path", MEMBERS)
 def test_an_unexported_name_has_the_members_that_the_package_reads(path: str) -> None:
-    assert [name for name in MEMBERS[path].split() if not hasattr(named(path), name)] == []
+    assert [name for name in MEMBERS[path].split() if not hasattr(resolve(path), name)] == []
 
 
-# How Dagster makes a class of the name in dagster.yaml: its documented way.
+# The documented methods with which Dagster creates an object of a class that dagster.yaml names.
 CONFIGURABLE = {"__init__", "config_type", "from_config_value"}
 
 
-def shadowed_methods(own: type) -> set[str]:
-    """The methods of a class that take the place of a base class's."""
-    return {name for name in vars(own) if callable(getattr(own, name)) or isinstance(vars(own)[name], property)} & {
-        name for base in own.__mro__[1:-1] for name in vars(base) if not name.startswith("__")
-    }
+def find_overridden_methods(subclass: type) -> set[str]:
+    """Return the methods and properties of a class that override those of its base classes."""
+    return {
+        name
+        for name in vars(subclass)
+        if callable(getattr(subclass, name)) or isinstance(vars(subclass)[name], property)
+    } & {name for base in subclass.__mro__[1:-1] for name in vars(base) if not name.startswith("__")}
 
 
-def macros(directory: Path) -> set[str]:
+def find_macros(directory: Path) -> set[str]:
     found = (re.findall(r"{%-?\s*macro\s+(\w+)", path.read_text()) for path in directory.rglob("*.sql"))
     return {name for names in found for name in names}
 
 
 def test_what_shadows_a_tool_is_in_the_page_on_the_architecture() -> None:
     methods = {
-        name for own in (TaxiEventLog, TaxiStorage, TaxiStepLogs, TaxiRunLauncher) for name in shadowed_methods(own)
+        name
+        for subclass in (TaxiEventLog, TaxiStorage, TaxiStepLogs, TaxiRunLauncher)
+        for name in find_overridden_methods(subclass)
     }
-    theirs = macros(Path(global_project.PACKAGE_PATH)) | macros(Path(postgres.PACKAGE_PATH))
-    # dbt calls the macro of the adapter, where there is one, in the place of its default.
-    ours = {name for name in macros(DBT_PROJECT_DIRECTORY / "macros") if name.removeprefix("postgres__") in theirs}
+    dbt_macros = find_macros(Path(global_project.PACKAGE_PATH)) | find_macros(Path(postgres.PACKAGE_PATH))
+    # dbt prefers the adapter's macro, with the prefix postgres__, to its default macro.
+    own_macros = {
+        name for name in find_macros(DBT_PROJECT_DIRECTORY / "macros") if name.removeprefix("postgres__") in dbt_macros
+    }
     assert {"store_event", "has_table"} <= methods
-    assert {"generate_schema_name", "postgres__get_test_sql"} <= ours
+    assert {"generate_schema_name", "postgres__get_test_sql"} <= own_macros
     page = (PROJECT_DIRECTORY / "docs" / "architecture.md").read_text()
-    assert [name for name in sorted((methods | ours) - CONFIGURABLE) if f"`{name}`" not in page] == []
+    assert [name for name in sorted((methods | own_macros) - CONFIGURABLE) if f"`{name}`" not in page] == []

@@ -1,21 +1,21 @@
-"""The views and seeds that a dbt step builds beside its selection."""
+"""The views and seeds that a dbt step builds in addition to its selection."""
 
 from typing import Any
 
 from taxi_orchestration.defs.views import views_to_make
 
 
-def node(materialized: str, *parents: str) -> dict[str, Any]:
+def make_node(materialized: str, *parents: str) -> dict[str, Any]:
     kind = "seed" if materialized == "seed" else "model"
     return {"resource_type": kind, "config": {"materialized": materialized}, "depends_on": {"nodes": list(parents)}}
 
 
 NODES = {
-    "codes": node("seed"),
-    "staged": node("view", "source.raw"),
-    "table": node("month_window", "staged"),
-    "dimension": node("view", "codes", "table"),
-    "mart": node("view", "dimension", "table"),
+    "codes": make_node("seed"),
+    "staged": make_node("view", "source.raw"),
+    "table": make_node("month_window", "staged"),
+    "dimension": make_node("view", "codes", "table"),
+    "mart": make_node("view", "dimension", "table"),
 }
 EVERYTHING = set(NODES)
 VIEWS = EVERYTHING - {"table"}

@@ -1,1 +1,1 @@
-"""The report, part by part."""
+"""Tests of taxi_orchestration.report."""

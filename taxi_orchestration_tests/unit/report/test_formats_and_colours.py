@@ -1,4 +1,4 @@
-"""Numbers formatted for readers, and colours that everybody can distinguish."""
+"""Number formats for readers, and colours that people with colour blindness can distinguish."""
 
 from datetime import UTC, date, datetime
 from itertools import combinations, pairwise
@@ -18,7 +18,7 @@ from taxi_orchestration.report.formats import (
 )
 from taxi_orchestration.report.palette import DARK, LIGHT, with_colours
 
-# Machado, Oliveira and Fernandes (2009), severity 1.
+# The simulation matrices of Machado, Oliveira and Fernandes (2009), severity 1.
 COLOUR_VISION = {
     "usual": np.eye(3),
     "protanopia": np.array([[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]]),
@@ -28,19 +28,19 @@ COLOUR_VISION = {
 PALETTES = pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
 
 
-def linear(colour: str) -> np.ndarray:
+def linearize(colour: str) -> np.ndarray:
     values = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
     return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
-def contrast(one: str, other: str) -> float:
-    """The contrast ratio of WCAG 2."""
-    low, high = sorted(float(linear(colour) @ [0.2126, 0.7152, 0.0722]) for colour in (one, other))
+def compute_contrast(one: str, other: str) -> float:
+    """Return the contrast ratio of WCAG 2."""
+    low, high = sorted(float(linearize(colour) @ [0.2126, 0.7152, 0.0722]) for colour in (one, other))
     return (high + 0.05) / (low + 0.05)
 
 
-def lab(colour: str, vision: str) -> np.ndarray:
-    rgb = np.clip(COLOUR_VISION[vision] @ linear(colour), 0, 1)
+def convert_to_lab(colour: str, vision: str) -> np.ndarray:
+    rgb = np.clip(COLOUR_VISION[vision] @ linearize(colour), 0, 1)
     xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ rgb
     x, y, z = np.array([v if v > 0.2069 else 0 for v in np.cbrt(xyz / [0.9505, 1, 1.089])])
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
@@ -92,15 +92,15 @@ def test_changes_moments_days_and_lists_are_words() -> None:
 @PALETTES
 def test_text_stands_out_from_its_background(palette: dict[str, str]) -> None:
     for text in ("ink", "muted", "accent"):
-        assert contrast(palette[text], palette["page"]) >= 4.5, text
-        assert contrast(palette[text], palette["card"]) >= 4.5, text
+        assert compute_contrast(palette[text], palette["page"]) >= 4.5, text
+        assert compute_contrast(palette[text], palette["card"]) >= 4.5, text
 
 
 @PALETTES
 def test_marks_stand_out_from_the_page(palette: dict[str, str]) -> None:
     marks = ["before", "good", "bad", *(name for name in palette if name.startswith("category"))]
     for mark in marks:
-        assert contrast(palette[mark], palette["page"]) >= 3, mark
+        assert compute_contrast(palette[mark], palette["page"]) >= 3, mark
 
 
 @PALETTES
@@ -108,13 +108,13 @@ def test_marks_stand_out_from_the_page(palette: dict[str, str]) -> None:
 def test_everybody_can_distinguish_the_colours_of_categories(palette: dict[str, str], vision: str) -> None:
     colours = [colour for name, colour in palette.items() if name.startswith("category")]
     for one, other in combinations(colours, 2):
-        assert np.linalg.norm(lab(one, vision) - lab(other, vision)) >= 10, (one, other)
+        assert np.linalg.norm(convert_to_lab(one, vision) - convert_to_lab(other, vision)) >= 10, (one, other)
 
 
 @PALETTES
 @pytest.mark.parametrize("vision", COLOUR_VISION)
 def test_steps_grow_in_one_direction_for_everybody(palette: dict[str, str], vision: str) -> None:
-    steps = [lab(palette[f"step-{number}"], vision) for number in range(1, 8)]
+    steps = [convert_to_lab(palette[f"step-{number}"], vision) for number in range(1, 8)]
     assert all(np.linalg.norm(one - other) >= 8 for one, other in pairwise(steps))
     lightness = np.diff([step[0] for step in steps])
     assert (lightness > 0).all() or (lightness < 0).all()

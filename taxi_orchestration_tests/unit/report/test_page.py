@@ -1,4 +1,4 @@
-"""The page: everything in one file, nothing unescaped, sums to the cent, small, and whole without months."""
+"""The report page: one self-contained file, escaped names, exact sums, a small size, and any number of months."""
 
 import re
 import subprocess
@@ -18,7 +18,7 @@ HOSTILE = "</script><script>document.title = 'taken'</script><img src=x onerror=
 
 
 class Page(HTMLParser):
-    """The tags of a page, and the text of its tables by their id."""
+    """A parser for the tags of a page, and for the text of its tables by id."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -47,13 +47,13 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def frames() -> Frames:
-    """Six months, one of them with an empty file, and a zone with a name that tries to be markup."""
+    """Frames of six months, one of them with an empty file, and a zone whose name contains markup."""
     return made_frames(empty=("2024-03",), zone=HOSTILE)
 
 
 @pytest.fixture(scope="module")
 def html(frames: Frames) -> str:
-    """The page of these months."""
+    """The report page of `frames`."""
     return render_page(frames)
 
 
@@ -86,8 +86,8 @@ def test_every_picture_is_drawn_in_the_page_itself(html: str) -> None:
     assert named <= set(ids)
 
 
-def amounts(page: Page, table: str, column: int) -> int:
-    """The sum of a column of a table, in its smallest unit."""
+def sum_column(page: Page, table: str, column: int) -> int:
+    """Return the sum of a table column in its smallest unit: cents, or trips."""
     return sum(int(re.sub(r"[$,.]", "", row[column])) for row in page.tables[f"{table}-table"][1:])
 
 
@@ -96,10 +96,10 @@ def test_what_the_tables_say_adds_up_to_the_frames_to_the_cent(html: str, frames
     trips = int(frames.months["trips"].sum())
     cents = int((frames.months["total_amount"] * 100).round().sum())
     for table, column in (("trips", 2), ("days", 1), ("hours", 2), ("map", 3), ("boroughs", 1), ("payments", 2)):
-        assert amounts(page, table, column) == trips, table
-    assert amounts(page, "revenue", 2) == cents
-    assert amounts(page, "days", 2) == cents
-    assert amounts(page, "pipeline", 4) == frames.pipeline["file_rows"].sum()
+        assert sum_column(page, table, column) == trips, table
+    assert sum_column(page, "revenue", 2) == cents
+    assert sum_column(page, "days", 2) == cents
+    assert sum_column(page, "pipeline", 4) == frames.pipeline["file_rows"].sum()
 
 
 def test_trips_of_months_without_a_file_are_counted_and_left_out(frames: Frames) -> None:
@@ -116,12 +116,12 @@ def test_without_a_month_the_page_says_what_to_run() -> None:
 
 def test_a_month_that_is_not_loaded_is_a_gap_that_the_page_names_and_draws(frames: Frames) -> None:
     gap = pd.Timestamp("2024-03-01")
-    left = {
+    remaining = {
         name: frame[frame[column].dt.to_period("M") != gap.to_period("M")]
         for name, column in (("pipeline", "source_month"), ("quality", "source_month"), ("months", "month"))
         for frame in [getattr(frames, name)]
     }
-    html = render_page(replace(frames, **left))
+    html = render_page(replace(frames, **remaining))
     assert "in 5 months between January 2024 and June 2024." in html
     choices = re.findall(r"<option value=\"\d+\"[^>]*>([A-Z]\w+ \d{4})", html)
     assert len(choices) == 2 * 5
@@ -151,10 +151,10 @@ print(size, seconds, int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/stat
 
 
 def test_150_months_fit_in_five_megabytes_and_600_mib_and_take_seconds() -> None:
-    # In a process of its own, and in seconds of the processor, so that nothing else counts.
+    # A separate process and CPU seconds exclude the work of other tests and programs.
     done = subprocess.run([sys.executable, "-c", MANY_MONTHS], capture_output=True, text=True, check=True)
     size, seconds, memory = map(float, done.stdout.split())
     assert size < 5_000_000
-    # The goal of bench/report.py is 10; a processor may be half as fast as that of its figures.
+    # The goal of bench/report.py is 10 s. The limit allows for a CPU of half the speed.
     assert seconds < 20
     assert memory < 600

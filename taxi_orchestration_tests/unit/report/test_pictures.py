@@ -1,4 +1,4 @@
-"""Every picture alone: its question, its sentence worked out from the frames, its table, and that it can be drawn."""
+"""Each picture of the report: its question, its sentence computed from the frames, its table and its drawing."""
 
 from dataclasses import replace
 from datetime import date
@@ -27,7 +27,7 @@ ALL_MAKERS = pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__nam
 
 @pytest.fixture(scope="module")
 def frames() -> Frames:
-    """Fourteen months, one of them with an empty file."""
+    """Frames of fourteen months, one of them with an empty file."""
     return made_frames("2023-01", 14, empty=("2023-05",))
 
 
@@ -40,7 +40,7 @@ def test_a_picture_has_a_question_a_sentence_a_table_and_can_be_drawn(frames: Fr
     assert picture.table.rows
     assert {len(row) for row in picture.table.rows} == {len(picture.table.columns)}
     for panel in picture.panels:
-        # Validated here, and not whenever a page is made.
+        # Only this test validates: validation takes most of the time of a page.
         panel.chart.to_dict(validate=True)
         svg = draw_svg(panel.chart, picture.data, 400, LIGHT)
         assert svg.startswith("<svg")
@@ -164,10 +164,11 @@ def test_the_calendar_finds_a_pandemic_and_a_congestion_fee_in_the_data_alone() 
     days = before.days.assign(trips=np.where(before.days["day"] >= pd.Timestamp("2020-03-17"), 800, 12_000))
     calendar = calendar_of_days(replace(before, days=days))
     assert calendar
-    said = calendar.sentence
-    assert "The largest change is about Tuesday, 17 March 2020: in the four weeks before a usual day has 12,000" in said
-    assert "from then on 800." in said
-    assert "fee" not in said
+    sentence = calendar.sentence
+    change = "The largest change is about Tuesday, 17 March 2020: in the four weeks before a usual day has 12,000"
+    assert change in sentence
+    assert "from then on 800." in sentence
+    assert "fee" not in sentence
 
     winter = made_frames("2024-12", 3)
     stray = winter.days["day"] == pd.Timestamp("2024-12-03")
@@ -178,7 +179,7 @@ def test_the_calendar_finds_a_pandemic_and_a_congestion_fee_in_the_data_alone() 
     assert "A dot marks the days" in calendar.note
     assert calendar.data["days"]["has_fee"].sum() == 27 + 28
     assert sum(row[3] for row in calendar.table.rows) == paid.sum()
-    # Its days differ by chance alone.
+    # The synthetic days differ only by chance.
     assert "largest change" not in calendar.sentence
 
 

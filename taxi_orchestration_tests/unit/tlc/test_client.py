@@ -1,4 +1,4 @@
-"""The TLC's download host: every way in which it can answer, over real HTTP on loopback."""
+"""The client of the TLC's download host: every kind of response, over real HTTP on loopback."""
 
 import hashlib
 import ssl
@@ -53,15 +53,15 @@ def host() -> Iterator[Host]:
         yield running
 
 
-def client_of(host: Host, **options: Any) -> TlcClient:
-    """A client that waits little."""
+def make_client(host: Host, **options: Any) -> TlcClient:
+    """Return a client with short pauses and timeouts."""
     waits: dict[str, Any] = {"first_pause": 0.01, "max_pause": 0.02, "read_timeout": 5, "attempts": 3}
     return TlcClient(host.url, **(waits | options))
 
 
-def fails_with(kind: type[TlcError], host: Host, directory: Path, **options: Any) -> str:
-    """The message with which a download fails; it names month and URL and leaves no file."""
-    with client_of(host, **options) as client, pytest.raises(TlcError) as raised:
+def expect_failure(kind: type[TlcError], host: Host, directory: Path, **options: Any) -> str:
+    """Return the message of a failed download. Check that it names month and URL, and that no file is left."""
+    with make_client(host, **options) as client, pytest.raises(TlcError) as raised:
         client.download(MONTH, directory)
     assert raised.type is kind
     message = str(raised.value)
@@ -71,12 +71,12 @@ def fails_with(kind: type[TlcError], host: Host, directory: Path, **options: Any
     return message
 
 
-# What goes well
+# Successful downloads
 
 
 def test_a_month_is_downloaded_byte_for_byte_with_what_the_host_says_of_it(host: Host, tmp_path: Path) -> None:
     host.on(PATH, ok(BODY, ETag='"v1"', Last_Modified="Wed, 06 Mar 2024 12:00:00 GMT"))
-    with client_of(host) as client, client.download(MONTH, tmp_path) as download:
+    with make_client(host) as client, client.download(MONTH, tmp_path) as download:
         assert download.path.read_bytes() == BODY
         assert download.url == host.url + PATH
         assert (download.etag, download.bytes) == ('"v1"', len(BODY))
@@ -88,14 +88,14 @@ def test_a_month_is_downloaded_byte_for_byte_with_what_the_host_says_of_it(host:
 def test_progress_grows_to_the_size_of_the_file(host: Host, tmp_path: Path) -> None:
     host.on(PATH, ok(BODY))
     seen: list[tuple[int, int | None]] = []
-    with client_of(host) as client, client.download(MONTH, tmp_path, lambda *step: seen.append(step)):
+    with make_client(host) as client, client.download(MONTH, tmp_path, lambda *step: seen.append(step)):
         assert seen == sorted(seen)
         assert seen[-1] == (len(BODY), len(BODY))
 
 
 def test_the_request_names_the_project_and_asks_for_the_bytes_as_they_are(host: Host, tmp_path: Path) -> None:
     host.on(PATH, ok(BODY))
-    client_of(host).download(MONTH, tmp_path)
+    make_client(host).download(MONTH, tmp_path)
     _, headers = host.requests[PATH][0]
     assert headers["User-Agent"].startswith("taxi-orchestration")
     assert headers["Accept-Encoding"] == "identity"
@@ -103,27 +103,27 @@ def test_the_request_names_the_project_and_asks_for_the_bytes_as_they_are(host: 
 
 def test_the_zone_table_is_downloaded(host: Host, tmp_path: Path) -> None:
     host.on(ZONES_PATH, ok(b'"LocationID","Borough","Zone","service_zone"\r\n1,"EWR","Newark Airport","EWR"\r\n'))
-    with client_of(host).download_zones(tmp_path) as download:
+    with make_client(host).download_zones(tmp_path) as download:
         assert download.path.read_text().startswith('"LocationID"')
 
 
 def test_a_zone_table_that_is_something_else_is_refused(host: Host, tmp_path: Path) -> None:
     host.on(ZONES_PATH, ok(b"<html>hello</html>"))
     with pytest.raises(BadFileError, match=r"taxi zones .*<html>"):
-        client_of(host).download_zones(tmp_path)
+        make_client(host).download_zones(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_body_without_a_length_is_taken_to_its_end(host: Host, tmp_path: Path) -> None:
     host.on(PATH, ok(BODY, Content_Length=""))
-    with client_of(host).download(MONTH, tmp_path) as download:
+    with make_client(host).download(MONTH, tmp_path) as download:
         assert download.bytes == len(BODY)
 
 
 def test_a_redirect_is_followed_and_the_month_keeps_its_own_url(host: Host, tmp_path: Path) -> None:
     host.on(PATH, redirect("/elsewhere"))
     host.on("/elsewhere", ok(BODY))
-    with client_of(host).download(MONTH, tmp_path) as download:
+    with make_client(host).download(MONTH, tmp_path) as download:
         assert download.url == host.url + PATH
 
 
@@ -131,18 +131,18 @@ def test_several_months_can_be_downloaded_at_once_by_one_client(host: Host, tmp_
     months = [date(2024, month, 1) for month in range(1, 9)]
     for month in months:
         host.on(month_path(month), ok(BODY + f"{month}".encode() + b"PAR1"))
-    with client_of(host) as client, ThreadPoolExecutor(8) as pool:
+    with make_client(host) as client, ThreadPoolExecutor(8) as pool:
         for month, download in zip(months, pool.map(lambda m: client.download(m, tmp_path), months), strict=True):
             assert f"{month}".encode() in download.path.read_bytes()
 
 
-# What a retry helps
+# Errors that are retried
 
 
 @pytest.mark.parametrize("code", [408, 429, 500, 502, 503, 504])
 def test_a_host_that_is_busy_or_broken_for_a_moment_is_asked_again(host: Host, tmp_path: Path, code: int) -> None:
     host.on(PATH, status(code), status(code), ok(BODY))
-    with client_of(host).download(MONTH, tmp_path) as download:
+    with make_client(host).download(MONTH, tmp_path) as download:
         assert download.path.read_bytes() == BODY
     assert host.count(PATH) == 3
 
@@ -150,7 +150,7 @@ def test_a_host_that_is_busy_or_broken_for_a_moment_is_asked_again(host: Host, t
 @pytest.mark.parametrize("code", [429, 500, 503])
 def test_a_host_that_stays_busy_or_broken_is_a_transient_failure(host: Host, tmp_path: Path, code: int) -> None:
     host.on(PATH, status(code))
-    message = fails_with(TransientTlcError, host, tmp_path)
+    message = expect_failure(TransientTlcError, host, tmp_path)
     assert f"answered {code}" in message
     assert "Gave up after 3 of 3 attempts" in message
     assert host.count(PATH) == 3
@@ -158,36 +158,36 @@ def test_a_host_that_stays_busy_or_broken_is_a_transient_failure(host: Host, tmp
 
 def test_a_pause_asked_for_in_seconds_is_kept(host: Host, tmp_path: Path) -> None:
     host.on(PATH, status(503, Retry_After="1"), ok(BODY))
-    client_of(host).download(MONTH, tmp_path)
+    make_client(host).download(MONTH, tmp_path)
     assert 1.0 <= host.times[1] - host.times[0] < 2.5
 
 
 def test_a_pause_asked_for_as_a_date_is_kept(host: Host, tmp_path: Path) -> None:
     until = datetime.now(UTC) + timedelta(seconds=2)
     host.on(PATH, status(429, Retry_After=format_datetime(until, usegmt=True)), ok(BODY))
-    client_of(host).download(MONTH, tmp_path)
+    make_client(host).download(MONTH, tmp_path)
     assert 0.5 < host.times[1] - host.times[0] < 3.5
 
 
-@pytest.mark.parametrize("asked", ["soon", "-5", "Wed, 06 Mar 2019 12:00:00 GMT", "٣"])
-def test_a_pause_that_is_no_pause_delays_nothing(host: Host, tmp_path: Path, asked: str) -> None:
-    host.on(PATH, status(503, Retry_After=asked.encode("utf-8").decode("latin-1")), ok(BODY))
-    client_of(host).download(MONTH, tmp_path)
+@pytest.mark.parametrize("retry_after", ["soon", "-5", "Wed, 06 Mar 2019 12:00:00 GMT", "٣"])
+def test_a_pause_that_is_no_pause_delays_nothing(host: Host, tmp_path: Path, retry_after: str) -> None:
+    host.on(PATH, status(503, Retry_After=retry_after.encode("utf-8").decode("latin-1")), ok(BODY))
+    make_client(host).download(MONTH, tmp_path)
     assert host.times[1] - host.times[0] < 0.5
 
 
 def test_a_pause_longer_than_the_time_there_is_ends_the_attempts_at_once(host: Host, tmp_path: Path) -> None:
     host.on(PATH, status(503, Retry_After="86400"))
     started = time.monotonic()
-    message = fails_with(TransientTlcError, host, tmp_path, total_timeout=5)
+    message = expect_failure(TransientTlcError, host, tmp_path, total_timeout=5)
     assert "Gave up after 1 of 3 attempts" in message
     assert time.monotonic() - started < 1
 
 
 def test_a_host_that_is_not_there_is_a_transient_failure(tmp_path: Path) -> None:
-    with running_host() as gone:
+    with running_host() as stopped_host:
         pass
-    message = fails_with(UnreachableTlcError, gone, tmp_path)
+    message = expect_failure(UnreachableTlcError, stopped_host, tmp_path)
     assert "the host cannot be reached: Connection refused. Gave up after 2 of 2 attempts. Check the network" in message
 
 
@@ -213,14 +213,14 @@ def test_a_proxy_that_is_not_there_is_named(host: Host, tmp_path: Path, monkeypa
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "")
     monkeypatch.setenv("no_proxy", "")
-    message = fails_with(UnreachableTlcError, host, tmp_path)
+    message = expect_failure(UnreachableTlcError, host, tmp_path)
     assert "the proxy of HTTPS_PROXY or HTTP_PROXY cannot be used: Connection refused" in message
 
 
 def test_a_host_that_was_reached_and_then_is_not_is_asked_as_often_as_a_busy_one(tmp_path: Path) -> None:
     retries: list[str] = []
     with running_host() as host:
-        client = client_of(host, on_retry=retries.append)
+        client = make_client(host, on_retry=retries.append)
         client.publication(MONTH)
     with client, pytest.raises(UnreachableTlcError, match="after 3 of 3 attempts"):
         client.download(MONTH, tmp_path)
@@ -229,37 +229,37 @@ def test_a_host_that_was_reached_and_then_is_not_is_asked_as_often_as_a_busy_one
 
 def test_a_reset_in_the_body_starts_the_download_again_from_its_first_byte(host: Host, tmp_path: Path) -> None:
     host.on(PATH, reset_after(b"PAR1" + b"old" * 100_000, 200_000), ok(BODY))
-    with client_of(host).download(MONTH, tmp_path) as download:
+    with make_client(host).download(MONTH, tmp_path) as download:
         assert download.path.read_bytes() == BODY
         assert download.sha256 == hashlib.sha256(BODY).hexdigest()
 
 
 def test_a_body_that_is_always_cut_off_is_a_transient_failure(host: Host, tmp_path: Path) -> None:
     host.on(PATH, reset_after(BODY, 200_000))
-    assert f"of {len(BODY):,} bytes" in fails_with(TransientTlcError, host, tmp_path)
+    assert f"of {len(BODY):,} bytes" in expect_failure(TransientTlcError, host, tmp_path)
     assert host.count(PATH) == 3
 
 
 def test_a_body_shorter_than_its_content_length_is_a_transient_failure(host: Host, tmp_path: Path) -> None:
     host.on(PATH, ok(BODY, Content_Length=str(len(BODY) + 10)))
-    assert f"after {len(BODY):,} of {len(BODY) + 10:,} bytes" in fails_with(TransientTlcError, host, tmp_path)
+    assert f"after {len(BODY):,} of {len(BODY) + 10:,} bytes" in expect_failure(TransientTlcError, host, tmp_path)
 
 
 def test_a_host_that_never_answers_meets_the_read_timeout(host: Host, tmp_path: Path) -> None:
     host.on(PATH, silent(3))
-    assert "no answer within" in fails_with(TransientTlcError, host, tmp_path, read_timeout=0.2, attempts=2)
+    assert "no answer within" in expect_failure(TransientTlcError, host, tmp_path, read_timeout=0.2, attempts=2)
 
 
 def test_a_body_that_stalls_meets_the_read_timeout(host: Host, tmp_path: Path) -> None:
     host.on(PATH, stalled(BODY, 1000, 3))
-    message = fails_with(TransientTlcError, host, tmp_path, read_timeout=0.2, attempts=2)
+    message = expect_failure(TransientTlcError, host, tmp_path, read_timeout=0.2, attempts=2)
     assert "nothing arrived for 0.2 s after 1,000 of" in message
 
 
 def test_a_body_that_drips_without_ever_stalling_meets_the_overall_time_limit(host: Host, tmp_path: Path) -> None:
     host.on(PATH, drip(BODY, 0.02))
     started = time.monotonic()
-    message = fails_with(TransientTlcError, host, tmp_path, total_timeout=0.5)
+    message = expect_failure(TransientTlcError, host, tmp_path, total_timeout=0.5)
     assert "not complete after" in message
     assert time.monotonic() - started < 1.5
 
@@ -267,13 +267,13 @@ def test_a_body_that_drips_without_ever_stalling_meets_the_overall_time_limit(ho
 def test_a_file_that_changes_before_its_download_is_recorded_as_downloaded(host: Host, tmp_path: Path) -> None:
     changed = BODY + b"more" + b"PAR1"
     host.on(PATH, ok(BODY, ETag='"v1"'), ok(changed, ETag='"v2"'))
-    client = client_of(host)
+    client = make_client(host)
     assert client.publication(MONTH).etag == '"v1"'
     with client.download(MONTH, tmp_path) as download:
         assert (download.etag, download.bytes) == ('"v2"', len(changed))
 
 
-# What no retry helps
+# Errors that are not retried
 
 
 @pytest.mark.parametrize("code", [403, 404])
@@ -281,7 +281,7 @@ def test_a_month_that_is_not_there_is_not_asked_for_again_and_the_delay_is_expla
     host: Host, tmp_path: Path, code: int
 ) -> None:
     host.on(PATH, status(code, DENIED))
-    message = fails_with(NotPublishedError, host, tmp_path)
+    message = expect_failure(NotPublishedError, host, tmp_path)
     assert f"answered {code}" in message
     assert "about two months late" in message
     assert host.count(PATH) == 1
@@ -290,7 +290,7 @@ def test_a_month_that_is_not_there_is_not_asked_for_again_and_the_delay_is_expla
 @pytest.mark.parametrize("code", [400, 401, 204, 206, 304])
 def test_a_status_that_no_file_has_is_a_permanent_failure(host: Host, tmp_path: Path, code: int) -> None:
     host.on(PATH, status(code))
-    assert f"answered {code}" in fails_with(PermanentTlcError, host, tmp_path)
+    assert f"answered {code}" in expect_failure(PermanentTlcError, host, tmp_path)
     assert host.count(PATH) == 1
 
 
@@ -300,7 +300,7 @@ def test_a_status_that_no_file_has_is_a_permanent_failure(host: Host, tmp_path: 
 )
 def test_a_page_with_status_200_is_refused_and_shown(host: Host, tmp_path: Path, body: bytes, kind: str) -> None:
     host.on(PATH, ok(body, Content_Type=kind))
-    message = fails_with(BadFileError, host, tmp_path)
+    message = expect_failure(BadFileError, host, tmp_path)
     assert kind in message
     assert body[:20].decode() in message
     assert host.count(PATH) == 1
@@ -309,12 +309,12 @@ def test_a_page_with_status_200_is_refused_and_shown(host: Host, tmp_path: Path,
 @pytest.mark.parametrize("body", [b"", b"PA", b"PAR"])
 def test_an_empty_or_tiny_answer_with_status_200_is_refused(host: Host, tmp_path: Path, body: bytes) -> None:
     host.on(PATH, ok(body))
-    fails_with(BadFileError, host, tmp_path)
+    expect_failure(BadFileError, host, tmp_path)
 
 
 def test_a_file_published_cut_off_is_refused(host: Host, tmp_path: Path) -> None:
     host.on(PATH, ok(BODY[:-1000]))
-    assert "truncated before publication" in fails_with(BadFileError, host, tmp_path)
+    assert "truncated before publication" in expect_failure(BadFileError, host, tmp_path)
 
 
 ADVICE: dict[str, tuple[Answer, str, str]] = {
@@ -331,64 +331,64 @@ ADVICE: dict[str, tuple[Answer, str, str]] = {
 def test_the_advice_fits_the_host_whether_it_is_a_mirror_or_the_tlcs_own(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
-    made, of_mirror, of_tlc = ADVICE[answer]
-    host.on(PATH, made)
-    with client_of(host) as client, pytest.raises(TlcError, match=of_mirror):
+    response, mirror_advice, tlc_advice = ADVICE[answer]
+    host.on(PATH, response)
+    with make_client(host) as client, pytest.raises(TlcError, match=mirror_advice):
         client.download(MONTH, tmp_path)
     monkeypatch.setattr(errors, "TLC_BASE_URL", host.url)
-    with client_of(host) as client, pytest.raises(TlcError, match=of_tlc) as raised:
+    with make_client(host) as client, pytest.raises(TlcError, match=tlc_advice) as raised:
         client.download(MONTH, tmp_path)
     assert "TLC_BASE_URL" not in str(raised.value)
 
 
 def test_a_body_longer_than_its_content_length_is_never_taken_for_whole(host: Host, tmp_path: Path) -> None:
     host.on(PATH, ok(BODY, Content_Length=str(len(BODY) - 10)))
-    fails_with(BadFileError, host, tmp_path)
+    expect_failure(BadFileError, host, tmp_path)
 
 
 def test_a_compressed_answer_that_was_not_asked_for_is_refused(host: Host, tmp_path: Path) -> None:
     host.on(PATH, ok(BODY, Content_Encoding="gzip"))
-    assert "gzip" in fails_with(BadFileError, host, tmp_path)
+    assert "gzip" in expect_failure(BadFileError, host, tmp_path)
 
 
 def test_a_file_beyond_the_limit_is_refused_before_it_is_downloaded(host: Host, tmp_path: Path) -> None:
     host.on(PATH, stalled(BODY, 0, 2))
-    assert "limit is 1,000 bytes" in fails_with(BadFileError, host, tmp_path, max_bytes=1000)
+    assert "limit is 1,000 bytes" in expect_failure(BadFileError, host, tmp_path, max_bytes=1000)
 
 
 def test_a_file_beyond_the_limit_that_hides_its_size_is_cut_off_at_the_limit(host: Host, tmp_path: Path) -> None:
     host.on(PATH, ok(BODY, Content_Length=""))
-    assert "is larger" in fails_with(BadFileError, host, tmp_path, max_bytes=1000)
+    assert "is larger" in expect_failure(BadFileError, host, tmp_path, max_bytes=1000)
 
 
 def test_a_redirect_loop_ends(host: Host, tmp_path: Path) -> None:
     host.on(PATH, redirect("/a"))
     host.on("/a", redirect("/b"))
     host.on("/b", redirect("/a"))
-    assert "more than 5 redirects" in fails_with(PermanentTlcError, host, tmp_path)
+    assert "more than 5 redirects" in expect_failure(PermanentTlcError, host, tmp_path)
     assert len(host.times) == 6
 
 
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://localhost/x", "gopher://localhost/"])
 def test_a_redirect_to_another_scheme_is_not_followed(host: Host, tmp_path: Path, target: str) -> None:
     host.on(PATH, redirect(target))
-    assert "is not followed" in fails_with(PermanentTlcError, host, tmp_path)
+    assert "is not followed" in expect_failure(PermanentTlcError, host, tmp_path)
 
 
 @pytest.mark.parametrize("target", ["http://[half", "http://", "http://localhost:99999/"])
 def test_a_redirect_to_an_address_that_is_none_is_a_permanent_failure(host: Host, tmp_path: Path, target: str) -> None:
     host.on(PATH, redirect(target))
-    fails_with(PermanentTlcError, host, tmp_path)
+    expect_failure(PermanentTlcError, host, tmp_path)
 
 
 def test_a_disk_without_space_leaves_no_file(host: Host, tmp_path: Path) -> None:
     host.on(PATH, ok(BODY))
 
-    def full(received: int, total: int | None) -> None:
+    def raise_disk_full(received: int, total: int | None) -> None:
         raise OSError(28, "No space left on device")
 
-    with client_of(host) as client, pytest.raises(OSError, match="No space left"):
-        client.download(MONTH, tmp_path, full)
+    with make_client(host) as client, pytest.raises(OSError, match="No space left"):
+        client.download(MONTH, tmp_path, raise_disk_full)
     assert list(tmp_path.iterdir()) == []
     assert host.count(PATH) == 1
 
@@ -399,55 +399,55 @@ def test_an_interrupted_download_leaves_no_file(host: Host, tmp_path: Path) -> N
     def interrupt(received: int, total: int | None) -> None:
         raise KeyboardInterrupt
 
-    with client_of(host) as client, pytest.raises(KeyboardInterrupt):
+    with make_client(host) as client, pytest.raises(KeyboardInterrupt):
         client.download(MONTH, tmp_path, interrupt)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_download_that_was_stopped_reports_no_retry_and_makes_none(host: Host, tmp_path: Path) -> None:
-    # Its run may have ended: to log in it then held locks of Dagster's that the next run waited for.
+    # The run may have ended already. A log entry for an ended run held Dagster's locks, and the next run waited.
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     host.on(PATH, status(503))
     retries: list[str] = []
-    with client_of(host, on_retry=retries.append) as client, pytest.raises(KeyboardInterrupt):
+    with make_client(host, on_retry=retries.append) as client, pytest.raises(KeyboardInterrupt):
         client.download(MONTH, tmp_path, stop)
     assert (retries, len(host.requests[PATH]), list(tmp_path.iterdir())) == ([], 1, [])
 
 
-# Asking without downloading
+# Requests without a download
 
 
 def test_a_published_month_is_described_without_being_sent(host: Host) -> None:
     host.on(PATH, ok(BODY, ETag='"v1"', Last_Modified="Wed, 06 Mar 2024 12:00:00 GMT"))
     expected = datetime(2024, 3, 6, 12, tzinfo=UTC)
-    assert client_of(host).publication(MONTH) == Publication(host.url + PATH, True, '"v1"', expected, len(BODY))
+    assert make_client(host).publication(MONTH) == Publication(host.url + PATH, True, '"v1"', expected, len(BODY))
     assert [command for command, _ in host.requests[PATH]] == ["HEAD"]
 
 
 @pytest.mark.parametrize("code", [403, 404])
 def test_a_month_that_is_not_there_is_not_published_yet_and_no_error(host: Host, code: int) -> None:
     host.on(PATH, status(code, DENIED))
-    assert client_of(host).publication(MONTH) == Publication(host.url + PATH, published=False)
+    assert make_client(host).publication(MONTH) == Publication(host.url + PATH, published=False)
 
 
 def test_a_broken_host_is_not_mistaken_for_an_unpublished_month(host: Host) -> None:
     host.on(PATH, status(500))
     with pytest.raises(TransientTlcError, match="answered 500"):
-        client_of(host).publication(MONTH)
+        make_client(host).publication(MONTH)
     assert host.count(PATH) == 3
 
 
 @pytest.mark.parametrize("headers", [{"Last_Modified": "yesterday"}, {"Last_Modified": "", "Content_Length": "many"}])
 def test_headers_that_make_no_sense_are_left_out(host: Host, headers: dict[str, str]) -> None:
     host.on(PATH, ok(BODY, **headers))
-    publication = client_of(host).publication(MONTH)
+    publication = make_client(host).publication(MONTH)
     assert publication.published
     assert publication.last_modified is None
 
 
-# Addresses
+# URLs
 
 
 @pytest.mark.parametrize(
@@ -480,13 +480,13 @@ def test_what_is_not_a_month_of_the_data_set_has_no_url(month: date) -> None:
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """A certificate authority that nobody trusts."""
+    """A certificate authority that clients do not trust by default."""
     return trustme.CA()
 
 
 @pytest.fixture
 def tls_host(authority: trustme.CA) -> Iterator[Host]:
-    """A host over TLS with a certificate of that authority for localhost."""
+    """A TLS server with a certificate of `authority` for localhost."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
     with running_host(context) as running:
@@ -495,7 +495,7 @@ def tls_host(authority: trustme.CA) -> Iterator[Host]:
 
 @pytest.fixture
 def trusted(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trust in that authority after all."""
+    """A CA bundle with `authority` for the clients of the test."""
     bundle = tmp_path_factory.mktemp("tls") / "ca.pem"
     authority.cert_pem.write_to_path(str(bundle))
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
@@ -503,21 +503,23 @@ def trusted(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory, mon
 
 def test_a_certificate_that_nobody_trusts_is_a_permanent_failure(tls_host: Host, tmp_path: Path) -> None:
     tls_host.on(PATH, ok(BODY))
-    assert "certificate is not trusted" in fails_with(PermanentTlcError, tls_host, tmp_path)
+    assert "certificate is not trusted" in expect_failure(PermanentTlcError, tls_host, tmp_path)
     assert tls_host.count(PATH) == 0
 
 
 @pytest.mark.usefixtures("trusted")
 def test_a_month_is_downloaded_over_tls(tls_host: Host, tmp_path: Path) -> None:
     tls_host.on(PATH, ok(BODY))
-    with client_of(tls_host).download(MONTH, tmp_path) as download:
+    with make_client(tls_host).download(MONTH, tmp_path) as download:
         assert download.path.read_bytes() == BODY
 
 
 @pytest.mark.usefixtures("trusted")
 def test_a_redirect_from_https_to_http_is_not_followed(tls_host: Host, host: Host, tmp_path: Path) -> None:
     tls_host.on(PATH, redirect(host.url + PATH))
-    assert "redirects from https to http, which is not followed" in fails_with(PermanentTlcError, tls_host, tmp_path)
+    assert "redirects from https to http, which is not followed" in expect_failure(
+        PermanentTlcError, tls_host, tmp_path
+    )
     assert host.times == []
 
 
@@ -525,7 +527,7 @@ def test_a_redirect_from_https_to_http_is_not_followed(tls_host: Host, host: Hos
 def test_a_redirect_from_http_to_https_is_followed(tls_host: Host, host: Host, tmp_path: Path) -> None:
     host.on(PATH, redirect(tls_host.url + PATH, 301))
     tls_host.on(PATH, ok(BODY))
-    with client_of(host).download(MONTH, tmp_path) as download:
+    with make_client(host).download(MONTH, tmp_path) as download:
         assert download.bytes == len(BODY)
 
 

@@ -1,4 +1,4 @@
-"""The types that columns are carried in."""
+"""The Arrow and PostgreSQL types of columns."""
 
 import pyarrow as pa
 import pytest

@@ -1,4 +1,4 @@
-"""The data set: names, types, eras and aliases, and that nothing else in Python says which one it is."""
+"""The data set: names, types, eras and aliases. No other Python module contains its name."""
 
 import re
 from dataclasses import replace
@@ -15,18 +15,18 @@ ERAS: tuple[Era, ...] = ("A", "B", "C")
 
 def test_no_other_module_says_which_data_set_this_is() -> None:
     kind = DATASET.label.split()[0]
-    own = re.compile(rf"{DATASET.name}|{DATASET.pickup}|{DATASET.dropoff}|{kind}[ _-](taxi|trip)", re.IGNORECASE)
+    names = re.compile(rf"{DATASET.name}|{DATASET.pickup}|{DATASET.dropoff}|{kind}[ _-](taxi|trip)", re.IGNORECASE)
     folders = [PROJECT_DIRECTORY / name for name in ("taxi_orchestration", "taxi_orchestration_tests", "bench")]
-    files = [path for folder in folders for path in folder.rglob("*.py") if own.search(path.read_text())]
+    files = [path for folder in folders for path in folder.rglob("*.py") if names.search(path.read_text())]
     assert files == [PROJECT_DIRECTORY / "taxi_orchestration" / "tlc" / "dataset.py"]
 
 
-def fields(era: Era, dataset: DataSet = DATASET) -> dict[str, str]:
-    """The columns of a file of an era, with the types of Arrow."""
+def list_fields(era: Era, dataset: DataSet = DATASET) -> dict[str, str]:
+    """Return the columns of a file of an era, with their Arrow types."""
     return {column.source_name: column.type_in_files(era) or "" for column in dataset.columns_of(era)}
 
 
-def with_column(column: Column) -> DataSet:
+def add_column(column: Column) -> DataSet:
     return replace(DATASET, columns=(*DATASET.columns, column))
 
 
@@ -93,14 +93,14 @@ def test_the_types_of_the_eras_are_those_of_the_files_they_were_measured_on() ->
 
 @pytest.mark.parametrize("era", ERAS)
 def test_the_columns_of_an_era_match_it_whatever_their_case_and_order(era: Era) -> None:
-    shuffled = [(name.upper(), kind) for name, kind in reversed(fields(era).items())]
+    shuffled = [(name.upper(), kind) for name, kind in reversed(list_fields(era).items())]
     match = DATASET.match(shuffled, era)
     assert (match.new, match.missing, match.other_types) == ((), (), {})
     assert match.names["vendorid"] == "VENDORID"
 
 
 def test_new_missing_and_other_columns_are_distinguished() -> None:
-    found = {name: kind for name, kind in fields("B").items() if name not in ("fare_amount", "ehail_fee")}
+    found = {name: kind for name, kind in list_fields("B").items() if name not in ("fare_amount", "ehail_fee")}
     match = DATASET.match([*(found | {"RatecodeID": "double"}).items(), ("Night_Fee", "double")], "B")
     assert (match.new, match.names["night_fee"]) == (("night_fee",), "Night_Fee")
     assert [column.name for column in match.missing] == ["fare_amount", "ehail_fee"]
@@ -109,28 +109,28 @@ def test_new_missing_and_other_columns_are_distinguished() -> None:
 
 
 def test_a_required_column_of_a_later_era_is_not_asked_of_older_files() -> None:
-    dataset = with_column(Column("toll_road", "double", {"C": "double"}, "Toll of a road that was built in 2025."))
-    missing = {era: [c.name for c in dataset.match(fields(era).items(), era).missing_required] for era in ERAS}
+    dataset = add_column(Column("toll_road", "double", {"C": "double"}, "Toll of a road that was built in 2025."))
+    missing = {era: [c.name for c in dataset.match(list_fields(era).items(), era).missing_required] for era in ERAS}
     assert missing == {"A": [], "B": [], "C": ["toll_road"]}
 
 
 def test_a_column_of_a_later_era_in_an_older_file_is_known_and_not_missed_elsewhere() -> None:
-    match = DATASET.match(fields("C").items(), "B")
+    match = DATASET.match(list_fields("C").items(), "B")
     assert (match.new, match.missing) == ((), ())
     assert match.names["cbd_congestion_fee"] == "cbd_congestion_fee"
 
 
 def test_an_alias_stands_for_its_column_and_both_at_once_are_ambiguous() -> None:
     fee = Column("night_fee", "double", {"A": "double"}, "Fee of the night.", aliases=("Fee_At_Night",))
-    dataset = with_column(fee)
-    match = dataset.match([*fields("B").items(), ("fee_at_night", "double")], "B")
+    dataset = add_column(fee)
+    match = dataset.match([*list_fields("B").items(), ("fee_at_night", "double")], "B")
     assert (match.new, match.missing, match.names["night_fee"]) == ((), (), "fee_at_night")
     with pytest.raises(AmbiguousColumnError, match="night_fee and FEE_AT_NIGHT are both night_fee"):
         dataset.match([("night_fee", "double"), ("FEE_AT_NIGHT", "double")], "B")
 
 
 def test_the_files_of_the_tlcs_other_data_sets_are_known_by_a_column() -> None:
-    assert recognize_label(fields("C")) == DATASET.label
+    assert recognize_label(list_fields("C")) == DATASET.label
     assert recognize_label(["VendorID", "tpep_pickup_datetime"]) == "yellow taxi"
     assert recognize_label(["dispatching_base_num", "pickup_datetime"]) == "for-hire vehicles"
     assert recognize_label(["hvfhs_license_num", "dispatching_base_num"]) == "high-volume for-hire vehicles"

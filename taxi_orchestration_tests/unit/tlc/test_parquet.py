@@ -1,4 +1,4 @@
-"""A month's file: what is taken, what is refused, and in which words."""
+"""A month's parquet file: accepted files, refused files, and the error messages."""
 
 import random
 import subprocess
@@ -37,19 +37,19 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def table() -> pa.Table:
-    """A good month of era B, for a test to spoil."""
+    """A valid month of era B. Tests change it to make it invalid."""
     return month_table(MONTH, ROWS)
 
 
 def read(path: Path, month: date = MONTH, *, batch_rows: int = 128, **options: Any) -> tuple[MonthFile, pa.Table]:
-    """The file and all of its rows."""
+    """Return the file and all of its rows."""
     with MonthFile.open(path, month, URL, **options) as file:
         rows = pa.Table.from_batches(file.batches(batch_rows), file.schema)
     return file, rows
 
 
-def refused(path: Path, month: date = MONTH, kind: type[BadFileError] = BadFileError, **options: Any) -> str:
-    """The message with which a file is refused; it names month and URL."""
+def expect_refusal(path: Path, month: date = MONTH, kind: type[BadFileError] = BadFileError, **options: Any) -> str:
+    """Return the message of the error that refuses a file. Check that it names month and URL."""
     with pytest.raises(BadFileError) as raised:
         read(path, month, **options)
     assert raised.type is kind
@@ -60,30 +60,30 @@ def refused(path: Path, month: date = MONTH, kind: type[BadFileError] = BadFileE
     return message
 
 
-def replaced(table: pa.Table, name: str, values: Any, new_name: str | None = None) -> pa.Table:
-    """The table with a column's values, and perhaps its name, replaced."""
+def replace_column(table: pa.Table, name: str, values: Any, new_name: str | None = None) -> pa.Table:
+    """Return the table with new values, and optionally a new name, for one column."""
     return table.set_column(table.column_names.index(name), new_name or name, values)
 
 
-def with_value(table: pa.Table, name: str, row: int, value: Any, kind: pa.DataType) -> pa.Table:
-    """The table with a column in another type and one value of it (rows count from 1) replaced."""
+def replace_value(table: pa.Table, name: str, row: int, value: Any, kind: pa.DataType) -> pa.Table:
+    """Return the table with one value of a column (rows count from 1) replaced, and with another column type."""
     values = table[name].to_pylist()
     values[row - 1] = value
-    return replaced(table, name, pa.array(values, kind))
+    return replace_column(table, name, pa.array(values, kind))
 
 
-# What is taken
+# Accepted files
 
 
 @pytest.mark.parametrize("era", ["A", "B", "C"])
 def test_a_month_of_every_era_arrives_in_the_contract_without_drift(path: Path, era: Era) -> None:
-    made = write_month(path, MONTHS[era], 5000)
+    written = write_month(path, MONTHS[era], 5000)
     file, rows = read(path, MONTHS[era])
     assert rows.schema.equals(ARROW_SCHEMA)
     assert (file.era, file.rows, file.new_columns) == (era, 5000, {})
     assert not file.drift
-    assert file.pickups_outside == made.pickups_outside
-    assert round(pc.sum(rows["total_amount"]).as_py() * 100) == made.total_cents
+    assert file.pickups_outside == written.pickups_outside
+    assert round(pc.sum(rows["total_amount"]).as_py() * 100) == written.total_cents
     assert (rows["cbd_congestion_fee"].null_count == 5000) == (era != "C")
 
 
@@ -126,7 +126,7 @@ def test_a_file_says_which_columns_and_types_it_has(path: Path) -> None:
 def test_a_column_is_read_under_an_alias(path: Path, table: pa.Table) -> None:
     pq.write_table(table, path)
     expected = read(path)[1]
-    pq.write_table(replaced(table, "fare_amount", table["fare_amount"], "Metered_Fare"), path)
+    pq.write_table(replace_column(table, "fare_amount", table["fare_amount"], "Metered_Fare"), path)
     columns = [replace(c, aliases=("metered_fare",)) if c.name == "fare_amount" else c for c in DATASET.columns]
     file, rows = read(path, dataset=replace(DATASET, columns=tuple(columns)))
     assert rows.equals(expected)
@@ -216,35 +216,35 @@ def test_another_type_without_loss_is_taken_and_reported(
     path: Path, table: pa.Table, name: str, kind: pa.DataType
 ) -> None:
     if name == "trip_distance":
-        table = replaced(table, name, pa.array([0.5] * ROWS))
-    pq.write_table(replaced(table, name, pa.array(table[name].to_pylist(), kind)), path)
+        table = replace_column(table, name, pa.array([0.5] * ROWS))
+    pq.write_table(replace_column(table, name, pa.array(table[name].to_pylist(), kind)), path)
     file, rows = read(path)
     assert rows[name.lower()].to_pylist() == table[name].to_pylist()
     assert list(file.drift.other_types) == [name.lower()]
 
 
 def test_whole_numbers_are_taken_for_amounts(path: Path, table: pa.Table) -> None:
-    pq.write_table(replaced(table, "fare_amount", pa.array(range(ROWS), pa.int64())), path)
+    pq.write_table(replace_column(table, "fare_amount", pa.array(range(ROWS), pa.int64())), path)
     assert read(path)[1]["fare_amount"].to_pylist() == list(map(float, range(ROWS)))
 
 
 def test_decimals_arrive_as_the_nearest_doubles(path: Path, table: pa.Table) -> None:
     cents = [Decimal(i * 7919 % 100_000_007) / 100 for i in range(ROWS)]
-    pq.write_table(replaced(table, "fare_amount", pa.array(cents, pa.decimal128(15, 2))), path)
+    pq.write_table(replace_column(table, "fare_amount", pa.array(cents, pa.decimal128(15, 2))), path)
     assert read(path)[1]["fare_amount"].to_pylist() == [float(value) for value in cents]
 
 
 def test_nulls_everywhere_but_in_the_pickups_are_kept(path: Path, table: pa.Table) -> None:
     for name in table.column_names:
         if name != DATASET.pickup:
-            table = replaced(table, name, pa.nulls(ROWS, table[name].type))
+            table = replace_column(table, name, pa.nulls(ROWS, table[name].type))
     pq.write_table(table, path)
     _, rows = read(path)
     assert rows["vendorid"].null_count == rows["store_and_fwd_flag"].null_count == ROWS
 
 
 def test_nan_in_an_amount_is_kept_and_is_not_null(path: Path, table: pa.Table) -> None:
-    pq.write_table(with_value(table, "tip_amount", 3, float("nan"), pa.float64()), path)
+    pq.write_table(replace_value(table, "tip_amount", 3, float("nan"), pa.float64()), path)
     tips = read(path)[1]["tip_amount"]
     assert pc.is_nan(tips[2]).as_py()
     assert tips.null_count == 0
@@ -252,7 +252,7 @@ def test_nan_in_an_amount_is_kept_and_is_not_null(path: Path, table: pa.Table) -
 
 def test_bad_text_that_no_row_uses_is_no_reason_to_refuse(path: Path, table: pa.Table) -> None:
     flags = pa.DictionaryArray.from_arrays(pa.array([0] * ROWS, pa.int32()), pa.array(["N", "a\0b"]))
-    pq.write_table(replaced(table, "store_and_fwd_flag", flags), path)
+    pq.write_table(replace_column(table, "store_and_fwd_flag", flags), path)
     assert set(read(path)[1]["store_and_fwd_flag"].to_pylist()) == {"N"}
 
 
@@ -299,9 +299,9 @@ def test_a_month_in_any_encoding_and_compression_arrives_exactly(
 
 @pytest.mark.parametrize("text", ["DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY"])
 def test_text_whose_encoding_changes_within_a_file_arrives_once(path: Path, table: pa.Table, text: str) -> None:
-    # The pages of nothing but nulls have no values, and so no encoding that a reader could lack.
+    # A page with only nulls has no values, and so no encoding that the reader must support.
     flags = [None] * 200 + table["store_and_fwd_flag"].to_pylist()[200:]
-    table = replaced(table, "store_and_fwd_flag", pa.array(flags, pa.string()))
+    table = replace_column(table, "store_and_fwd_flag", pa.array(flags, pa.string()))
     encoding = {"store_and_fwd_flag": text}
     pq.write_table(table, path, use_dictionary=False, column_encoding=encoding, row_group_size=100)
     rows = read(path, batch_rows=70)[1]
@@ -315,19 +315,19 @@ def test_a_long_text_that_prefixes_repeat_is_refused_before_it_is_repeated(
     monkeypatch.setattr(parquet, "MAX_TEXT_BATCH_BYTES", 2**20)
     flags = pa.array(["x" * 300_000] * ROWS)
     encoding = {"store_and_fwd_flag": "DELTA_BYTE_ARRAY"}
-    spoiled = replaced(table, "store_and_fwd_flag", flags)
-    pq.write_table(spoiled, path, use_dictionary=False, column_encoding=encoding)
-    del flags, spoiled
+    changed = replace_column(table, "store_and_fwd_flag", flags)
+    pq.write_table(changed, path, use_dictionary=False, column_encoding=encoding)
+    del flags, changed
     assert path.stat().st_size < 100_000
     sizes: list[int] = []
-    checked = parquet._to_text
+    to_text = parquet._to_text
 
-    def measured(array: pa.Array) -> pa.Array:
+    def measure_and_convert(array: pa.Array) -> pa.Array:
         sizes.append(array.nbytes)
-        return checked(array)
+        return to_text(array)
 
-    monkeypatch.setattr(parquet, "_to_text", measured)
-    assert f"text of more than {MAX_TEXT_BYTES:,} bytes" in refused(path, batch_rows=ROWS)
+    monkeypatch.setattr(parquet, "_to_text", measure_and_convert)
+    assert f"text of more than {MAX_TEXT_BYTES:,} bytes" in expect_refusal(path, batch_rows=ROWS)
     assert max(sizes) <= 2**20
 
 
@@ -335,11 +335,11 @@ def test_what_the_reader_has_not_implemented_is_not_called_damage(path: Path, ta
     pq.write_table(table, path, compression="snappy")
     content = path.read_bytes()
     for name in table.column_names:
-        # The codec follows the path of the column; LZO, which pyarrow cannot unpack, is 3.
+        # In the footer, the codec follows the column's path: 1 is Snappy, and 3 is LZO, which pyarrow cannot read.
         codec = len(name).to_bytes() + name.encode() + b"\x15"
         content = content.replace(codec + b"\x02", codec + b"\x06")
     path.write_bytes(content)
-    message = refused(path, kind=UnsupportedFileError)
+    message = expect_refusal(path, kind=UnsupportedFileError)
     assert f"pyarrow {pa.__version__} cannot read what parquet-cpp-arrow" in message
     assert "LZO" in message
     assert "upgrade pyarrow" in message
@@ -351,7 +351,7 @@ INT96_TIMES = [datetime(2500, 1, 1), datetime(1677, 9, 1), datetime.min, datetim
 
 def test_the_times_of_spark_are_read_without_a_wrap_and_their_type_is_reported(path: Path, table: pa.Table) -> None:
     times = pa.array(INT96_TIMES * (ROWS // 6), pa.timestamp("us"))
-    table = replaced(table, DATASET.dropoff, times).append_column("seen", times)
+    table = replace_column(table, DATASET.dropoff, times).append_column("seen", times)
     pq.write_table(table, path, use_deprecated_int96_timestamps=True)
     file, rows = read(path)
     assert rows[DATASET.dropoff].to_pylist() == rows["seen"].to_pylist() == times.to_pylist()
@@ -374,9 +374,9 @@ def test_a_time_of_spark_that_would_be_lost_is_shown_as_it_is_in_the_file(
 ) -> None:
     times = table[DATASET.dropoff].cast(pa.timestamp(unit), safe=False).cast(pa.int64()).to_pylist()
     times[202] = value
-    spoiled = replaced(table, DATASET.dropoff, pa.array(times, pa.timestamp(unit)))
-    pq.write_table(spoiled, path, use_deprecated_int96_timestamps=True)
-    assert f"column {DATASET.dropoff}, row 203: {shown}" in refused(path)
+    changed = replace_column(table, DATASET.dropoff, pa.array(times, pa.timestamp(unit)))
+    pq.write_table(changed, path, use_deprecated_int96_timestamps=True)
+    assert f"column {DATASET.dropoff}, row 203: {shown}" in expect_refusal(path)
 
 
 @pytest.mark.parametrize("name", ["__index_level_0__", "__null_dask_index__", "_hoodie_commit_time", "_Dlt-Id"])
@@ -413,7 +413,7 @@ def test_notes_of_pandas_that_make_no_sense_are_left_alone(path: Path, table: pa
 
 # Advice
 
-SPOILED: dict[str, tuple[Any, str]] = {
+FAULTS: dict[str, tuple[Any, str]] = {
     "row numbers of pandas": (lambda t: t.append_column("Unnamed: 0", t["VendorID"]), "index=False"),
     "a space in a name": (
         lambda t: t.rename_columns([f"{n} " if n == "trip_type" else n for n in t.column_names]),
@@ -425,25 +425,28 @@ SPOILED: dict[str, tuple[Any, str]] = {
     "a column of PostgreSQL's": (lambda t: t.append_column("ctid", t["VendorID"]), "another name, since PostgreSQL"),
     "a column missing": (lambda t: t.drop_columns(["VendorID"]), "write it with all columns of the TLC"),
     "text for an amount": (
-        lambda t: replaced(t, "fare_amount", t["fare_amount"].cast(pa.string())),
+        lambda t: replace_column(t, "fare_amount", t["fare_amount"].cast(pa.string())),
         "write it as double",
     ),
     "a zone": (
-        lambda t: replaced(t, DATASET.pickup, t[DATASET.pickup].cast(pa.timestamp("us", "UTC"))),
+        lambda t: replace_column(t, DATASET.pickup, t[DATASET.pickup].cast(pa.timestamp("us", "UTC"))),
         "without a zone (in Spark timestamp_ntz",
     ),
-    "a fraction": (lambda t: replaced(t, "VendorID", pa.array([1.5] * ROWS)), "write the TLC's value in that row"),
+    "a fraction": (
+        lambda t: replace_column(t, "VendorID", pa.array([1.5] * ROWS)),
+        "write the TLC's value in that row",
+    ),
     "a list": (lambda t: t.append_column("fees", pa.array([[1]] * ROWS)), "leave it out, or write it as a number"),
     "no rows": (lambda t: t.slice(0, 0), "Copy the TLC's file to host.example again"),
 }
 
 
-@pytest.mark.parametrize("fault", SPOILED)
+@pytest.mark.parametrize("fault", FAULTS)
 def test_the_writer_of_a_mirrors_file_is_named_and_what_it_has_to_do(path: Path, table: pa.Table, fault: str) -> None:
-    spoil, advice = SPOILED[fault]
-    noted = {"pandas": '{"pandas_version": "2.2.3"}'}
-    pq.write_table(spoil(table).replace_schema_metadata(noted), path)
-    message = refused(path)
+    damage, advice = FAULTS[fault]
+    metadata = {"pandas": '{"pandas_version": "2.2.3"}'}
+    pq.write_table(damage(table).replace_schema_metadata(metadata), path)
+    message = expect_refusal(path)
     assert advice in message
     assert "unset TLC_BASE_URL" in message
     assert fault == "no rows" or "a copy that pandas 2.2.3, parquet-cpp-arrow version" in message
@@ -451,9 +454,9 @@ def test_the_writer_of_a_mirrors_file_is_named_and_what_it_has_to_do(path: Path,
     assert "dataset.py" not in message
 
 
-@pytest.mark.parametrize("fault", SPOILED)
+@pytest.mark.parametrize("fault", FAULTS)
 def test_the_advice_on_the_tlcs_own_file_is_not_to_rewrite_it(path: Path, table: pa.Table, fault: str) -> None:
-    pq.write_table(SPOILED[fault][0](table), path)
+    pq.write_table(FAULTS[fault][0](table), path)
     with pytest.raises(BadFileError) as raised, MonthFile.open(path, MONTH, f"{TLC_BASE_URL}/x.parquet") as file:
         list(file.batches())
     message = str(raised.value)
@@ -474,7 +477,7 @@ def test_the_writer_is_named_as_the_footer_has_it_in_one_line(
     path: Path, table: pa.Table, noted: dict[str, str], writer: str
 ) -> None:
     pq.write_table(table.append_column("", table["VendorID"]).replace_schema_metadata(noted), path)
-    message = refused(path)
+    message = expect_refusal(path)
     assert writer in message
     assert message.isprintable()
     assert len(message) < 600
@@ -489,22 +492,22 @@ def test_a_limit_is_named_with_where_to_raise_it(
     monkeypatch.setattr(parquet, "GROUP_OVERHEAD_BYTES", 0)
     pq.write_table(table, path)
     options: dict[str, Any] = {"max_rows": 7} if limit == "MAX_ROWS" else {}
-    assert f"raise {limit} in taxi_orchestration.tlc.parquet" in refused(path, **options)
+    assert f"raise {limit} in taxi_orchestration.tlc.parquet" in expect_refusal(path, **options)
 
 
-# Files that are none, or damaged
+# Invalid and damaged files
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"<html></html>", b"PAR1" + b"x" * 1000 + b"PAR1"])
 def test_a_file_that_is_not_parquet_is_refused(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    assert "cannot be read as parquet" in refused(path)
+    assert "cannot be read as parquet" in expect_refusal(path)
 
 
 def test_a_file_without_its_footer_is_refused(path: Path) -> None:
     write_month(path, MONTH, ROWS)
     path.write_bytes(path.read_bytes()[:-500])
-    assert "footer is damaged" in refused(path)
+    assert "footer is damaged" in expect_refusal(path)
 
 
 def test_a_file_with_a_damaged_footer_is_refused(path: Path) -> None:
@@ -512,7 +515,7 @@ def test_a_file_with_a_damaged_footer_is_refused(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-2000:-1900] = b"\xff" * 100
     path.write_bytes(content)
-    refused(path)
+    expect_refusal(path)
 
 
 def test_a_file_that_is_not_there_is_not_called_damaged(path: Path) -> None:
@@ -526,7 +529,7 @@ def test_a_checksum_reveals_a_damaged_page_and_the_error_names_its_place(path: P
     content = bytearray(path.read_bytes())
     content[column.data_page_offset + column.total_compressed_size // 2] ^= 1
     path.write_bytes(content)
-    assert "a page is damaged at or after row 3,001" in refused(path, batch_rows=500)
+    assert "a page is damaged at or after row 3,001" in expect_refusal(path, batch_rows=500)
 
 
 def test_no_single_flipped_bit_in_the_pages_ever_changes_a_value(path: Path) -> None:
@@ -534,61 +537,61 @@ def test_no_single_flipped_bit_in_the_pages_ever_changes_a_value(path: Path) -> 
     content = path.read_bytes()
     expected = read(path)[1]
     pages_end = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
-    place = random.Random(0)
-    noticed = 0
+    rng = random.Random(0)
+    detected = 0
     for _ in range(150):
         damaged = bytearray(content)
-        damaged[place.randrange(4, pages_end)] ^= 1 << place.randrange(8)
+        damaged[rng.randrange(4, pages_end)] ^= 1 << rng.randrange(8)
         path.write_bytes(damaged)
         try:
             assert read(path)[1].equals(expected)
         except BadFileError:
-            noticed += 1
-    assert noticed > 100
+            detected += 1
+    assert detected > 100
 
 
 def test_no_single_flipped_bit_in_the_footer_raises_anything_but_a_bad_file(path: Path) -> None:
     write_month(path, MONTH, 100)
     content = path.read_bytes()
     footer_start = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
-    place = random.Random(0)
-    noticed = 0
+    rng = random.Random(0)
+    detected = 0
     for _ in range(300):
         damaged = bytearray(content)
-        damaged[place.randrange(footer_start, len(content))] ^= 1 << place.randrange(8)
+        damaged[rng.randrange(footer_start, len(content))] ^= 1 << rng.randrange(8)
         path.write_bytes(damaged)
         try:
             read(path)
         except BadFileError:
-            noticed += 1
-    assert noticed > 50
+            detected += 1
+    assert detected > 50
 
 
 def test_a_file_with_no_rows_is_refused(path: Path, table: pa.Table) -> None:
     pq.write_table(table.slice(0, 0), path)
-    assert "it has no rows" in refused(path)
+    assert "it has no rows" in expect_refusal(path)
 
 
 def test_another_months_file_under_this_name_is_refused(path: Path) -> None:
     write_month(path, date(2024, 2, 1), 50)
-    assert "only 0 of its 50 pickups lie in 2024-01: it is another month's file" in refused(path)
+    assert "only 0 of its 50 pickups lie in 2024-01: it is another month's file" in expect_refusal(path)
 
 
 def test_another_months_file_is_refused_though_some_pickups_are_of_this_month(path: Path) -> None:
     write_month(path, date(2024, 2, 1), 200)
-    assert "only 1 of its 200 pickups lie in 2024-01: it is another month's file" in refused(path)
+    assert "only 1 of its 200 pickups lie in 2024-01: it is another month's file" in expect_refusal(path)
 
 
 def test_a_file_of_nothing_but_nulls_is_refused(path: Path, table: pa.Table) -> None:
     pq.write_table(pa.table({name: pa.nulls(ROWS) for name in table.column_names}), path)
-    assert "only 0 of its 300 pickups" in refused(path)
+    assert "only 0 of its 300 pickups" in expect_refusal(path)
 
 
 def test_fewer_rows_than_the_footer_promises_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_month(path, MONTH, ROWS)
     decoded = MonthFile._decoded
     monkeypatch.setattr(MonthFile, "_decoded", lambda self, rows: list(decoded(self, rows))[:-1])
-    assert "the footer has 300 rows, but the pages have 256" in refused(path)
+    assert "the footer has 300 rows, but the pages have 256" in expect_refusal(path)
 
 
 # Limits
@@ -597,28 +600,28 @@ def test_fewer_rows_than_the_footer_promises_are_refused(path: Path, monkeypatch
 def test_rows_beyond_the_limit_are_refused_before_any_is_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_month(path, MONTH, ROWS)
     monkeypatch.setattr(MonthFile, "batches", lambda *_: pytest.fail("rows were read"))
-    assert "it has 300 rows; the limit is 299" in refused(path, max_rows=299)
+    assert "it has 300 rows; the limit is 299" in expect_refusal(path, max_rows=299)
 
 
 def test_a_million_rows_packed_into_kilobytes_are_refused_by_their_number(path: Path, table: pa.Table) -> None:
     bomb = pa.concat_tables([table.slice(0, 1)] * 1000).combine_chunks()
     pq.write_table(pa.concat_tables([bomb] * 1000), path, compression="zstd")
     assert path.stat().st_size < 200_000
-    assert "the limit is 500,000" in refused(path, max_rows=500_000)
+    assert "the limit is 500,000" in expect_refusal(path, max_rows=500_000)
 
 
 def test_columns_beyond_the_limit_are_refused(path: Path, table: pa.Table) -> None:
     for i in range(MAX_COLUMNS):
         table = table.append_column(f"c{i}", pa.nulls(ROWS, pa.int8()))
     pq.write_table(table, path)
-    assert f"it has 120 columns; the limit is {MAX_COLUMNS}" in refused(path)
+    assert f"it has 120 columns; the limit is {MAX_COLUMNS}" in expect_refusal(path)
 
 
 def test_a_long_text_that_a_dictionary_repeats_is_refused_before_it_is_repeated(path: Path, table: pa.Table) -> None:
     flags = pa.DictionaryArray.from_arrays(pa.array([0] * ROWS, pa.int32()), pa.array(["x" * 1_000_000]))
-    pq.write_table(replaced(table, "store_and_fwd_flag", flags), path)
+    pq.write_table(replace_column(table, "store_and_fwd_flag", flags), path)
     before = pa.default_memory_pool().max_memory()
-    assert f"text of more than {MAX_TEXT_BYTES:,} bytes" in refused(path)
+    assert f"text of more than {MAX_TEXT_BYTES:,} bytes" in expect_refusal(path)
     assert pa.default_memory_pool().max_memory() - before < 100_000_000
 
 
@@ -638,24 +641,24 @@ def test_a_file_of_another_data_set_is_refused_as_what_it_is(path: Path, columns
     pq.write_table(pa.table({name: [1] for name in columns}), path)
     assert (
         f"it is a file of {label}, as its columns show. Nothing was loaded. Copy the TLC's file to host.example again"
-        in refused(path)
+        in expect_refusal(path)
     )
 
 
 @pytest.mark.parametrize("name", ["VendorID", DATASET.pickup, "PULocationID", "total_amount"])
 def test_a_required_column_that_is_missing_is_refused(path: Path, table: pa.Table, name: str) -> None:
     pq.write_table(table.drop_columns([name]), path)
-    assert f"required columns are missing ({name})" in refused(path)
+    assert f"required columns are missing ({name})" in expect_refusal(path)
 
 
 def test_a_required_column_that_was_renamed_is_refused_and_the_new_name_shown(path: Path, table: pa.Table) -> None:
-    pq.write_table(replaced(table, "PULocationID", table["PULocationID"], "pickup_zone"), path)
-    message = refused(path)
+    pq.write_table(replace_column(table, "PULocationID", table["PULocationID"], "pickup_zone"), path)
+    message = expect_refusal(path)
     assert "missing (PULocationID) and unknown columns are present (pickup_zone), perhaps renamed" in message
 
 
 def test_an_optional_column_that_was_renamed_is_reported_as_missing_and_new(path: Path, table: pa.Table) -> None:
-    pq.write_table(replaced(table, "trip_type", table["trip_type"], "kind_of_trip"), path)
+    pq.write_table(replace_column(table, "trip_type", table["trip_type"], "kind_of_trip"), path)
     file, rows = read(path)
     assert (list(file.drift.missing_columns), list(file.drift.new_columns)) == (["trip_type"], ["kind_of_trip"])
     assert rows["kind_of_trip"].to_pylist() == table["trip_type"].to_pylist()
@@ -663,7 +666,7 @@ def test_an_optional_column_that_was_renamed_is_reported_as_missing_and_new(path
 
 def test_columns_whose_names_differ_only_in_case_are_refused(path: Path, table: pa.Table) -> None:
     pq.write_table(table.append_column("vendorid", table["VendorID"]), path)
-    assert "the columns VendorID and vendorid are both vendorid" in refused(path)
+    assert "the columns VendorID and vendorid are both vendorid" in expect_refusal(path)
 
 
 @pytest.mark.parametrize(
@@ -673,7 +676,7 @@ def test_columns_whose_names_differ_only_in_case_are_refused(path: Path, table: 
 )  # fmt: skip
 def test_a_hostile_or_reserved_column_name_is_refused(path: Path, table: pa.Table, name: str) -> None:
     pq.write_table(table.append_column(name, pa.array([1] * ROWS)), path)
-    assert "cannot be a column of raw_trips" in refused(path)
+    assert "cannot be a column of raw_trips" in expect_refusal(path)
 
 
 @pytest.mark.parametrize(
@@ -688,7 +691,7 @@ def test_a_hostile_or_reserved_column_name_is_refused(path: Path, table: pa.Tabl
 )
 def test_an_added_column_without_a_settled_type_is_refused(path: Path, table: pa.Table, values: pa.Array) -> None:
     pq.write_table(table.append_column("new_fee", values), path)
-    assert "the new column new_fee is of type" in refused(path)
+    assert "the new column new_fee is of type" in expect_refusal(path)
 
 
 @pytest.mark.parametrize(
@@ -705,8 +708,8 @@ def test_an_added_column_without_a_settled_type_is_refused(path: Path, table: pa
     ],
 )
 def test_a_type_that_means_something_else_is_refused(path: Path, table: pa.Table, name: str, values: pa.Array) -> None:
-    pq.write_table(replaced(table, name, values), path)
-    assert f"column {name} is of type {values.type}, which cannot be loaded" in refused(path)
+    pq.write_table(replace_column(table, name, values), path)
+    assert f"column {name} is of type {values.type}, which cannot be loaded" in expect_refusal(path)
 
 
 # Values
@@ -729,23 +732,23 @@ def test_a_number_that_would_be_lost_is_refused_with_its_row_and_value(
     path: Path, table: pa.Table, name: str, kind: pa.DataType, value: Any, shown: str
 ) -> None:
     if name == "fare_amount":
-        table = replaced(table, name, pa.array([1] * ROWS))
-    pq.write_table(with_value(table, name, 201, value, kind), path, row_group_size=150)
-    assert f"column {name}, row 201: {shown} would be lost" in refused(path)
+        table = replace_column(table, name, pa.array([1] * ROWS))
+    pq.write_table(replace_value(table, name, 201, value, kind), path, row_group_size=150)
+    assert f"column {name}, row 201: {shown} would be lost" in expect_refusal(path)
 
 
 def test_the_first_of_several_lost_values_is_the_one_that_is_named(path: Path, table: pa.Table) -> None:
-    table = with_value(table, "payment_type", 250, 2.5, pa.float64())
-    pq.write_table(with_value(table, "payment_type", 131, 1.5, pa.float64()), path)
-    assert "column payment_type, row 131: 1.5" in refused(path)
+    table = replace_value(table, "payment_type", 250, 2.5, pa.float64())
+    pq.write_table(replace_value(table, "payment_type", 131, 1.5, pa.float64()), path)
+    assert "column payment_type, row 131: 1.5" in expect_refusal(path)
 
 
 def test_whole_microseconds_in_nanoseconds_are_taken_and_others_refused(path: Path, table: pa.Table) -> None:
     nanoseconds = table[DATASET.dropoff].cast(pa.timestamp("ns")).cast(pa.int64()).to_pylist()
     nanoseconds[6] += 1
-    spoiled = pa.array(nanoseconds, pa.timestamp("ns"))
-    pq.write_table(replaced(table, DATASET.dropoff, spoiled), path)
-    message = refused(path)
+    changed = pa.array(nanoseconds, pa.timestamp("ns"))
+    pq.write_table(replace_column(table, DATASET.dropoff, changed), path)
+    message = expect_refusal(path)
     assert f"column {DATASET.dropoff}, row 7: 2024-01-" in message
     assert "would be lost as timestamp[us]" in message
 
@@ -753,8 +756,8 @@ def test_whole_microseconds_in_nanoseconds_are_taken_and_others_refused(path: Pa
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "+00:00"])
 def test_timestamps_with_a_zone_are_refused(path: Path, table: pa.Table, zone: str) -> None:
     zoned = table[DATASET.pickup].cast(pa.timestamp("us", tz=zone))
-    pq.write_table(replaced(table, DATASET.pickup, zoned), path)
-    message = refused(path)
+    pq.write_table(replace_column(table, DATASET.pickup, zoned), path)
+    message = expect_refusal(path)
     assert f"column {DATASET.pickup} has the time zone {zone}" in message
     assert "New York wall-clock time" in message
 
@@ -763,8 +766,8 @@ def test_timestamps_with_a_zone_are_refused(path: Path, table: pa.Table, zone: s
 def test_a_time_that_no_calendar_holds_is_refused(path: Path, table: pa.Table, microseconds: int) -> None:
     times = table[DATASET.dropoff].cast(pa.int64()).to_pylist()
     times[9] = microseconds
-    pq.write_table(replaced(table, DATASET.dropoff, pa.array(times, pa.timestamp("us"))), path)
-    message = refused(path)
+    pq.write_table(replace_column(table, DATASET.dropoff, pa.array(times, pa.timestamp("us"))), path)
+    message = expect_refusal(path)
     assert f"column {DATASET.dropoff}, row 10:" in message
     assert "not in the years 1 to 9999" in message
 
@@ -779,15 +782,15 @@ def test_text_that_postgres_cannot_hold_is_refused_with_its_row_and_value(
 ) -> None:
     binary = pa.large_binary() if kind == pa.large_string() else pa.binary()
     flags = pa.array([b"N"] * 141 + [None, value] + [b"Y"] * (ROWS - 143), binary).view(kind)
-    pq.write_table(replaced(table, "store_and_fwd_flag", flags), path, use_dictionary=use_dictionary)
-    message = refused(path)
+    pq.write_table(replace_column(table, "store_and_fwd_flag", flags), path, use_dictionary=use_dictionary)
+    message = expect_refusal(path)
     assert f"column store_and_fwd_flag, row 143: {value[:60]!r}" in message
     assert reason in message
 
 
 def test_text_in_other_letters_is_kept(path: Path, table: pa.Table) -> None:
     flags = ["Ñ", "是", "🚕", "", None] * (ROWS // 5)
-    pq.write_table(replaced(table, "store_and_fwd_flag", pa.array(flags, pa.large_string())), path)
+    pq.write_table(replace_column(table, "store_and_fwd_flag", pa.array(flags, pa.large_string())), path)
     assert read(path)[1]["store_and_fwd_flag"].to_pylist() == flags
 
 
@@ -795,7 +798,7 @@ def test_a_pickup_in_the_repeated_hour_of_november_is_kept_as_it_is(path: Path) 
     month = date(2024, 11, 1)
     table = month_table(month, ROWS)
     times = [datetime(2024, 11, 3, 1, 30)] * ROWS
-    pq.write_table(replaced(table, DATASET.pickup, pa.array(times, pa.timestamp("us"))), path)
+    pq.write_table(replace_column(table, DATASET.pickup, pa.array(times, pa.timestamp("us"))), path)
     assert read(path, month)[1][DATASET.pickup].to_pylist() == times
 
 
@@ -811,7 +814,7 @@ def test_a_month_begins_and_ends_to_the_microsecond(
     path: Path, month: date, inside: datetime, outside: datetime
 ) -> None:
     times = [inside] * (ROWS - 3) + [outside, None, outside]
-    table = replaced(month_table(month, ROWS), DATASET.pickup, pa.array(times, pa.timestamp("us")))
+    table = replace_column(month_table(month, ROWS), DATASET.pickup, pa.array(times, pa.timestamp("us")))
     pq.write_table(table, path)
     assert read(path, month)[0].pickups_outside == 3
 
@@ -851,15 +854,15 @@ REAL_MONTHS = [
 ]
 
 
-def real_file(pytestconfig: pytest.Config, name: str) -> Path:
-    """A file that the TLC published, from the folder that may lie beside the repository."""
+def find_real_file(pytestconfig: pytest.Config, name: str) -> Path:
+    """Return the path of a file of the TLC in the folder beside the repository; skip the test if it is missing."""
     path = pytestconfig.rootpath.parent / "shared" / "tlc" / name
     if not path.exists():
-        pytest.skip(f"{path} is not on this machine")
+        pytest.skip(f"{path} does not exist")
     return path
 
 
-def month_in(name: str) -> date:
+def parse_file_month(name: str) -> date:
     return date.fromisoformat(f"{name.removesuffix('.parquet')[-7:]}-01")
 
 
@@ -868,7 +871,7 @@ def month_in(name: str) -> date:
 def test_a_published_month_arrives_with_its_rows_and_its_total_to_the_cent(
     pytestconfig: pytest.Config, name: str, count: int, outside: int, total: str, era: Era
 ) -> None:
-    file, rows = read(real_file(pytestconfig, name), month_in(name), batch_rows=32_768)
+    file, rows = read(find_real_file(pytestconfig, name), parse_file_month(name), batch_rows=32_768)
     assert (rows.num_rows, file.pickups_outside, file.era) == (count, outside, era)
     assert f"{pc.sum(rows['total_amount']).as_py():.2f}" == total
     assert rows.schema.equals(ARROW_SCHEMA)
@@ -878,18 +881,20 @@ def test_a_published_month_arrives_with_its_rows_and_its_total_to_the_cent(
 @pytest.mark.real_data
 def test_the_reissued_month_has_the_rows_of_the_first_issue(pytestconfig: pytest.Config) -> None:
     name = DATASET.file_name(date(2024, 3, 1))
-    first, again = (read(real_file(pytestconfig, f"{at}/{name}"), month_in(name)) for at in ("trip-data", "reissued"))
+    first, again = (
+        read(find_real_file(pytestconfig, f"{at}/{name}"), parse_file_month(name)) for at in ("trip-data", "reissued")
+    )
     assert first[1].equals(again[1])
 
 
 @pytest.mark.real_data
 def test_the_congestion_relief_fee_of_2025_arrives(pytestconfig: pytest.Config) -> None:
     name = f"trip-data/{DATASET.file_name(date(2025, 1, 1))}"
-    fee = read(real_file(pytestconfig, name), month_in(name))[1]["cbd_congestion_fee"]
+    fee = read(find_real_file(pytestconfig, name), parse_file_month(name))[1]["cbd_congestion_fee"]
     assert len(fee) - fee.null_count == 46_490
 
 
 @pytest.mark.real_data
 def test_a_published_month_that_was_cut_off_is_refused(pytestconfig: pytest.Config) -> None:
     name = f"broken/{DATASET.file_name(date(2025, 2, 1))}"
-    assert "footer is damaged" in refused(real_file(pytestconfig, name), month_in(name))
+    assert "footer is damaged" in expect_refusal(find_real_file(pytestconfig, name), parse_file_month(name))

@@ -1,4 +1,4 @@
-"""Made months: of the right shape, with the oddities of real ones, the same every time."""
+"""Synthetic months: the schema of their era, the irregularities of real months, and reproducible content."""
 
 from dataclasses import replace
 from datetime import date, datetime
@@ -38,13 +38,13 @@ def test_a_resaved_month_has_the_same_rows_in_other_bytes_and_types(tmp_path: Pa
 
 
 def test_the_summary_of_a_synthetic_month_matches_its_file(tmp_path: Path) -> None:
-    made = write_month(tmp_path / "month.parquet", MONTHS["C"], 300_000)
-    table = pq.read_table(made.path)
+    month = write_month(tmp_path / "month.parquet", MONTHS["C"], 300_000)
+    table = pq.read_table(month.path)
     pickups = table[DATASET.pickup]
     inside = pc.and_(pc.greater_equal(pickups, datetime(2025, 1, 1)), pc.less(pickups, datetime(2025, 2, 1)))
-    assert made.rows == table.num_rows == 300_000
-    assert made.pickups_outside == table.num_rows - pc.sum(inside).as_py() > 0
-    assert made.total_cents == round(pc.sum(table["total_amount"]).as_py() * 100)
+    assert month.rows == table.num_rows == 300_000
+    assert month.pickups_outside == table.num_rows - pc.sum(inside).as_py() > 0
+    assert month.total_cents == round(pc.sum(table["total_amount"]).as_py() * 100)
 
 
 @pytest.mark.parametrize("era", ["A", "B", "C"])

@@ -1,4 +1,4 @@
-"""The shapes of the taxi zones: numbered right, borders shared, other files refused in words."""
+"""The shapes of the taxi zones: correct numbers, shared borders, and clear errors for invalid files."""
 
 import contextlib
 import io
@@ -21,7 +21,7 @@ from taxi_orchestration.tlc.zone_shapes import ZoneShape, read_zone_shapes, simp
 from taxi_orchestration_tests.support.zone_shapes import BOTTOM, LEFT, SIDE, Square, square, write_zone_shapes
 
 
-def refused(path: Path) -> str:
+def expect_refusal(path: Path) -> str:
     with pytest.raises(BadFileError) as caught:
         read_zone_shapes(path)
     assert "Check TLC_BASE_URL" in str(caught.value)
@@ -58,26 +58,28 @@ def test_simplified_neighbours_still_share_their_border(tmp_path: Path) -> None:
 
 
 def test_borders_that_gape_by_inches_are_made_one(tmp_path: Path) -> None:
-    def gaping(position: int) -> list[tuple[float, float]]:
+    def square_with_gap(position: int) -> list[tuple[float, float]]:
         return [(x, y + 0.2 * position) for x, y in square(position)]
 
-    shapes = read_zone_shapes(write_zone_shapes(tmp_path / "taxi_zones.zip", outline=gaping))
+    shapes = read_zone_shapes(write_zone_shapes(tmp_path / "taxi_zones.zip", outline=square_with_gap))
     assert is_coverage(simplify_zone_shapes(shapes))
 
 
 def test_no_zone_vanishes_however_small_it_is(tmp_path: Path) -> None:
-    def small(position: int) -> list[tuple[float, float]]:
+    def small_square(position: int) -> list[tuple[float, float]]:
         x, y = LEFT + 1000 * position, BOTTOM
         return [(x, y), (x, y + 30), (x + 30, y + 30), (x + 30, y), (x, y)]
 
-    simple = simplify_zone_shapes(read_zone_shapes(write_zone_shapes(tmp_path / "taxi_zones.zip", outline=small)))
+    simple = simplify_zone_shapes(
+        read_zone_shapes(write_zone_shapes(tmp_path / "taxi_zones.zip", outline=small_square))
+    )
     assert all(zone.geometry.area > 0 for zone in simple)
 
 
 def test_a_file_that_is_no_zip_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "taxi_zones.zip"
     path.write_text("<html>moved</html>")
-    assert "not a zip file" in refused(path)
+    assert "not a zip file" in expect_refusal(path)
 
 
 def test_a_zip_whose_directory_points_nowhere_is_refused(tmp_path: Path) -> None:
@@ -85,12 +87,12 @@ def test_a_zip_whose_directory_points_nowhere_is_refused(tmp_path: Path) -> None
     content = bytearray(path.read_bytes())
     content[-6:-2] = (len(content) * 2).to_bytes(4, "little")
     path.write_bytes(content)
-    assert "not a readable shapefile" in refused(path)
+    assert "not a readable shapefile" in expect_refusal(path)
 
 
 @pytest.mark.parametrize("suffix", ["shp", "dbf", "shx"])
 def test_a_zip_without_a_part_of_the_shapefile_is_refused(tmp_path: Path, suffix: str) -> None:
-    assert f"0 .{suffix} files" in refused(write_zone_shapes(tmp_path / "taxi_zones.zip", leave_out=suffix))
+    assert f"0 .{suffix} files" in expect_refusal(write_zone_shapes(tmp_path / "taxi_zones.zip", leave_out=suffix))
 
 
 def test_a_zip_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
@@ -99,7 +101,7 @@ def test_a_zip_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
         for suffix in ("shp", "dbf", "shx"):
             archive.writestr(f"taxi_zones.{suffix}", b"\0" * (zone_shapes.MAX_UNPACKED_BYTES // 2))
     assert path.stat().st_size < 2**20
-    assert "unpacks to more than 64 MB" in refused(path)
+    assert "unpacks to more than 64 MB" in expect_refusal(path)
 
 
 @pytest.mark.parametrize(
@@ -114,14 +116,14 @@ def test_a_zip_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_numbers_that_cannot_be_right_are_refused(tmp_path: Path, squares: list[Square], found: str) -> None:
-    assert found in refused(write_zone_shapes(tmp_path / "taxi_zones.zip", squares))
+    assert found in expect_refusal(write_zone_shapes(tmp_path / "taxi_zones.zip", squares))
 
 
 def test_shapes_in_degrees_are_refused(tmp_path: Path) -> None:
     def degrees(position: int) -> list[tuple[float, float]]:
         return [(-73.9, 40.7), (-73.9, 40.8), (-73.8, 40.8), (-73.8, 40.7), (-73.9, 40.7)]
 
-    assert "not New York in feet" in refused(write_zone_shapes(tmp_path / "taxi_zones.zip", outline=degrees))
+    assert "not New York in feet" in expect_refusal(write_zone_shapes(tmp_path / "taxi_zones.zip", outline=degrees))
 
 
 def test_an_outline_that_crosses_itself_is_refused(tmp_path: Path) -> None:
@@ -129,11 +131,15 @@ def test_an_outline_that_crosses_itself_is_refused(tmp_path: Path) -> None:
         points = [(0, 0), (900, 900), (900, 0), (0, 900), (0, 0)]
         return [(LEFT + x, BOTTOM + y) for x, y in points]
 
-    assert "broken: Self-intersection" in refused(write_zone_shapes(tmp_path / "taxi_zones.zip", outline=bow_tie))
+    assert "broken: Self-intersection" in expect_refusal(
+        write_zone_shapes(tmp_path / "taxi_zones.zip", outline=bow_tie)
+    )
 
 
 def test_points_are_refused(tmp_path: Path) -> None:
-    assert "is a Point, not a polygon" in refused(write_zone_shapes(tmp_path / "taxi_zones.zip", kind=shapefile.POINT))
+    assert "is a Point, not a polygon" in expect_refusal(
+        write_zone_shapes(tmp_path / "taxi_zones.zip", kind=shapefile.POINT)
+    )
 
 
 def test_another_table_is_refused_with_what_it_lacks(tmp_path: Path) -> None:
@@ -145,20 +151,20 @@ def test_another_table_is_refused_with_what_it_lacks(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "taxi_zones.zip", "w") as archive:
         for suffix, content in parts.items():
             archive.writestr(f"x.{suffix}", content.getvalue())
-    assert "lacks OBJECTID, LocationID, borough" in refused(tmp_path / "taxi_zones.zip")
+    assert "lacks OBJECTID, LocationID, borough" in expect_refusal(tmp_path / "taxi_zones.zip")
 
 
 @pytest.mark.parametrize("seed", range(40))
 def test_damaged_bytes_are_refused_or_read_and_nothing_else(tmp_path: Path, seed: int) -> None:
-    """Bytes that are changed inside the zip, with a checksum that fits, reach the reader of the shapefile."""
-    chance = random.Random(seed)
+    """Change bytes inside the zip and write a matching checksum, so that the shapefile reader gets the damage."""
+    rng = random.Random(seed)
     with zipfile.ZipFile(write_zone_shapes(tmp_path / "whole.zip")) as archive:
         parts = {name: bytearray(archive.read(name)) for name in archive.namelist()}
     with zipfile.ZipFile(tmp_path / "taxi_zones.zip", "w") as archive:
         for name, content in parts.items():
             for _ in range(seed % 5 + 1):
-                content[chance.randrange(min(len(content), 400))] = chance.randrange(256)
-            archive.writestr(name, bytes(content[: chance.randrange(len(content))] if seed % 4 == 0 else content))
+                content[rng.randrange(min(len(content), 400))] = rng.randrange(256)
+            archive.writestr(name, bytes(content[: rng.randrange(len(content))] if seed % 4 == 0 else content))
     with contextlib.suppress(BadFileError):
         read_zone_shapes(tmp_path / "taxi_zones.zip")
 
