@@ -434,7 +434,7 @@ def test_what_the_version_before_reported_is_not_reported_again(alerts: Alerts, 
     assert alerts.tick_titles() == ["taxi: resolved: raw_trips for 2024-02"]
 
 
-def test_a_tick_over_150_months_takes_under_two_seconds(alerts: Alerts) -> None:
+def test_a_tick_over_150_months_takes_less_than_a_second_of_cpu(alerts: Alerts) -> None:
     months = monthly_partitions().get_partition_keys(datetime(2026, 3, 15, tzinfo=UTC))
     assert len(months) == 150
     for first in range(0, 150, 30):

@@ -175,7 +175,7 @@ def test_in_a_range_a_month_that_is_not_whole_is_red_alone(
     assert statuses[FEBRUARY].checks.failed == ["file_is_whole"]
 
 
-def test_months_more_ask_the_server_no_more_questions(
+def test_checks_of_more_months_open_no_more_connections(
     tlc: TlcHost, target: PostgresTarget, loader: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for month in QUARTER.months:

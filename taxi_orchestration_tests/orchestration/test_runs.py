@@ -410,7 +410,7 @@ def test_what_is_rare_is_kept_and_counted_and_what_only_warns_stops_nothing(
         (PermanentTlcError("There is no such file."), False),
     ],
 )
-def test_a_step_is_retried_for_what_postgresql_could_not_take_and_only_once(error: Exception, is_retried: bool) -> None:
+def test_a_load_is_retried_only_if_postgresql_was_unavailable(error: Exception, is_retried: bool) -> None:
     assert failure_of({JANUARY: error}, set()).allow_retries is is_retried
 
 
