@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# `make bare-machine`: the README's two commands on a bare Debian 13, as an ordinary user. Needs root and debootstrap.
-# HEAD is cloned; pip's configuration, its variables and the certificates that this machine trusts go with it.
+# `make bare-machine`: `make backfill` and `make test` on a bare Debian 13 as an ordinary user. Needs root, debootstrap.
+# The script clones HEAD, and copies pip's configuration and variables and this machine's trusted certificates.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,7 +13,7 @@ root=$(mktemp -d "${TMPDIR:-/var/tmp}/bare-machine-XXXXXX")
 chmod 755 "$root"
 inside=
 cleanup() {
-    # Its mounts and processes are in namespaces of its own, which end with it.
+    # The mounts and processes of $inside are in separate namespaces, which end with it.
     [ -z "$inside" ] || { kill -KILL "$inside" && wait "$inside"; } 2>/dev/null || true
     rm -rf --one-file-system "$root"
 }
@@ -23,7 +23,7 @@ trap 'exit 130' INT TERM HUP
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Origin: Debian' 'Label: Debian' 2>/dev/null | sed -n 1p || true)
 debootstrap --variant=minbase --include=python3,python3-venv,make,git,ca-certificates trixie "$root" ${mirror:+"$mirror"}
 chroot "$root" useradd --create-home taxi
-# Not by hard links, whose owner would change here too.
+# --no-local: a clone with hard links would let the chown below change the owner of this checkout's files.
 git clone --quiet --no-local . "$root/home/taxi/project"
 
 for path in /etc/pip.conf /etc/xdg/pip /etc/ssl/certs/ca-certificates.crt; do
@@ -43,7 +43,7 @@ for name in $(compgen -e | grep -E '^(PIP_.*|TLC_BASE_URL|SSL_CERT_FILE|REQUESTS
     variables+=("$name=${!name}")
 done
 
-# The first process in there waits for its own child alone, as in many containers: whatever is orphaned stays a zombie.
+# The init process waits for its own child only, as in many containers: orphaned processes stay zombies.
 init='import subprocess, sys; sys.exit(subprocess.call(sys.argv[1:]))'
 unshare --mount --pid --fork --kill-child bash -euc '
     root=$1; shift

@@ -1,1 +1,1 @@
-"""The promises of docs/reliability.md, attacked: every test here is a line of docs/reliability-tests.md."""
+"""Fault tests of the guarantees in docs/reliability.md; each test is a line of docs/reliability-tests.md."""

@@ -1,4 +1,4 @@
-"""Shared fixtures of the tests of faults: `taxi backfill` in this process."""
+"""Shared fixtures of the fault tests: `taxi backfill` in this process."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def backfill() -> Callable[..., int]:
-    """`taxi backfill` in this process, which has all imports behind it; returns the exit code."""
+    """A function that runs `taxi backfill` in this process, without the time for imports, and returns the exit code."""
     from taxi_orchestration.cli.commands import main
 
     def run(*arguments: str) -> int:

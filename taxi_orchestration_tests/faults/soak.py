@@ -1,8 +1,8 @@
-"""`make soak`: kills at random moments of a backfill, hundreds of them, and thousands of sequences of the model test.
+"""`make soak`: hundreds of kills at random moments of a backfill, and thousands of sequences of the model test.
 
-Each round starts `taxi backfill` for the same five months and kills something at a random moment: the process, the
-embedded PostgreSQL, or both. Nobody repairs anything in between. At the end one backfill has to bring exact counts.
-Lanes share the kills out among them: processes side by side, each with a home, a PostgreSQL and a host of its own.
+Each round starts `taxi backfill` for the same five months, and kills the process, the embedded PostgreSQL or both at a
+random moment. Nothing is repaired between the rounds. At the end, one backfill must produce exact counts. The kills are
+divided among lanes: parallel processes, each with its own home, PostgreSQL and download host.
 """
 
 import argparse
@@ -41,7 +41,7 @@ from taxi_orchestration_tests.support.tlc_host import TlcHost, running_tlc_host
 
 FIRST, LAST = "2023-12", "2024-04"
 MONTHS = Window(date(2023, 12, 1), date(2024, 5, 1))
-# The rows of the TLC's own files of these months.
+# The row counts of the TLC's real files of these months.
 ROWS = dict(zip(MONTHS.months, (64_215, 56_551, 53_577, 57_457, 56_471), strict=True))
 OUTER_VARIABLES = ("PG_", "TAXI_", "DAGSTER_", "TLC_", "DBT_")
 NONE = "none: it had ended"
@@ -49,14 +49,14 @@ NONE = "none: it had ended"
 
 @dataclass(frozen=True)
 class Expected:
-    """The content that a month must have in the end."""
+    """The number of rows and the total amount that a month must have at the end."""
 
     rows: int
     cents: int
 
 
 def publish(tlc: TlcHost, real_months: Path | None) -> dict[date, Expected]:
-    """The five months: the TLC's own where they are at hand, else made ones of the same size."""
+    """Publish the months, real if available, else synthetic of the same size, and return their expected content."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
@@ -73,31 +73,31 @@ def publish(tlc: TlcHost, real_months: Path | None) -> dict[date, Expected]:
 
 
 def kill_at_random(random_: random.Random, program: subprocess.Popen[bytes], home: Path, seconds: float) -> str | None:
-    """Kill something within the first seconds of a backfill; None where it ended before that."""
+    """Kill a random victim in the first seconds of a backfill, and return its name; None if the backfill has ended."""
     with suppress(subprocess.TimeoutExpired):
         program.wait(random_.uniform(0, seconds))
         return None
-    what = random_.choices(["backfill", "server", "both"], [8, 1, 1])[0]
-    if what != "server":
+    victim = random_.choices(["backfill", "server", "both"], [8, 1, 1])[0]
+    if victim != "server":
         os.killpg(program.pid, signal.SIGKILL)
-    server = find(home) if what != "backfill" else None
+    server = find(home) if victim != "backfill" else None
     if server:
         pid = int((server.data_directory / "postmaster.pid").read_text().splitlines()[0])
         for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-    # Without its server a backfill may go on for a while with what it still can do, as it would for anybody.
-    if what == "server":
+    # A backfill may continue for a while without its server, so it gets 10 seconds before its own kill.
+    if victim == "server":
         with suppress(subprocess.TimeoutExpired):
             program.wait(10)
     if program.poll() is None:
         os.killpg(program.pid, signal.SIGKILL)
     program.wait()
-    return what
+    return victim
 
 
-def start_over(home: Path) -> None:
-    """Drop what is loaded: the first load of a month is other code than the next."""
+def drop_schema(home: Path) -> None:
+    """Drop the schema, because the first load of a month runs other code than a reload."""
     with psycopg.connect(ensure_running(home).target(WAREHOUSE_DATABASE).url()) as connection:
         schema = sql.Identifier(load_settings().schema_name)
         connection.execute(sql.SQL("drop schema if exists {} cascade").format(schema))
@@ -114,11 +114,11 @@ def check(settings: Settings, instance: DagsterInstance, expected: dict[date, Ex
                 " from {} group by 1"
             ).format(sql.Identifier(settings.schema_name, "raw_trips"))
         ).fetchall()
-    held = {month: Expected(rows, int(cents)) for month, rows, _, cents in found}
+    loaded = {month: Expected(rows, int(cents)) for month, rows, _, cents in found}
     wrong += [
-        f"{month}: holds {held.get(month)}, not {expected[month]}"
+        f"{month}: holds {loaded.get(month)}, not {expected[month]}"
         for month in expected
-        if held.get(month) != expected[month]
+        if loaded.get(month) != expected[month]
     ]
     wrong += [f"{month}: rows are doubled" for month, rows, distinct, _ in found if rows != distinct]
     for month, status in month_statuses(Warehouse(target, settings.schema_name), instance, MONTHS).items():
@@ -137,7 +137,7 @@ ENDED = {DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CA
 
 @contextmanager
 def environment(tlc: TlcHost) -> Iterator[Path]:
-    """A home of its own, and the download host, for this process and those that it starts."""
+    """Set a new home and the download host for this process and its children, for the duration of the block."""
     home = Path(tempfile.mkdtemp(prefix="taxi-soak-"))
     home.chmod(0o755)
     for name in [name for name in os.environ if name.startswith(OUTER_VARIABLES)]:
@@ -163,7 +163,7 @@ class Lane:
 
 @dataclass(frozen=True)
 class Result:
-    """The numbers of kills by victim, and the differences from the expected state in the end."""
+    """The numbers of kills by victim, and the differences from the expected state at the end."""
 
     counts: Counter[str]
     wrong: list[str]
@@ -174,26 +174,26 @@ class Result:
 
 
 def run_lane(lane: Lane) -> Result:
-    """The whole of a lane, in a process of its own: the environment is that of the process."""
+    """Return the result of a whole lane; needs a separate process, because the lane changes os.environ."""
     random_ = random.Random(lane.seed)
     result = Result(Counter(), [])
     with tempfile.TemporaryDirectory() as directory, running_tlc_host(Path(directory)) as tlc, environment(tlc) as home:
         expected = publish(tlc, lane.real_months)
-        backfill, again = [TAXI, "backfill", FIRST, LAST], ["--reprocess", "completed"]
+        backfill, reprocess = [TAXI, "backfill", FIRST, LAST], ["--reprocess", "completed"]
         began = time.monotonic()
         subprocess.run(backfill, check=True, capture_output=True)
-        # The very first makes the environment; what one takes from then on is the time within which to kill.
-        once = time.monotonic()
-        subprocess.run([*backfill, *again], check=True, capture_output=True)
-        seconds = time.monotonic() - once
+        # The first backfill creates the server and the storage; the second one gives the time span for the kills.
+        second_began = time.monotonic()
+        subprocess.run([*backfill, *reprocess], check=True, capture_output=True)
+        seconds = time.monotonic() - second_began
         print(f"{lane.name}: one backfill takes {seconds:.1f} s", flush=True)
         while result.kills < lane.kills and time.monotonic() < began + 60 * lane.minutes:
             if random_.random() < 0.1:
-                start_over(home)
-            # Mostly of everything: one that only ends what the last left undone is over too soon to be killed often.
-            how = random_.choices([[], again, [*again, "--run-backwards"]], [1, 2, 1])[0]
+                drop_schema(home)
+            # Three of four backfills reprocess all months: one that only finishes the last one often ends too early.
+            options = random_.choices([[], reprocess, [*reprocess, "--run-backwards"]], [1, 2, 1])[0]
             program = subprocess.Popen(
-                [*backfill, *how], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+                [*backfill, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
             )
             result.counts[kill_at_random(random_, program, home, seconds) or NONE] += 1
             if result.counts.total() % 10 == 0:
@@ -208,10 +208,10 @@ def run_lane(lane: Lane) -> Result:
 
 
 def soak(kills: int, minutes: float, seed: int, lanes: int) -> list[str]:
-    """Run the lanes side by side; returns what was wrong in any of them."""
+    """Run the lanes in parallel, and return the differences from the expected state in all of them."""
     real_months = PROJECT_DIRECTORY.parent / "shared" / "tlc"
     months = real_months if real_months.is_dir() else None
-    print(f"seed {seed}; {'real' if months else 'made'} months; {lanes} lanes", flush=True)
+    print(f"seed {seed}; {'real' if months else 'synthetic'} months; {lanes} lanes", flush=True)
     each = math.ceil(kills / lanes)
     began = time.monotonic()
     counts: Counter[str] = Counter()
@@ -222,7 +222,7 @@ def soak(kills: int, minutes: float, seed: int, lanes: int) -> list[str]:
             lane = Lane(f"lane {number}", each, minutes, f"{seed} {number}", months)
             running[lane.name] = executor.submit(run_lane, lane)
         for name, lane_run in running.items():
-            # One lane that broke must not hide what the others found.
+            # An error in one lane must not hide the results of the others.
             if error := lane_run.exception():
                 wrong.append(f"{name}: {error!r}")
             else:
@@ -230,20 +230,18 @@ def soak(kills: int, minutes: float, seed: int, lanes: int) -> list[str]:
                 wrong += [f"{name}: {found}" for found in lane_run.result().wrong]
     print("\n".join(wrong))
     done = Result(counts, wrong)
-    print(
-        f"{done.kills} kills in {time.monotonic() - began:.0f} s: {dict(counts)}; {len(wrong)} things wrong", flush=True
-    )
+    print(f"{done.kills} kills in {time.monotonic() - began:.0f} s: {dict(counts)}; {len(wrong)} errors", flush=True)
     return wrong
 
 
 def main() -> int:
-    """Run the soak as the command line says."""
+    """Run the soak test with the arguments of the command line, and return the exit code."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--kills", type=int, default=200)
-    arguments.add_argument("--lanes", type=int, default=2, help="processes side by side; one for a core or so")
-    arguments.add_argument("--minutes", type=float, default=float("inf"), help="end earlier, after so long")
+    arguments.add_argument("--lanes", type=int, default=2, help="parallel processes, about one per core")
+    arguments.add_argument("--minutes", type=float, default=float("inf"), help="end after this many minutes")
     arguments.add_argument("--seed", type=int, default=random.randrange(10**6))
-    arguments.add_argument("--sequences", type=int, default=2000, help="of the model test, after the kills")
+    arguments.add_argument("--sequences", type=int, default=2000, help="sequences of the model test, after the kills")
     given = arguments.parse_args()
     wrong = soak(given.kills, given.minutes, given.seed, given.lanes)
     if given.sequences:

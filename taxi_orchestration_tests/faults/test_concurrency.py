@@ -1,4 +1,4 @@
-"""Many at once: whoever looks sees a month whole, old or new; whoever loads ends with the newest file."""
+"""Concurrent loads and readers: a reader sees a complete old or new month, and the loads end with the newest file."""
 
 import multiprocessing
 import os
@@ -55,12 +55,12 @@ from taxi_orchestration_tests.support.waiting import until
 YEAR = Window(JANUARY, date(2025, 1, 1)).months
 
 
-def load_in_a_process(url: str, warehouse: Warehouse, scratch: object, month: date) -> None:
+def load_in_process(url: str, warehouse: Warehouse, scratch: object, month: date) -> None:
     Loader(TlcClient(url), warehouse, scratch).load_month(month)  # type: ignore[arg-type]
 
 
-def execute_in_a_process(environment: dict[str, str], partition_key: str, tags: dict[str, str]) -> None:
-    """Execute a request of a schedule or sensor as the daemon does, without its queue."""
+def execute_request(environment: dict[str, str], partition_key: str, tags: dict[str, str]) -> None:
+    """Execute a run request of a schedule or sensor as the daemon does, but without the run queue."""
     os.environ.update(environment)
     with open_instance() as opened:
         build_definitions(load_settings()).resolve_job_def(TAXI_PIPELINE).execute_in_process(
@@ -77,7 +77,7 @@ def test_eight_processes_that_load_the_same_month_end_with_it_once(
 ) -> None:
     data = tlc.publish(JANUARY).path.read_bytes()
     arguments = (tlc.url, loader.warehouse, loader.scratch, JANUARY)
-    processes = [FORKS.Process(target=load_in_a_process, args=arguments) for _ in range(8)]
+    processes = [FORKS.Process(target=load_in_process, args=arguments) for _ in range(8)]
     for process in processes:
         process.start()
     for process in processes:
@@ -125,7 +125,7 @@ def test_a_reader_who_looks_all_the_while_sees_the_old_month_or_the_new_one_whol
     done = threading.Event()
     seen: set[tuple[str, int, int]] = set()
 
-    def look() -> None:
+    def read_repeatedly() -> None:
         query = sql.SQL(
             "select (select sha256 from {loads}), (select rows from {loads}), (select count(*) from {trips})"
         ).format(
@@ -139,7 +139,7 @@ def test_a_reader_who_looks_all_the_while_sees_the_old_month_or_the_new_one_whol
                 seen.add(row)
 
     with ThreadPoolExecutor(1) as threads:
-        reader = threads.submit(look)
+        reader = threads.submit(read_repeatedly)
         for seed in range(1, 9):
             file = tlc.publish(JANUARY, rows=5000 + seed, seed=seed)
             allowed[held_by_file(file.path.read_bytes()).sha256] = file.rows
@@ -152,7 +152,7 @@ def test_a_reader_who_looks_all_the_while_sees_the_old_month_or_the_new_one_whol
 
 @contextmanager
 def slow_reader(target: PostgresTarget, schema: str) -> Iterator[int]:
-    """Somebody who has read everything there is and leaves the transaction open: their server process."""
+    """Keep a transaction open that has read every relation, for the duration of the block; yield its process ID."""
     with psycopg.connect(target.url(), application_name="slow reader") as connection:
         tables = connection.execute(
             "select tablename from pg_tables where schemaname = %s union all"
@@ -174,7 +174,7 @@ def test_an_open_transaction_of_a_reader_delays_only_a_changed_view_and_briefly(
     definitions: Definitions,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings = settings.model_copy(update={"taxi_lock_timeout": "2s"})  # a wait would be an error
+    settings = settings.model_copy(update={"taxi_lock_timeout": "2s"})  # a longer wait is an error
     loader, definitions = replace(loader, warehouse=open_warehouse(settings)), build_definitions(settings)
     backfill = Backfill(definitions, instance, months_at_once=2)
     tlc.publish(JANUARY)
@@ -188,7 +188,7 @@ def test_an_open_transaction_of_a_reader_delays_only_a_changed_view_and_briefly(
         assert time.monotonic() - began < 5
         assert backfill.run([JANUARY, FEBRUARY]).succeeded
 
-        # Recorded without the version of its code, as if that had changed since.
+        # A record without a code version, as if the code of the view had changed since.
         instance.report_runless_asset_event(AssetMaterialization("trips"))
         build_month = partial(
             definitions.resolve_job_def(TAXI_PIPELINE).execute_in_process,
@@ -219,20 +219,20 @@ def test_two_students_pipelines_at_once_in_one_database_stay_apart(
     data = tlc.publish(JANUARY).path.read_bytes()
     monkeypatch.delenv("PG_SCHEMA")
     students = ("ada", "grace")
-    with psycopg.connect(target.url(), autocommit=True) as by_hand:
+    with psycopg.connect(target.url(), autocommit=True) as connection:
         try:
             started = []
             for student in students:
                 monkeypatch.setenv("DAGSTER_STUDENT", student)
                 started.append(programs.taxi("backfill", "2024-01", "2024-01"))
-            said = [program.communicate(timeout=240)[0] for program in started]
-            assert [program.returncode for program in started] == [0, 0], "\n".join(said)
+            outputs = [program.communicate(timeout=240)[0] for program in started]
+            assert [program.returncode for program in started] == [0, 0], "\n".join(outputs)
             for student in students:
                 assert held(target, f"dagster_{student}") == {JANUARY: held_by_file(data)}
                 query = sql.SQL("select fact_trips + rejected_trips from {} where raw_trips > 0")
                 view = sql.Identifier(f"dagster_{student}", "trip_quality")
-                assert by_hand.execute(query.format(view)).fetchall() == [(200,)]
-            # In one history, each under the student's own keys, in the pool of their own.
+                assert connection.execute(query.format(view)).fetchall() == [(200,)]
+            # Both students share one instance, but have separate asset keys and separate pools.
             for student in students:
                 assert instance.get_materialized_partitions(AssetKeys(student).fct_trips) == {"2024-01"}
             assert not instance.get_materialized_partitions(AssetKeys().fct_trips)
@@ -240,27 +240,27 @@ def test_two_students_pipelines_at_once_in_one_database_stay_apart(
         finally:
             for student in students:
                 schema = sql.Identifier(f"dagster_{student}")
-                by_hand.execute(sql.SQL("drop schema if exists {} cascade").format(schema))
+                connection.execute(sql.SQL("drop schema if exists {} cascade").format(schema))
 
 
 def test_two_students_in_one_database_do_not_see_each_other(
     loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
-    other = f"{settings.schema_name}_other"
-    elsewhere = replace(loader, warehouse=Warehouse(target, other))
-    create_raw_tables(elsewhere.warehouse)
+    other_schema = f"{settings.schema_name}_other"
+    other_loader = replace(loader, warehouse=Warehouse(target, other_schema))
+    create_raw_tables(other_loader.warehouse)
     try:
         data = tlc.publish(JANUARY).path.read_bytes()
-        loaders = [loader, elsewhere] * 3
+        loaders = [loader, other_loader] * 3
         with ThreadPoolExecutor(6) as threads:
             list(threads.map(lambda one: one.load_month(JANUARY), loaders))
         newer = tlc.publish(JANUARY, seed=1).path.read_bytes()
-        elsewhere.load_month(JANUARY)
+        other_loader.load_month(JANUARY)
         assert held(target, settings.schema_name) == {JANUARY: held_by_file(data)}
-        assert held(target, other) == {JANUARY: held_by_file(newer)}
+        assert held(target, other_schema) == {JANUARY: held_by_file(newer)}
     finally:
         with psycopg.connect(target.url(), autocommit=True) as connection:
-            connection.execute(sql.SQL("drop schema {} cascade").format(sql.Identifier(other)))
+            connection.execute(sql.SQL("drop schema {} cascade").format(sql.Identifier(other_schema)))
 
 
 def test_a_load_that_is_overtaken_by_a_newer_file_ends_with_the_newer_one(
@@ -309,12 +309,12 @@ def test_a_month_replaced_while_dbt_builds_it_is_built_again_from_the_new_file(
         tlc.publish(JANUARY, rows=250, seed=1)
         loader.load_month(JANUARY)
     thread.join()
-    # The facts are of the new file; Dagster was told only of the load of the old one, and that is said.
-    status = status_of(JANUARY, target, settings, instance)
+    # The facts are of the new file, but Dagster has a record of the old file only: the month is unfinished.
+    status = fetch_status(JANUARY, target, settings, instance)
     assert status.fact_rows + status.rejected_rows == 250
     assert status.state == "unfinished"
     assert backfill("2024-01", "2024-01") == 0
-    assert status_of(JANUARY, target, settings, instance).state == "completed"
+    assert fetch_status(JANUARY, target, settings, instance).state == "completed"
 
 
 def test_a_month_replaced_after_its_build_is_unfinished_even_with_as_many_rows(
@@ -329,7 +329,7 @@ def test_a_month_replaced_after_its_build_is_unfinished_even_with_as_many_rows(
     assert backfill("2024-01", "2024-01") == 0
     tlc.publish(JANUARY, seed=1)
     loader.load_month(JANUARY)
-    assert status_of(JANUARY, target, settings, instance).state == "unfinished"
+    assert fetch_status(JANUARY, target, settings, instance).state == "unfinished"
 
 
 def test_a_month_that_never_rests_is_not_called_built(
@@ -345,14 +345,14 @@ def test_a_month_that_never_rests_is_not_called_built(
     tlc.publish(JANUARY)
     invoke = dbt_step.invoke_dbt
 
-    def invoke_while_somebody_loads(*args: object, **kwargs: object) -> object:
+    def load_and_invoke(*args: object, **kwargs: object) -> object:
         loader.load_month(JANUARY)
         return invoke(*args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(dbt_step, "invoke_dbt", invoke_while_somebody_loads)
+    monkeypatch.setattr(dbt_step, "invoke_dbt", load_and_invoke)
     assert backfill("2024-01", "2024-01") == 1
     assert "were replaced during each of" in capfd.readouterr().err.replace("\n", " ")
-    assert status_of(JANUARY, target, settings, instance).state == "unfinished"
+    assert fetch_status(JANUARY, target, settings, instance).state == "unfinished"
 
 
 @pytest.mark.timeout(600)
@@ -369,14 +369,14 @@ def test_ui_schedule_sensor_and_command_at_once_give_the_same_result(
     monkeypatch.setenv("DAGSTER_HOME", str(PROJECT_DIRECTORY))
     tlc.publish(JANUARY)
     loader.load_month(JANUARY)
-    # January is re-issued, and February is out: on 20 April the schedule wants the one, and the sensor both.
+    # January is re-issued and February published: on 20 April the schedule requests January, the sensor both.
     data = {month: tlc.publish(month, seed=month.month).path.read_bytes() for month in (JANUARY, FEBRUARY)}
     clock = clock_at(2024, 4, 20)
     definitions = build_definitions(settings, clock=clock)
     by_sensor = Daemon(definitions, instance, clock).tick().requests
     by_schedule = schedule_tick(definitions, instance, clock.now()).run_requests
-    asked = [sorted(str(request.partition_key) for request in some) for some in (by_schedule, by_sensor)]
-    assert asked == [["2024-01"], ["2024-01", "2024-02"]]
+    requested = [sorted(str(request.partition_key) for request in some) for some in (by_schedule, by_sensor)]
+    assert requested == [["2024-01"], ["2024-01", "2024-02"]]
 
     job = ["-m", "dagster", "job", "execute", "-m", "taxi_orchestration.definitions", "-j", "taxi_pipeline"]
     started = [
@@ -384,35 +384,35 @@ def test_ui_schedule_sensor_and_command_at_once_give_the_same_result(
         programs.start(sys.executable, *job, "--tags", '{"dagster/partition": "2024-02"}'),
     ]
     runs = [
-        FORKS.Process(target=execute_in_a_process, args=(dict(os.environ), str(request.partition_key), request.tags))
+        FORKS.Process(target=execute_request, args=(dict(os.environ), str(request.partition_key), request.tags))
         for request in (*by_schedule, *by_sensor)
     ]
     for run in runs:
         run.start()
-    said = [program.communicate(timeout=240)[0] for program in started]
-    assert [program.returncode for program in started] == [0, 0], "\n".join(said)
+    outputs = [program.communicate(timeout=240)[0] for program in started]
+    assert [program.returncode for program in started] == [0, 0], "\n".join(outputs)
     for run in runs:
         run.join(240)
     assert [run.exitcode for run in runs] == [0, 0, 0]
     assert held(target, settings.schema_name) == {month: held_by_file(file) for month, file in data.items()}
-    askers = {
+    requesters = {
         run.tags.get(REQUESTED_BY) or run.tags.get(LAUNCHED_BY, "a person in the UI") for run in instance.get_runs()
     }
-    assert askers == {"taxi backfill", "a person in the UI", MONTHLY_SCHEDULE, TLC_PUBLICATIONS}
+    assert requesters == {"taxi backfill", "a person in the UI", MONTHLY_SCHEDULE, TLC_PUBLICATIONS}
     assert backfill("2024-01", "2024-02") == 0
     for month in data:
-        status = status_of(month, target, settings, instance)
+        status = fetch_status(month, target, settings, instance)
         assert (status.state, status.fact_rows + status.rejected_rows) == ("completed", 200)
 
 
-def status_of(month: date, target: PostgresTarget, settings: Settings, instance: DagsterInstance) -> MonthStatus:
+def fetch_status(month: date, target: PostgresTarget, settings: Settings, instance: DagsterInstance) -> MonthStatus:
     return month_statuses(Warehouse(target, settings.schema_name), instance, Window(month, next_month(month)))[month]
 
 
 def test_builds_by_hand_need_no_month_and_at_the_same_time_wait_for_each_other(
     tlc: TlcHost, loader: Loader, programs: Programs, target: PostgresTarget, settings: Settings
 ) -> None:
-    def waiting() -> bool:
+    def is_waiting() -> bool:
         with psycopg.connect(target.url()) as connection:
             row = connection.execute(
                 "select exists (select from pg_stat_activity where wait_event = 'advisory' and datname = %s)",
@@ -422,15 +422,15 @@ def test_builds_by_hand_need_no_month_and_at_the_same_time_wait_for_each_other(
 
     build = ("dbt", "build", "--exclude-resource-type", "unit_test")
     in_empty_database = programs.taxi(*build)
-    said, _ = in_empty_database.communicate()
-    assert in_empty_database.returncode == 0, said
+    output, _ = in_empty_database.communicate()
+    assert in_empty_database.returncode == 0, output
     with psycopg.connect(target.url()) as connection:
-        there = connection.execute(
+        relations = connection.execute(
             "select relname from pg_class where relnamespace = to_regnamespace(%s) and relkind in ('r', 'p', 'v')",
             [settings.schema_name],
         ).fetchall()
-    made = [*DBT_PROJECT_DIRECTORY.glob("models/**/*.sql"), *DBT_PROJECT_DIRECTORY.glob("seeds/*.csv")]
-    assert {path.stem for path in made} < {name for (name,) in there}
+    models = [*DBT_PROJECT_DIRECTORY.glob("models/**/*.sql"), *DBT_PROJECT_DIRECTORY.glob("seeds/*.csv")]
+    assert {path.stem for path in models} < {name for (name,) in relations}
     tlc.publish(JANUARY)
     loader.load_month(JANUARY)
     loader.load_zones()
@@ -438,11 +438,11 @@ def test_builds_by_hand_need_no_month_and_at_the_same_time_wait_for_each_other(
         first = programs.taxi(*build)
         until(lambda: waiting_for(target, settings.schema_name, "fct_trips"))
         second = programs.taxi(*build)
-        until(waiting)
+        until(is_waiting)
     for program in (first, second):
-        said, _ = program.communicate()
-        assert program.returncode == 0, said
-    assert f"Another dbt build runs in schema {settings.schema_name}" in said
+        output, _ = program.communicate()
+        assert program.returncode == 0, output
+    assert f"Another dbt build runs in schema {settings.schema_name}" in output
 
 
 def test_the_slot_of_dbt_that_another_run_has_just_made_is_taken_as_it_is(instance: DagsterInstance) -> None:

@@ -1,4 +1,4 @@
-"""Faults of the database, and interference with it: a bounded wait, an error with the next step, nothing half done."""
+"""Database faults and interference of other sessions: bounded waits, errors with a next step, no partial changes."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -28,7 +28,7 @@ from taxi_orchestration_tests.support.waiting import until
 
 @pytest.fixture
 def before(loader: Loader, tlc: TlcHost) -> Held:
-    """January, loaded; another issue of it waits."""
+    """The content of January, which is loaded; a re-issued file of January is published."""
     data = tlc.publish(JANUARY).path.read_bytes()
     loader.load_month(JANUARY)
     tlc.publish(JANUARY, rows=300, seed=1)
@@ -37,14 +37,14 @@ def before(loader: Loader, tlc: TlcHost) -> Held:
 
 @pytest.fixture
 def execute(target: PostgresTarget, settings: Settings) -> Iterator[Callable[[str], object]]:
-    """Execute a statement on a table of the schema; `{}` stands for the schema."""
-    with psycopg.connect(target.url(), autocommit=True) as by_hand:
-        yield lambda text: by_hand.execute(sql.SQL(text).format(sql.Identifier(settings.schema_name)))
+    """A function that executes a statement on a table of the schema; `{}` stands for the schema."""
+    with psycopg.connect(target.url(), autocommit=True) as connection:
+        yield lambda text: connection.execute(sql.SQL(text).format(sql.Identifier(settings.schema_name)))
 
 
-def cut(target: PostgresTarget, schema: str) -> None:
-    with psycopg.connect(target.url()) as by_hand:
-        by_hand.execute(
+def cut_connections(target: PostgresTarget, schema: str) -> None:
+    with psycopg.connect(target.url()) as connection:
+        connection.execute(
             """
             select pg_terminate_backend(pid) from pg_stat_activity
             where datname = current_database() and pid <> pg_backend_pid() and application_name <> 'stranger'
@@ -54,8 +54,8 @@ def cut(target: PostgresTarget, schema: str) -> None:
         )
 
 
-def loader_of(loader: Loader, target: PostgresTarget) -> Loader:
-    """The same loader, connecting in another way."""
+def make_loader(loader: Loader, target: PostgresTarget) -> Loader:
+    """Return a copy of the loader that connects to another target."""
     return replace(loader, warehouse=replace(loader.warehouse, target=target))
 
 
@@ -63,7 +63,7 @@ def test_a_connection_cut_during_a_copy_leaves_the_month_as_it_was(
     loader: Loader, before: Held, target: PostgresTarget, settings: Settings
 ) -> None:
     with pytest.raises(WarehouseUnavailableError, match="Loading 2024-01"):
-        loader.load_month(JANUARY, progress=At("copied", lambda: cut(target, settings.schema_name)))
+        loader.load_month(JANUARY, progress=At("copied", lambda: cut_connections(target, settings.schema_name)))
     assert held(target, settings.schema_name) == {JANUARY: before}
     assert loader.load_month(JANUARY).rows_before == 200
 
@@ -84,7 +84,7 @@ def test_a_load_whose_connection_is_cut_is_tried_again_by_its_run(
         codes: list[int] = []
         thread.start()
         until(lambda: waiting_for(target, settings.schema_name, "raw_loads"))
-        cut(target, settings.schema_name)
+        cut_connections(target, settings.schema_name)
     thread.join()
     assert codes == [0]
     status = month_statuses(Warehouse(target, settings.schema_name), instance, Window(JANUARY, FEBRUARY))[JANUARY]
@@ -106,7 +106,7 @@ def test_connections_cut_while_dbt_runs_are_made_again_and_models_are_exact(
         )
         thread.start()
         until(lambda: waiting_for(target, settings.schema_name, "fct_trips"))
-        cut(target, settings.schema_name)
+        cut_connections(target, settings.schema_name)
     thread.join()
     status = month_statuses(Warehouse(target, settings.schema_name), instance, Window(JANUARY, FEBRUARY))[JANUARY]
     assert (codes, status.state, status.fact_rows + status.rejected_rows) == ([0], "completed", 300)
@@ -153,13 +153,13 @@ def test_a_lock_that_is_let_go_in_time_only_delays_the_load(
     assert len(held(target, settings.schema_name)[JANUARY].rows) == 300
 
 
-@pytest.mark.skipif(not can_mount(), reason="only one who may mount can make a small disk")
+@pytest.mark.skipif(not can_mount(), reason="a small file system needs the right to mount")
 def test_a_full_disk_leaves_the_month_as_it_was_and_is_named(loader: Loader, tlc: TlcHost) -> None:
     data = tlc.publish(JANUARY).path.read_bytes()
     with small_disk(10) as disk, running_cluster() as target:
-        with psycopg.connect(target.url(), autocommit=True) as by_hand:
-            by_hand.execute(sql.SQL("create tablespace small location {}").format(sql.Literal(str(disk))))
-            by_hand.execute("alter database postgres set default_tablespace = small")
+        with psycopg.connect(target.url(), autocommit=True) as connection:
+            connection.execute(sql.SQL("create tablespace small location {}").format(sql.Literal(str(disk))))
+            connection.execute("alter database postgres set default_tablespace = small")
         create_raw_tables(Warehouse(target, "taxi"))
         on_small_disk = replace(loader, warehouse=Warehouse(target, "taxi"))
         on_small_disk.load_month(JANUARY)
@@ -172,34 +172,34 @@ def test_a_full_disk_leaves_the_month_as_it_was_and_is_named(loader: Loader, tlc
 def test_a_server_that_takes_no_writes_is_an_error_that_says_so(
     loader: Loader, before: Held, target: PostgresTarget, settings: Settings
 ) -> None:
-    with psycopg.connect(target.url(), autocommit=True) as by_hand:
-        by_hand.execute("create role reader_only login superuser password 'x'")
-        by_hand.execute("alter role reader_only set default_transaction_read_only = on")
+    with psycopg.connect(target.url(), autocommit=True) as connection:
+        connection.execute("create role reader_only login superuser password 'x'")
+        connection.execute("alter role reader_only set default_transaction_read_only = on")
     try:
         with pytest.raises(WarehouseError, match="read-only by default"):
-            loader_of(loader, replace(target, user="reader_only", password="x")).load_month(JANUARY)
+            make_loader(loader, replace(target, user="reader_only", password="x")).load_month(JANUARY)
     finally:
-        with psycopg.connect(target.url(), autocommit=True) as by_hand:
-            by_hand.execute("drop role reader_only")
+        with psycopg.connect(target.url(), autocommit=True) as connection:
+            connection.execute("drop role reader_only")
     assert held(target, settings.schema_name) == {JANUARY: before}
 
 
 def test_a_server_that_is_not_there_is_an_error_that_names_the_variables(loader: Loader) -> None:
     with pytest.raises(WarehouseUnavailableError, match="PG_HOST"):
-        loader_of(loader, replace(loader.warehouse.target, port=9)).load_zones()
+        make_loader(loader, replace(loader.warehouse.target, port=9)).load_zones()
 
 
 def test_the_error_of_a_role_without_rights_names_the_missing_right(
     loader: Loader, before: Held, target: PostgresTarget, settings: Settings
 ) -> None:
-    with psycopg.connect(target.url(), autocommit=True) as by_hand:
-        by_hand.execute("create role nobody_special login password 'x'")
+    with psycopg.connect(target.url(), autocommit=True) as connection:
+        connection.execute("create role nobody_special login password 'x'")
     try:
         with pytest.raises(WarehouseError, match="owner of the schema"):
-            loader_of(loader, replace(target, user="nobody_special", password="x")).load_month(JANUARY)
+            make_loader(loader, replace(target, user="nobody_special", password="x")).load_month(JANUARY)
     finally:
-        with psycopg.connect(target.url(), autocommit=True) as by_hand:
-            by_hand.execute("drop role nobody_special")
+        with psycopg.connect(target.url(), autocommit=True) as connection:
+            connection.execute("drop role nobody_special")
     assert held(target, settings.schema_name) == {JANUARY: before}
 
 
@@ -217,12 +217,12 @@ def test_a_schema_dropped_during_a_load_is_an_error_and_is_made_anew_next_time(
         loader.load_month(JANUARY, progress=At("opened", lambda: execute("drop schema {} cascade")))
     assert backfill("2024-01", "2024-01") == 0
     execute("drop schema {} cascade")
-    # Dagster still knows of a month that is gone: the database is what counts.
+    # Dagster still has a record of the dropped month, but the status follows the database.
     status = month_statuses(Warehouse(target, settings.schema_name), instance, Window(JANUARY, FEBRUARY))[JANUARY]
     assert status.state == "missing"
     assert backfill("2024-01", "2024-01") == 0
     assert held(target, settings.schema_name) == {JANUARY: held_by_file(data)}
-    # And a table altered by hand: rows taken away, in raw_trips or in the models, are noticed and brought back.
+    # Rows that are deleted by hand from raw_trips or from a model are detected and restored.
     for damage in ("delete from {}.raw_trips where source_row < 50", "delete from {}.fct_trips where source_row < 50"):
         execute(damage)
         status = month_statuses(Warehouse(target, settings.schema_name), instance, Window(JANUARY, FEBRUARY))[JANUARY]
@@ -252,13 +252,13 @@ def test_a_table_altered_by_hand_is_refused_with_what_was_done_to_it(
 ) -> None:
     statement, message = ALTERED[what]
     execute(statement)
-    with psycopg.connect(target.url()) as by_hand:
+    with psycopg.connect(target.url()) as connection:
         table = sql.Identifier(settings.schema_name, "raw_trips_2024_01")
-        rows = by_hand.execute(sql.SQL("select count(*) from {}").format(table)).fetchone()
+        rows = connection.execute(sql.SQL("select count(*) from {}").format(table)).fetchone()
     with pytest.raises(WarehouseError, match=message):
         loader.load_month(JANUARY)
-    with psycopg.connect(target.url()) as by_hand:
-        assert by_hand.execute(sql.SQL("select count(*) from {}").format(table)).fetchone() == rows == (200,)
+    with psycopg.connect(target.url()) as connection:
+        assert connection.execute(sql.SQL("select count(*) from {}").format(table)).fetchone() == rows == (200,)
 
 
 def test_a_month_whose_partition_was_dropped_by_hand_is_loaded_again(
@@ -275,14 +275,14 @@ def test_a_server_that_crashes_in_the_middle_of_a_copy_keeps_the_month_as_it_was
     data = tlc.publish(JANUARY).path.read_bytes()
     with running_cluster() as target:
         create_raw_tables(Warehouse(target, "taxi"))
-        own = replace(loader, warehouse=Warehouse(target, "taxi"))
-        own.load_month(JANUARY)
+        own_loader = replace(loader, warehouse=Warehouse(target, "taxi"))
+        own_loader.load_month(JANUARY)
         tlc.publish(JANUARY, rows=300, seed=1)
 
         def crash() -> None:
-            # As after a crash of one of its processes: all sessions end at once, and the server replays its log.
-            with psycopg.connect(target.url(), autocommit=True) as by_hand:
-                row = by_hand.execute(
+            # If one of its processes crashes, the server ends all sessions at once and replays its write-ahead log.
+            with psycopg.connect(target.url(), autocommit=True) as connection:
+                row = connection.execute(
                     "select pid from pg_stat_activity where application_name = 'taxi' and state = 'active'"
                 ).fetchone()
             import os
@@ -292,7 +292,7 @@ def test_a_server_that_crashes_in_the_middle_of_a_copy_keeps_the_month_as_it_was
             os.kill(row[0], signal.SIGKILL)
 
         with pytest.raises(WarehouseUnavailableError):
-            own.load_month(JANUARY, progress=At("copied", crash))
+            own_loader.load_month(JANUARY, progress=At("copied", crash))
 
         def is_back() -> bool:
             try:

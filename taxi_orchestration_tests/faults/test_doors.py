@@ -1,4 +1,4 @@
-"""Access and leaks: rights, TLS, passwords, names and addresses."""
+"""Access control and leaks: privileges, TLS, passwords, hostile names and URLs."""
 
 import json
 import shutil
@@ -54,7 +54,7 @@ READ_BY_ANALYSTS = [
 
 
 class Authority:
-    """A certificate authority, and a server that has a certificate of it for `localhost` and no other name."""
+    """A certificate authority, and the files and settings of a server with its certificate for `localhost` only."""
 
     def __init__(self, directory: Path) -> None:
         self.root = trustme.CA()
@@ -75,9 +75,9 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(scope="module")
 def tls_server(authority: Authority) -> Iterator[PostgresTarget]:
-    """A server that talks TLS only, with a role that owns a schema and nothing else: Debian's."""
+    """Debian's PostgreSQL, which accepts TLS connections only; a role owns one schema and Dagster's database."""
     if DEBIAN is None:
-        pytest.skip("no PostgreSQL server with TLS: install that of Debian (apt install postgresql)")
+        pytest.skip("no PostgreSQL server with TLS: install Debian's package (apt install postgresql)")
     hba = "hostssl all all 127.0.0.1/32 scram-sha-256\nhostssl all all ::1/128 scram-sha-256\n"
     with running_cluster(DEBIAN, authority.settings, authority.files, hba=hba) as superuser:
         with psycopg.connect(superuser.url(), autocommit=True) as connection:
@@ -91,7 +91,7 @@ def tls_server(authority: Authority) -> Iterator[PostgresTarget]:
             ):
                 connection.execute(statement)
         with psycopg.connect(replace(superuser, dbname="warehouse").url(), autocommit=True) as connection:
-            # What docs/reliability.md says is enough.
+            # The rights that are sufficient according to docs/reliability.md.
             connection.execute("revoke create on schema public from public")
             connection.execute(sql.SQL("create schema taxi authorization {}").format(sql.Identifier(OWNER)))
         yield replace(
@@ -108,7 +108,7 @@ def owner(tls_server: PostgresTarget) -> PostgresTarget:
 def as_owner(
     environment: dict[str, str], owner: PostgresTarget, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> PostgresTarget:
-    """The environment of somebody whose warehouse and Dagster storage are that server, by verified TLS."""
+    """The owner, with `tls_server` as the warehouse and Dagster storage of the environment, over verified TLS."""
     variables = {
         "PG_HOST": owner.host,
         "PG_PORT": str(owner.port),
@@ -143,7 +143,7 @@ def test_a_role_that_owns_its_schema_is_enough_over_tls_and_grants_survive(
     assert backfill("2024-01", "2024-02", "--reprocess", "completed") == 0
     analyst = replace(tls_server, user="analyst", password="analyst")
 
-    def analyst_reads() -> dict[str, int]:
+    def count_as_analyst() -> dict[str, int]:
         counts = {}
         with psycopg.connect(analyst.url()) as connection:
             for name in READ_BY_ANALYSTS:
@@ -156,18 +156,18 @@ def test_a_role_that_owns_its_schema_is_enough_over_tls_and_grants_survive(
                 connection.execute("delete from taxi.raw_trips")
         return counts
 
-    counts = analyst_reads()
+    counts = count_as_analyst()
     assert counts["raw_trips"] == 500 == counts["fct_trips"] + counts["rejected_trips"]
-    # What is made anew has the grants of dbt's configuration.
+    # Tables that dbt creates again have the grants of its configuration.
     project = shutil.copytree(DBT_PROJECT_DIRECTORY, tmp_path / "dbt_project") / "dbt_project.yml"
     project.write_text(
         project.read_text().replace("    +contract:", "    +grants: {select: [analyst]}\n    +contract:")
     )
     build = ("dbt", "build", "--full-refresh", "--exclude-resource-type", "unit_test")
     full = programs.taxi(*build, "--project-dir", str(project.parent))
-    said, _ = full.communicate()
-    assert full.returncode == 0, said
-    assert analyst_reads() == counts
+    full_output, _ = full.communicate()
+    assert full.returncode == 0, full_output
+    assert count_as_analyst() == counts
     with psycopg.connect(as_owner.url()) as connection:
         row = connection.execute("select ssl from pg_stat_ssl where pid = pg_backend_pid()").fetchone()
     assert row == (True,)
@@ -215,24 +215,24 @@ def test_tls_is_required_of_a_host_that_is_not_local_unless_somebody_says_otherw
     for name in ("PG_USER", "PG_PASSWORD", "PG_DBNAME"):
         monkeypatch.setenv(name, "x")
 
-    def modes(host: str) -> tuple[str, str]:
+    def read_modes(host: str) -> tuple[str, str]:
         monkeypatch.setenv("PG_HOST", host)
         monkeypatch.setenv("DAGSTER_POSTGRES_URL", f"postgresql://x:x@{host}/dagster")
         settings = load_settings()
         assert settings.warehouse
         return settings.warehouse.sslmode, storage_url(settings).partition("sslmode=")[2]
 
-    assert modes("db.example.org") == ("require", "require")
-    assert modes("10.0.0.1") == ("require", "require")
-    assert modes("localhost") == modes("127.0.0.1") == ("prefer", "prefer")
-    # What is asked of the warehouse is asked of Dagster's storage too, unless its URL says otherwise.
+    assert read_modes("db.example.org") == ("require", "require")
+    assert read_modes("10.0.0.1") == ("require", "require")
+    assert read_modes("localhost") == read_modes("127.0.0.1") == ("prefer", "prefer")
+    # The TLS mode of the warehouse applies to Dagster's storage too, unless the storage URL sets a mode.
     monkeypatch.setenv("PG_SSLMODE", "verify-full")
     monkeypatch.setenv("PG_SSLROOTCERT", "/etc/root.pem")
-    assert modes("db.example.org") == ("verify-full", "verify-full&sslrootcert=%2Fetc%2Froot.pem")
+    assert read_modes("db.example.org") == ("verify-full", "verify-full&sslrootcert=%2Fetc%2Froot.pem")
     monkeypatch.setenv("PG_SSLMODE", "disable")
     monkeypatch.setenv("DAGSTER_POSTGRES_URL", "postgresql://x:x@db.example.org/dagster?sslmode=disable")
     assert load_settings().warehouse.sslmode == "disable"  # type: ignore[union-attr]
-    # A certificate beside it would make some modes stricter than the URL says.
+    # With a root certificate, libpq would be stricter than some modes in the URL.
     assert storage_url(load_settings()).endswith("sslmode=disable")
 
 
@@ -260,7 +260,7 @@ def test_a_schema_with_a_hostile_name_is_refused(kind: str) -> None:
 
 
 def test_a_student_with_a_hostile_name_is_refused() -> None:
-    # A digit may begin it, since it becomes the end of a name; but with that it must not grow beyond 63 bytes.
+    # The name is a suffix, so it may begin with a digit or pg_. With its prefix it must fit into 63 bytes.
     hostile = {kind: name for kind, name in HOSTILE_NAMES.items() if kind[0:7] not in ("a digit", "a name ")}
     for name in [*hostile.values(), "x" * 60]:
         with pytest.raises(ValueError, match="plain name"):
@@ -294,19 +294,19 @@ def test_hostile_names_of_roles_and_databases_are_quoted_right_everywhere(
         try:
             for database in (hostile, warehouse):
                 connection.execute(sql.SQL("create database {} owner {}").format(sql.Identifier(database), name))
-            theirs = replace(server, user=hostile, password=hostile, dbname=warehouse)
+            hostile_target = replace(server, user=hostile, password=hostile, dbname=warehouse)
             for variable, value in (
-                ("PG_HOST", theirs.host), ("PG_PORT", str(theirs.port)), ("PG_USER", hostile),
+                ("PG_HOST", hostile_target.host), ("PG_PORT", str(hostile_target.port)), ("PG_USER", hostile),
                 ("PG_PASSWORD", hostile), ("PG_DBNAME", warehouse),
-                ("DAGSTER_POSTGRES_URL", replace(theirs, dbname=hostile).url()),
+                ("DAGSTER_POSTGRES_URL", replace(hostile_target, dbname=hostile).url()),
             ):  # fmt: skip
                 monkeypatch.setenv(variable, value)
             settings = load_settings()
             with open_loader(settings, open_warehouse(settings)) as loader:
                 loader.load_month(JANUARY)
-            assert held(theirs, settings.schema_name) == {JANUARY: held_by_file(data)}
+            assert held(hostile_target, settings.schema_name) == {JANUARY: held_by_file(data)}
             outcome = invoke_dbt(
-                ["show", "--inline", "select 1"], Warehouse(theirs, "taxi"), prepared_project(settings)
+                ["show", "--inline", "select 1"], Warehouse(hostile_target, "taxi"), prepared_project(settings)
             )
             assert outcome.error is None
             with open_instance() as instance:
@@ -373,7 +373,7 @@ def test_no_password_is_found_in_anything_written_or_shown_after_failures_on_pur
                 )
             )
     try:
-        storage = replace(server, dbname=str(psycopg.conninfo.conninfo_to_dict(instance_url(environment))["dbname"]))
+        storage = replace(server, dbname=str(psycopg.conninfo.conninfo_to_dict(get_storage_url(environment))["dbname"]))
         variables = {
             "TAXI_HOME": str(home),
             "PG_HOST": server.host,
@@ -386,21 +386,21 @@ def test_no_password_is_found_in_anything_written_or_shown_after_failures_on_pur
         }
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        said, seen = "", set()
+        output, command_lines = "", set()
 
         def run(*arguments: str) -> int:
-            nonlocal said
+            nonlocal output
             program = programs.taxi(*arguments)
             while program.poll() is None:
                 for process in psutil.process_iter(["cmdline"]):
-                    seen.add(" ".join(process.info["cmdline"] or []))
+                    command_lines.add(" ".join(process.info["cmdline"] or []))
                 try:
-                    said += program.communicate(timeout=0.2)[0]
+                    output += program.communicate(timeout=0.2)[0]
                 except subprocess.TimeoutExpired:
                     continue
             return program.returncode
 
-        # Well once; then a file that is none, a month that is not there, and a table that is not the model's.
+        # A good backfill; then one with an HTML file, an unpublished month, and a table that differs from its model.
         tlc.publish(JANUARY)
         assert run("backfill", "2024-01", "2024-01") == 0
         tlc.http.on(tlc.path_of(date(2024, 2, 1)), ok(b"<html>"))
@@ -412,9 +412,9 @@ def test_no_password_is_found_in_anything_written_or_shown_after_failures_on_pur
             )
         assert run("backfill", "2024-01", "2024-03", "--reprocess", "completed") == 1
         assert run("status") == 1
-        # Nobody there to be told.
+        # No server listens at the URL for alerts.
         assert run("alert-test") == 1
-        # A server that refuses the password, and one that is not there.
+        # A server that refuses the login, and a port without a server.
         monkeypatch.setenv("PG_USER", "leak_nobody")
         assert run("backfill", "2024-01", "2024-01") != 0
         monkeypatch.setenv("PG_USER", "leak_warehouse")
@@ -437,29 +437,29 @@ def test_no_password_is_found_in_anything_written_or_shown_after_failures_on_pur
 
         port = postmaster.free_port()
         web = programs.start(*WEBSERVER, "-p", str(port))
-        answer = until(lambda: graphql(port, RUNS), 90)
+        answer = until(lambda: query_graphql(port, RUNS), 90)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as page:
             answer = f"{answer} {page.read().decode()}"
         for process in psutil.process_iter(["cmdline"]):
-            seen.add(" ".join(process.info["cmdline"] or []))
+            command_lines.add(" ".join(process.info["cmdline"] or []))
         for process in family(web.pid):
             process.kill()
-        said += answer + web.communicate()[0]
-        assert "FAILURE" in said
-        assert "2024-02" in said
+        output += answer + web.communicate()[0]
+        assert "FAILURE" in output
+        assert "2024-02" in output
 
-        # As they are, and as they stand in a URL.
+        # Each secret as it is, and percent-encoded as in a URL.
         forms = [(name, form) for name, secret in secrets.items() for form in {secret, quote(secret, safe="")}]
-        stored, lines = dump(storage), "\n".join(seen)
-        found = [f"{name} in what was said or shown" for name, form in forms if form in said]
+        stored, lines = dump(storage), "\n".join(command_lines)
+        found = [f"{name} in an output or in the UI" for name, form in forms if form in output]
         found += [f"{name} on a command line" for name, form in forms if form in lines]
         found += [f"{name} in the storage" for name, form in forms if form in stored]
         for path in [*home.rglob("*"), *Path(environment["TAXI_HOME"]).glob("postgres/*.json")]:
             if path.is_file():
                 content = path.read_bytes()
-                # The one file that has to hold one: that of the embedded server, for its owner alone.
-                may = path.name == "server.json" and stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
-                found += [f"{name} in {path}" for name, form in forms if form.encode() in content and not may]
+                # Only the embedded server's file may contain its password, and only its owner may read the file.
+                is_allowed = path.name == "server.json" and stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+                found += [f"{name} in {path}" for name, form in forms if form.encode() in content and not is_allowed]
         assert found == []
     finally:
         with psycopg.connect(server.url(), autocommit=True) as connection:
@@ -482,9 +482,9 @@ def test_the_ui_listens_on_loopback_alone_and_read_only_starts_and_deletes_nothi
 ) -> None:
     run_id = instance.create_run_for_job(nothing).run_id
     port = postmaster.free_port()
-    # Without the project's code, which takes as long again to load.
+    # Without the project's code, which would double the time of the start.
     web = programs.start(sys.executable, "-m", "dagster_webserver", "--read-only", "--empty-workspace", "-p", str(port))
-    shown = until(lambda: graphql(port, RUNS), 90)
+    shown = until(lambda: query_graphql(port, RUNS), 90)
     assert run_id in str(shown)
     listening = {
         connection.laddr.ip
@@ -494,36 +494,36 @@ def test_the_ui_listens_on_loopback_alone_and_read_only_starts_and_deletes_nothi
     }
     assert listening == {"127.0.0.1"}
     for forbidden in (LAUNCH, DELETE % run_id):
-        assert "UnauthorizedError" in str(graphql(port, forbidden))
+        assert "UnauthorizedError" in str(query_graphql(port, forbidden))
     assert [run.run_id for run in instance.get_runs()] == [run_id]
 
 
 @as_root
 def test_another_user_of_the_machine_cannot_connect_to_the_embedded_server(home: Path, server: PostgresTarget) -> None:
-    def attempts() -> str:
-        """Over the port, which everybody reaches, with the passwords that there are to guess; and by reading it."""
-        said = []
+    def try_access() -> str:
+        """Return the results of logins with guessed passwords, and of reading the password file."""
+        results = []
         for password in ("", server.user, "postgres"):
             try:
                 psycopg.connect(replace(server, password=password).url()).close()
-                said.append("connected")
+                results.append("connected")
             except psycopg.OperationalError as error:
-                said.append("refused" if "password" in str(error) else str(error))
+                results.append("refused" if "password" in str(error) else str(error))
         try:
-            said.append((home / "postgres" / "server.json").read_text())
+            results.append((home / "postgres" / "server.json").read_text())
         except PermissionError:
-            said.append("not read")
-        return " ".join(said)
+            results.append("not read")
+        return " ".join(results)
 
-    assert call_as(STRANGER, attempts) == "refused refused refused not read"
+    assert call_as(STRANGER, try_access) == "refused refused refused not read"
 
 
-def instance_url(environment: dict[str, str]) -> str:
+def get_storage_url(environment: dict[str, str]) -> str:
     return environment["DAGSTER_POSTGRES_URL"].replace("+psycopg2", "")
 
 
-def graphql(port: int, query: str) -> str | None:
-    """The webserver's answer as text; None as long as it does not answer."""
+def query_graphql(port: int, query: str) -> str | None:
+    """Return the webserver's response as text, or None if there is no response."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/graphql", json.dumps({"query": query}).encode(), {"Content-Type": "application/json"}
     )
@@ -535,7 +535,7 @@ def graphql(port: int, query: str) -> str | None:
 
 
 def dump(target: PostgresTarget) -> str:
-    """Every row of every table of a database as text."""
+    """Return every row of every table of a database as text."""
     with psycopg.connect(target.url()) as connection:
         tables = connection.execute("select tablename from pg_tables where schemaname = 'public'").fetchall()
         rows = []

@@ -1,6 +1,6 @@
-"""Faulty files are refused before anything is committed; files that only differ are loaded without loss.
+"""Faulty files, which are refused before a commit, and files of unusual form, which are loaded without loss.
 
-What the reader says of each in detail is in unit/tlc/test_parquet.py; here it is the database that counts.
+unit/tlc/test_parquet.py tests the errors of the reader in detail; the tests here check the content of the database.
 """
 
 import io
@@ -30,27 +30,27 @@ TABLE = month_table(JANUARY, 200)
 PICKUP, DROPOFF = DATASET.pickup, DATASET.dropoff
 
 
-def changed(name: str, values: object, kind: pa.DataType | None = None) -> pa.Table:
-    """The month with other values in a column."""
+def replace_column(name: str, values: object, kind: pa.DataType | None = None) -> pa.Table:
+    """Return the month with other values in one column."""
     if not isinstance(values, pa.Array | pa.ChunkedArray):
         values = pa.array(values, kind)
     return TABLE.set_column(TABLE.column_names.index(name), name, values)
 
 
-def with_one(name: str, value: object, kind: pa.DataType) -> pa.Table:
-    """The month with one other value in the middle of a column."""
+def replace_value(name: str, value: object, kind: pa.DataType) -> pa.Table:
+    """Return the month with one other value in the middle of a column."""
     values = TABLE[name].cast(kind).to_pylist()
-    return changed(name, [*values[:99], value, *values[100:]], kind)
+    return replace_column(name, [*values[:99], value, *values[100:]], kind)
 
 
-def text_of(raw: bytes) -> pa.Table:
-    """The month with text that pyarrow itself would not make."""
+def replace_text(raw: bytes) -> pa.Table:
+    """Return the month with one text value in raw bytes, which pyarrow itself would not write."""
     values = pa.array([b"N"] * 99 + [raw] + [b"N"] * 100)
-    return changed("store_and_fwd_flag", pa.Array.from_buffers(pa.string(), 200, values.buffers()))
+    return replace_column("store_and_fwd_flag", pa.Array.from_buffers(pa.string(), 200, values.buffers()))
 
 
-def packed_by_lzo(content: bytes) -> bytes:
-    """The file with another codec in its footer, where it follows the path of a column: 3, which pyarrow has not."""
+def set_lzo_codec(content: bytes) -> bytes:
+    """Return the file with codec 3 (LZO), which pyarrow lacks, in the footer; it follows the path of each column."""
     for name in TABLE.column_names:
         codec = len(name).to_bytes() + name.encode() + b"\x15"
         content = content.replace(codec + b"\x02", codec + b"\x06")
@@ -73,24 +73,24 @@ REFUSED: dict[str, Callable[[], bytes]] = {
     "a space at the end of a name": lambda: file_of(
         TABLE.rename_columns([f"{n} " if n == "trip_type" else n for n in TABLE.column_names])
     ),
-    "a compression that pyarrow has not": lambda: packed_by_lzo(file_of(TABLE)),
+    "a compression that pyarrow has not": lambda: set_lzo_codec(file_of(TABLE)),
     "a column named like the key": lambda: file_of(TABLE.append_column("source_row", TABLE["VendorID"])),
-    "a fraction in a code": lambda: file_of(with_one("RatecodeID", 1.5, pa.float64())),
-    "NaN in a code": lambda: file_of(with_one("payment_type", float("nan"), pa.float64())),
-    "a code beyond 32 bits": lambda: file_of(with_one("PULocationID", 2**31, pa.int64())),
-    "text for a number": lambda: file_of(with_one("fare_amount", "12 dollars", pa.string())),
+    "a fraction in a code": lambda: file_of(replace_value("RatecodeID", 1.5, pa.float64())),
+    "NaN in a code": lambda: file_of(replace_value("payment_type", float("nan"), pa.float64())),
+    "a code beyond 32 bits": lambda: file_of(replace_value("PULocationID", 2**31, pa.int64())),
+    "text for a number": lambda: file_of(replace_value("fare_amount", "12 dollars", pa.string())),
     "nanoseconds that are none": lambda: file_of(
-        changed(PICKUP, TABLE[PICKUP].cast(pa.int64()).to_numpy() * 1000 + 1, pa.timestamp("ns"))
+        replace_column(PICKUP, TABLE[PICKUP].cast(pa.int64()).to_numpy() * 1000 + 1, pa.timestamp("ns"))
     ),
-    "a timestamp with a zone": lambda: file_of(changed(PICKUP, TABLE[PICKUP].cast(pa.timestamp("us", "UTC")))),
-    "text with NUL": lambda: file_of(text_of(b"\0")),
-    "text that is no UTF-8": lambda: file_of(text_of(b"\xff")),
+    "a timestamp with a zone": lambda: file_of(replace_column(PICKUP, TABLE[PICKUP].cast(pa.timestamp("us", "UTC")))),
+    "text with NUL": lambda: file_of(replace_text(b"\0")),
+    "text that is no UTF-8": lambda: file_of(replace_text(b"\xff")),
     "nulls everywhere": lambda: file_of(
         pa.table({name: pa.nulls(200, kind) for name, kind in zip(TABLE.column_names, TABLE.schema.types, strict=True)})
     ),
     "another month's file": lambda: file_of(month_table(FEBRUARY, 200)),
 }
-# What the message has of each: where a lost value is and what it is, or what to do.
+# A part of the error message: the position and value that would be lost, or the next step.
 NAMED = {
     "row numbers of pandas": "index=False",
     "a space at the end of a name": "name the column trip_type, without spaces",
@@ -120,37 +120,37 @@ def test_a_bad_file_is_refused_and_the_month_stays_as_it_was(
     assert not list(loader.scratch.iterdir())
 
 
-TAKEN: dict[str, Callable[[], pa.Table]] = {
+ACCEPTED: dict[str, Callable[[], pa.Table]] = {
     "an optional column missing": lambda: TABLE.drop_columns(["ehail_fee"]),
     "a column added": lambda: TABLE.append_column("airport_fee", pa.array([1.25] * 200)),
     "columns in another order and case": lambda: TABLE.select(TABLE.column_names[::-1]).rename_columns(
         [name.upper() for name in TABLE.column_names[::-1]]
     ),
-    "codes as doubles": lambda: changed("payment_type", TABLE["payment_type"].cast(pa.float64())),
-    "amounts as decimals": lambda: changed("fare_amount", TABLE["fare_amount"].cast(pa.decimal128(12, 2))),
-    "timestamps in milliseconds": lambda: changed(PICKUP, TABLE[PICKUP].cast(pa.timestamp("ms"))),
-    "timestamps in nanoseconds": lambda: changed(PICKUP, TABLE[PICKUP].cast(pa.timestamp("ns"))),
-    "nulls in every optional column": lambda: changed("passenger_count", pa.nulls(200, pa.int64())),
-    "dictionary-encoded text": lambda: changed(
+    "codes as doubles": lambda: replace_column("payment_type", TABLE["payment_type"].cast(pa.float64())),
+    "amounts as decimals": lambda: replace_column("fare_amount", TABLE["fare_amount"].cast(pa.decimal128(12, 2))),
+    "timestamps in milliseconds": lambda: replace_column(PICKUP, TABLE[PICKUP].cast(pa.timestamp("ms"))),
+    "timestamps in nanoseconds": lambda: replace_column(PICKUP, TABLE[PICKUP].cast(pa.timestamp("ns"))),
+    "nulls in every optional column": lambda: replace_column("passenger_count", pa.nulls(200, pa.int64())),
+    "dictionary-encoded text": lambda: replace_column(
         "store_and_fwd_flag", TABLE["store_and_fwd_flag"].cast(pa.string()).combine_chunks().dictionary_encode()
     ),
 }
 
 
-@pytest.mark.parametrize("difference", TAKEN)
+@pytest.mark.parametrize("difference", ACCEPTED)
 def test_a_file_that_is_only_different_is_taken_without_loss(
     difference: str, loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
-    made = TAKEN[difference]()
-    tlc.publish_bytes(JANUARY, file_of(made))
+    table = ACCEPTED[difference]()
+    tlc.publish_bytes(JANUARY, file_of(table))
     loader.load_month(JANUARY)
     found = held(target, settings.schema_name)[JANUARY]
     arrived = {name for row in found.rows for name, _ in row}
-    same_values = TABLE if arrived == {name for row in held_by_file(GOOD).rows for name, _ in row} else made
+    same_values = TABLE if arrived == {name for row in held_by_file(GOOD).rows for name, _ in row} else table
     assert found.rows == held_by_file(file_of(same_values)).rows
 
 
-WRITTEN: dict[str, dict[str, Any]] = {
+ENCODINGS: dict[str, dict[str, Any]] = {
     "text as lengths and texts": {
         "use_dictionary": False,
         "column_encoding": {"store_and_fwd_flag": "DELTA_LENGTH_BYTE_ARRAY"},
@@ -165,11 +165,11 @@ WRITTEN: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("difference", WRITTEN)
+@pytest.mark.parametrize("difference", ENCODINGS)
 def test_a_file_that_is_only_written_differently_is_taken_without_loss(
     difference: str, loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
-    tlc.publish_bytes(JANUARY, file_of(TABLE, **WRITTEN[difference]))
+    tlc.publish_bytes(JANUARY, file_of(TABLE, **ENCODINGS[difference]))
     loader.load_month(JANUARY)
     assert held(target, settings.schema_name)[JANUARY].rows == held_by_file(GOOD).rows
 
@@ -196,7 +196,7 @@ def test_a_column_of_the_writers_own_never_becomes_one_of_the_table(
 def test_nan_in_an_amount_stays_nan_and_is_no_null(
     loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
-    tlc.publish_bytes(JANUARY, file_of(with_one("tip_amount", float("nan"), pa.float64())))
+    tlc.publish_bytes(JANUARY, file_of(replace_value("tip_amount", float("nan"), pa.float64())))
     loader.load_month(JANUARY)
     row = dict(held(target, settings.schema_name)[JANUARY].rows[99])
     assert row["tip_amount"] != row["tip_amount"]
@@ -204,7 +204,7 @@ def test_nan_in_an_amount_stays_nan_and_is_no_null(
 
 @pytest.fixture
 def footer_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No page of a file may be decoded: that is what takes memory."""
+    """A patch that fails the test if a page of a file is decoded: decoding takes the memory."""
     monkeypatch.setattr(parquet.MonthFile, "_decoded", lambda *_: pytest.fail("a page was read"))
 
 
@@ -228,7 +228,7 @@ def test_a_bomb_of_text_is_refused_before_it_is_unpacked(
     column: str, loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings, footer_only: None
 ) -> None:
     texts = pa.array(["x" * 50_000 + str(row) for row in range(200)])
-    bomb = TABLE.append_column("note", texts) if column == "a new one" else changed(column, texts)
+    bomb = TABLE.append_column("note", texts) if column == "a new one" else replace_column(column, texts)
     buffer = io.BytesIO()
     pq.write_table(bomb, buffer, compression="zstd")
     assert buffer.tell() < 50_000
@@ -252,7 +252,7 @@ def test_a_bomb_of_bytes_is_refused_before_it_is_downloaded(
 def test_a_pickup_of_another_year_stays_with_the_month_of_its_file(
     loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
-    data = file_of(with_one(PICKUP, datetime(2008, 12, 31, 23, 59), pa.timestamp("us")))
+    data = file_of(replace_value(PICKUP, datetime(2008, 12, 31, 23, 59), pa.timestamp("us")))
     tlc.publish_bytes(JANUARY, data)
     assert loader.load_month(JANUARY).pickups_outside >= 1
     assert held(target, settings.schema_name) == {JANUARY: held_by_file(data)}

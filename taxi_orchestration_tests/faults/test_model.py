@@ -1,7 +1,7 @@
-"""After any sequence of loads, failures, kills, re-issues and retries a month is absent or exactly one accepted file.
+"""Random sequences of loads, failures, kills, re-issues and retries: a month is absent or exactly one accepted file.
 
-hypothesis chooses the sequence; after each step the database must equal a dictionary. The steps of a failure are
-printed, and `make soak` tries thousands.
+hypothesis chooses the sequence; after each step the database must equal a dictionary. A failure prints its steps.
+`make soak` runs thousands of sequences.
 """
 
 import multiprocessing
@@ -46,10 +46,10 @@ from taxi_orchestration_tests.support.stages import At
 from taxi_orchestration_tests.support.tlc_host import TlcHost, running_tlc_host
 
 SCHEMA = "model"
-# One of each era.
+# One month of each era.
 MONTHS = (date(2022, 1, 1), date(2024, 1, 1), date(2025, 1, 1))
 VERSIONS = (1, 2, 3)
-# Not TAXI_...: conftest.py takes the variables of the outer environment away.
+# Without the prefix TAXI_, because conftest.py deletes variables with this prefix from the outer environment.
 SEQUENCES = int(os.environ.get("SOAK_SEQUENCES", "50"))
 STEPS = 10
 
@@ -58,7 +58,7 @@ versions = st.sampled_from(VERSIONS)
 
 
 @cache
-def content_of(month: date, version: int) -> Held:
+def read_content(month: date, version: int) -> Held:
     return held_by_file(file_version(month, version))
 
 
@@ -82,14 +82,14 @@ def load_in_this_process(url: str, target: PostgresTarget, scratch: Path, month:
     make_loader(url, target, scratch).load_month(month, progress=At(killed_at or "", kill_9))
 
 
-# Forked from a process that has no threads, and has imported everything.
+# Processes are forked from a server process without threads, which has imported all modules once.
 FORKS = multiprocessing.get_context("forkserver")
-# (pandas too, which pyarrow imports when it is first asked for a value: a third of a second for each process.)
+# pandas too: pyarrow imports it at the first conversion of a value, which takes 0.3 s per process.
 FORKS.set_forkserver_preload(["pandas", "taxi_orchestration.loading", __name__])
 
 
-def in_processes(*arguments: tuple[str, PostgresTarget, Path, date, str | None]) -> None:
-    """Load in processes of their own, all at once."""
+def load_in_processes(*arguments: tuple[str, PostgresTarget, Path, date, str | None]) -> None:
+    """Load in several processes at once, one for each tuple of arguments."""
     processes = [FORKS.Process(target=load_in_this_process, args=given, daemon=True) for given in arguments]
     for process in processes:
         process.start()
@@ -99,13 +99,13 @@ def in_processes(*arguments: tuple[str, PostgresTarget, Path, date, str | None])
 
 
 class Months(RuleBasedStateMachine):
-    """The loader and the server as they are; `world` is set by the test."""
+    """The state machine, with the real loader and server; the test sets `world`."""
 
     world: "World"
 
     @initialize(
         issued=st.tuples(*[st.sampled_from((0, *VERSIONS))] * len(MONTHS)),
-        # A restart takes as long as all the rest of a sequence.
+        # A restart takes as long as the rest of a sequence.
         may_restart=st.sampled_from([False, False, False, True]),
     )
     def begin(self, issued: tuple[int, ...], may_restart: bool) -> None:
@@ -177,7 +177,7 @@ class Months(RuleBasedStateMachine):
     @rule(data=st.data(), stage=st.sampled_from(["started", "opened", "copied", "loaded"]))
     def load_that_is_killed(self, data: st.DataObject, stage: str) -> None:
         month = data.draw(st.sampled_from(sorted(self.current)))
-        in_processes((self.world.tlc.url, self.world.target, self.world.scratch, month, stage))
+        load_in_processes((self.world.tlc.url, self.world.target, self.world.scratch, month, stage))
         if stage == "loaded":
             self._is_loaded(month)
 
@@ -186,7 +186,8 @@ class Months(RuleBasedStateMachine):
     def load_from_two_at_once(self, data: st.DataObject, processes: bool) -> None:
         some = [data.draw(st.sampled_from(sorted(self.current))) for _ in range(2)]
         if processes:
-            in_processes(*((self.world.tlc.url, self.world.target, self.world.scratch, month, None) for month in some))
+            world = self.world
+            load_in_processes(*((world.tlc.url, world.target, world.scratch, month, None) for month in some))
         else:
             with ThreadPoolExecutor(len(some)) as threads:
                 list(threads.map(self.world.loader.load_month, some))
@@ -215,15 +216,15 @@ class Months(RuleBasedStateMachine):
         self.world.restart()
 
     @invariant()
-    def the_database_is_the_dictionary(self) -> None:
+    def check_database(self) -> None:
         assert self.world.holds() == self.model
 
     def _is_loaded(self, month: date) -> None:
-        self.model[month] = content_of(month, self.current[month])
+        self.model[month] = read_content(month, self.current[month])
 
 
 class World:
-    """A server of the test's own, since it is restarted, and a host."""
+    """A separate server, because the test restarts it, and a download host."""
 
     def __init__(self, home: Path, tlc: TlcHost) -> None:
         self.home, self.tlc = home, tlc
@@ -244,7 +245,7 @@ class World:
 
     @contextmanager
     def answering(self, month: date, answer: Answer) -> Iterator[None]:
-        """For the time of a block the host answers so, and afterwards as before."""
+        """Replace the host's answer for a month for the duration of the block."""
         answers, path = self.tlc.http.answers, self.tlc.path_of(month)
         before = answers.get(path)
         answers[path] = [answer]
@@ -275,13 +276,13 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    # Not below tmp_path: root's server then starts from a copy elsewhere, for nothing.
+    # Not below tmp_path: if root runs the tests, the server's account cannot enter it, and the data would be elsewhere.
     home = Path(tempfile.mkdtemp(prefix="taxi-model-"))
     home.chmod(0o755)
     with running_tlc_host(tmp_path_factory.mktemp("tlc")) as tlc:
-        made = World(home, tlc)
-        yield made
-        made.connection.close()
+        started = World(home, tlc)
+        yield started
+        started.connection.close()
     remove(home)
     shutil.rmtree(home, ignore_errors=True)
 
@@ -294,7 +295,7 @@ def test_whatever_happens_every_month_is_absent_or_exactly_one_accepted_file(wor
         settings=settings(
             max_examples=SEQUENCES,
             stateful_step_count=STEPS,
-            # Ten steps can be read as they are, and to find fewer would take minutes.
+            # Without shrinking: ten steps are readable, and finding fewer would take minutes.
             phases=[Phase.generate],
             deadline=None,
             database=None,

@@ -1,6 +1,6 @@
-"""Faults of the host: the month stays as it was, and the error names the month and the next step.
+"""Faults of the download host: the month stays unchanged, and the error names the month and the next step.
 
-How the client meets each of these in detail is in unit/tlc/test_client.py; here it is the database that counts.
+unit/tlc/test_client.py tests the client in detail; the tests here check the content of the database.
 """
 
 from collections.abc import Iterator
@@ -24,8 +24,8 @@ XML = b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>'
 
 
 @pytest.fixture
-def hasty(loader: Loader, tlc: TlcHost) -> Iterator[Loader]:
-    """The loader, with less patience."""
+def quick_loader(loader: Loader, tlc: TlcHost) -> Iterator[Loader]:
+    """The loader with short timeouts and two attempts."""
     with TlcClient(
         tlc.url, attempts=2, first_pause=0.01, connect_timeout=1, read_timeout=0.3, total_timeout=1.5
     ) as client:
@@ -33,21 +33,21 @@ def hasty(loader: Loader, tlc: TlcHost) -> Iterator[Loader]:
 
 
 @pytest.fixture
-def before(hasty: Loader, tlc: TlcHost) -> Held:
-    """January, loaded."""
+def before(quick_loader: Loader, tlc: TlcHost) -> Held:
+    """The content of January, which is loaded."""
     data = tlc.publish(JANUARY).path.read_bytes()
-    hasty.load_month(JANUARY)
+    quick_loader.load_month(JANUARY)
     return held_by_file(data)
 
 
 @pytest.fixture
 def reissued(before: Held, tlc: TlcHost) -> bytes:
-    """The next issue of January, which the host is going to send wrongly."""
+    """The re-issued file of January, which the faulty host sends next."""
     return tlc.publish(JANUARY, seed=1).path.read_bytes()
 
 
 def close(handler: BaseHTTPRequestHandler) -> None:
-    """Hang up without an answer."""
+    """Close the connection without a response."""
     handler.close_connection = True
 
 
@@ -78,7 +78,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_host_that_fails_leaves_the_month_as_it_was(
     fault: str,
-    hasty: Loader,
+    quick_loader: Loader,
     before: Held,
     reissued: bytes,
     tlc: TlcHost,
@@ -89,62 +89,68 @@ def test_a_host_that_fails_leaves_the_month_as_it_was(
     answer: Answer = make_answer(reissued)
     tlc.http.on(PATH, answer)
     with pytest.raises(error, match="2024-01"):
-        hasty.load_month(JANUARY)
+        quick_loader.load_month(JANUARY)
     assert held(target, settings.schema_name) == {JANUARY: before}
-    assert not list(hasty.scratch.iterdir())
+    assert not list(quick_loader.scratch.iterdir())
 
 
 def test_a_host_that_refuses_connections_leaves_the_month_as_it_was(
-    hasty: Loader, before: Held, target: PostgresTarget, settings: Settings
+    quick_loader: Loader, before: Held, target: PostgresTarget, settings: Settings
 ) -> None:
     with TlcClient("http://127.0.0.1:9", attempts=2, first_pause=0.01) as client, pytest.raises(TransientTlcError):
-        replace(hasty, tlc=client).load_month(JANUARY)
+        replace(quick_loader, tlc=client).load_month(JANUARY)
     assert held(target, settings.schema_name) == {JANUARY: before}
 
 
 @pytest.mark.parametrize("code", [429, 500, 503])
 def test_a_host_that_is_busy_or_broken_for_a_moment_delays_the_month_and_no_more(
-    code: int, hasty: Loader, before: Held, reissued: bytes, tlc: TlcHost, target: PostgresTarget, settings: Settings
+    code: int,
+    quick_loader: Loader,
+    before: Held,
+    reissued: bytes,
+    tlc: TlcHost,
+    target: PostgresTarget,
+    settings: Settings,
 ) -> None:
     tlc.http.requests.clear()
     tlc.http.on(PATH, status(code), ok(reissued))
-    hasty.load_month(JANUARY)
+    quick_loader.load_month(JANUARY)
     assert held(target, settings.schema_name) == {JANUARY: held_by_file(reissued)}
 
 
 def test_a_file_that_changes_between_head_and_get_is_recorded_as_it_was_loaded(
-    hasty: Loader, before: Held, tlc: TlcHost, target: PostgresTarget, settings: Settings
+    quick_loader: Loader, before: Held, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
-    asked = hasty.tlc.publication(JANUARY)
+    before_reissue = quick_loader.tlc.publication(JANUARY)
     data = tlc.publish(JANUARY, seed=1).path.read_bytes()
-    hasty.load_month(JANUARY)
+    quick_loader.load_month(JANUARY)
     assert held(target, settings.schema_name) == {JANUARY: held_by_file(data)}
     recorded = loaded_files(Warehouse(target, settings.schema_name))[JANUARY]
-    assert recorded.etag != asked.etag
-    assert recorded.etag == hasty.tlc.publication(JANUARY).etag
+    assert recorded.etag != before_reissue.etag
+    assert recorded.etag == quick_loader.tlc.publication(JANUARY).etag
 
 
 def test_a_month_that_was_withdrawn_is_kept(
-    hasty: Loader, before: Held, tlc: TlcHost, target: PostgresTarget, settings: Settings
+    quick_loader: Loader, before: Held, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
     tlc.withdraw(JANUARY)
     with pytest.raises(PermanentTlcError, match="two months late"):
-        hasty.load_month(JANUARY)
+        quick_loader.load_month(JANUARY)
     assert held(target, settings.schema_name) == {JANUARY: before}
 
 
 def test_a_broken_month_does_not_hold_up_the_others(
-    hasty: Loader, before: Held, tlc: TlcHost, target: PostgresTarget, settings: Settings
+    quick_loader: Loader, before: Held, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
     data = tlc.publish(FEBRUARY, seed=2).path.read_bytes()
     tlc.http.on(PATH, status(500))
-    outcomes = dict(hasty.load_months([JANUARY, FEBRUARY], at_once=2))
+    outcomes = dict(quick_loader.load_months([JANUARY, FEBRUARY], at_once=2))
     assert isinstance(outcomes[JANUARY], TransientTlcError)
     assert held(target, settings.schema_name) == {JANUARY: before, FEBRUARY: held_by_file(data)}
 
 
 def test_a_zone_table_that_is_something_else_leaves_the_zones_as_they_were(
-    hasty: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
+    quick_loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
     import psycopg
     from psycopg import sql
@@ -157,7 +163,7 @@ def test_a_zone_table_that_is_something_else_leaves_the_zones_as_they_were(
                 )
             ).fetchone()
 
-    assert hasty.load_zones() == 265
+    assert quick_loader.load_zones() == 265
     before = zones()
     for body in (
         b"<html></html>",
@@ -167,5 +173,5 @@ def test_a_zone_table_that_is_something_else_leaves_the_zones_as_they_were(
     ):
         tlc.http.on(ZONES, ok(body))
         with pytest.raises(TlcError):
-            hasty.load_zones()
+            quick_loader.load_zones()
     assert zones() == before

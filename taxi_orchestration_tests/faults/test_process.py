@@ -1,4 +1,4 @@
-"""Processes that are killed: nothing half done is ever seen, and one command brings everything back."""
+"""Killed processes: no partial result is visible, and one command restores everything."""
 
 import json
 import os
@@ -42,12 +42,12 @@ from taxi_orchestration_tests.support.waiting import until
 BIG = 400_000
 
 
-def states(target: PostgresTarget, settings: Settings, instance: DagsterInstance) -> list[str]:
+def fetch_states(target: PostgresTarget, settings: Settings, instance: DagsterInstance) -> list[str]:
     found = month_statuses(Warehouse(target, settings.schema_name), instance, Window(JANUARY, MARCH))
     return [status.state for status in found.values()]
 
 
-def runs(instance: DagsterInstance, status: DagsterRunStatus) -> list[str]:
+def list_runs(instance: DagsterInstance, status: DagsterRunStatus) -> list[str]:
     return [run.run_id for run in instance.get_runs() if run.status is status]
 
 
@@ -62,11 +62,11 @@ def test_a_backfill_killed_while_it_downloads_leaves_nothing_behind(
     data = tlc.publish(FEBRUARY, seed=4711).path.read_bytes()
     tlc.publish(JANUARY)
 
-    def half_files() -> list[Path]:
-        """Other tests download into the same home: those of this one, by what is in them."""
+    def find_partial_downloads() -> list[Path]:
+        """Return the partial downloads of this test, by their content: other tests download into the same home."""
         found = []
         for directory in settings.taxi_home.glob("download-*"):
-            # Theirs come and go meanwhile.
+            # Other tests create and delete such directories meanwhile.
             with suppress(FileNotFoundError):
                 for path in directory.glob("*2024-02*"):
                     found += [path] if path.read_bytes() == data[: len(data) // 2] else []
@@ -75,24 +75,24 @@ def test_a_backfill_killed_while_it_downloads_leaves_nothing_behind(
     healthy = tlc.http.answers[tlc.path_of(FEBRUARY)]
     tlc.http.on(tlc.path_of(FEBRUARY), stalled(data, len(data) // 2, 60))
     program = programs.taxi("backfill", "2024-01", "2024-02")
-    until(lambda: half_files() and loaded_files(Warehouse(target, settings.schema_name)))
+    until(lambda: find_partial_downloads() and loaded_files(Warehouse(target, settings.schema_name)))
     kill_9(program.pid)
     program.wait()
 
     assert held(target, settings.schema_name).keys() == {JANUARY}
-    assert len(half_files()) == 1
-    dead = runs(instance, DagsterRunStatus.STARTED)
+    assert len(find_partial_downloads()) == 1
+    dead = list_runs(instance, DagsterRunStatus.STARTED)
     assert len(dead) == 1
 
     tlc.http.on(tlc.path_of(FEBRUARY), *healthy)
     assert backfill("2024-01", "2024-02") == 0
-    assert runs(instance, DagsterRunStatus.FAILURE) == dead
-    # Newest first. No daemon was there to end the first.
+    assert list_runs(instance, DagsterRunStatus.FAILURE) == dead
+    # Newest first. No daemon was running that could have ended the oldest backfill earlier.
     assert [record.status.value for record in instance.get_backfills()] == ["COMPLETED_SUCCESS", "COMPLETED_FAILED"]
-    assert not runs(instance, DagsterRunStatus.STARTED)
+    assert not list_runs(instance, DagsterRunStatus.STARTED)
     assert held(target, settings.schema_name)[FEBRUARY] == held_by_file(data)
-    assert states(target, settings, instance) == ["completed", "completed"]
-    assert half_files() == []
+    assert fetch_states(target, settings, instance) == ["completed", "completed"]
+    assert find_partial_downloads() == []
 
 
 def test_a_backfill_in_a_terminal_is_canceled_from_the_ui(
@@ -102,11 +102,11 @@ def test_a_backfill_in_a_terminal_is_canceled_from_the_ui(
     tlc.http.on(tlc.path_of(JANUARY), stalled(data, len(data) // 2, 60))
     program = programs.taxi("backfill", "2024-01", "2024-02")
     until(lambda: tlc.requests_for(JANUARY))
-    (run_id,) = runs(instance, DagsterRunStatus.STARTED)
-    # What the buttons Terminate, of a run, and Cancel, of a backfill, end in.
+    (run_id,) = list_runs(instance, DagsterRunStatus.STARTED)
+    # The UI's buttons Terminate (for a run) and Cancel (for a backfill) call this method.
     assert instance.run_launcher.terminate(run_id)
     assert program.wait(60) == 130
-    assert runs(instance, DagsterRunStatus.CANCELED) == [run_id]
+    assert list_runs(instance, DagsterRunStatus.CANCELED) == [run_id]
     assert [record.status.value for record in instance.get_backfills()] == ["CANCELED"]
 
 
@@ -128,7 +128,7 @@ def test_a_backfill_killed_in_the_middle_of_a_copy_leaves_the_month_as_it_was(
 
     until(lambda: not copying(target, settings.schema_name))
     assert held(target, settings.schema_name) == {JANUARY: before}
-    assert states(target, settings, instance)[0] == "unfinished"
+    assert fetch_states(target, settings, instance)[0] == "unfinished"
 
 
 def test_a_backfill_killed_just_before_its_commit_leaves_nothing_and_no_lock(
@@ -145,9 +145,9 @@ def test_a_backfill_killed_just_before_its_commit_leaves_nothing_and_no_lock(
         until(lambda: waiting_for(target, settings.schema_name, "raw_loads"))
         kill_9(program.pid)
         program.wait()
-    # Its server process learns of it only once it has the lock, and then finds nobody to commit for.
+    # The server process notices the kill only after it gets the lock, and then rolls back.
     assert loader.load_month(JANUARY).rows_before == 0
-    assert states(target, settings, instance)[0] == "unfinished"
+    assert fetch_states(target, settings, instance)[0] == "unfinished"
 
 
 def test_a_month_committed_before_dagster_recorded_it_is_unfinished_and_repaired(
@@ -160,27 +160,27 @@ def test_a_month_committed_before_dagster_recorded_it_is_unfinished_and_repaired
     programs: Programs,
     backfill: Callable[..., int],
 ) -> None:
-    made = held_by_file(tlc.publish(JANUARY).path.read_bytes())
+    expected = held_by_file(tlc.publish(JANUARY).path.read_bytes())
     storage = replace(server, dbname=os.environ["DAGSTER_POSTGRES_URL"].rpartition("/")[2].partition("?")[0])
-    with holding(target, settings.schema_name, "raw_loads") as stranger:
+    with holding(target, settings.schema_name, "raw_loads") as loads_lock:
         program = programs.taxi("backfill", "2024-01", "2024-01")
         until(lambda: waiting_for(target, settings.schema_name, "raw_loads"))
-        with holding(storage, "public", "event_logs") as witness:
-            stranger.rollback()
+        with holding(storage, "public", "event_logs") as events_lock:
+            loads_lock.rollback()
             until(lambda: loaded_files(Warehouse(target, settings.schema_name)))
             until(lambda: waiting_for(storage, "public", "event_logs"))
             kill_9(program.pid)
             program.wait()
-            # What already waits in the server would still be written, although nobody is there to hear of it.
-            witness.execute(
+            # Otherwise the server would still execute the waiting statement of the killed process.
+            events_lock.execute(
                 "select pg_terminate_backend(pid) from pg_stat_activity"
                 " where datname = current_database() and pid <> pg_backend_pid()"
             )
-    assert held(target, settings.schema_name) == {JANUARY: made}
+    assert held(target, settings.schema_name) == {JANUARY: expected}
     assert not instance.fetch_materializations(AssetKey("raw_trips"), limit=1).records
-    assert states(target, settings, instance)[0] == "unfinished"
+    assert fetch_states(target, settings, instance)[0] == "unfinished"
     assert backfill("2024-01", "2024-01") == 0
-    assert states(target, settings, instance)[0] == "completed"
+    assert fetch_states(target, settings, instance)[0] == "completed"
 
 
 def test_a_backfill_killed_while_dbt_runs_gives_its_slot_back(
@@ -200,12 +200,12 @@ def test_a_backfill_killed_while_dbt_runs_gives_its_slot_back(
         kill_9(program.pid)
         program.wait()
         assert instance.event_log_storage.get_concurrency_info("dbt").active_slot_count == 1
-    (dead,) = runs(instance, DagsterRunStatus.STARTED)
-    assert states(target, settings, instance) == ["completed", "unfinished"]
+    (dead,) = list_runs(instance, DagsterRunStatus.STARTED)
+    assert fetch_states(target, settings, instance) == ["completed", "unfinished"]
     assert backfill("2024-01", "2024-02") == 0
     assert instance.get_run_by_id(dead).status is DagsterRunStatus.FAILURE  # type: ignore[union-attr]
     assert instance.event_log_storage.get_concurrency_info("dbt").active_slot_count == 0
-    assert states(target, settings, instance) == ["completed", "completed"]
+    assert fetch_states(target, settings, instance) == ["completed", "completed"]
 
 
 def test_the_embedded_server_stopped_during_a_copy_restarts_with_the_old_month(tlc: TlcHost, loader: Loader) -> None:
@@ -215,14 +215,14 @@ def test_the_embedded_server_stopped_during_a_copy_restarts_with_the_old_month(t
     try:
         target = ensure_running(home).target(WAREHOUSE_DATABASE)
         create_raw_tables(Warehouse(target, "taxi"))
-        own = replace(loader, warehouse=Warehouse(target, "taxi"))
-        own.load_month(JANUARY)
+        own_loader = replace(loader, warehouse=Warehouse(target, "taxi"))
+        own_loader.load_month(JANUARY)
         after = held_by_file(tlc.publish(JANUARY, rows=300, seed=1).path.read_bytes())
         with pytest.raises(WarehouseUnavailableError):
-            own.load_month(JANUARY, progress=At("copied", lambda: stop(home, "immediate")))
+            own_loader.load_month(JANUARY, progress=At("copied", lambda: stop(home, "immediate")))
         assert ensure_running(home).target(WAREHOUSE_DATABASE) == target
         assert held(target, "taxi") == {JANUARY: before}
-        own.load_month(JANUARY)
+        own_loader.load_month(JANUARY)
         assert held(target, "taxi") == {JANUARY: after}
     finally:
         remove(home)
@@ -230,25 +230,25 @@ def test_the_embedded_server_stopped_during_a_copy_restarts_with_the_old_month(t
 
 
 def test_only_runs_whose_process_is_gone_are_called_abandoned(instance: DagsterInstance, programs: Programs) -> None:
-    def run_of(**change: Any) -> str:
+    def make_run(**change: Any) -> str:
         run_id = instance.create_run_for_job(nothing, status=DagsterRunStatus.STARTED).run_id
         instance.add_run_tags(run_id, replace(this_process(run_id), **change).tags())
         return run_id
 
-    mine, living = run_of(), this_process("")
-    another_host, inherited = run_of(host="elsewhere", pid=1), run_of(id="another-run", started=0.0)
-    unreadable = run_of()
-    instance.add_run_tags(unreadable, {PROCESS_TAG: f"{unreadable} {living.host} {living.pid}"})
-    reused = run_of(started=living.started - 3600, uptime=living.uptime - 3600)
-    # As after a machine was woken up, and its clock set.
-    clock_was_set = run_of(started=living.started - 3600)
+    own_run, current = make_run(), this_process("")
+    another_host, inherited = make_run(host="elsewhere", pid=1), make_run(id="another-run", started=0.0)
+    unreadable = make_run()
+    instance.add_run_tags(unreadable, {PROCESS_TAG: f"{unreadable} {current.host} {current.pid}"})
+    reused = make_run(started=current.started - 3600, uptime=current.uptime - 3600)
+    # As after a suspend of the machine and a correction of its clock.
+    clock_was_set = make_run(started=current.started - 3600)
     ended = programs.start("true")
     ended.wait()
-    gone = run_of(pid=ended.pid)
-    # As in a container whose first process waits for none of those that it takes over.
+    gone = make_run(pid=ended.pid)
+    # As in a container whose PID 1 does not wait for orphaned processes.
     unreaped = programs.start("sleep", "60")
     created = psutil.Process(unreaped.pid).create_time()
-    zombie = run_of(pid=unreaped.pid, started=created, uptime=created - psutil.boot_time())
+    zombie = make_run(pid=unreaped.pid, started=created, uptime=created - psutil.boot_time())
     assert not is_orphaned(instance.get_run_by_id(zombie))  # type: ignore[arg-type]
     kill_9(unreaped.pid)
     until(lambda: has_ended(unreaped.pid))
@@ -256,19 +256,19 @@ def test_only_runs_whose_process_is_gone_are_called_abandoned(instance: DagsterI
 
     assert set(fail_orphaned_runs(instance, PLAIN)) == {reused, gone, zombie}
     assert fail_orphaned_runs(instance, PLAIN) == []
-    for run_id in (another_host, inherited, mine, unreadable, clock_was_set):
+    for run_id in (another_host, inherited, own_run, unreadable, clock_was_set):
         assert not is_orphaned(instance.get_run_by_id(run_id))  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def dagster_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A DAGSTER_HOME with the project's dagster.yaml, but for the patience of its run monitoring."""
+    """A DAGSTER_HOME with the project's dagster.yaml, but with run monitoring every second instead of every 30."""
     text = (PROJECT_DIRECTORY / "dagster.yaml").read_text()
-    patient = "poll_interval_seconds: 30"
-    assert patient in text
+    interval = "poll_interval_seconds: 30"
+    assert interval in text
     home = tmp_path / "dagster"
     home.mkdir()
-    (home / "dagster.yaml").write_text(text.replace(patient, "poll_interval_seconds: 1"))
+    (home / "dagster.yaml").write_text(text.replace(interval, "poll_interval_seconds: 1"))
     monkeypatch.setenv("DAGSTER_HOME", str(home))
     return home
 
@@ -279,7 +279,7 @@ DAEMON = [sys.executable, "-m", "dagster._daemon", "run", *WORKSPACE]
 
 
 def launch(programs: Programs, month: str) -> None:
-    """Put a run of the pipeline into the queue, as the UI's button does."""
+    """Submit a run of the pipeline to the run queue, as the UI's button does."""
     tags = json.dumps({"dagster/partition": month})
     program = programs.start(*DAGSTER, "job", "launch", *WORKSPACE, "-j", "taxi_pipeline", "--tags", tags)
     assert program.wait() == 0, program.communicate()[0]
@@ -297,11 +297,11 @@ def test_a_run_outlives_a_killed_daemon_and_fails_with_its_code_server(
 ) -> None:
     data = {month: tlc.publish(month, seed=month.month).path.read_bytes() for month in (JANUARY, FEBRUARY)}
     healthy = {month: tlc.http.answers[tlc.path_of(month)] for month in data}
-    # The host hangs up in the middle, and the client asks again.
+    # The host closes the connection in the middle, and the client retries.
     tlc.http.on(tlc.path_of(JANUARY), stalled(data[JANUARY], len(data[JANUARY]) // 2, 10), *healthy[JANUARY])
     tlc.http.on(tlc.path_of(FEBRUARY), stalled(data[FEBRUARY], len(data[FEBRUARY]) // 2, 600))
 
-    def executes(run: DagsterRun | None) -> int | None:
+    def get_worker_pid(run: DagsterRun | None) -> int | None:
         return int(json.loads(run.tags[PROCESS_TAG])["pid"]) if run and PROCESS_TAG in run.tags else None
 
     daemon = programs.start(*DAEMON)
@@ -317,7 +317,7 @@ def test_a_run_outlives_a_killed_daemon_and_fails_with_its_code_server(
     launch(programs, "2024-02")
     until(lambda: tlc.requests_for(FEBRUARY))
     second = instance.get_runs(limit=1)[0]
-    worker = executes(second)
+    worker = get_worker_pid(second)
     assert worker
     code_server = psutil.Process(worker).parent()
     assert code_server
@@ -327,7 +327,7 @@ def test_a_run_outlives_a_killed_daemon_and_fails_with_its_code_server(
     until(lambda: instance.get_run_by_id(second.run_id).status is DagsterRunStatus.FAILURE, 120)  # type: ignore[union-attr]
     assert backfill("2024-01", "2024-02") == 0
     assert held(target, settings.schema_name) == {month: held_by_file(file) for month, file in data.items()}
-    assert states(target, settings, instance) == ["completed", "completed"]
+    assert fetch_states(target, settings, instance) == ["completed", "completed"]
     assert instance.event_log_storage.get_concurrency_info("dbt").active_slot_count == 0
 
 

@@ -1,4 +1,4 @@
-"""The page of the tests of faults against the tests that there are."""
+"""The generated page of the fault tests, compared with the tests."""
 
 import re
 
@@ -7,7 +7,7 @@ from taxi_orchestration_tests.support.fault_tests import PAGE, SECTIONS, TESTS, 
 
 
 def test_the_page_of_tests_of_faults_is_made_from_the_tests_of_today() -> None:
-    # Else the first lines of support/fault_tests.py have the command that writes it anew.
+    # If this fails, run the command in the docstring of support/fault_tests.py.
     assert PAGE.read_text() == fault_tests_page()
 
 

@@ -1,4 +1,4 @@
-"""Awkward calendars and clocks: the ends of months and years, and the hour that November has twice."""
+"""Edge cases of calendar and clock: the ends of months and years, and the repeated hour in November."""
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime
@@ -50,14 +50,14 @@ def test_the_schedule_asks_for_each_month_once_over_new_year_and_the_repeated_ho
 ) -> None:
     for month in Window(date(2024, 8, 1), date(2025, 2, 1)).months:
         tlc.publish(month)
-    # In UTC there is no hour twice, so that the day after the clocks go back has one tick like any other.
+    # UTC has no repeated hour, so the end of daylight saving time adds no tick.
     assert definitions.get_repository_def().get_schedule_def(MONTHLY_SCHEDULE).execution_timezone == "UTC"
     ticks = [datetime(2024, 11, 1, 6, tzinfo=UTC), datetime(2024, 12, 1, 6, tzinfo=UTC)]
     ticks += [datetime(2025, 1, 1, 6, tzinfo=UTC), datetime(2025, 2, 1, 6, tzinfo=UTC)]
-    asked = [
+    requested = [
         request.partition_key for tick in ticks for request in schedule_tick(definitions, instance, tick).run_requests
     ]
-    assert asked == ["2024-08", "2024-09", "2024-10", "2024-11"]
+    assert requested == ["2024-08", "2024-09", "2024-10", "2024-11"]
 
 
 def test_the_sensor_asks_for_december_from_the_moment_at_which_it_can_be_out(
@@ -76,11 +76,11 @@ def test_the_sensor_asks_for_december_from_the_moment_at_which_it_can_be_out(
 def test_a_trip_over_new_years_eve_counts_on_the_day_it_began(
     tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: object, backfill: Callable[..., int]
 ) -> None:
-    december = trips_at(date(2024, 12, 1), [("2024-12-31 23:59:59", "2025-01-01 00:20:00")])
-    january = trips_at(date(2025, 1, 1), [("2025-01-01 00:00:00", "2025-01-01 00:10:00")])
-    # A trip of the old year that came with the file of the new one.
-    january = pa.concat_tables([january, trips_at(date(2025, 1, 1), [("2024-12-31 23:30:00", "2025-01-01 00:10:00")])])
-    january = pa.concat_tables([january, month_table(date(2025, 1, 1), 50)])
+    december = make_trips(date(2024, 12, 1), [("2024-12-31 23:59:59", "2025-01-01 00:20:00")])
+    january = make_trips(date(2025, 1, 1), [("2025-01-01 00:00:00", "2025-01-01 00:10:00")])
+    # A trip of the old year in the file of the new year.
+    late = make_trips(date(2025, 1, 1), [("2024-12-31 23:30:00", "2025-01-01 00:10:00")])
+    january = pa.concat_tables([january, late, month_table(date(2025, 1, 1), 50)])
     tlc.publish_bytes(date(2024, 12, 1), file_of(december))
     tlc.publish_bytes(date(2025, 1, 1), file_of(january))
     assert backfill("2024-12", "2025-01") == 0
@@ -111,11 +111,11 @@ def test_both_trips_of_the_repeated_hour_are_kept_whatever_the_time_zones(
     trips = [
         ("2024-11-03 01:30:00", "2024-11-03 01:45:00"),
         ("2024-11-03 01:30:00", "2024-11-03 01:45:00"),
-        # It ended in the second of the two hours: by the clock on the wall before it began.
+        # The trip ended in the second of the two hours: in local time before it began.
         ("2024-11-03 01:50:00", "2024-11-03 01:05:00"),
         ("2024-11-03 02:30:00", "2024-11-03 02:45:00"),
     ]
-    data = file_of(trips_at(NOVEMBER, trips))
+    data = file_of(make_trips(NOVEMBER, trips))
     tlc.publish_bytes(NOVEMBER, data)
     assert backfill("2024-11", "2024-11") == 0
     assert held(target, settings.schema_name) == {NOVEMBER: held_by_file(data)}
@@ -129,13 +129,13 @@ def test_both_trips_of_the_repeated_hour_are_kept_whatever_the_time_zones(
                 rejected=sql.Identifier(settings.schema_name, "rejected_trips"),
             )
         ).fetchall()
-    # By the clock on the wall the first two took a quarter of an hour or five: their ends cannot be trusted.
+    # In local time the first two trips took 15 or 75 minutes, so their ends are not reliable.
     ends = [None, None, "2024-11-03 01:05:00", "2024-11-03 02:45:00"]
     assert found == [(date(2024, 11, 3), began, end) for (began, _), end in zip(sorted(trips), ends, strict=True)]
 
 
-def trips_at(month: date, times: list[tuple[str, str]]) -> pa.Table:
-    """A file of trips that begin and end at these times, and are otherwise like any."""
+def make_trips(month: date, times: list[tuple[str, str]]) -> pa.Table:
+    """Return a table of synthetic trips with these times of pickup and dropoff."""
     table = month_table(month, 300).slice(0, len(times))
     for column, moments in zip((DATASET.pickup, DATASET.dropoff), zip(*times, strict=True), strict=True):
         values = pa.array([datetime.fromisoformat(moment) for moment in moments], pa.timestamp("us"))

@@ -1,4 +1,4 @@
-"""Expected faults have one message without a traceback, in the shell and in the run alike."""
+"""Messages of expected faults: one message without a traceback, in the shell and in the Dagster run."""
 
 import os
 import re
@@ -49,26 +49,26 @@ from taxi_orchestration_tests.support.warehouses import point_at
 
 
 @pytest.fixture
-def by_hand(target: PostgresTarget, settings: Settings) -> Iterator[Callable[[str], object]]:
-    """Execute a statement as the superuser in the test's schema; `{}` stands for the schema."""
+def execute(target: PostgresTarget, settings: Settings) -> Iterator[Callable[[str], object]]:
+    """A function that executes a statement as the superuser; `{}` stands for the test's schema."""
     with psycopg.connect(target.url(), autocommit=True) as connection:
         connection.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(settings.schema_name)))
         yield lambda text: connection.execute(sql.SQL(text).format(sql.Identifier(settings.schema_name)))
 
 
 @pytest.fixture
-def role(target: PostgresTarget, by_hand: Callable[[str], object]) -> Iterator[PostgresTarget]:
-    """A role of nobody's, which may make tables in the test's schema."""
+def role(target: PostgresTarget, execute: Callable[[str], object]) -> Iterator[PostgresTarget]:
+    """A new role that may create tables in the test's schema."""
     name = f"role_{os.getpid()}"
     with psycopg.connect(target.url(), autocommit=True) as connection:
         connection.execute(sql.SQL("create role {} login password 'x'").format(sql.Identifier(name)))
-        by_hand(f"grant usage, create on schema {{}} to {name}")
+        execute(f"grant usage, create on schema {{}} to {name}")
         yield replace(target, user=name, password="x")
         connection.execute(sql.SQL("drop owned by {}").format(sql.Identifier(name)))
         connection.execute(sql.SQL("drop role {}").format(sql.Identifier(name)))
 
 
-# Somebody's own object with the name of one of ours
+# Foreign objects with the name of a table of the project
 
 
 FOREIGN = {
@@ -84,17 +84,17 @@ FOREIGN = {
 @pytest.mark.parametrize("what", FOREIGN)
 @pytest.mark.parametrize("name", ["raw_trips", "raw_loads", "raw_zones", "raw_zone_shapes"])
 def test_a_raw_table_whose_name_is_taken_is_refused_before_anything_is_made(
-    name: str, what: str, target: PostgresTarget, settings: Settings, by_hand: Callable[[str], object]
+    name: str, what: str, target: PostgresTarget, settings: Settings, execute: Callable[[str], object]
 ) -> None:
     statement, words = FOREIGN[what]
-    by_hand(statement % name)
+    execute(statement % name)
     with pytest.raises(WarehouseError, match=f"{settings.schema_name}.{name} {words}") as raised:
         create_raw_tables(Warehouse(target, settings.schema_name))
     assert f"belongs to {target.user}" in str(raised.value)
     assert "Nothing was changed" in str(raised.value)
-    # The advice works as it stands.
+    # The SQL in the advice works without changes.
     advice = str(raised.value).partition("rename it (")[2].partition(")")[0]
-    by_hand(advice)
+    execute(advice)
     create_raw_tables(Warehouse(target, settings.schema_name))
 
 
@@ -103,28 +103,28 @@ def test_a_model_whose_name_is_taken_is_refused_by_the_run_and_taxi_alike(
     what: str,
     tlc: TlcHost,
     settings: Settings,
-    by_hand: Callable[[str], object],
+    execute: Callable[[str], object],
     instance: DagsterInstance,
     backfill: Callable[..., int],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     statement, words = FOREIGN[what]
-    by_hand(statement % "dim_zones")
+    execute(statement % "dim_zones")
     tlc.publish(JANUARY)
     assert backfill("2024-01", "2024-01") == 1
     message = " ".join(capfd.readouterr().err.split())
     assert f"{settings.schema_name}.dim_zones {words} that belongs to" in message
     assert "Traceback" not in message
     assert "dagster._core" not in message
-    assert by_hand("select to_regclass('{}.fct_trips')").fetchone() == (None,)  # type: ignore[attr-defined]
+    assert execute("select to_regclass('{}.fct_trips')").fetchone() == (None,)  # type: ignore[attr-defined]
 
 
 def test_a_table_of_another_version_with_a_column_less_is_not_foreign(
-    target: PostgresTarget, settings: Settings, by_hand: Callable[[str], object]
+    target: PostgresTarget, settings: Settings, execute: Callable[[str], object]
 ) -> None:
     create_raw_tables(Warehouse(target, settings.schema_name))
-    by_hand("alter table {}.raw_trips drop column fare_amount")
-    by_hand("alter table {}.raw_loads drop column etag")
+    execute("alter table {}.raw_trips drop column fare_amount")
+    execute("alter table {}.raw_loads drop column etag")
     create_raw_tables(Warehouse(target, settings.schema_name))
 
 
@@ -137,14 +137,14 @@ def test_a_table_that_another_role_owns_is_refused_with_its_owner(
 
 
 def test_status_names_a_table_of_loads_that_is_somebody_elses(
-    target: PostgresTarget, settings: Settings, by_hand: Callable[[str], object]
+    target: PostgresTarget, settings: Settings, execute: Callable[[str], object]
 ) -> None:
-    by_hand("create table {}.raw_loads (id integer)")
+    execute("create table {}.raw_loads (id integer)")
     with pytest.raises(WarehouseError, match="raw_loads is a table that belongs to"):
         loaded_files(Warehouse(target, settings.schema_name))
 
 
-# The server's limits of time
+# Timeouts of the server
 
 
 LIMITS = ["statement_timeout", "transaction_timeout", "idle_in_transaction_session_timeout"]
@@ -159,18 +159,18 @@ def test_a_load_cut_by_a_limit_of_the_server_names_it_and_how_to_lift_it(
     with psycopg.connect(role.url(), autocommit=True) as connection, TlcClient(tlc.url) as client:
         loader = Loader(client, Warehouse(role, settings.schema_name), tmp_path)
         connection.execute(sql.SQL("alter role current_user set {} = '300ms'").format(sql.SQL(limit)))
-        # Nothing reaches the server meanwhile: for a statement it goes on, for a transaction it is idle.
+        # During the pause the server receives nothing: a COPY continues, and a transaction is idle.
         stage = "opened" if limit == "idle_in_transaction_session_timeout" else "copied"
         with pytest.raises(WarehouseError, match=f"The server's {limit} ended it") as raised:
-            wait_in(loader, stage)
+            pause_in(loader, stage)
         assert not isinstance(raised.value, WarehouseUnavailableError)
         statement = str(raised.value).partition("this role (")[2].partition(")")[0]
         connection.execute(statement)
-        wait_in(loader, stage)
+        pause_in(loader, stage)
 
 
-def wait_in(loader: Loader, stage: str) -> None:
-    """Load January, with a pause in a statement (`copied`), or in the transaction and outside a statement."""
+def pause_in(loader: Loader, stage: str) -> None:
+    """Pause for 0.7 s in the COPY of January (`copied`), or in a transaction between two statements."""
     if stage == "copied":
         loader.load_month(JANUARY, progress=At("copied", lambda: time.sleep(0.7)))
         return
@@ -194,8 +194,8 @@ def sleep_until_canceled(target: PostgresTarget) -> None:
 
 
 def cancel(target: PostgresTarget, pid: int) -> None:
-    with psycopg.connect(target.url()) as by_hand:
-        by_hand.execute("select pg_cancel_backend(%s)", [pid])
+    with psycopg.connect(target.url()) as connection:
+        connection.execute("select pg_cancel_backend(%s)", [pid])
 
 
 @pytest.mark.parametrize("limit", ["statement_timeout", "transaction_timeout"])
@@ -232,11 +232,11 @@ def test_a_model_cut_by_statement_timeout_names_it_in_the_run(
     assert "Traceback" not in message
 
 
-# Memory that the server's processes share
+# Shared memory of the server's processes
 
 
-def unshared(script: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a shell script with mounts of its own, as root; nothing of them is left."""
+def run_unshared(script: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Return the result of a shell script, run as root in a new mount namespace, which ends with the script."""
     return subprocess.run(
         ["unshare", "--mount", "sh", "-c", script, "sh", *arguments],
         env={**os.environ, **variables},
@@ -248,15 +248,15 @@ def unshared(script: str, *arguments: str, **variables: str) -> subprocess.Compl
 
 
 def can_unshare() -> bool:
-    """Return whether this account may have mounts of its own, which not even root may in every container."""
+    """Return whether this account may mount in a new namespace, which some containers forbid even root."""
     try:
-        return os.geteuid() == 0 and unshared("mount -t tmpfs tmpfs /dev/shm").returncode == 0
+        return os.geteuid() == 0 and run_unshared("mount -t tmpfs tmpfs /dev/shm").returncode == 0
     except FileNotFoundError:
         return False
 
 
 needs_unshare = pytest.mark.skipif(
-    not can_unshare(), reason="a /dev/shm of a test's own needs root, who may mount, and unshare (Debian: util-linux)"
+    not can_unshare(), reason="a separate /dev/shm needs root with the right to mount, and unshare (Debian: util-linux)"
 )
 
 
@@ -270,9 +270,9 @@ def test_an_embedded_server_without_room_in_dev_shm_names_that(when: str, option
             taxi("url", TAXI_HOME=str(home))
             taxi("stop", TAXI_HOME=str(home))
         mount = f"mount -t tmpfs -o {options},mode=1777 tmpfs /dev/shm"
-        done = unshared(f'{mount}; exec "$1" url', TAXI, TAXI_HOME=str(home))
+        done = run_unshared(f'{mount}; exec "$1" url', TAXI, TAXI_HOME=str(home))
         if done.returncode == 0:
-            # initdb has found another way to share memory.
+            # initdb chose another kind of shared memory.
             assert (when, options) == ("its data is made", "ro")
             return
         assert done.returncode == 2, done.stderr
@@ -300,7 +300,7 @@ with running_cluster(settings={"dynamic_shared_memory_type": "posix"}) as target
 
 @needs_unshare
 def test_a_parallel_query_without_room_in_dev_shm_names_that_and_not_the_disk(tmp_path: Path) -> None:
-    done = unshared('mount -t tmpfs -o size=3m tmpfs /dev/shm; exec "$1" -c "$2"', sys.executable, PARALLEL)
+    done = run_unshared('mount -t tmpfs -o size=3m tmpfs /dev/shm; exec "$1" -c "$2"', sys.executable, PARALLEL)
     assert "disk is full" not in done.stderr
     assert "WarehouseUnavailableError" in done.stderr, done.stderr
     assert "/dev/shm, through which PostgreSQL's processes share memory, is full, too small" in done.stderr
@@ -312,7 +312,7 @@ def test_a_parallel_query_without_room_in_dev_shm_names_that_and_not_the_disk(tm
 
 @pytest.fixture
 def poor_storage(target: PostgresTarget) -> Iterator[str]:
-    """The URL of a database in which its role may make no table."""
+    """The URL of a database whose role may not create tables."""
     name = f"poor_{os.getpid()}"
     name_ = sql.Identifier(name)
     with psycopg.connect(target.url(), autocommit=True) as connection:
@@ -371,9 +371,9 @@ def test_a_dagster_home_that_cannot_be_used_is_an_error_with_what_to_set(
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     if kind != "with a broken dagster.yaml":
-        # `make dev` says it too, because Dagster itself ends in a traceback.
-        asked = taxi("dev", "--port", str(postmaster.free_port()), DAGSTER_HOME=value.format(tmp_path))
-        assert (asked.returncode, asked.stderr) == (2, done.stderr)
+        # `make dev` prints the same error, because Dagster itself would end with a traceback.
+        dev = taxi("dev", "--port", str(postmaster.free_port()), DAGSTER_HOME=value.format(tmp_path))
+        assert (dev.returncode, dev.stderr) == (2, done.stderr)
 
 
 def test_dagster_dev_in_a_home_without_a_dagster_yaml_loads_no_definitions(
@@ -414,7 +414,7 @@ def test_a_dotenv_with_the_mark_of_utf_8_is_read(monkeypatch: pytest.MonkeyPatch
     assert os.environ["PG_SCHEMA"] == "of_the_file"
 
 
-# The end of `dagster dev`
+# Shutdown of `dagster dev`
 
 
 SHUTS_DOWN = re.compile(rb"(\d\d:\d\d:\d\d) .*(?:shutting down daemon threads|Daemon threads shut down)")
@@ -435,11 +435,11 @@ def test_dagster_dev_ends_soon_though_its_embedded_server_was_stopped(tmp_path: 
     try:
         until(lambda: b"following daemons" in log.read_bytes() and b"Serving" in log.read_bytes(), 200)
         assert stop(home)
-        # Now the threads of the daemon find out, and begin to try again.
+        # Wait until the threads of the daemon have lost the server and retry.
         until(lambda: b"Retrying failed database connection" in log.read_bytes(), 60)
         process.send_signal(signal.SIGTERM)
         process.wait(60)
-        # Of the whole only this waited for the server; the rest is the end of interpreters, on however busy a machine.
+        # Only this part of the shutdown waits for the server; the rest depends on the load of the machine.
         began, ended = (datetime.strptime(t.decode(), "%H:%M:%S") for t in SHUTS_DOWN.findall(log.read_bytes()))
         assert (ended - began) % timedelta(days=1) <= timedelta(seconds=8)
     finally:

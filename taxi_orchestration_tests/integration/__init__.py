@@ -1,1 +1,1 @@
-"""Tests of the parts together: real PostgreSQL, real HTTP, real dbt."""
+"""Tests of several components together, with real PostgreSQL, HTTP and dbt."""

@@ -1,4 +1,4 @@
-"""A backfill with everything real: made months over HTTP, PostgreSQL, dbt, Dagster's storage."""
+"""Backfills of synthetic months with real HTTP, PostgreSQL, dbt and Dagster storage."""
 
 from datetime import date
 
@@ -29,8 +29,8 @@ APRIL = date(2024, 4, 1)
 QUARTER = Window(JANUARY, APRIL)
 
 
-def observations(instance: DagsterInstance, key: str) -> list[str]:
-    """Return the observations of a month of raw_trips on its page."""
+def fetch_observations(instance: DagsterInstance, key: str) -> list[str]:
+    """Return the descriptions of the latest observations of a partition of raw_trips."""
     found = instance.fetch_observations(AssetRecordsFilter(RAW_TRIPS, asset_partitions=[key]), limit=10).records
     return [str(record.asset_observation.description) for record in found if record.asset_observation]
 
@@ -51,15 +51,17 @@ def test_every_row_of_every_file_is_a_fact_or_a_rejected_trip(
     rows_per_build: int,
     runs: list[list[str]],
 ) -> None:
-    made = {month: tlc.publish(month, rows=300, seed=month.month) for month in QUARTER.months}
+    published = {month: tlc.publish(month, rows=300, seed=month.month) for month in QUARTER.months}
     backfill = Backfill(definitions, instance, months_at_once=2, months_per_run=2, rows_per_build=rows_per_build)
     outcome = backfill.run(QUARTER.months)
     assert outcome.succeeded, outcome
-    assert [months_of_run(run) for run in instance.get_runs()] == runs, "the newest first: loads, and builds by rows"
+    assert [months_of_run(run) for run in instance.get_runs()] == runs, (
+        "newest run first: loads by number of months, builds by rows"
+    )
     statuses = month_statuses(Warehouse(target, settings.schema_name), instance, QUARTER)
     for month, status in statuses.items():
         assert status.state == "completed"
-        assert status.raw_rows == made[month].rows == status.fact_rows + status.rejected_rows
+        assert status.raw_rows == published[month].rows == status.fact_rows + status.rejected_rows
         assert status.checks.total > 10
         assert not status.checks.failed
 
@@ -85,11 +87,11 @@ def test_a_month_that_fails_is_failed_alone_and_the_others_are_built(
     failed = record.asset_backfill_data.failed_and_downstream_subset.partitions_subsets_by_asset_key
     assert failed.keys() == set(record.asset_selection or ())
     assert {key for subset in failed.values() for key in subset.get_partition_keys()} == {"2024-02"}
-    # Of what nobody came to for February nothing is failed, and so nothing stays red.
+    # A check that did not run for February has no failed record, so it does not stay red in the UI.
     for check in (FILE_IS_WHOLE, "volume_as_expected"):
         history = instance.event_log_storage.get_asset_check_execution_history(AssetCheckKey(RAW_TRIPS, check), 10)
         assert {(e.partition, e.status.value) for e in history} == {("2024-01", "SUCCEEDED"), ("2024-03", "SUCCEEDED")}
-    (reason,) = observations(instance, "2024-02")
+    (reason,) = fetch_observations(instance, "2024-02")
     assert reason.startswith("Not loaded. ")
     assert months_to_do(statuses) == [FEBRUARY]
     assert months_to_do(statuses, "none") == []
@@ -112,11 +114,11 @@ def test_an_unpublished_month_is_shown_and_fails_only_a_run_of_its_own(
     assert backfill.run([FEBRUARY], is_of_a_range=True).succeeded, "the same range once more"
     statuses = month_statuses(warehouse, instance, QUARTER)
     assert [status.state for status in statuses.values()] == ["completed", "missing", "completed"]
-    assert [text.split(".")[0] for text in observations(instance, "2024-02")] == [
+    assert [text.split(".")[0] for text in fetch_observations(instance, "2024-02")] == [
         *["Not yet published"] * 2,
         "Not loaded",
     ]
-    # Newest first. The first asked for one month alone.
+    # Newest first. The oldest backfill failed, because it requested only the unpublished month.
     assert [record.status.value for record in instance.get_backfills()] == [
         *["COMPLETED_SUCCESS"] * 2,
         "COMPLETED_FAILED",
@@ -136,14 +138,14 @@ def test_runs_of_a_backfill_are_shown_as_those_of_the_ui_and_name_their_months(
         assert run.remote_job_origin.repository_origin.get_label() == "__repository__@taxi_orchestration"  # type: ignore[union-attr]
         assert run.tags["dagster/backfill"] == record.backfill_id
         assert (run.tags["user"], run.tags["months"]) == ("taxi backfill", "2024-01 to 2024-02")
-        # The UI hides it, as all that begin so.
+        # The UI hides tags that begin with `.dagster/`.
         assert [tag for tag in run.tags if "taxi" in tag] == [".dagster/taxi_process"]
     assert record.title == "taxi backfill 2024-01 to 2024-02"
     data = record.asset_backfill_data
     assert data
     assert set(record.asset_selection or ()) == set(data.target_subset.asset_keys)
     assert data.materialized_subset == data.target_subset == data.requested_subset
-    # Also of what the views were made in the same step as.
+    # This includes the tables that were built in the same step as the views.
     graph = definitions.resolve_asset_graph()
     stale = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
     for key in record.asset_selection or ():

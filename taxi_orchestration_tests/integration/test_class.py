@@ -1,4 +1,4 @@
-"""`taxi class`: what a student may do and what not, and a class of which one's code and one's database fail."""
+"""`taxi class`: the rights of a student, and a class with one student whose code fails and one whose database fails."""
 
 import json
 import os
@@ -48,13 +48,13 @@ START = """
 
 
 def taxi(*arguments: str, typed: str = "") -> Result:
-    """`taxi` in this process, which has all imports behind it."""
+    """Return the result of `taxi` in this process, which saves the time for imports."""
     return CliRunner().invoke(main, arguments, input=typed)
 
 
 @pytest.fixture
 def students(settings: Settings, instance: DagsterInstance) -> Iterator[dict[str, Student]]:
-    """A class of three, in the database of the tests; nothing is left of it."""
+    """A class of three students in the database of the tests, removed after the test."""
     names = ("ada", "bob", "eve")
     added = taxi("class", "add", *names)
     assert added.exit_code == 0, added.output
@@ -63,7 +63,7 @@ def students(settings: Settings, instance: DagsterInstance) -> Iterator[dict[str
     shutil.rmtree(settings.taxi_home / "class")
 
 
-def roles(target: PostgresTarget) -> set[str]:
+def list_roles(target: PostgresTarget) -> set[str]:
     with psycopg.connect(target.url()) as connection:
         query = "select rolname from pg_roles where rolname like 'dagster\\_%' union "
         query += "select nspname || ' schema' from pg_namespace where nspname in ('dagster_ada', 'dagster_bob')"
@@ -76,9 +76,9 @@ def test_a_student_works_in_their_schema_and_can_read_and_write_nowhere_else(
     tlc.publish(JANUARY)
     ada, bob = students["ada"], students["bob"]
     for student in (ada, bob):
-        own = student.settings(settings)
-        assert (own.schema_name, own.pg_user) == (f"dagster_{student.name}",) * 2
-        with open_loader(own, open_warehouse(own)) as loader:
+        own_settings = student.settings(settings)
+        assert (own_settings.schema_name, own_settings.pg_user) == (f"dagster_{student.name}",) * 2
+        with open_loader(own_settings, open_warehouse(own_settings)) as loader:
             loader.load_month(JANUARY)
         assert stat.S_IMODE(student.file.stat().st_mode) == 0o600
         assert stat.S_IMODE(student.folder.stat().st_mode) == 0o700
@@ -98,12 +98,12 @@ def test_a_student_works_in_their_schema_and_can_read_and_write_nowhere_else(
         for statement in refused[:5] + refused[6:]:
             with pytest.raises(InsufficientPrivilege):
                 connection.execute(statement)
-        # PostgreSQL only warns of this one.
+        # PostgreSQL answers a grant without the right to grant with a warning, not an error.
         connection.execute(refused[5])
-        may = connection.execute("select has_schema_privilege('dagster_bob', 'dagster_ada', 'usage')").fetchone()
-        assert may == (False,)
+        has_usage = connection.execute("select has_schema_privilege('dagster_bob', 'dagster_ada', 'usage')").fetchone()
+        assert has_usage == (False,)
 
-    # Again is harmless: the same password, and no table is touched.
+    # A second `class add` keeps the password and changes no table.
     before = ada.file.read_text()
     again = taxi("class", "add", "ada")
     assert again.exit_code == 0
@@ -114,14 +114,14 @@ def test_a_student_works_in_their_schema_and_can_read_and_write_nowhere_else(
 
 def test_roles_that_many_change_at_once_are_all_made_and_all_dropped(settings: Settings) -> None:
     warehouse = open_warehouse(settings)
-    # Without a lock of all: "tuple concurrently updated", of the rights on the one database.
+    # Without a common lock, concurrent grants on the database fail with "tuple concurrently updated".
     schemas = [replace(warehouse, schema=f"{warehouse.schema}_{number}") for number in range(6)]
     names = sorted(student.schema for student in schemas)
     found = "select coalesce(array_agg(rolname::text order by rolname), '{}') from pg_roles where rolname = any(%s)"
     with ThreadPoolExecutor(len(schemas)) as executor, psycopg.connect(warehouse.target.url()) as connection:
-        for change, left in ((lambda one: make_student(one, "a password"), names), (drop_student, [])) * 5:
+        for change, remaining in ((lambda one: make_student(one, "a password"), names), (drop_student, [])) * 5:
             list(executor.map(change, schemas))
-            assert connection.execute(found, [names]).fetchone() == (left,)
+            assert connection.execute(found, [names]).fetchone() == (remaining,)
 
 
 def test_names_are_looked_at_first_and_removing_asks(
@@ -130,32 +130,32 @@ def test_names_are_looked_at_first_and_removing_asks(
     refused = taxi("class", "add", "ada", "O'Hara")
     assert refused.exit_code == 2
     assert '"O\'Hara" cannot be the name of a student' in refused.stderr
-    assert not roles(target) & {"dagster_ada", "dagster_ada schema"}
+    assert not list_roles(target) & {"dagster_ada", "dagster_ada schema"}
     assert not list_students(settings)
 
     with psycopg.connect(target.url(), autocommit=True) as connection:
-        # As it was while all students shared one role.
+        # A schema from an earlier version, in which all students shared one role.
         connection.execute("create schema dagster_ada; create table dagster_ada.kept as select 42 as answer")
     assert taxi("class", "add", "ada").exit_code == 0
-    own = list_students(settings)[0].settings(settings).warehouse
-    assert own
-    with psycopg.connect(own.url()) as connection:
+    own_warehouse = list_students(settings)[0].settings(settings).warehouse
+    assert own_warehouse
+    with psycopg.connect(own_warehouse.url()) as connection:
         connection.execute("alter table dagster_ada.kept add column mine int")
     kept = taxi("class", "remove", "ada", typed="n\n")
     assert "ada: 0 months in schema dagster_ada" in kept.stdout
     assert "Nothing was removed" in kept.stdout
-    assert roles(target) >= {"dagster_ada", "dagster_ada schema"}
+    assert list_roles(target) >= {"dagster_ada", "dagster_ada schema"}
     for _ in range(2):
         assert taxi("class", "remove", "ada", typed="y\n").exit_code == 0
-        assert not roles(target) & {"dagster_ada", "dagster_ada schema"}
+        assert not list_roles(target) & {"dagster_ada", "dagster_ada schema"}
         assert not list_students(settings)
 
-    # A name that is also an asset's: only what is behind it goes.
-    plain, behind = RAW_TRIPS, AssetKeys("raw_trips").raw_trips
-    for key in (plain, behind):
+    # A student with the name of an asset: only the assets with that key prefix are removed.
+    plain, prefixed = RAW_TRIPS, AssetKeys("raw_trips").raw_trips
+    for key in (plain, prefixed):
         instance.report_runless_asset_event(AssetMaterialization(key, partition="2024-01"))
     assert taxi("class", "add", "raw_trips").exit_code == taxi("class", "remove", "--yes", "raw_trips").exit_code == 0
-    assert [bool(instance.get_materialized_partitions(key)) for key in (plain, behind)] == [True, False]
+    assert [bool(instance.get_materialized_partitions(key)) for key in (plain, prefixed)] == [True, False]
     shutil.rmtree(settings.taxi_home / "class")
 
 
@@ -169,7 +169,7 @@ def test_a_path_that_no_settings_file_can_hold_is_refused(
     assert refused.exit_code == 2
     assert "PYTHONPATH cannot be written" in refused.stderr
     assert "hara" not in refused.stderr, "a value may be a password"
-    assert not roles(target) & {"dagster_ada"}
+    assert not list_roles(target) & {"dagster_ada"}
     assert not list_students(settings)
 
 
@@ -182,15 +182,15 @@ def test_of_three_students_two_broken_ones_do_not_touch_the_third(
     assert taxi("class", "add", "bob", "--code", str(tmp_path)).exit_code == 0
     eve = students["eve"]
     eve.file.write_text(eve.file.read_text().replace("PG_USER=dagster_eve", "PG_USER=nobody"))
-    # Of a server of the class that was killed, beside somebody who looks at its files.
+    # `leftover` is a process of a killed class server; `reader` only reads a file of the class.
     (tmp_path / "dagster").write_text("import time; time.sleep(60)")
     leftover = programs.start(sys.executable, str(tmp_path / "dagster"), str(eve.socket))
-    looking = programs.start("tail", "--follow", str(settings.taxi_home / "class" / "workspace.yaml"))
+    reader = programs.start("tail", "--follow", str(settings.taxi_home / "class" / "workspace.yaml"))
     end_leftovers(settings)
     leftover.wait(30)
-    assert looking.poll() is None
+    assert reader.poll() is None
 
-    # All that `taxi class serve` starts, but for what this test can do without: it takes a minute of two cores.
+    # Only the parts of `taxi class serve` that this test needs: all of them would take a minute of two cores.
     port = free_port()
     needed = {"The code server of ada", "The code server of bob", "The read-only webserver"}
     parts = {part.name: part for part in list_parts(settings, free_port(), port) if part.name in needed}
@@ -199,7 +199,7 @@ def test_of_three_students_two_broken_ones_do_not_touch_the_third(
         try:
             for part in parts.values():
                 part.keep()
-            errors = until(lambda: settled(port), 240, 1)
+            errors = until(lambda: read_settled_errors(port), 240, 1)
             assert isinstance(errors, dict)
             assert errors == {"bob": "ModuleNotFoundError: No module named 'no_such_module'"}
             status = taxi("class", "status", "--json")
@@ -209,18 +209,18 @@ def test_of_three_students_two_broken_ones_do_not_touch_the_third(
             assert "database: Connecting to PostgreSQL at nobody@" in found["eve"]
             assert status.exit_code == 1
 
-            # For those who look: no switch can be moved there.
+            # The webserver is read-only, so it starts no sensor.
             answer = requests.post(f"http://127.0.0.1:{port}/graphql", json={"query": START}, timeout=60)
             assert answer.json()["data"]["startSensor"]["__typename"] == "UnauthorizedError"
             assert "Stop it first" in taxi("class", "remove", "--yes", "ada").output
 
-            # One that dies is started again.
+            # A part that dies is started again.
             part = parts["The code server of ada"]
             assert part.process
             died = part.process.pid
             kill_9(died)
             part.pause = 0
-            until(lambda: restarted(part, died))
+            until(lambda: restart_if_ended(part, died))
         finally:
             for part in parts.values():
                 part.end()
@@ -235,10 +235,10 @@ def test_serving_a_class_starts_again_what_ends_and_leaves_nothing_running(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """The loop of `taxi class serve` around two programs in place of Dagster's, one of which ends at once."""
+    """Run the loop of `taxi class serve` with two stub programs, one of which ends at once."""
     with pytest.raises(SettingsError, match="no student yet"):
         class_server.serve(settings, free_port(), None)
-    # The dbt project of code of their own is not parsed here.
+    # For a student with --code, `class serve` does not parse the dbt project.
     (tmp_path / "taxi_orchestration").mkdir()
     (tmp_path / "taxi_orchestration" / "definitions.py").touch()
     assert taxi("class", "add", "ada", "--code", str(tmp_path)).exit_code == 0
@@ -265,14 +265,14 @@ def test_serving_a_class_starts_again_what_ends_and_leaves_nothing_running(
     shutil.rmtree(settings.taxi_home / "class")
 
 
-def restarted(part: Part, died: int) -> bool:
-    """Keep a program running; whether it runs as another process than the one that died."""
+def restart_if_ended(part: Part, died: int) -> bool:
+    """Return whether the part runs as another process than `died`; start the part again if it has ended."""
     part.keep()
     return part.process is not None and part.process.pid != died
 
 
-def settled(port: int) -> dict[str, str] | None:
-    """Return the errors of code locations once bob's has one and no other; None before. Eve's is not served."""
+def read_settled_errors(port: int) -> dict[str, str] | None:
+    """Return the errors of the code locations once only Bob's has one, else None. Eve's location is not served."""
     try:
         errors = read_code_errors(f"http://127.0.0.1:{port}")
     except OSError:

@@ -1,4 +1,4 @@
-"""docs/connect.md, to the letter: what can be run on this machine is run on a loaded project."""
+"""The examples of docs/connect.md, run unchanged on a loaded project, if this machine has their requirements."""
 
 import importlib.util
 import os
@@ -19,12 +19,12 @@ from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 PAGE = (PROJECT_DIRECTORY / "docs" / "connect.md").read_text()
 BLOCKS = re.findall(r"^```(bash|python|r)\b[^\n]*\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
-# Needs a download from its maker's host.
+# DuckDB downloads its PostgreSQL extension from its own host.
 NEEDS_NETWORK = {"duckdb"}
 
 
-def runnable() -> list[str]:
-    """The Python programs and shell commands of the page for which this machine has what they need."""
+def list_runnable_examples() -> list[str]:
+    """Return the Python programs and shell commands of the page whose requirements this machine has."""
     programs = []
     for language, text in BLOCKS:
         if language == "python":
@@ -32,7 +32,7 @@ def runnable() -> list[str]:
             if not needed & NEEDS_NETWORK and all(importlib.util.find_spec(name) for name in needed):
                 programs.append(text)
         elif language == "bash":
-            # `taxi psql` alone waits for a person.
+            # `taxi psql` without a query waits for input.
             lines = [line for line in text.splitlines() if line != ".venv/bin/taxi psql"]
             programs += [line for line in lines if not line.startswith("psql ") or shutil.which("psql")]
     return programs
@@ -45,7 +45,7 @@ def test_the_programs_of_the_page_read_the_loaded_months(
     Backfill(definitions, instance, months_at_once=1).run([JANUARY])
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "taxi").symlink_to(TAXI)
-    found = runnable()
+    found = list_runnable_examples()
     assert len(found) >= 4
     for text in found:
         command = [sys.executable, "-c", text] if "import" in text else ["bash", "-c", text]

@@ -1,4 +1,4 @@
-"""A bare `dagster dev`: the UI's button for a range of months and its switches, by the GraphQL that the UI sends."""
+"""`dagster dev` without `taxi`: backfills and sensor switches of the UI, by the GraphQL queries that the UI sends."""
 
 from datetime import date
 from pathlib import Path
@@ -34,8 +34,8 @@ STEP_FAILURES = """
 """
 
 
-def trips_by_month(home: Path) -> dict[date, int]:
-    """The facts and rejected trips of every month, as the mart of quality has them."""
+def fetch_trips_by_month(home: Path) -> dict[date, int]:
+    """Return the number of facts and rejected trips of every month, from the mart trip_quality."""
     server = find(home)
     assert server is not None, "the embedded PostgreSQL outlives dagster dev"
     url = server.target(WAREHOUSE_DATABASE).url()
@@ -47,8 +47,8 @@ def trips_by_month(home: Path) -> dict[date, int]:
         )
 
 
-def lose_a_row(home: Path, month: date) -> None:
-    """Delete a trip, as no load does."""
+def delete_a_row(home: Path, month: date) -> None:
+    """Delete the first row of a month from raw_trips."""
     server = find(home)
     assert server is not None
     url = server.target(WAREHOUSE_DATABASE).url()
@@ -56,8 +56,8 @@ def lose_a_row(home: Path, month: date) -> None:
         connection.execute("delete from raw_trips where source_month = %s and source_row = 1", [month])
 
 
-def load_behind_dagsters_back(month: date, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
-    """Load a month by a process that Dagster knows nothing of."""
+def load_without_dagster(month: date, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
+    """Load a month without a Dagster run, so that Dagster has no record of it."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with open_loader(settings := load_settings(), open_warehouse(settings)) as loader:
@@ -82,10 +82,10 @@ def test_months_from_the_ui_reach_the_marts_and_sensors_load_others_without_a_cl
     good = [key for key, month in zip(KEYS, MONTHS, strict=True) if month not in (UNPUBLISHED, DAMAGED)]
     try:
         with dagster_dev(environment, tmp_path / "dev.log") as ui:
-            # What failed before its first look it does not tell.
+            # The sensor does not report failures from before its first tick.
             until(lambda: ui.has_ticked(ALERTS), DAEMON_SECONDS)
             nodes = ui.ask(PARTITIONED_ASSETS)["assetNodes"]
-            # As the button on raw_trips, with all that is downstream: also views, which have no months.
+            # The selection of the UI's button on raw_trips: everything downstream, with the unpartitioned views.
             others = ("raw_zone", "stg_", "tlc_")
             selection = [
                 n["assetKey"] for n in nodes if n["isExecutable"] and not n["assetKey"]["path"][-1].startswith(others)
@@ -105,23 +105,23 @@ def test_months_from_the_ui_reach_the_marts_and_sensors_load_others_without_a_cl
             ]
             assert any("2024-05" in m and "Sign in" in m for m in messages), messages
 
-            lose_a_row(home, MONTHS[0])
+            delete_a_row(home, MONTHS[0])
             tlc.publish(DAMAGED, rows=205)
             downloads = {month: tlc.requests_for(month) for month in MONTHS}
             (failed,) = [run["runId"] for run in ended["runs"] if run["status"] == "FAILURE"]
             assert ui.re_execute_from_failure(failed) == "SUCCESS"
-            again = [month for month in MONTHS if tlc.requests_for(month) > downloads[month]]
-            assert again == [MONTHS[0], UNPUBLISHED, DAMAGED], "what is loaded and whole is not loaded again"
+            reloaded = [month for month in MONTHS if tlc.requests_for(month) > downloads[month]]
+            assert reloaded == [MONTHS[0], UNPUBLISHED, DAMAGED], "a complete month is not loaded again"
             loaded = sorted([*good, "2024-05"])
             assert ui.months("raw_trips", "MATERIALIZED") == loaded
             assert ui.months("raw_trips", "FAILED") == []
 
         expected = {month: 200 + month.month for month in MONTHS if month not in (UNPUBLISHED, DAMAGED)}
-        assert trips_by_month(home) == expected
+        assert fetch_trips_by_month(home) == expected
 
-        # The sensor looks as soon as it is on, and then every five minutes: so this is out before.
+        # Published first: the sensor ticks as soon as it is turned on, and then every five minutes.
         tlc.publish(REISSUED, rows=250, seed=1)
-        load_behind_dagsters_back(REISSUED, monkeypatch, environment)
+        load_without_dagster(REISSUED, monkeypatch, environment)
         tlc.publish(NEW, rows=300)
         with dagster_dev(environment, tmp_path / "dev.log") as ui:
             assert ui.backfill(backfill)["status"] == "COMPLETED_FAILED"
@@ -129,12 +129,14 @@ def test_months_from_the_ui_reach_the_marts_and_sensors_load_others_without_a_cl
             assert ui.months("raw_trips", "MATERIALIZED") == loaded
             ui.turn_on(TLC_PUBLICATIONS)
             ui.turn_on(BUILD_CHANGED_MONTHS)
-            # Also what the re-execution loaded: it builds nothing.
+            # This includes the month that the re-execution loaded, because a re-execution builds nothing.
             expected |= {REISSUED: 250, NEW: 300, DAMAGED: 205}
-            until(lambda: trips_by_month(home) == expected, DAEMON_SECONDS)
+            until(lambda: fetch_trips_by_month(home) == expected, DAEMON_SECONDS)
             until(lambda: ui.runs_of("2024-07") != ["STARTED"], DAEMON_SECONDS)
-            assert ui.runs_of("2024-07") == ["SUCCESS"], "the condition leaves alone what a run of the sensor builds"
-        told = [request.get_json()["title"] for request, _ in httpserver.log]
-        assert told.count("taxi: raw_trips failed for 2024-05") == 1, told
+            assert ui.runs_of("2024-07") == ["SUCCESS"], (
+                "the condition requests no month that a run of the sensor builds"
+            )
+        titles = [request.get_json()["title"] for request, _ in httpserver.log]
+        assert titles.count("taxi: raw_trips failed for 2024-05") == 1, titles
     finally:
         remove(home)

@@ -1,4 +1,4 @@
-"""A second data set, made from the object alone: carried to raw_trips, and never mixed with the first."""
+"""A second data set, defined by its DataSet object only: loaded into raw_trips, and never mixed with the first."""
 
 from dataclasses import replace
 from datetime import date
@@ -58,7 +58,7 @@ def query(target: PostgresTarget, settings: Settings, text: str) -> Rows:
 
 @pytest.fixture
 def host(tlc: TlcHost, tmp_path: Path) -> TlcHost:
-    """The host of the settings, for the months of the second data set."""
+    """The download host of the settings, with months of the second data set."""
     (tmp_path / "shuttle").mkdir()
     return TlcHost(tlc.http, tmp_path / "shuttle", SHUTTLE)
 
@@ -66,19 +66,19 @@ def host(tlc: TlcHost, tmp_path: Path) -> TlcHost:
 def test_a_second_data_set_is_carried_to_raw_trips_by_its_object_alone(
     host: TlcHost, settings: Settings, target: PostgresTarget, tmp_path: Path
 ) -> None:
-    made = {month: host.publish(month, seed=1) for month in (OLD, NEW)}
-    renamed = pq.read_table(made[NEW].path)
+    published = {month: host.publish(month, seed=1) for month in (OLD, NEW)}
+    renamed = pq.read_table(published[NEW].path)
     names = ["OPERATOR_NUMBER" if name == "operator" else name for name in renamed.column_names]
     pq.write_table(renamed.rename_columns(names), tmp_path / "renamed.parquet")
     host.publish_bytes(NEW, (tmp_path / "renamed.parquet").read_bytes())
     with open_loader(settings, open_warehouse(settings), SHUTTLE) as loader:
-        loads = {month: loader.load_month(month) for month in made}
+        loads = {month: loader.load_month(month) for month in published}
         with pytest.raises(NotPublishedError, match="Downloading shuttle 2020-01"):
             loader.load_month(date(2020, 1, 1))
     assert [load.era for load in loads.values()] == ["A", "C"]
     assert not any(any(load.file.drift.values()) for load in loads.values())
     assert loads[NEW].file.url == f"{host.url}/trip-data/shuttle-2020_03.parquet"
-    assert query(target, settings, COUNTS) == [(month, 200, made[month].total_cents) for month in made]
+    assert query(target, settings, COUNTS) == [(month, 200, published[month].total_cents) for month in published]
     found = query(
         target,
         settings,
@@ -110,8 +110,8 @@ def test_a_file_of_the_first_data_set_is_refused_by_the_second(
     assert loaded_files(Warehouse(target, settings.schema_name)) == {}
 
 
-def tables(target: PostgresTarget, settings: Settings) -> Rows:
-    """Every table and column of the schema, and every comment."""
+def fetch_tables(target: PostgresTarget, settings: Settings) -> Rows:
+    """Return every table and column of the schema, with their comments."""
     return query(
         target,
         settings,
@@ -126,11 +126,11 @@ def test_a_schema_of_another_data_set_is_refused_before_anything_is_touched(
     settings: Settings, target: PostgresTarget, first: DataSet, second: DataSet
 ) -> None:
     with open_loader(settings, open_warehouse(settings), first):
-        before = tables(target, settings)
+        before = fetch_tables(target, settings)
     refusal = f"holds {first.name}, not {second.name}. Nothing was changed. .* set PG_SCHEMA to a schema of its own"
     with pytest.raises(WarehouseError, match=refusal), open_loader(settings, open_warehouse(settings), second):
         pass
-    assert tables(target, settings) == before
+    assert fetch_tables(target, settings) == before
 
 
 def test_a_schema_of_an_earlier_version_is_known_by_its_columns_and_marked(

@@ -1,4 +1,4 @@
-"""dbt's own unit tests, which a pipeline run leaves out."""
+"""dbt's unit tests, which a pipeline run excludes."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from taxi_orchestration_tests.support.tlc_host import TlcHost
 def test_every_unit_test_of_dbts_passes_in_any_window(
     environment: dict[str, str], loader: Loader, tlc: TlcHost
 ) -> None:
-    # The relations have to be there: dbt asks the server for the types of their columns.
+    # The relations must exist: dbt queries the types of their columns from the server.
     tlc.publish(JANUARY)
     loader.load_month(JANUARY)
     loader.load_zones()

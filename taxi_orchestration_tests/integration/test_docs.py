@@ -1,7 +1,8 @@
-"""Every command of the pages is run, in the order of the pages and from an empty home, and prints what they show.
+"""Every command of the documentation, run in page order from an empty home; its output must equal the page.
 
-In a copy of the checkout, because lessons edit it. CI runs it on stand-ins of real months (support/lookalikes.py) and
-without the blocks marked `slow`; `make check-docs` runs all, on the real months where they are beside the checkout.
+The commands run in a copy of the checkout, because lessons edit files. CI uses synthetic copies of the real months
+(support/lookalikes.py) and skips the blocks marked `slow`. `make check-docs` runs all blocks, on the real months if
+they are beside the checkout.
 """
 
 import difflib
@@ -31,7 +32,7 @@ from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 ALL = os.environ.get("CHECK_DOCS") == "all"
 EXAMPLES = [example for page in pages() for example in page.examples()]
-NOT_HERE = {".git", ".venv", ".taxi", "__pycache__", "target", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
+NOT_CLONED = {".git", ".venv", ".taxi", "__pycache__", "target", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
 
 
 def is_run(example: Example) -> bool:
@@ -41,7 +42,7 @@ def is_run(example: Example) -> bool:
 
 @pytest.fixture
 def base_url(tlc: TlcHost) -> Iterator[str]:
-    """A host with five months: the real ones if there are any and there is time."""
+    """The URL of a download host with five months: real ones for `make check-docs` if available, else synthetic."""
     real = PROJECT_DIRECTORY.parent / "shared" / "tlc"
     if ALL and real.is_dir():
         with mirror(real) as url:
@@ -54,15 +55,15 @@ def base_url(tlc: TlcHost) -> Iterator[str]:
 
 @contextmanager
 def fresh_clone(directory: Path) -> Iterator[Path]:
-    """A copy of the checkout as somebody who cloned it has it, with an environment and without a home."""
+    """Make a copy of the checkout like a new clone, with an environment and no home, for the duration of the block."""
     checkout = directory / "checkout"
-    shutil.copytree(PROJECT_DIRECTORY, checkout, ignore=lambda _, names: NOT_HERE.intersection(names))
+    shutil.copytree(PROJECT_DIRECTORY, checkout, ignore=lambda _, names: NOT_CLONED.intersection(names))
     environment = checkout / ".venv"
     environment.mkdir()
     for part in (PROJECT_DIRECTORY / ".venv").iterdir():
         (environment / part.name).symlink_to(part)
     for name in (".installed", ".installed-dev"):
-        # Newer than what it was made from, as after `make`.
+        # The stamp must be newer than its prerequisites, as after `make`.
         (environment / name).unlink(missing_ok=True)
         (environment / name).touch()
     git = ["git", "-c", "user.name=docs", "-c", "user.email=docs@example.org"]
@@ -74,8 +75,8 @@ def fresh_clone(directory: Path) -> Iterator[Path]:
         remove(checkout / ".taxi")
 
 
-def run(example: Example, checkout: Path, base_url: str) -> list[str]:
-    """Run an example and return its faults."""
+def run_example(example: Example, checkout: Path, base_url: str) -> list[str]:
+    """Run an example, and return the differences of its exit code and output from the page."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "TAXI"))}
     variables |= {"HOME": str(checkout.parent), "PYTHONPATH": str(checkout), "TLC_BASE_URL": base_url, "COLUMNS": "100"}
     done = subprocess.run(
@@ -97,8 +98,8 @@ def run(example: Example, checkout: Path, base_url: str) -> list[str]:
     return wrong
 
 
-def cpu_seconds() -> float:
-    """Return the CPU seconds of the commands, which a busy machine changes little."""
+def measure_cpu_seconds() -> float:
+    """Return the CPU seconds of all ended commands, which a busy machine changes little."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -113,12 +114,12 @@ def test_every_command_of_the_pages_does_and_prints_what_they_show(
     base_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     wrong = []
-    # A short path: the kernel takes 107 characters of a socket's.
+    # A short path, because the kernel allows 107 characters for the path of a socket.
     with fresh_clone(tmp_path_factory.mktemp("docs")) as checkout:
         for example in filter(is_run, EXAMPLES):
-            began, used = time.monotonic(), cpu_seconds()
-            found = run(example, checkout, base_url)
-            seconds = f"{time.monotonic() - began:6.1f} s, {cpu_seconds() - used:5.1f} s of CPU"
+            began, used = time.monotonic(), measure_cpu_seconds()
+            found = run_example(example, checkout, base_url)
+            seconds = f"{time.monotonic() - began:6.1f} s, {measure_cpu_seconds() - used:5.1f} s of CPU"
             print(f"{seconds}  {example.block.place}{'  WRONG' if found else ''}", flush=True)
             if found:
                 wrong.append("\n".join([f"{example.block.place}:", example.block.text, *found]))
@@ -129,8 +130,10 @@ def test_every_command_of_the_pages_does_and_prints_what_they_show(
 @pytest.mark.parametrize("month", ROWS_AND_STRAYS, ids=str)
 def test_a_stand_in_has_the_rows_and_strays_of_the_real_month(month: date, real_months: Path) -> None:
     real = pq.read_table(real_months / "trip-data" / DATASET.file_name(month), columns=[DATASET.pickup])
-    made = pq.read_table(io.BytesIO(lookalike(month)), columns=[DATASET.pickup])
-    by_month = [Counter(pickup.strftime("%Y-%m") for pickup in table.column(0).to_pylist()) for table in (real, made)]
+    synthetic = pq.read_table(io.BytesIO(lookalike(month)), columns=[DATASET.pickup])
+    by_month = [
+        Counter(pickup.strftime("%Y-%m") for pickup in table.column(0).to_pylist()) for table in (real, synthetic)
+    ]
     assert by_month[0] == by_month[1]
 
 

@@ -1,4 +1,4 @@
-"""The promise on made months of every era: raw_trips is the newest file of every month, whatever the order of loads."""
+"""Synthetic months of every era: raw_trips equals the newest file of every month, whatever the order of the loads."""
 
 from collections.abc import Iterable
 from datetime import date
@@ -22,7 +22,7 @@ OLD = [date(2022, 1, 1), date(2022, 2, 1)]
 NEW = date(2025, 1, 1)
 REISSUED = date(2024, 3, 1)
 
-# Files and their money; the facts and what is beside them; each mart, to the cent.
+# Row counts and amounts to the cent: of the files, of facts with rejected trips, and of the marts.
 RAW = """
     select source_month, count(*), round(sum(total_amount)::numeric * 100)::bigint
     from raw_trips group by 1 order by 1
@@ -47,48 +47,50 @@ def backfill(instance: DagsterInstance, definitions: Definitions) -> Backfill:
     return Backfill(definitions, instance, months_at_once=2)
 
 
-def rows(query: str) -> list[tuple[Any, ...]]:
+def fetch_rows(query: str) -> list[tuple[Any, ...]]:
     settings = load_settings()
     options = f"-c search_path={settings.schema_name}"
     with psycopg.connect(open_warehouse(settings).target.url(), options=options) as connection:
         return connection.execute(query).fetchall()
 
 
-def assert_exact(made: Iterable[tuple[date, SyntheticMonth]]) -> None:
-    expected = [(month, m.rows, m.total_cents) for month, m in sorted(made)]
-    assert rows(RAW) == expected
-    assert rows(BOTH) == expected
-    assert rows(FACTS) == rows(DAILY) == rows(MONTHLY)
+def assert_exact(published: Iterable[tuple[date, SyntheticMonth]]) -> None:
+    expected = [(month, m.rows, m.total_cents) for month, m in sorted(published)]
+    assert fetch_rows(RAW) == expected
+    assert fetch_rows(BOTH) == expected
+    assert fetch_rows(FACTS) == fetch_rows(DAILY) == fetch_rows(MONTHLY)
 
 
-def marts() -> list[list[tuple[Any, ...]]]:
-    return [rows(f"select * from {name} order by {name}::text") for name in MARTS]
+def fetch_marts() -> list[list[tuple[Any, ...]]]:
+    return [fetch_rows(f"select * from {name} order by {name}::text") for name in MARTS]
 
 
 def test_every_order_and_repetition_of_loads_ends_with_exactly_the_newest_files(
     tlc: TlcHost, backfill: Backfill, settings: Settings, target: PostgresTarget
 ) -> None:
-    made = {month: tlc.publish(month, rows=300 + month.month, seed=1) for month in WINTER}
+    published = {month: tlc.publish(month, rows=300 + month.month, seed=1) for month in WINTER}
     assert backfill.run(WINTER).succeeded
-    assert_exact(made.items())
-    in_order = marts()
+    assert_exact(published.items())
+    in_order = fetch_marts()
 
-    # Pickups lie in each other's months, so that deleting by the month of the pickup would lose or double some.
-    (neighbours,) = rows(f"select count(*) from raw_trips where date_trunc('month', {DATASET.pickup}) <> source_month")
-    assert neighbours[0] > 10
+    # Files have pickups of other months: a delete by the month of the pickup would lose or duplicate rows.
+    (outside,) = fetch_rows(
+        f"select count(*) from raw_trips where date_trunc('month', {DATASET.pickup}) <> source_month"
+    )
+    assert outside[0] > 10
 
     assert Backfill(**{**vars(backfill), "newest_first": True}).run(WINTER).succeeded
-    assert marts() == in_order
+    assert fetch_marts() == in_order
     assert backfill.run([WINTER[0]]).succeeded
-    assert marts() == in_order
+    assert fetch_marts() == in_order
 
     tlc.publish(REISSUED, rows=303, seed=1, resaved=True)
     assert backfill.run([REISSUED]).succeeded
-    assert marts() == in_order
+    assert fetch_marts() == in_order
 
-    made[REISSUED] = tlc.publish(REISSUED, rows=100, seed=2)
+    published[REISSUED] = tlc.publish(REISSUED, rows=100, seed=2)
     assert backfill.run([REISSUED]).succeeded
-    assert_exact(made.items())
+    assert_exact(published.items())
     statuses = month_statuses(
         Warehouse(target, settings.schema_name), backfill.instance, Window(WINTER[0], date(2024, 5, 1))
     )
@@ -97,10 +99,10 @@ def test_every_order_and_repetition_of_loads_ends_with_exactly_the_newest_files(
 
 def test_months_of_all_eras_stand_side_by_side_in_any_order(tlc: TlcHost, backfill: Backfill) -> None:
     months = [NEW, *OLD, WINTER[0]]
-    made = {month: tlc.publish(month, rows=400) for month in months}
+    published = {month: tlc.publish(month, rows=400) for month in months}
     assert backfill.run([NEW]).succeeded
     assert backfill.run([*OLD, WINTER[0]]).succeeded
-    assert_exact(made.items())
-    charged = dict(rows("select source_month, count(cbd_congestion_fee) from raw_trips group by 1"))
+    assert_exact(published.items())
+    charged = dict(fetch_rows("select source_month, count(cbd_congestion_fee) from raw_trips group by 1"))
     assert charged[NEW] > 0
     assert sum(charged.values()) == charged[NEW]

@@ -1,4 +1,4 @@
-"""A month, and the zones, from HTTP into PostgreSQL; and what is left when that fails: nothing new, nothing less."""
+"""Loads of months and zones from HTTP into PostgreSQL; a load that fails adds and removes nothing."""
 
 import threading
 import time
@@ -40,35 +40,35 @@ def query(loader: Loader, text: str) -> list[tuple[Any, ...]]:
         return connection.execute(text).fetchall()
 
 
-def everything(loader: Loader) -> tuple[list[tuple[Any, ...]], ...]:
+def fetch_everything(loader: Loader) -> tuple[list[tuple[Any, ...]], ...]:
     tables = ("raw_trips order by source_month, source_row", "raw_loads order by 1", "raw_zones order by 1")
     return tuple(query(loader, f"select * from {table}") for table in tables)
 
 
-def impatient(loader: Loader) -> Loader:
-    """The same loader with a client that gives up soon."""
+def with_short_timeouts(loader: Loader) -> Loader:
+    """Return a copy of the loader whose client has short timeouts and two attempts."""
     client = TlcClient(loader.tlc.base_url, read_timeout=0.3, total_timeout=3, attempts=2, first_pause=0.01)
     return replace(loader, tlc=client)
 
 
-def parquet(table: pa.Table, path: Path) -> bytes:
+def write_parquet(table: pa.Table, path: Path) -> bytes:
     pq.write_table(table, path)
     return path.read_bytes()
 
 
 def test_a_month_of_each_era_arrives_whole_and_to_the_cent(tlc: TlcHost, loader: Loader) -> None:
-    made = {month: tlc.publish(month, rows=500) for month in (ERA_A, JANUARY, ERA_C)}
-    loads = {month: loader.load_month(month, run_id="run") for month in made}
+    published = {month: tlc.publish(month, rows=500) for month in (ERA_A, JANUARY, ERA_C)}
+    loads = {month: loader.load_month(month, run_id="run") for month in published}
     found = query(
         loader,
         "select source_month, count(*), round(sum(total_amount)::numeric * 100)::int, count(cbd_congestion_fee) > 0 "
         "from raw_trips group by 1 order by 1",
     )
-    assert found == [(month, m.rows, m.total_cents, month == ERA_C) for month, m in made.items()]
+    assert found == [(month, m.rows, m.total_cents, month == ERA_C) for month, m in published.items()]
     assert [load.era for load in loads.values()] == ["A", "B", "C"]
     for month, load in loads.items():
-        assert load.pickups_outside == made[month].pickups_outside
-        assert load.file.bytes == made[month].path.stat().st_size
+        assert load.pickups_outside == published[month].pickups_outside
+        assert load.file.bytes == published[month].path.stat().st_size
         assert len(load.preview) == 5
         assert load.rows_per_second > 0
         recorded = loaded_files(loader.warehouse)[month]
@@ -94,26 +94,26 @@ def test_a_re_issue_replaces_the_month_and_the_same_rows_keep_their_digest(tlc: 
 
 
 def test_the_progress_receives_every_row(tlc: TlcHost, loader: Loader) -> None:
-    told: list[tuple[str, object]] = []
+    events: list[tuple[str, object]] = []
 
-    class Told(Progress):
+    class RecordingProgress(Progress):
         def started(self, month: date) -> None:
-            told.append(("started", month))
+            events.append(("started", month))
 
         def opened(self, month: date, rows: int) -> None:
-            told.append(("opened", rows))
+            events.append(("opened", rows))
 
         def copied(self, month: date, rows: int) -> None:
-            told.append(("copied", rows))
+            events.append(("copied", rows))
 
         def loaded(self, month: date, error: Exception | None) -> None:
-            told.append(("loaded", error))
+            events.append(("loaded", error))
 
     tlc.publish(JANUARY, rows=70_000)
-    loader.load_month(JANUARY, progress=Told())
-    assert told[:2] == [("started", JANUARY), ("opened", 70_000)]
-    assert told[-1] == ("loaded", None)
-    assert sum(rows for what, rows in told if what == "copied") == 70_000  # type: ignore[misc]
+    loader.load_month(JANUARY, progress=RecordingProgress())
+    assert events[:2] == [("started", JANUARY), ("opened", 70_000)]
+    assert events[-1] == ("loaded", None)
+    assert sum(rows for event, rows in events if event == "copied") == 70_000  # type: ignore[misc]
 
 
 FAILURES: dict[str, tuple[Callable[[bytes, Path], Answer], type[TlcError], str]] = {
@@ -133,15 +133,19 @@ FAILURES: dict[str, tuple[Callable[[bytes, Path], Answer], type[TlcError], str]]
     "truncated": (lambda data, _: ok(data[:5000]), BadFileError, "was truncated"),
     "redirects": (lambda data, _: redirect(month_path(JANUARY)), PermanentTlcError, "redirects in a row"),
     "not parquet": (lambda data, _: ok(b"PAR1" + b"x" * 100 + b"PAR1"), BadFileError, "footer is damaged"),
-    "no rows": (lambda data, p: ok(parquet(month_table(JANUARY, 5).slice(0, 0), p)), BadFileError, "no rows"),
-    "another month": (lambda data, p: ok(parquet(month_table(MARCH, 90), p)), BadFileError, "another month's file"),
+    "no rows": (lambda data, p: ok(write_parquet(month_table(JANUARY, 5).slice(0, 0), p)), BadFileError, "no rows"),
+    "another month": (
+        lambda data, p: ok(write_parquet(month_table(MARCH, 90), p)),
+        BadFileError,
+        "another month's file",
+    ),
     "no VendorID": (
-        lambda data, p: ok(parquet(month_table(JANUARY, 200).drop_columns("VendorID"), p)),
+        lambda data, p: ok(write_parquet(month_table(JANUARY, 200).drop_columns("VendorID"), p)),
         BadFileError,
         r"required columns are missing \(VendorID\)",
     ),
     "lossy": (
-        lambda data, p: ok(parquet(_with(month_table(JANUARY, 200), "PULocationID", [1.5] * 200), p)),
+        lambda data, p: ok(write_parquet(_replace_column(month_table(JANUARY, 200), "PULocationID", [1.5] * 200), p)),
         BadFileError,
         r"column PULocationID, row 1: 1\.5 would be lost",
     ),
@@ -153,7 +157,7 @@ FAILURES: dict[str, tuple[Callable[[bytes, Path], Answer], type[TlcError], str]]
 }
 
 
-def _with(table: pa.Table, name: str, values: list[float]) -> pa.Table:
+def _replace_column(table: pa.Table, name: str, values: list[float]) -> pa.Table:
     return table.set_column(table.schema.get_field_index(name), name, pa.array(values))
 
 
@@ -164,13 +168,13 @@ def test_a_file_that_cannot_be_loaded_changes_nothing_leaves_no_file_and_says_wh
     answer, error, words = FAILURES[kind]
     tlc.publish(JANUARY)
     loader.load_month(JANUARY)
-    before = everything(loader)
+    before = fetch_everything(loader)
     data = tlc.publish(JANUARY, rows=2000, seed=1).path.read_bytes()
-    tlc.http.on(month_path(JANUARY), answer(data, tmp_path / "spoilt.parquet"))
+    tlc.http.on(month_path(JANUARY), answer(data, tmp_path / "faulty.parquet"))
     with pytest.raises(error, match=f"(?s)2024-01.*{words}" if words != "2024-01" else words) as caught:
-        impatient(loader).load_month(JANUARY)
+        with_short_timeouts(loader).load_month(JANUARY)
     assert tlc.url in str(caught.value)
-    assert everything(loader) == before
+    assert fetch_everything(loader) == before
     assert list(loader.scratch.iterdir()) == []
 
 
@@ -200,7 +204,7 @@ def test_months_begin_in_the_order_they_were_given(tlc: TlcHost, loader: Loader)
 def test_a_load_that_is_stopped_on_its_way_changes_nothing(tlc: TlcHost, loader: Loader) -> None:
     tlc.publish(JANUARY, rows=200)
     loader.load_month(JANUARY)
-    before = everything(loader)
+    before = fetch_everything(loader)
     tlc.publish(JANUARY, rows=100_000, seed=1)
     stop = threading.Event()
 
@@ -210,7 +214,7 @@ def test_a_load_that_is_stopped_on_its_way_changes_nothing(tlc: TlcHost, loader:
 
     with pytest.raises(LoadStoppedError):
         loader.load_month(JANUARY, progress=StopOnFirstRows(), stop=stop)
-    assert everything(loader) == before
+    assert fetch_everything(loader) == before
     assert list(loader.scratch.iterdir()) == []
 
 
@@ -282,11 +286,11 @@ def test_zones_that_the_tlc_takes_back_go_and_new_ones_come(tlc: TlcHost, loader
 )
 def test_what_is_no_zone_table_is_refused_and_changes_nothing(tlc: TlcHost, loader: Loader, body: bytes) -> None:
     loader.load_zones()
-    before = everything(loader)
+    before = fetch_everything(loader)
     tlc.http.on(ZONES, ok(body))
     with pytest.raises(BadFileError, match="zone"):
         loader.load_zones()
-    assert everything(loader) == before
+    assert fetch_everything(loader) == before
 
 
 @pytest.mark.parametrize(
@@ -302,11 +306,11 @@ def test_zones_that_the_table_cannot_hold_are_refused_and_change_nothing(
     tlc: TlcHost, loader: Loader, rows: bytes
 ) -> None:
     loader.load_zones()
-    before = everything(loader)
+    before = fetch_everything(loader)
     tlc.http.on(ZONES, ok(b'"LocationID","Borough","Zone","service_zone"\r\n' + rows))
     with pytest.raises((BadFileError, WarehouseError)):
         loader.load_zones()
-    assert everything(loader) == before
+    assert fetch_everything(loader) == before
 
 
 def test_a_new_column_keeps_its_first_type_as_long_as_nothing_is_lost(
@@ -314,14 +318,14 @@ def test_a_new_column_keeps_its_first_type_as_long_as_nothing_is_lost(
 ) -> None:
     for month, values in ((JANUARY, pa.array([3] * 200, pa.int64())), (FEBRUARY, pa.array([4.0] * 200))):
         table = month_table(month, 200).append_column("airport_fee", values)
-        tlc.publish_bytes(month, parquet(table, tmp_path / "month.parquet"))
+        tlc.publish_bytes(month, write_parquet(table, tmp_path / "month.parquet"))
         loader.load_month(month)
     assert query(loader, "select source_month, sum(airport_fee)::int from raw_trips group by 1 order by 1") == [
         (JANUARY, 600),
         (FEBRUARY, 800),
     ]
     table = month_table(MARCH, 200).append_column("airport_fee", pa.array([2.5] * 200))
-    tlc.publish_bytes(MARCH, parquet(table, tmp_path / "month.parquet"))
+    tlc.publish_bytes(MARCH, write_parquet(table, tmp_path / "month.parquet"))
     with pytest.raises(BadFileError, match=r"airport_fee, row 1: 2\.5 would be lost as int64"):
         loader.load_month(MARCH)
 
@@ -333,16 +337,16 @@ def test_a_disk_that_is_full_for_one_month_stops_no_other_and_is_named(
         tlc.publish(month)
     download = TlcClient.download
 
-    def full(client: TlcClient, month: date, *args: Any, **options: Any) -> Any:
+    def fail_for_january(client: TlcClient, month: date, *args: Any, **options: Any) -> Any:
         if month == JANUARY:
             raise OSError(28, "No space left on device")
         return download(client, month, *args, **options)
 
-    def full_for_zones(client: TlcClient, directory: Path) -> Any:
+    def fail_for_zones(client: TlcClient, directory: Path) -> Any:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(TlcClient, "download", full)
-    monkeypatch.setattr(TlcClient, "download_zones", full_for_zones)
+    monkeypatch.setattr(TlcClient, "download", fail_for_january)
+    monkeypatch.setattr(TlcClient, "download_zones", fail_for_zones)
     with pytest.raises(LocalFileError, match=r"Loading the zones: .* No space left"):
         loader.load_zones()
     outcomes = dict(loader.load_months([JANUARY, FEBRUARY], at_once=2))

@@ -1,4 +1,4 @@
-"""dbt's tables when they are no longer what their models say."""
+"""Tables of dbt that no longer match their models."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ COLUMNS = """
     from pg_attribute where attrelid = 'fct_trips'::regclass and attnum > 0 and not attisdropped order by 1
 """
 CONSTRAINTS = "select conname, pg_get_constraintdef(oid) from pg_constraint where conrelid = 'fct_trips'::regclass"
-# The rest of it: their names are dbt's.
+# The definitions without the names of the indexes, which dbt generates.
 INDEXES = """
     select split_part(pg_get_indexdef(indexrelid), ' ON ', 2) from pg_index
     where indrelid = 'fct_trips'::regclass order by 1
@@ -32,20 +32,20 @@ def test_a_table_that_differs_from_its_model_is_refused_until_a_full_refresh(
     artifacts, warehouse = prepared_project(settings), loader.warehouse
 
     def build(*options: str) -> DbtOutcome:
-        # The view that reads it, and all that the two are made of.
+        # The view on fct_trips, and everything upstream of it.
         selection = ["--select", "+trips", "--exclude-resource-type", "test", "unit_test"]
         return invoke_dbt(["build", "--quiet", *selection, *options], warehouse, artifacts)
 
-    def ask(query: str) -> list[tuple[Any, ...]]:
+    def fetch(query: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(warehouse.target.url(), options=f"-c search_path={warehouse.schema}") as connection:
             return connection.execute(sql.SQL(query)).fetchall()
 
-    def table() -> list[Any]:
+    def fetch_table() -> list[Any]:
         rows = "select to_jsonb(t) from fct_trips t order by source_month, source_row"
-        return [ask(COLUMNS), sorted(ask(CONSTRAINTS)), ask(INDEXES), ask(rows)]
+        return [fetch(COLUMNS), sorted(fetch(CONSTRAINTS)), fetch(INDEXES), fetch(rows)]
 
     assert build().error is None
-    good = table()
+    expected = fetch_table()
     with psycopg.connect(warehouse.target.url(), options=f"-c search_path={warehouse.schema}") as connection:
         connection.execute("drop view trips")
         connection.execute("alter table fct_trips alter source_row type bigint, drop pickup_at, add surprise integer")
@@ -55,4 +55,4 @@ def test_a_table_that_differs_from_its_model_is_refused_until_a_full_refresh(
     assert "taxi dbt build --full-refresh --select fct_trips+" in error
     for _ in range(2):
         assert build("--full-refresh").error is None
-        assert table() == good
+        assert fetch_table() == expected

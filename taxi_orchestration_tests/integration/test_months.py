@@ -1,4 +1,4 @@
-"""A month of raw_trips replaced in a real PostgreSQL: whole or not at all, whoever else reads or loads."""
+"""Replacing a month of raw_trips in a real PostgreSQL: completely or not at all, with concurrent readers and loads."""
 
 import dataclasses
 import itertools
@@ -71,7 +71,7 @@ class Raw:
 
     @contextmanager
     def connected(self) -> Iterator[psycopg.Connection]:
-        """A connection that has the schema in its search path."""
+        """Open a connection with the schema in its search path for the duration of the block."""
         with psycopg.connect(self.target.url(), options=f"-c search_path={self.schema}") as connection:
             yield connection
 
@@ -79,12 +79,12 @@ class Raw:
         with self.connected() as connection:
             return connection.execute(query, values).fetchall()
 
-    def rows(self, month: date) -> Rows:
-        """The month in the order of its file, without the key."""
+    def fetch_rows(self, month: date) -> Rows:
+        """Return the rows of a month in the order of its file, without the key columns."""
         names = ", ".join(ARROW_SCHEMA.names)
         return self.query(f"select {names} from raw_trips where source_month = %s order by source_row", month)
 
-    def everything(self) -> tuple[Rows, Rows]:
+    def fetch_everything(self) -> tuple[Rows, Rows]:
         """Return the content of the raw tables without the time of the load."""
         return (
             self.query("select * from raw_trips order by source_month, source_row"),
@@ -92,18 +92,18 @@ class Raw:
         )
 
 
-def trips(month: date, rows: int = 200, seed: int = 0, *, resaved: bool = False) -> pa.Table:
-    """A made month as the contract has it."""
-    made = month_table(month, rows, seed=seed, resaved=resaved)
-    made = made.rename_columns([name.lower() for name in made.column_names])
+def make_trips(month: date, rows: int = 200, seed: int = 0, *, resaved: bool = False) -> pa.Table:
+    """Return a synthetic month with the columns and types of the contract."""
+    synthetic = month_table(month, rows, seed=seed, resaved=resaved)
+    synthetic = synthetic.rename_columns([name.lower() for name in synthetic.column_names])
     columns = [
-        made[field.name].cast(field.type) if field.name in made.column_names else pa.nulls(rows, field.type)
+        synthetic[field.name].cast(field.type) if field.name in synthetic.column_names else pa.nulls(rows, field.type)
         for field in ARROW_SCHEMA
     ]
     return pa.table(columns, schema=ARROW_SCHEMA)
 
 
-def as_rows(table: pa.Table) -> Rows:
+def to_rows(table: pa.Table) -> Rows:
     return [tuple(row.values()) for row in table.to_pylist()]
 
 
@@ -114,9 +114,9 @@ def raw(settings: Settings, target: PostgresTarget) -> Raw:
 
 
 def test_a_first_load_holds_every_row_in_the_order_of_the_file(raw: Raw) -> None:
-    table = trips(JANUARY)
+    table = make_trips(JANUARY)
     replaced = raw.load(JANUARY, table, run_id="run")
-    assert raw.rows(JANUARY) == as_rows(table)
+    assert raw.fetch_rows(JANUARY) == to_rows(table)
     assert raw.query("select min(source_row), max(source_row), count(distinct source_row) from raw_trips") == [
         (1, 200, 200)
     ]
@@ -130,29 +130,29 @@ def test_a_first_load_holds_every_row_in_the_order_of_the_file(raw: Raw) -> None
 
 @pytest.mark.parametrize("rows", [1, 199, 200, 201, 1000])
 def test_a_reload_with_other_rows_leaves_exactly_these(raw: Raw, rows: int) -> None:
-    raw.load(JANUARY, trips(JANUARY, 200))
-    raw.load(FEBRUARY, trips(FEBRUARY, 50))
-    table = trips(JANUARY, rows, seed=1)
+    raw.load(JANUARY, make_trips(JANUARY, 200))
+    raw.load(FEBRUARY, make_trips(FEBRUARY, 50))
+    table = make_trips(JANUARY, rows, seed=1)
     replaced = raw.load(JANUARY, table)
     assert replaced.rows_before == 200
-    assert raw.rows(JANUARY) == as_rows(table)
-    assert raw.rows(FEBRUARY) == as_rows(trips(FEBRUARY, 50))
+    assert raw.fetch_rows(JANUARY) == to_rows(table)
+    assert raw.fetch_rows(FEBRUARY) == to_rows(make_trips(FEBRUARY, 50))
     assert raw.query("select rows from raw_loads order by source_month") == [(rows,), (50,)]
 
 
 def test_a_reload_with_no_rows_leaves_none(raw: Raw) -> None:
-    raw.load(JANUARY, trips(JANUARY))
-    raw.load(JANUARY, trips(JANUARY).slice(0, 0))
-    assert raw.rows(JANUARY) == []
+    raw.load(JANUARY, make_trips(JANUARY))
+    raw.load(JANUARY, make_trips(JANUARY).slice(0, 0))
+    assert raw.fetch_rows(JANUARY) == []
     assert raw.query("select rows from raw_loads") == [(0,)]
 
 
 def test_loading_the_same_again_changes_nothing(raw: Raw) -> None:
-    raw.load(JANUARY, trips(JANUARY))
-    before = raw.everything()
+    raw.load(JANUARY, make_trips(JANUARY))
+    before = raw.fetch_everything()
     for _ in range(3):
-        raw.load(JANUARY, trips(JANUARY))
-    assert raw.everything() == before
+        raw.load(JANUARY, make_trips(JANUARY))
+    assert raw.fetch_everything() == before
 
 
 def test_the_order_of_the_months_makes_no_difference(raw: Raw) -> None:
@@ -160,23 +160,23 @@ def test_the_order_of_the_months_makes_no_difference(raw: Raw) -> None:
     seen = []
     for order in itertools.permutations(months):
         for month in order:
-            raw.load(month, trips(month))
-        seen.append(raw.everything())
+            raw.load(month, make_trips(month))
+        seen.append(raw.fetch_everything())
     assert all(state == seen[0] for state in seen)
     assert len(seen[0][0]) == 600
 
 
 def test_the_key_is_enforced_by_the_database(raw: Raw) -> None:
-    raw.load(JANUARY, trips(JANUARY, 5))
+    raw.load(JANUARY, make_trips(JANUARY, 5))
     copy = "insert into raw_trips select * from raw_trips where source_row = 3"
     with pytest.raises(psycopg.errors.UniqueViolation), raw.connected() as connection:
         connection.execute(copy)
-    assert len(raw.rows(JANUARY)) == 5
+    assert len(raw.fetch_rows(JANUARY)) == 5
 
 
 def test_a_month_is_a_partition_of_its_own_that_queries_prune_to(raw: Raw) -> None:
     for month in (JANUARY, FEBRUARY):
-        raw.load(month, trips(month))
+        raw.load(month, make_trips(month))
     plan = raw.query("explain select count(*) from raw_trips where source_month = '2024-02-01'")
     text = "\n".join(line for (line,) in plan)
     assert "raw_trips_2024_02" in text
@@ -185,28 +185,28 @@ def test_a_month_is_a_partition_of_its_own_that_queries_prune_to(raw: Raw) -> No
 
 def test_twelve_months_at_once_arrive_as_they_would_one_by_one(raw: Raw) -> None:
     with ThreadPoolExecutor(8) as executor:
-        list(executor.map(lambda month: raw.load(month, trips(month)), YEAR))
+        list(executor.map(lambda month: raw.load(month, make_trips(month)), YEAR))
     for month in YEAR:
-        assert raw.rows(month) == as_rows(trips(month))
+        assert raw.fetch_rows(month) == to_rows(make_trips(month))
     assert raw.query("select count(*) from raw_loads") == [(12,)]
 
 
 def test_the_same_month_from_eight_threads_at_once_ends_as_one_of_them(raw: Raw) -> None:
     with ThreadPoolExecutor(8) as executor:
         versions = list(
-            executor.map(lambda v: raw.load(JANUARY, trips(JANUARY, 100 + v, seed=v), run_id=str(v)), range(8))
+            executor.map(lambda v: raw.load(JANUARY, make_trips(JANUARY, 100 + v, seed=v), run_id=str(v)), range(8))
         )
     recorded = loaded_files(Warehouse(raw.target, raw.schema))[JANUARY]
     last = int(recorded.dagster_run_id or "")
-    assert raw.rows(JANUARY) == as_rows(trips(JANUARY, 100 + last, seed=last))
+    assert raw.fetch_rows(JANUARY) == to_rows(make_trips(JANUARY, 100 + last, seed=last))
     assert recorded.rows_sha256 == versions[last].file.rows_sha256
     assert sum(version.rows_before == 0 for version in versions) == 1
 
 
-def load_in_a_process(arguments: tuple[PostgresTarget, str, int]) -> None:
+def load_in_process(arguments: tuple[PostgresTarget, str, int]) -> None:
     target, schema, seed = arguments
     create_raw_tables(Warehouse(target, schema))
-    Raw(target, schema).load(JANUARY, trips(JANUARY, 150, seed=seed), run_id=str(seed))
+    Raw(target, schema).load(JANUARY, make_trips(JANUARY, 150, seed=seed), run_id=str(seed))
 
 
 def test_eight_processes_that_begin_with_an_empty_schema_end_with_one_whole_month(
@@ -214,50 +214,50 @@ def test_eight_processes_that_begin_with_an_empty_schema_end_with_one_whole_mont
 ) -> None:
     jobs = [(target, settings.schema_name, seed) for seed in range(8)]
     processes = multiprocessing.get_context("forkserver")
-    # One process imports for all of them.
+    # The fork server imports this module once for all eight processes.
     processes.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(8, processes) as executor:
-        list(executor.map(load_in_a_process, jobs))
+        list(executor.map(load_in_process, jobs))
     raw = Raw(target, settings.schema_name)
     last = int(loaded_files(Warehouse(target, settings.schema_name))[JANUARY].dagster_run_id or "")
-    assert raw.rows(JANUARY) == as_rows(trips(JANUARY, 150, seed=last))
+    assert raw.fetch_rows(JANUARY) == to_rows(make_trips(JANUARY, 150, seed=last))
 
 
 @pytest.mark.parametrize("loaded_before", [False, True])
 @pytest.mark.parametrize("failure", [ValueError("a damaged page"), KeyboardInterrupt(), MemoryError()])
 def test_batches_that_fail_leave_everything_as_it_was(raw: Raw, loaded_before: bool, failure: BaseException) -> None:
     if loaded_before:
-        raw.load(JANUARY, trips(JANUARY))
-    before = raw.everything()
+        raw.load(JANUARY, make_trips(JANUARY))
+    before = raw.fetch_everything()
 
     def batches() -> Iterator[pa.RecordBatch]:
-        yield from trips(JANUARY, 1000, seed=1).to_batches(max_chunksize=100)[:7]
+        yield from make_trips(JANUARY, 1000, seed=1).to_batches(max_chunksize=100)[:7]
         raise failure
 
     with pytest.raises(type(failure)):
-        raw.load(JANUARY, trips(JANUARY, 1000), batches=batches())
-    assert raw.everything() == before
+        raw.load(JANUARY, make_trips(JANUARY, 1000), batches=batches())
+    assert raw.fetch_everything() == before
     assert not [thread for thread in threading.enumerate() if thread.name == "read-ahead"]
-    raw.load(JANUARY, trips(JANUARY))
-    assert raw.rows(JANUARY) == as_rows(trips(JANUARY))
+    raw.load(JANUARY, make_trips(JANUARY))
+    assert raw.fetch_rows(JANUARY) == to_rows(make_trips(JANUARY))
 
 
 def test_fewer_rows_than_the_file_promises_are_refused_and_nothing_is_changed(raw: Raw) -> None:
-    raw.load(JANUARY, trips(JANUARY))
-    before = raw.everything()
+    raw.load(JANUARY, make_trips(JANUARY))
+    before = raw.fetch_everything()
     with pytest.raises(WarehouseError, match=r"the file has 300 rows, PostgreSQL copied 200\. Nothing was changed"):
-        raw.load(JANUARY, trips(JANUARY, 300), batches=trips(JANUARY, 200).to_batches())
-    assert raw.everything() == before
+        raw.load(JANUARY, make_trips(JANUARY, 300), batches=make_trips(JANUARY, 200).to_batches())
+    assert raw.fetch_everything() == before
 
 
 def test_the_load_and_its_record_are_one_transaction(raw: Raw) -> None:
-    raw.load(JANUARY, trips(JANUARY))
-    before = raw.everything()
+    raw.load(JANUARY, make_trips(JANUARY))
+    before = raw.fetch_everything()
     with raw.connected() as connection:
         connection.execute("alter table raw_loads add constraint no_more check (rows <> 7) not valid")
     with pytest.raises(WarehouseError, match="no_more"):
-        raw.load(JANUARY, trips(JANUARY, 7))
-    assert raw.everything() == before
+        raw.load(JANUARY, make_trips(JANUARY, 7))
+    assert raw.fetch_everything() == before
 
 
 @pytest.mark.parametrize(
@@ -271,40 +271,40 @@ def test_the_load_and_its_record_are_one_transaction(raw: Raw) -> None:
     ],
 )
 def test_a_table_that_somebody_altered_is_refused_before_a_byte_is_copied(raw: Raw, change: str, found: str) -> None:
-    raw.load(JANUARY, trips(JANUARY))
+    raw.load(JANUARY, make_trips(JANUARY))
     with raw.connected() as connection:
         connection.execute(sql.SQL("alter table raw_trips {}").format(sql.SQL(change)))
-    before = raw.everything()
+    before = raw.fetch_everything()
     refusal = rf"raw_trips_2024_0\d\.{found}: .*by hand.* Nothing was changed\. Run: alter table"
     for month in (JANUARY, FEBRUARY):
         with pytest.raises(WarehouseError, match=refusal):
-            raw.load(month, trips(month))
-    assert raw.everything() == before
+            raw.load(month, make_trips(month))
+    assert raw.fetch_everything() == before
 
 
 def test_a_table_that_somebody_made_under_a_months_name_is_refused_and_left_alone(raw: Raw) -> None:
     with raw.connected() as connection:
         connection.execute("create table raw_trips_2024_01 as select 'mine' as whose")
     with pytest.raises(WarehouseError, match=r"raw_trips_2024_01 exists but is not a partition .* drop it, then load"):
-        raw.load(JANUARY, trips(JANUARY))
+        raw.load(JANUARY, make_trips(JANUARY))
     assert raw.query("select whose from raw_trips_2024_01") == [("mine",)]
     assert loaded_files(Warehouse(raw.target, raw.schema)) == {}
 
 
 def test_a_column_that_a_new_file_brings_is_added_and_null_in_older_months(raw: Raw) -> None:
-    raw.load(JANUARY, trips(JANUARY))
-    table = trips(FEBRUARY).append_column("Night_Fee".lower(), pa.array([0.5] * 200))
+    raw.load(JANUARY, make_trips(JANUARY))
+    table = make_trips(FEBRUARY).append_column("Night_Fee".lower(), pa.array([0.5] * 200))
     raw.load(FEBRUARY, table, new_columns={"night_fee": "double precision"})
     counts = "select source_month, count(*), count(night_fee) from raw_trips group by 1 order by 1"
     assert raw.query(counts) == [(JANUARY, 200, 0), (FEBRUARY, 200, 200)]
-    raw.load(FEBRUARY, trips(FEBRUARY))
-    raw.load(MARCH, trips(MARCH))
+    raw.load(FEBRUARY, make_trips(FEBRUARY))
+    raw.load(MARCH, make_trips(MARCH))
     assert raw.query(counts) == [(JANUARY, 200, 0), (FEBRUARY, 200, 0), (MARCH, 200, 0)]
 
 
 def test_two_loads_may_bring_the_same_new_column_at_once(raw: Raw) -> None:
     def load(month: date) -> ReplacedMonth:
-        table = trips(month).append_column("night_fee", pa.array([0.5] * 200))
+        table = make_trips(month).append_column("night_fee", pa.array([0.5] * 200))
         return raw.load(month, table, new_columns={"night_fee": "double precision"})
 
     with ThreadPoolExecutor(4) as executor:
@@ -313,17 +313,17 @@ def test_two_loads_may_bring_the_same_new_column_at_once(raw: Raw) -> None:
 
 
 def test_a_new_column_whose_load_fails_is_not_added(raw: Raw) -> None:
-    table = trips(JANUARY).append_column("night_fee", pa.array([0.5] * 200))
+    table = make_trips(JANUARY).append_column("night_fee", pa.array([0.5] * 200))
     with pytest.raises(WarehouseError):
         raw.load(JANUARY, table, batches=[], new_columns={"night_fee": "double precision"})
     assert raw.query("select count(*) from information_schema.columns where column_name = 'night_fee'") == [(0,)]
 
 
 def test_the_same_rows_have_the_same_digest_however_the_file_was_saved(raw: Raw) -> None:
-    first = raw.load(JANUARY, trips(JANUARY)).file
-    resaved = raw.load(JANUARY, trips(JANUARY, resaved=True)).file
-    other = raw.load(JANUARY, trips(JANUARY, seed=1)).file
-    one_cent = trips(JANUARY)
+    first = raw.load(JANUARY, make_trips(JANUARY)).file
+    resaved = raw.load(JANUARY, make_trips(JANUARY, resaved=True)).file
+    other = raw.load(JANUARY, make_trips(JANUARY, seed=1)).file
+    one_cent = make_trips(JANUARY)
     index = one_cent.schema.get_field_index("tip_amount")
     tips = one_cent["tip_amount"].to_pylist()
     tips[-1] += 0.01
@@ -333,7 +333,7 @@ def test_the_same_rows_have_the_same_digest_however_the_file_was_saved(raw: Raw)
 
 
 def test_the_digest_does_not_depend_on_how_the_rows_are_cut_into_batches(raw: Raw) -> None:
-    table = trips(JANUARY, 1000)
+    table = make_trips(JANUARY, 1000)
     digests = {
         raw.load(JANUARY, table, batches=table.to_batches(max_chunksize=size)).file.rows_sha256
         for size in (1, 64, 999, 1000)
@@ -342,16 +342,16 @@ def test_the_digest_does_not_depend_on_how_the_rows_are_cut_into_batches(raw: Ra
 
 
 def test_a_reader_with_an_open_transaction_delays_no_load_and_sees_the_old_month(raw: Raw) -> None:
-    raw.load(JANUARY, trips(JANUARY))
+    raw.load(JANUARY, make_trips(JANUARY))
     count = "select source_month, count(*), round(sum(total_amount)::numeric, 2) from raw_trips group by 1 order by 1"
     with raw.connected() as reader:
         reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         before = reader.execute(count).fetchall()
         reader.execute("select count(*) from raw_trips_2024_01")
         started = time.monotonic()
-        raw.load(JANUARY, trips(JANUARY, 300, seed=1))
-        raw.load(FEBRUARY, trips(FEBRUARY))
-        raw.load(JANUARY, trips(JANUARY, 100, seed=2))
+        raw.load(JANUARY, make_trips(JANUARY, 300, seed=1))
+        raw.load(FEBRUARY, make_trips(FEBRUARY))
+        raw.load(JANUARY, make_trips(JANUARY, 100, seed=2))
         assert time.monotonic() - started < 10
         assert reader.execute(count).fetchall() == before
         reader.commit()
@@ -360,19 +360,19 @@ def test_a_reader_with_an_open_transaction_delays_no_load_and_sees_the_old_month
 
 
 def test_a_reader_that_keeps_looking_sees_one_version_whole_at_every_moment(raw: Raw) -> None:
-    versions = {seed: trips(JANUARY, 1000 + seed, seed=seed) for seed in range(3)}
+    versions = {seed: make_trips(JANUARY, 1000 + seed, seed=seed) for seed in range(3)}
     raw.load(JANUARY, versions[0])
     seen: set[tuple[Any, ...]] = set()
     done = threading.Event()
 
-    def look() -> None:
+    def read_repeatedly() -> None:
         with raw.connected() as connection:
             connection.autocommit = True
             while not done.is_set():
                 query = "select count(*), max(source_row), count(distinct source_row) from raw_trips"
                 seen.update(connection.execute(query).fetchall())
 
-    reader = threading.Thread(target=look)
+    reader = threading.Thread(target=read_repeatedly)
     reader.start()
     for _ in range(5):
         for table in versions.values():
@@ -387,18 +387,18 @@ def test_a_reader_that_keeps_looking_sees_one_version_whole_at_every_moment(raw:
 )
 def test_a_lock_of_a_strangers_is_waited_for_a_while_and_then_the_holder_is_named(raw: Raw, held: str) -> None:
     raw = dataclasses.replace(raw, target=dataclasses.replace(raw.target, lock_timeout="300ms"))
-    raw.load(JANUARY, trips(JANUARY))
-    before = raw.everything()
+    raw.load(JANUARY, make_trips(JANUARY))
+    before = raw.fetch_everything()
     with psycopg.connect(raw.target.url(), application_name="stranger") as stranger:
         stranger.execute(sql.SQL("set search_path = {}").format(sql.Identifier(raw.schema)))
         stranger.execute(held)
         started = time.monotonic()
         with pytest.raises(WarehouseUnavailableError) as caught:
-            raw.load(JANUARY, trips(JANUARY, seed=1))
+            raw.load(JANUARY, make_trips(JANUARY, seed=1))
         assert time.monotonic() - started < 10
         message = str(caught.value)
         assert f"process {stranger.info.backend_pid} of {raw.target.user} (stranger), in " in message
         assert "Nothing was changed" in message
         assert raw.target.password not in message
-    assert raw.everything() == before
-    raw.load(JANUARY, trips(JANUARY, seed=1))
+    assert raw.fetch_everything() == before
+    raw.load(JANUARY, make_trips(JANUARY, seed=1))

@@ -1,4 +1,4 @@
-"""PostgreSQL's plans for a window of months: no other months are read, and several processes compute it."""
+"""PostgreSQL's query plans for a window of months: no other months are read, and parallel workers compute it."""
 
 import json
 from collections.abc import Iterator
@@ -14,20 +14,20 @@ from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 FEBRUARY_ALONE = json.dumps({"window_start": str(FEBRUARY), "window_end": str(MARCH)})
-# Seeds, the dimensions made of them, and codes that few trips have: none grows with the trips of a month.
+# Seeds, the dimensions built from them, and rare codes: none of these tables grows with the trips of a month.
 SMALL = ("dim_", "tlc_", "raw_zones", "int_undocumented_codes")
 
 
-def scans(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every node of a plan that reads a table."""
+def find_scans(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield every node of a plan that reads a table."""
     if "Relation Name" in plan:
         yield plan
     for part in plan.get("Plans", []):
-        yield from scans(part)
+        yield from find_scans(part)
 
 
 def invoke(loader: Loader, settings: Settings, *arguments: str) -> list[Any]:
-    """The results of a command of dbt, by node."""
+    """Return the results of a dbt command, one per node."""
     outcome = invoke_dbt(["--quiet", *arguments], loader.warehouse, prepared_project(settings))
     assert outcome.error is None
     return list(outcome.results)
@@ -35,7 +35,7 @@ def invoke(loader: Loader, settings: Settings, *arguments: str) -> list[Any]:
 
 @pytest.fixture
 def plans(tlc: TlcHost, loader: Loader, settings: Settings) -> dict[str, list[dict[str, Any]]]:
-    """The scans of every windowed model and test for February, where three months are loaded and built."""
+    """The table scans of every windowed model and test for February, with three months loaded and built."""
     for month in (JANUARY, FEBRUARY, MARCH):
         tlc.publish(month)
         loader.load_month(month)
@@ -44,14 +44,14 @@ def plans(tlc: TlcHost, loader: Loader, settings: Settings) -> dict[str, list[di
     compiled = invoke(loader, settings, "compile", "--vars", FEBRUARY_ALONE)
     found = {}
     with psycopg.connect(loader.warehouse.target.url()) as connection:
-        # As for tables that are too large to be read whole: these few rows would be.
+        # Without these settings PostgreSQL reads tables of so few rows with sequential scans.
         connection.execute("set enable_seqscan = off")
         connection.execute("set enable_indexscan = off")
         for result in compiled:
             sql = result.node.compiled_code or ""
             if str(FEBRUARY) in sql:
                 ((plan,),) = connection.execute("explain (format json) " + sql).fetchall()
-                found[result.node.name] = list(scans(plan[0]["Plan"]))
+                found[result.node.name] = list(find_scans(plan[0]["Plan"]))
     return found
 
 
@@ -75,7 +75,7 @@ def test_every_model_and_test_reads_only_the_months_of_its_window(plans: dict[st
             table = scan["Relation Name"]
             if table.startswith((*SMALL, "raw_trips_")):
                 continue
-            # By the key, whose first column is the month.
+            # The condition on the primary key, whose first column is the month.
             condition = scan.get("Recheck Cond") or scan.get("Index Cond", "")
             assert f"source_month >= '{FEBRUARY}'" in condition, (name, table, scan)
 
@@ -89,10 +89,10 @@ def test_the_first_fill_of_the_facts_is_computed_by_every_process_that_reads(
     compiled = invoke(loader, settings, "compile", "--select", "fct_trips")
     (facts,) = [result.node.compiled_code for result in compiled if result.node.name == "fct_trips"]
     with psycopg.connect(loader.warehouse.target.url()) as connection:
-        # As for tables that are large enough to be read by two.
+        # Without these settings PostgreSQL makes no parallel plan for a table of so few rows.
         for setting in ("parallel_setup_cost", "parallel_tuple_cost", "min_parallel_table_scan_size"):
             connection.execute("select set_config(%s, '0', false)", [setting])
         connection.execute("set max_parallel_workers_per_gather = 1")
         ((plan,),) = connection.execute("explain (format json) " + facts).fetchall()
-    # Amounts, flags and joins are below it: a lateral join, or a CTE that is materialized, would be above.
+    # Amounts, flags and joins are below Gather; a lateral join or a materialized CTE would be above it.
     assert plan[0]["Plan"]["Node Type"] == "Gather"

@@ -1,4 +1,4 @@
-"""PgBouncer in transaction mode before the warehouse: each transaction may have another session."""
+"""PgBouncer in transaction mode in front of the warehouse: each transaction may run in another server session."""
 
 import subprocess
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ WINTER = Window(date(2023, 12, 1), date(2024, 5, 1))
 
 @pytest.fixture(scope="module")
 def pooler(server: PostgresTarget) -> Iterator[PostgresTarget]:
-    """The embedded server's databases through PgBouncer. It has few sessions, so that each is lent to many."""
+    """The embedded server behind PgBouncer, which has three server sessions, so that clients share each of them."""
     with running_pooler(server, {"pool_mode": "transaction", "default_pool_size": "3"}) as target:
         yield target
 
@@ -38,7 +38,7 @@ def pooler(server: PostgresTarget) -> Iterator[PostgresTarget]:
 def files(
     tlc: TlcHost, pooler: PostgresTarget, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> dict[date, bytes]:
-    """Five published months, and the pooler as the warehouse."""
+    """The files of five published months, with the pooler as the warehouse."""
     point_at(pooler, monkeypatch)
     return {month: tlc.publish(month, seed=month.month).path.read_bytes() for month in WINTER.months}
 
@@ -50,7 +50,7 @@ def assert_exact(target: PostgresTarget, schema: str, instance: DagsterInstance,
     assert all(status.is_exact for status in statuses.values())
 
 
-def taxi(*arguments: str) -> subprocess.Popen[str]:
+def start_taxi(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen([TAXI, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -65,7 +65,7 @@ def test_five_months_through_a_transaction_pooler_are_exact_and_leave_no_setting
         ["dbt", "test", "--select", "trip_quality"],
         ["psql", "--", "-Atc", "select count(*) from fct_trips"],
     ):
-        program = taxi(*arguments)
+        program = start_taxi(*arguments)
         output, _ = program.communicate(timeout=300)
         assert program.returncode == 0, output
     assert 900 < int(output) <= 1000
@@ -73,19 +73,19 @@ def test_five_months_through_a_transaction_pooler_are_exact_and_leave_no_setting
     query = "select lower(name), setting from pg_settings where lower(name) = any(%s) order by 1"
     names = [[*session.SETTINGS, "lock_timeout", "default_transaction_isolation", "statement_timeout"]]
     with psycopg.connect(server.url()) as direct:
-        untouched = direct.execute(query, names).fetchall()
+        expected = direct.execute(query, names).fetchall()
     with ExitStack() as stack:
-        # All three at once, so that each has another of the pooler's.
-        sessions = [stack.enter_context(psycopg.connect(pooler.url())) for _ in range(3)]
-        assert [lent.execute(query, names).fetchall() for lent in sessions] == [untouched] * 3
+        # Three open transactions, so that each uses another server session of the pooler.
+        clients = [stack.enter_context(psycopg.connect(pooler.url())) for _ in range(3)]
+        assert [client.execute(query, names).fetchall() for client in clients] == [expected] * 3
 
 
 def test_two_backfills_at_once_through_a_transaction_pooler_are_exact(
     files: dict[date, bytes], pooler: PostgresTarget, environment: dict[str, str], instance: DagsterInstance
 ) -> None:
-    both = [taxi("backfill", "2023-12", "2024-03"), taxi("backfill", "2024-02", "2024-04")]
-    outputs = [program.communicate(timeout=600)[0] for program in both]
-    assert [program.returncode for program in both] == [0, 0], outputs
+    programs = [start_taxi("backfill", "2023-12", "2024-03"), start_taxi("backfill", "2024-02", "2024-04")]
+    outputs = [program.communicate(timeout=600)[0] for program in programs]
+    assert [program.returncode for program in programs] == [0, 0], outputs
     assert_exact(pooler, environment["PG_SCHEMA"], instance, files)
 
 

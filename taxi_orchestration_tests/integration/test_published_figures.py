@@ -1,4 +1,4 @@
-"""Figures that others and dbt's descriptions give of real months; questions to the marts and to raw_trips alike."""
+"""Published figures, and figures in dbt's descriptions, checked on real months; the marts agree with raw_trips."""
 
 import json
 import re
@@ -26,7 +26,7 @@ ANSWERS = re.findall(r"^\|[^|]*\|[^|]*\| `(select [^|`]+)` \| ([\d,.]*\d)\b[^|]*
 TRIPS_A_DAY = re.findall(r"^\| (\d{4}-\d\d) \| ([\d,]+) \| ([\d,]+\.\d) \| (\d\.\d) % \|$", PAGE, re.MULTILINE)
 MONTHS = [date.fromisoformat(f"{month}-01") for month, *_ in TRIPS_A_DAY]
 
-# What dbt's descriptions say of the eight months.
+# The figures of the eight months in dbt's descriptions, by query.
 DESCRIBED = {
     "select count(*) - count(cbd_congestion_fee) from fct_trips where source_month = '2025-01-01'":
         "({:,} rows of 2025-01)",
@@ -57,35 +57,35 @@ def warehouse(
 def test_the_marts_and_raw_trips_answer_alike_and_as_others_published(
     warehouse: psycopg.Connection, settings: Settings
 ) -> None:
-    # Every row of both tables, each of which has a head of two lines.
+    # The patterns match every row of both tables; each table has two header lines.
     assert len(ANSWERS) + len(TRIPS_A_DAY) + 4 == len(re.findall(r"^\|", PAGE, re.MULTILINE))
     for query, figure in ANSWERS:
-        (answer,) = one_row(warehouse, query)
-        assert round(Decimal(str(answer)), len(figure.partition(".")[2])) == number(figure), query
+        (answer,) = fetch_one_row(warehouse, query)
+        assert round(Decimal(str(answer)), len(figure.partition(".")[2])) == parse_number(figure), query
     # The clocks changed on 10 March.
     for question, mart, raw in ask_each(warehouse, date(2024, 3, 1), [date(2024, 3, 9), date(2024, 3, 10)]):
         assert mart == raw, question
 
     query = "select to_char(pickup_month, 'YYYY-MM'), trips_per_day from monthly_summary where is_complete order by 1"
     assert [(month, round(trips, 1)) for month, trips in warehouse.execute(query)] == [
-        (month, number(here)) for month, _, here, _ in TRIPS_A_DAY
+        (month, parse_number(here)) for month, _, here, _ in TRIPS_A_DAY
     ]
     for month, report, here, difference in TRIPS_A_DAY:
-        assert round(100 * abs(number(here) / number(report) - 1), 1) == Decimal(difference), month
+        assert round(100 * abs(parse_number(here) / parse_number(report) - 1), 1) == Decimal(difference), month
 
-    said = " ".join(json.dumps(read_manifest(prepared_project(settings))["nodes"]).replace("\\n", " ").split())
+    descriptions = " ".join(json.dumps(read_manifest(prepared_project(settings))["nodes"]).replace("\\n", " ").split())
     for query, words in DESCRIBED.items():
-        assert words.format(*one_row(warehouse, query)) in said, query
-    # dbt_project.yml, reliable_total_share.
+        assert words.format(*fetch_one_row(warehouse, query)) in descriptions, query
+    # The basis of reliable_total_share in dbt_project.yml.
     query = "select min(matched_total_share) from vendor_quality where trips >= 10"
-    assert one_row(warehouse, query)[0] >= Decimal("0.994")
+    assert fetch_one_row(warehouse, query)[0] >= Decimal("0.994")
 
 
-def one_row(connection: psycopg.Connection, query: str) -> tuple[Any, ...]:
+def fetch_one_row(connection: psycopg.Connection, query: str) -> tuple[Any, ...]:
     row = connection.execute(query.encode()).fetchone()
     assert row
     return row
 
 
-def number(figure: str) -> Decimal:
+def parse_number(figure: str) -> Decimal:
     return Decimal(figure.replace(",", ""))

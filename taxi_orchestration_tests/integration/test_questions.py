@@ -1,4 +1,4 @@
-"""Months with every kind of oddity: each is flagged, counted and summed as it should be, and questions agree."""
+"""A month with every kind of anomaly: each is flagged, counted and summed correctly; marts and raw_trips agree."""
 
 from datetime import date, datetime
 from typing import Any
@@ -16,7 +16,7 @@ from taxi_orchestration_tests.support.questions import ask_each
 from taxi_orchestration_tests.support.synthetic import month_table
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
-# Tables, views and their columns, but for the partitions of raw_trips.
+# Tables, views and columns without a comment, except the partitions of raw_trips.
 WITHOUT_COMMENT = """
     select relname, attname from pg_class join pg_attribute on attrelid = pg_class.oid
     where relnamespace = current_schema::regnamespace and relkind in ('r', 'p', 'v') and not relispartition
@@ -28,19 +28,19 @@ WITHOUT_COMMENT = """
 """
 
 MONTH = date(2024, 11, 1)
-"""The clocks go back on the 3rd: an hour occurs twice."""
+"""The month in which daylight saving time ends: on the 3rd, one hour occurs twice."""
 
 LOST_MINUTES = 6
-"""A vendor in whose file the minute of every time is the number of the month."""
+"""The ID of a vendor whose times all have the number of the month as their minute."""
 
 OTHER_FARES = 5
-"""A vendor in whose file the parts of the fare are not those of the total."""
+"""The ID of a vendor whose fare components do not add up to the total."""
 
 Trip = dict[str, Any]
 
 
-def trip(**changes: Any) -> Trip:
-    """Return an ordinary trip of vendor 2 with some values of its own, by the file's names."""
+def make_trip(**changes: Any) -> Trip:
+    """Return an ordinary trip of vendor 2 with the given changes, by the column names of the file."""
     values = month_table(MONTH, 1, seed=1).to_pylist()[0]
     ordinary = {
         "VendorID": 2, DATASET.pickup: datetime(2024, 11, 12, 9), DATASET.dropoff: datetime(2024, 11, 12, 9, 20),
@@ -53,38 +53,41 @@ def trip(**changes: Any) -> Trip:
     return values | {names[name.lower()]: value for name, value in (ordinary | changes).items()}
 
 
-def refund(**changes: Any) -> Trip:
-    """Return what takes an ordinary trip back."""
+def make_refund(**changes: Any) -> Trip:
+    """Return the refund of an ordinary trip."""
     amounts = ("fare_amount", "mta_tax", "improvement_surcharge", "total_amount")
-    return trip(**{name: -trip()[name] for name in amounts}, payment_type=4, **changes)
+    return make_trip(**{name: -make_trip()[name] for name in amounts}, payment_type=4, **changes)
 
 
-def at(hour: int, minute: int, day: int = 3) -> datetime:
+def make_time(hour: int, minute: int, day: int = 3) -> datetime:
     return datetime(2024, 11, day, hour, minute)
 
 
-def times(begin: datetime, end: datetime) -> Trip:
+def make_times(begin: datetime, end: datetime) -> Trip:
     return {DATASET.pickup: begin, DATASET.dropoff: end}
 
 
 ODD_TRIPS: list[Trip] = [
     *(
-        trip(VendorID=LOST_MINUTES, **times(at(hour, 11, day), at(hour + 1, 11, day)))
+        make_trip(VendorID=LOST_MINUTES, **make_times(make_time(hour, 11, day), make_time(hour + 1, 11, day)))
         for day in range(4, 9)
         for hour in range(8, 18)
     ),
-    *(trip(VendorID=OTHER_FARES, fare_amount=1.0, **times(at(9, n, 11), at(10, n, 11))) for n in range(30)),
-    *(trip(VendorID=1, trip_distance=90_000.0 + n) for n in range(7)),
-    # Taken back: one trip, one of two that are alike, none.
-    trip(PULocationID=41), refund(PULocationID=41),
-    trip(PULocationID=42), trip(PULocationID=42), refund(PULocationID=42),
-    refund(PULocationID=43),
-    # Across the repeated hour: 20 minutes are possible; 20 or 80; and 60 more than the clock says.
-    trip(PULocationID=61, **times(at(1, 50), at(1, 10))),
-    trip(PULocationID=62, **times(at(1, 20), at(1, 40))),
-    trip(PULocationID=63, **times(at(0, 50), at(2, 10))),
-    # A key of every kind that the file does not have.
-    *(trip(**{name: None}) for name in
+    *(
+        make_trip(VendorID=OTHER_FARES, fare_amount=1.0, **make_times(make_time(9, n, 11), make_time(10, n, 11)))
+        for n in range(30)
+    ),
+    *(make_trip(VendorID=1, trip_distance=90_000.0 + n) for n in range(7)),
+    # Refunds of a trip, of one of two equal trips, and of no trip.
+    make_trip(PULocationID=41), make_refund(PULocationID=41),
+    make_trip(PULocationID=42), make_trip(PULocationID=42), make_refund(PULocationID=42),
+    make_refund(PULocationID=43),
+    # Across the repeated hour: 20 minutes; 20 or 80 minutes; and 60 minutes more than by the clock.
+    make_trip(PULocationID=61, **make_times(make_time(1, 50), make_time(1, 10))),
+    make_trip(PULocationID=62, **make_times(make_time(1, 20), make_time(1, 40))),
+    make_trip(PULocationID=63, **make_times(make_time(0, 50), make_time(2, 10))),
+    # One trip with a null in each of these columns.
+    *(make_trip(**{name: None}) for name in
       ("VendorID", "RatecodeID", "PULocationID", "DOLocationID", "payment_type", "trip_type", "passenger_count")),
 ]  # fmt: skip
 
@@ -93,7 +96,7 @@ ODD_TRIPS: list[Trip] = [
 def warehouse(
     tlc: TlcHost, settings: Settings, target: PostgresTarget, definitions: dg.Definitions, instance: dg.DagsterInstance
 ) -> psycopg.Connection:
-    """Build a month of 2,000 made trips and the odd ones, and the month before it."""
+    """A connection to the warehouse with a month of 2,000 synthetic trips and the anomalies, and the month before."""
     table = month_table(MONTH, 2000)
     odd = pa.Table.from_pylist(ODD_TRIPS, schema=table.schema)
     tlc.publish(date(2024, 10, 1), rows=500)
@@ -105,11 +108,11 @@ def warehouse(
 def test_each_oddity_is_flagged_and_marts_answer_as_raw_trips_does(
     warehouse: psycopg.Connection, instance: dg.DagsterInstance
 ) -> None:
-    def ask(query: str) -> list[tuple[Any, ...]]:
+    def fetch(query: str) -> list[tuple[Any, ...]]:
         return warehouse.execute(query.encode()).fetchall()
 
-    def warning(check: str) -> list[str]:
-        """File, vendor, trips and share of what a check warns of."""
+    def fetch_warning(check: str) -> list[str]:
+        """Return the file, vendor, trips and share of each row that a check warns about."""
         key = dg.AssetCheckKey(dg.AssetKey("vendor_quality"), check)
         record = instance.get_latest_asset_check_evaluation_record(key)
         assert record
@@ -118,18 +121,18 @@ def test_each_oddity_is_flagged_and_marts_answer_as_raw_trips_does(
         return str(record.evaluation.metadata["sample"].value).splitlines()[2:]
 
     with warehouse:
-        assert ask(WITHOUT_COMMENT) == []
+        assert fetch(WITHOUT_COMMENT) == []
 
         odd = f"source_month = '{MONTH}' and source_row > 2000"
-        assert ask(
+        assert fetch(
             f"select vendor_id, count(*), count(trip_seconds), bool_and(has_unreliable_times) from fct_trips "
             f"where {odd} and has_unreliable_times group by 1"
         ) == [(LOST_MINUTES, 50, 0, True)]
-        assert ask(
+        assert fetch(
             f"select vendor_id, count(*), count(trip_miles), sum(total_amount)::float from fct_trips "
             f"where {odd} and has_implausible_distance group by 1"
         ) == [(1, 7, 0, 94.5)]
-        assert ask(
+        assert fetch(
             "select pickup_zone_id, is_refund, refunds_source_row is not null, is_refunded from fct_trips "
             f"where {odd} and pickup_zone_id in (41, 42, 43) order by 1, 2"
         ) == [
@@ -137,12 +140,14 @@ def test_each_oddity_is_flagged_and_marts_answer_as_raw_trips_does(
             (42, False, False, False), (42, False, False, False), (42, True, False, False),
             (43, True, False, False),
         ]  # fmt: skip
-        assert ask(
+        assert fetch(
             "select pickup_zone_id, trip_seconds, has_invalid_duration from fct_trips "
             f"where {odd} and pickup_zone_id in (61, 62, 63) order by 1"
         ) == [(61, 1200, False), (62, None, True), (63, 8400, False)]
-        assert warning("vendors_have_reliable_times") == ["| 2024-11-01 | 6 | Myle Technologies Inc | 54 | 0.9259 |"]
-        assert warning("vendors_have_reliable_amounts") == ["| 2024-11-01 | 5 | Unknown (5) | 31 | 0.0323 |"]
+        assert fetch_warning("vendors_have_reliable_times") == [
+            "| 2024-11-01 | 6 | Myle Technologies Inc | 54 | 0.9259 |"
+        ]
+        assert fetch_warning("vendors_have_reliable_amounts") == ["| 2024-11-01 | 5 | Unknown (5) | 31 | 0.0323 |"]
         # No trip is lost by any join.
         for key, dimension in (
             ("vendor_id", "dim_vendors"),
@@ -150,10 +155,10 @@ def test_each_oddity_is_flagged_and_marts_answer_as_raw_trips_does(
             ("payment_type_id", "dim_payment_types"),
             ("trip_type_id", "dim_trip_types"),
         ):
-            assert ask(f"select count(*) from fct_trips join {dimension} using ({key}) where {odd}") == [
+            assert fetch(f"select count(*) from fct_trips join {dimension} using ({key}) where {odd}") == [
                 (len(ODD_TRIPS),)
             ]
-        assert ask(
+        assert fetch(
             "select count(*) from fct_trips join dim_zones as f on f.zone_id = pickup_zone_id "
             f"join dim_zones as t on t.zone_id = dropoff_zone_id where {odd}"
         ) == [(len(ODD_TRIPS),)]

@@ -1,4 +1,4 @@
-"""The promise on real months of the TLC's, where they are beside the checkout: counts, and sums to the cent."""
+"""Exact row counts, and sums to the cent, of real months of the TLC, if they are beside the checkout."""
 
 import os
 import shutil
@@ -50,7 +50,7 @@ def test_real_months_arrive_whole_and_to_the_cent_however_they_are_loaded(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    def rows(query: str) -> list[tuple[Any, ...]]:
+    def fetch(query: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(target.url(), options=f"-c search_path={settings.schema_name}") as connection:
             return connection.execute(query).fetchall()
 
@@ -61,25 +61,25 @@ def test_real_months_arrive_whole_and_to_the_cent_however_they_are_loaded(
         assert outcome.succeeded, outcome
 
     def assert_exact(expected: dict[date, tuple[int, Decimal]]) -> None:
-        assert rows(RAW) == [(month, *counts) for month, counts in sorted(expected.items())]
+        assert fetch(RAW) == [(month, *counts) for month, counts in sorted(expected.items())]
         both = "select source_month, sum(fact_trips + rejected_trips) from trip_quality group by 1 order by 1"
-        assert rows(both) == [(month, count) for month, (count, _) in sorted(expected.items())]
-        facts = rows("select count(*), sum(total_amount) from fct_trips")
-        assert facts == rows("select sum(trips), sum(total_amount) from daily_zone_activity")
-        assert facts == rows("select sum(trips), sum(total_amount) from monthly_revenue")
+        assert fetch(both) == [(month, count) for month, (count, _) in sorted(expected.items())]
+        facts = fetch("select count(*), sum(total_amount) from fct_trips")
+        assert facts == fetch("select sum(trips), sum(total_amount) from daily_zone_activity")
+        assert facts == fetch("select sum(trips), sum(total_amount) from monthly_revenue")
 
-    def marts() -> list[Any]:
-        return [rows(f"select md5(string_agg(t::text, '' order by t::text)) from {name} as t") for name in MARTS]
+    def digest_marts() -> list[Any]:
+        return [fetch(f"select md5(string_agg(t::text, '' order by t::text)) from {name} as t") for name in MARTS]
 
     with mirror(real_months) as url:
         load(url, *WINTER)
         assert_exact(WINTER)
-        assert rows("select sum(raw_trips), sum(fact_trips) from trip_quality") == [(288_271, 288_269)]
-        first = marts()
+        assert fetch("select sum(raw_trips), sum(fact_trips) from trip_quality") == [(288_271, 288_269)]
+        first = digest_marts()
         load(url, *WINTER, newest_first=True)
-        assert marts() == first
+        assert digest_marts() == first
         load(url, date(2023, 12, 1))
-        assert marts() == first
+        assert digest_marts() == first
 
     overlay = tmp_path / "overlay"
     overlay.mkdir()
@@ -87,15 +87,15 @@ def test_real_months_arrive_whole_and_to_the_cent_however_they_are_loaded(
     with mirror(real_months, overlay) as url:
         load(url, date(2024, 3, 1))
         assert_exact(WINTER)
-        assert marts() == first
+        assert digest_marts() == first
 
     with mirror(real_months) as url:
         load(url, *sorted(OTHERS, reverse=True))
         assert_exact(WINTER | OTHERS)
-    assert rows("select source_month, count(*) from raw_trips where cbd_congestion_fee is not null group by 1") == [
+    assert fetch("select source_month, count(*) from raw_trips where cbd_congestion_fee is not null group by 1") == [
         (date(2025, 1, 1), 46_490)
     ]
-    outside = rows(
+    outside = fetch(
         "select source_month, count(*) from raw_trips "
         f"where date_trunc('month', {DATASET.pickup}) <> source_month group by 1"
     )

@@ -1,4 +1,4 @@
-"""The report of a real warehouse: what the page says against SQL, an empty warehouse, a host without shapes."""
+"""The report on a real warehouse: the page compared with SQL, an empty warehouse, and a host without zone shapes."""
 
 import os
 import re
@@ -25,7 +25,7 @@ from taxi_orchestration_tests.support.programs import TAXI
 from taxi_orchestration_tests.support.report_frames import columns_of
 from taxi_orchestration_tests.support.tlc_host import ZONE_SHAPES, TlcHost
 
-# Counted from year 0, as the page does.
+# The page counts months from year 0.
 JANUARY_NUMBER = 2024 * 12
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -51,13 +51,13 @@ def test_the_page_says_what_sql_says_to_the_cent_and_the_asset_shows_its_picture
     definitions: Definitions,
     tmp_path: Path,
 ) -> None:
-    made = {month: tlc.publish(month, rows=300, seed=month.month) for month in (JANUARY, FEBRUARY)}
+    published = {month: tlc.publish(month, rows=300, seed=month.month) for month in (JANUARY, FEBRUARY)}
     assert Backfill(definitions, instance, months_at_once=2).run([JANUARY, FEBRUARY]).succeeded
 
     page = write_page(tmp_path / "report.html")
     with psycopg.connect(target.url(), options=f"-c search_path={settings.schema_name}") as connection:
 
-        def sums(by: str) -> dict[Any, tuple[int, Any]]:
+        def sum_trips(by: str) -> dict[Any, tuple[int, Any]]:
             rows = connection.execute(
                 f"""
                 select {by}, count(*), sum(total_amount)::float8 from fct_trips
@@ -69,23 +69,23 @@ def test_the_page_says_what_sql_says_to_the_cent_and_the_asset_shows_its_picture
         months, totals = columns_of(page, "months"), columns_of(page, "totals")
         by_month = dict(zip(months["month"], zip(months["trips"], months["total_amount"], strict=True), strict=True))
         number = "(extract(year from pickup_at) * 12 + extract(month from pickup_at) - 1)::integer"
-        assert by_month == sums(number)
+        assert by_month == sum_trips(number)
         by_zone = zip(totals["zone_id"], totals["pickups"], totals["total_amount"], strict=True)
-        assert {zone: (pickups, amount) for zone, pickups, amount in by_zone if pickups} == sums(
+        assert {zone: (pickups, amount) for zone, pickups, amount in by_zone if pickups} == sum_trips(
             "coalesce(pickup_zone_id, -1)"
         )
         dropoffs = dict(zip(totals["zone_id"], totals["dropoffs"], strict=True))
         assert {zone: trips for zone, trips in dropoffs.items() if trips} == {
-            zone: trips for zone, (trips, _) in sums("coalesce(dropoff_zone_id, -1)").items()
+            zone: trips for zone, (trips, _) in sum_trips("coalesce(dropoff_zone_id, -1)").items()
         }
         payments = columns_of(page, "payments")
         assert sum(payments["trips"]) == sum(months["trips"]) == sum(columns_of(page, "hours")["trips"])
     assert len(columns_of(page, "shapes")["id"]) == 7
 
     frames = read_frames(Warehouse(target, settings.schema_name), Clock().now())
-    assert list(frames.pipeline["raw_rows"]) == [month.rows for month in made.values()]
+    assert list(frames.pipeline["raw_rows"]) == [month.rows for month in published.values()]
     assert (frames.pipeline["fact_rows"] + frames.pipeline["rejected_rows"] == frames.pipeline["file_rows"]).all()
-    assert re.search(r"<td>\d+ of \d+\s", page), "the checks come from Dagster's record"
+    assert re.search(r"<td>\d+ of \d+\s", page), "the checks come from Dagster's records"
 
     result = materialize(definitions, instance)
     assert result.success
@@ -123,17 +123,17 @@ def test_a_month_that_is_re_issued_changes_the_report_without_a_click(
     clock = clock_at(2024, 3, 20)
     daemon = Daemon(build_definitions(settings, clock=clock), instance, clock)
 
-    def trips() -> int:
+    def read_trips() -> int:
         months = columns_of(file.read_text(), "months")
         return dict(zip(months["month"], months["trips"], strict=True))[JANUARY_NUMBER]
 
-    def facts() -> int:
+    def count_facts() -> int:
         query = "select count(*) from fct_trips where pickup_date between '2024-01-01' and '2024-01-31'"
         with psycopg.connect(target.url(), options=f"-c search_path={settings.schema_name}") as connection:
             return connection.execute(query).fetchall()[0][0]
 
     def tick() -> bool:
-        """Run what the sensors request; return whether the report was due and is made."""
+        """Run the requests of the sensors, and return whether the report was due and written."""
         assert all(daemon.run(request).success for request in daemon.tick().requests)
         assert daemon.evaluate() == set()
         return daemon.report_is_due and daemon.make_report().success
@@ -141,13 +141,13 @@ def test_a_month_that_is_re_issued_changes_the_report_without_a_click(
     assert not tick()
     tlc.publish(JANUARY, rows=200)
     assert tick()
-    before = trips()
-    assert before == facts()
+    before = read_trips()
+    assert before == count_facts()
     assert not tick()
 
     tlc.publish(JANUARY, rows=300, seed=1)
     assert tick()
-    assert trips() == facts() != before
+    assert read_trips() == count_facts() != before
     assert not tick()
 
     tlc.publish(JANUARY, rows=300, seed=1, resaved=True)

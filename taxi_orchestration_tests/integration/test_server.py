@@ -1,7 +1,7 @@
-"""The embedded PostgreSQL, with real servers: every test makes its own and leaves nothing running.
+"""The embedded PostgreSQL with real servers; no test leaves a server running.
 
-Linux only where /proc is read. As root the servers run as an unprivileged account, and pytest's tmp_path is a place
-that this account cannot enter; `open_home` is one that it can.
+Tests that read /proc run on Linux only. As root, the servers run as an unprivileged account, which cannot enter
+pytest's tmp_path; it can enter `open_home`.
 """
 
 import logging
@@ -42,12 +42,12 @@ print(running.port, postmaster.running(running.data_directory).pid)
 """
 
 
-def starter(home: Path, then: str = "") -> list[str]:
-    """The command of a process of its own that starts the server of `home`."""
+def start_command(home: Path, then: str = "") -> list[str]:
+    """Return the command of a Python process that starts the server of `home`, and then runs the code `then`."""
     return [sys.executable, "-c", START + then, str(home)]
 
 
-def pid_of(running: EmbeddedServer) -> int:
+def find_pid(running: EmbeddedServer) -> int:
     found = postmaster.running(running.data_directory)
     assert found is not None
     return found.pid
@@ -64,12 +64,12 @@ def connect(running: EmbeddedServer, dbname: str = server.WAREHOUSE_DATABASE, **
     )
 
 
-def remember(running: EmbeddedServer, value: int) -> None:
+def store_value(running: EmbeddedServer, value: int) -> None:
     with connect(running) as session:
         session.execute("CREATE TABLE remembered AS SELECT %s::integer AS value", [value])
 
 
-def remembered(running: EmbeddedServer) -> int:
+def read_value(running: EmbeddedServer) -> int:
     with connect(running) as session:
         row = session.execute("SELECT value FROM remembered").fetchone()
     assert row is not None
@@ -77,14 +77,14 @@ def remembered(running: EmbeddedServer) -> int:
 
 
 def kill_9(running: EmbeddedServer) -> None:
-    pid = pid_of(running)
+    pid = find_pid(running)
     os.kill(pid, signal.SIGKILL)
     until(lambda: has_ended(pid))
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
-    """A home that for root is closed to the account of the server."""
+    """A home below tmp_path, which the server's account cannot enter if the tests run as root."""
     yield tmp_path / "home"
     server.remove(tmp_path / "home")
 
@@ -104,14 +104,14 @@ def open_directory() -> Iterator[Path]:
 
 @pytest.fixture
 def open_home(open_directory: Path) -> Iterator[Path]:
-    """A home that every user can reach."""
+    """A home that every account can enter."""
     yield open_directory / "home"
     server.remove(open_directory / "home")
 
 
 @pytest.fixture(scope="module")
 def finished_home() -> Iterator[Path]:
-    """An open home whose server was made and stopped."""
+    """A home that every account can enter, whose server was created and stopped."""
     directory = make_open_directory()
     server.ensure_running(directory / "home")
     server.stop(directory / "home")
@@ -121,14 +121,14 @@ def finished_home() -> Iterator[Path]:
 
 @pytest.fixture
 def stopped_home(finished_home: Path, open_home: Path) -> Path:
-    """A copy of it, for tests of later starts: making one takes ten times as long."""
+    """A copy of `finished_home`, for tests of later starts: creating a server takes ten times as long."""
     subprocess.run(["cp", "-a", finished_home, open_home], check=True)
     return open_home
 
 
 @pytest.fixture(scope="module")
 def running_home() -> Iterator[Path]:
-    """An open home with a running server, for tests that only look."""
+    """A home that every account can enter, with a running server, for tests that change nothing."""
     directory = make_open_directory()
     server.ensure_running(directory / "home")
     yield directory / "home"
@@ -175,7 +175,7 @@ def test_finding_a_running_server_takes_less_than_ten_milliseconds(running: Embe
 
 def test_stop_stops_it_and_says_whether_anything_ran(home: Path) -> None:
     assert server.stop(home) is False
-    pid = pid_of(server.ensure_running(home))
+    pid = find_pid(server.ensure_running(home))
 
     assert server.stop(home) is True
 
@@ -186,33 +186,33 @@ def test_stop_stops_it_and_says_whether_anything_ran(home: Path) -> None:
 
 def test_data_and_port_survive_a_restart(stopped_home: Path) -> None:
     first = server.ensure_running(stopped_home)
-    remember(first, 17)
+    store_value(first, 17)
     server.stop(stopped_home)
 
     second = server.ensure_running(stopped_home)
 
     assert second == first
-    assert remembered(second) == 17
+    assert read_value(second) == 17
 
 
 def test_eight_processes_that_start_it_at_once_get_one_server(home: Path) -> None:
-    processes = [subprocess.Popen(starter(home), stdout=subprocess.PIPE, text=True) for _ in range(8)]
+    processes = [subprocess.Popen(start_command(home), stdout=subprocess.PIPE, text=True) for _ in range(8)]
     answers = [process.communicate(timeout=50)[0] for process in processes]
 
     assert [process.returncode for process in processes] == [0] * 8
     assert len(set(answers)) == 1
-    assert int(answers[0].split()[1]) == pid_of(server.ensure_running(home))
+    assert int(answers[0].split()[1]) == find_pid(server.ensure_running(home))
 
 
 def test_a_program_that_starts_it_can_be_captured_to_its_end(home: Path) -> None:
-    result = subprocess.run(starter(home), capture_output=True, text=True, timeout=30, check=True)
+    result = subprocess.run(start_command(home), capture_output=True, text=True, timeout=30, check=True)
 
-    assert int(result.stdout.split()[1]) == pid_of(server.ensure_running(home))
+    assert int(result.stdout.split()[1]) == find_pid(server.ensure_running(home))
 
 
 def test_neither_ctrl_c_nor_the_end_of_the_terminal_reaches_it(home: Path) -> None:
     then = "import time; sys.stdout.flush(); time.sleep(60)"
-    program = subprocess.Popen(starter(home, then), stdout=subprocess.PIPE, text=True, start_new_session=True)
+    program = subprocess.Popen(start_command(home, then), stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert program.stdout is not None
     pid = int(program.stdout.readline().split()[1])
     for number in (signal.SIGINT, signal.SIGHUP):
@@ -222,22 +222,22 @@ def test_neither_ctrl_c_nor_the_end_of_the_terminal_reaches_it(home: Path) -> No
     time.sleep(0.2)
     found = server.find(home)
     assert found is not None
-    assert pid_of(found) == pid
+    assert find_pid(found) == pid
     assert os.getsid(pid) not in (program.pid, os.getsid(0))
 
 
 def test_a_server_of_a_deleted_home_is_never_used_again(home: Path) -> None:
     old = server.ensure_running(home)
-    old_pid = pid_of(old)
-    remember(old, 17)
+    old_pid = find_pid(old)
+    store_value(old, 17)
     shutil.rmtree(home)
     try:
         new = server.ensure_running(home)
 
         assert new.password != old.password
-        assert pid_of(new) != old_pid
+        assert find_pid(new) != old_pid
         with pytest.raises(psycopg.errors.UndefinedTable):
-            remembered(new)
+            read_value(new)
     finally:
         if not has_ended(old_pid):
             os.kill(old_pid, signal.SIGQUIT)
@@ -245,7 +245,7 @@ def test_a_server_of_a_deleted_home_is_never_used_again(home: Path) -> None:
 
 def test_a_copied_home_has_a_server_of_its_own(stopped_home: Path) -> None:
     original = server.ensure_running(stopped_home)
-    remember(original, 17)
+    store_value(original, 17)
     with connect(original) as session:
         session.execute("CHECKPOINT")
     copied_home = stopped_home.with_name("copy")
@@ -253,8 +253,8 @@ def test_a_copied_home_has_a_server_of_its_own(stopped_home: Path) -> None:
     try:
         copy = server.ensure_running(copied_home)
 
-        assert (copy.port, pid_of(copy)) != (original.port, pid_of(original))
-        assert remembered(copy) == remembered(original) == 17
+        assert (copy.port, find_pid(copy)) != (original.port, find_pid(original))
+        assert read_value(copy) == read_value(original) == 17
     finally:
         server.remove(copied_home)
 
@@ -262,14 +262,14 @@ def test_a_copied_home_has_a_server_of_its_own(stopped_home: Path) -> None:
 @on_linux
 def test_a_home_that_is_moved_keeps_its_data_and_while_it_runs_its_server(stopped_home: Path) -> None:
     before = server.ensure_running(stopped_home)
-    remember(before, 17)
+    store_value(before, 17)
     moved_home = stopped_home.rename(stopped_home.with_name("moved"))
     try:
         moved = server.ensure_running(moved_home)
-        assert (moved.port, remembered(moved)) == (before.port, 17)
+        assert (moved.port, read_value(moved)) == (before.port, 17)
 
         assert server.stop(moved_home) is True
-        assert remembered(server.ensure_running(moved_home)) == 17
+        assert read_value(server.ensure_running(moved_home)) == 17
     finally:
         server.remove(moved_home)
 
@@ -288,7 +288,7 @@ def test_a_newer_configuration_takes_effect_at_the_next_start(stopped_home: Path
 @on_linux
 def test_after_kill_9_with_a_busy_session_it_starts_again_with_its_data(stopped_home: Path) -> None:
     running = server.ensure_running(stopped_home)
-    remember(running, 17)
+    store_value(running, 17)
     backend = connect(running)
     backend_pid = backend.info.backend_pid
 
@@ -306,29 +306,29 @@ def test_after_kill_9_with_a_busy_session_it_starts_again_with_its_data(stopped_
     worker.join(timeout=10)
     assert not worker.is_alive()
     assert again.port == running.port
-    assert remembered(again) == 17
+    assert read_value(again) == 17
 
 
 @on_linux
 def test_a_stale_pid_file_that_names_a_living_foreign_process_is_detected(stopped_home: Path) -> None:
     running = server.ensure_running(stopped_home)
-    remember(running, 17)
+    store_value(running, 17)
     kill_9(running)
-    # Of the server's own account, which is what makes PostgreSQL itself believe in such a file.
+    # A process of the server's account, because PostgreSQL itself then accepts such a pid file.
     owner = running.data_directory.stat().st_uid
-    bystander = subprocess.Popen(["sleep", "60"], user=owner if os.geteuid() == 0 else None)
+    foreign_process = subprocess.Popen(["sleep", "60"], user=owner if os.geteuid() == 0 else None)
     try:
         pid_file = running.data_directory / "postmaster.pid"
         lines = pid_file.read_text().splitlines(keepends=True)
-        pid_file.write_text("".join([f"{bystander.pid}\n", *lines[1:]]))
+        pid_file.write_text("".join([f"{foreign_process.pid}\n", *lines[1:]]))
 
         assert server.find(stopped_home) is None
         assert server.stop(stopped_home) is False
-        assert remembered(server.ensure_running(stopped_home)) == 17
-        assert bystander.poll() is None
+        assert read_value(server.ensure_running(stopped_home)) == 17
+        assert foreign_process.poll() is None
     finally:
-        bystander.kill()
-        bystander.wait()
+        foreign_process.kill()
+        foreign_process.wait()
 
 
 def test_a_zombie_has_ended() -> None:
@@ -343,8 +343,8 @@ def test_a_zombie_has_ended() -> None:
     assert has_ended(child.pid)
 
 
-# Orphans become children of this process, as of the first one of a container (36: PR_SET_CHILD_SUBREAPER).
-WAITS_FOR_NO_ORPHAN = """
+# Orphaned processes become children of this process, as of PID 1 in a container (36: PR_SET_CHILD_SUBREAPER).
+SUBREAPER_WITHOUT_WAIT = """
 import ctypes, subprocess, sys
 assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0
 sys.exit(subprocess.call([sys.executable, "-c", *sys.argv[1:]]))
@@ -380,11 +380,11 @@ print(time.monotonic() - began, *(psutil.Process(pid).status() for pid in (stopp
 
 @on_linux
 def test_where_nobody_reaps_orphans_it_is_stopped_killed_and_started_as_anywhere(home: Path) -> None:
-    command = [sys.executable, "-c", WAITS_FOR_NO_ORPHAN, STOP_KILL_AND_START, str(home)]
+    command = [sys.executable, "-c", SUBREAPER_WITHOUT_WAIT, STOP_KILL_AND_START, str(home)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=120, check=True)
     seconds, *statuses = done.stdout.split()
     assert statuses == [psutil.STATUS_ZOMBIE] * 3
-    # Waiting for the zombie of the busy session to go away took ten.
+    # A wait until the zombie of the busy session is gone would take 10 seconds.
     assert float(seconds) < 10
 
 
@@ -392,7 +392,7 @@ def test_where_nobody_reaps_orphans_it_is_stopped_killed_and_started_as_anywhere
 def test_a_kill_9_in_the_middle_of_initdb_leaves_nothing_that_hinders_the_next_start(
     open_home: Path, killed: str
 ) -> None:
-    program = subprocess.Popen(starter(open_home), start_new_session=True)
+    program = subprocess.Popen(start_command(open_home), start_new_session=True)
     until(lambda: list(open_home.glob("postgres/initdb-*/data/base")))
     if killed == "the starter":
         program.kill()
@@ -401,7 +401,7 @@ def test_a_kill_9_in_the_middle_of_initdb_leaves_nothing_that_hinders_the_next_s
     program.wait()
     assert not (open_home / "postgres" / "data").exists()
 
-    remember(server.ensure_running(open_home), 17)
+    store_value(server.ensure_running(open_home), 17)
 
 
 def test_a_kill_9_before_the_databases_are_made_is_made_good(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -417,7 +417,7 @@ def test_a_kill_9_before_the_databases_are_made_is_made_good(home: Path, monkeyp
             server.ensure_running(home)
     assert server.find(home) is None
 
-    remember(server.ensure_running(home), 17)
+    store_value(server.ensure_running(home), 17)
 
 
 # --- ports -------------------------------------------------------------------------------------------------------
@@ -428,10 +428,10 @@ def test_a_port_that_somebody_took_is_given_up_for_a_new_one_that_is_kept(
 ) -> None:
     taken = server.ensure_running(stopped_home).port
     server.stop(stopped_home)
-    with socket.socket() as squatter, caplog.at_level(logging.WARNING):
-        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        squatter.bind(("127.0.0.1", taken))
-        squatter.listen()
+    with socket.socket() as listener, caplog.at_level(logging.WARNING):
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", taken))
+        listener.listen()
         moved = server.ensure_running(stopped_home).port
     server.stop(stopped_home)
 
@@ -445,22 +445,22 @@ def test_a_port_that_is_taken_between_the_look_and_the_start_is_given_up_too(
 ) -> None:
     taken = server.ensure_running(stopped_home).port
     server.stop(stopped_home)
-    really_free = postmaster.is_free
-    looks: list[int] = []
+    is_free = postmaster.is_free
+    calls: list[int] = []
 
-    def first_look_is_wrong(port: int) -> bool:
-        looks.append(port)
-        return True if len(looks) == 1 else really_free(port)
+    def report_free_at_first(port: int) -> bool:
+        calls.append(port)
+        return True if len(calls) == 1 else is_free(port)
 
-    monkeypatch.setattr(postmaster, "is_free", first_look_is_wrong)
-    with socket.socket() as squatter:
-        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        squatter.bind(("127.0.0.1", taken))
-        squatter.listen()
+    monkeypatch.setattr(postmaster, "is_free", report_free_at_first)
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", taken))
+        listener.listen()
         assert server.ensure_running(stopped_home).port != taken
 
 
-# --- doors -------------------------------------------------------------------------------------------------------
+# --- access ------------------------------------------------------------------------------------------------------
 
 
 @on_linux
@@ -485,18 +485,18 @@ def test_a_wrong_password_none_and_that_of_another_home_are_refused(running: Emb
 def test_no_password_is_in_a_command_line_an_environment_or_a_log(home: Path) -> None:
     secret = "of-the-caller-" + "x" * 20
     starting = subprocess.Popen(
-        starter(home), env=os.environ | {"PG_PASSWORD": secret, "PGPASSWORD": secret}, stdout=subprocess.DEVNULL
+        start_command(home), env=os.environ | {"PG_PASSWORD": secret, "PGPASSWORD": secret}, stdout=subprocess.DEVNULL
     )
     seen: set[bytes] = set()
     environments: set[bytes] = set()
-    own = b"\0".join(os.fsencode(part) for part in starter(home))
+    own_command = b"\0".join(os.fsencode(part) for part in start_command(home))
     while starting.poll() is None:
         for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
                 command = (process / "cmdline").read_bytes()
                 seen.add(command)
-                # A process between fork and exec still shows what the starter itself was given.
-                if any(program in command for program in (b"initdb", b"postgres")) and own not in command:
+                # Between fork and exec a process still has the command and environment of its starter.
+                if any(program in command for program in (b"initdb", b"postgres")) and own_command not in command:
                     environments.add((process / "environ").read_bytes())
     assert starting.returncode == 0
     running = server.ensure_running(home)
@@ -505,7 +505,7 @@ def test_no_password_is_in_a_command_line_an_environment_or_a_log(home: Path) ->
     with connect(running) as session, pytest.raises(psycopg.Error):
         session.execute("ALTER ROLE nobody_here PASSWORD '" + running.password + "'")
     account = binaries.account_for(running.data_directory)
-    environment = binaries.run(["cat", f"/proc/{pid_of(running)}/environ"], account).stdout
+    environment = binaries.run(["cat", f"/proc/{find_pid(running)}/environ"], account).stdout
     assert "LC_ALL=C" in environment
     environments.add(environment.encode())
     logs = {path.read_bytes() for path in [*running.data_directory.glob("log/*"), running.data_directory / "start.log"]}
@@ -543,7 +543,7 @@ def test_another_user_can_neither_read_its_files_nor_list_them(running: Embedded
         assert "Permission denied" in binaries.run(command, stranger).stderr
 
 
-# --- root and others ---------------------------------------------------------------------------------------------
+# --- root and other users ----------------------------------------------------------------------------------------
 
 
 @as_root
@@ -552,7 +552,7 @@ def test_root_gets_a_server_of_an_unprivileged_account_in_a_home_it_can_reach(
 ) -> None:
 
     assert running.data_directory == running_home / "postgres" / "data"
-    assert psutil.Process(pid_of(running)).uids().effective != 0
+    assert psutil.Process(find_pid(running)).uids().effective != 0
 
 
 @as_root
@@ -561,7 +561,7 @@ def test_root_gets_a_server_below_a_directory_that_only_root_may_enter(home: Pat
 
     assert running.data_directory.is_relative_to(binaries.PRIVATE_ROOT)
     assert stat.S_IMODE(running.data_directory.stat().st_mode) == 0o700
-    assert psutil.Process(pid_of(running)).uids().effective == running.data_directory.stat().st_uid != 0
+    assert psutil.Process(find_pid(running)).uids().effective == running.data_directory.stat().st_uid != 0
 
 
 @as_root
@@ -578,9 +578,9 @@ def test_root_gets_a_server_from_an_environment_that_only_root_may_enter(
 
     running = server.ensure_running(home)
 
-    program = Path(psutil.Process(pid_of(running)).cmdline()[0])
+    program = Path(psutil.Process(find_pid(running)).cmdline()[0])
     assert program.is_relative_to(open_directory / "private" / "programs")
-    remember(running, 17)
+    store_value(running, 17)
     server.stop(home, "immediate")
 
 
@@ -592,7 +592,7 @@ def test_an_ordinary_user_gets_a_server_in_a_home_of_his_own(
     nobody = pwd.getpwnam("nobody")
     home.mkdir()
     os.chown(home, nobody.pw_uid, nobody.pw_gid)
-    # The environment of the tests may be closed to him; in his own he would find the programs without this.
+    # This account may be unable to enter the tests' virtual environment; its own one would need no patch.
     programs = binaries.program_directory(binaries.Account(nobody.pw_uid, nobody.pw_gid))
     monkeypatch.setattr(binaries, "program_directory", lambda account: programs)
 
@@ -602,13 +602,13 @@ def test_an_ordinary_user_gets_a_server_in_a_home_of_his_own(
         assert running is not None, port
         assert str(running.port) == port
         assert running.data_directory == home / "postgres" / "data"
-        assert psutil.Process(pid_of(running)).uids().effective == nobody.pw_uid
-        remember(running, 17)
+        assert psutil.Process(find_pid(running)).uids().effective == nobody.pw_uid
+        store_value(running, 17)
 
-        # What root does in that home stays that user's.
+        # Files that root creates in that home belong to the user.
         server.stop(home)
-        assert remembered(server.ensure_running(home)) == 17
-        assert psutil.Process(pid_of(running)).uids().effective == nobody.pw_uid
+        assert read_value(server.ensure_running(home)) == 17
+        assert psutil.Process(find_pid(running)).uids().effective == nobody.pw_uid
         assert call_as(nobody.pw_uid, lambda: str(server.stop(home))) == "True"
         assert {path.stat().st_uid for path in home.rglob("*")} == {nobody.pw_uid}
     finally:
@@ -617,24 +617,24 @@ def test_an_ordinary_user_gets_a_server_in_a_home_of_his_own(
 
 @as_root
 def test_another_users_home_is_refused_with_the_way_out(running_home: Path) -> None:
-    said = call_as(STRANGER, lambda: str(server.ensure_running(running_home)))
+    message = call_as(STRANGER, lambda: str(server.ensure_running(running_home)))
 
-    assert said.startswith("ServerError:")
-    assert "Permission denied" in said
-    assert "TAXI_HOME" in said
+    assert message.startswith("ServerError:")
+    assert "Permission denied" in message
+    assert "TAXI_HOME" in message
 
 
-# --- what cannot work says so ------------------------------------------------------------------------------------
+# --- errors ------------------------------------------------------------------------------------------------------
 
 
 @as_root
 def test_a_home_that_is_not_writable_is_a_clear_error(open_directory: Path) -> None:
-    said = call_as(STRANGER, lambda: str(server.ensure_running(open_directory / "home")))
+    message = call_as(STRANGER, lambda: str(server.ensure_running(open_directory / "home")))
 
-    assert said.startswith("ServerError: Starting the PostgreSQL of")
-    assert str(open_directory / "home") in said
-    assert "Permission denied" in said
-    assert "TAXI_HOME" in said
+    assert message.startswith("ServerError: Starting the PostgreSQL of")
+    assert str(open_directory / "home") in message
+    assert "Permission denied" in message
+    assert "TAXI_HOME" in message
 
 
 def test_a_home_that_is_a_file_is_a_clear_error(tmp_path: Path) -> None:
@@ -647,7 +647,7 @@ def test_a_home_that_is_a_file_is_a_clear_error(tmp_path: Path) -> None:
 def test_a_full_disk_is_a_clear_error_and_no_half_made_server_stays(open_directory: Path) -> None:
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m,mode=0755", "tmpfs", open_directory], check=False)
     if mounted.returncode != 0:
-        pytest.skip("this machine lets nobody mount a small file system")
+        pytest.skip("this machine allows no mount of a small file system")
     try:
         with pytest.raises(ServerError, match=r"(?s)No space left on device.*Free some space"):
             server.ensure_running(open_directory / "home")

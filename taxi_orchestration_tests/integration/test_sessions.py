@@ -1,4 +1,4 @@
-"""Whatever somebody made a default of the database, the role or the shell: the pipeline ends with the same rows."""
+"""Changed defaults of the database, the role or the shell: the pipeline produces the same rows."""
 
 import subprocess
 from collections import deque
@@ -35,46 +35,46 @@ MONTHS = [date(2024, 12, 1), date(2025, 1, 1)]
 TABLES = ("raw_trips", "fct_trips", "rejected_trips", "daily_zone_activity", "monthly_revenue", "trip_quality")
 
 
-# Of Dagster's storage this says where its tables are.
-WHERE_TABLES_ARE = ("search_path",)
+# Not changed on the database of Dagster's storage, where the setting locates the tables.
+NOT_FOR_STORAGE = ("search_path",)
 
 
 class Default(NamedTuple):
-    """A setting, the value that somebody made its default, and what an error says where the pipeline cannot run."""
+    """A setting, its changed default, and the text of the error if the pipeline cannot run with that default."""
 
     name: str
     value: str
     error: str | None = None
 
 
-# All of a list are defaults at once, and one by one where that fails; three settings have two values to try.
+# A test sets all defaults of a list at once, and one by one if that fails. Three settings have a value in both lists.
 DEFAULTS = [
-    # How a value is spelled.
+    # The text format of a value.
     Default("datestyle", "SQL, DMY"),
     Default("intervalstyle", "sql_standard"),
     Default("timezone", "Pacific/Chatham"),
     Default("extra_float_digits", "-15"),
     Default("client_encoding", "LATIN1"),
-    # How a statement, or a name in it, is read.
+    # The meaning of a statement, or of a name in it.
     Default("search_path", "impostor, pg_catalog"),
     Default("standard_conforming_strings", "off"),
     Default("quote_all_identifiers", "on"),
-    # What a transaction is.
+    # The isolation of a transaction.
     Default("default_transaction_isolation", "serializable"),
 ]
 OTHER_DEFAULTS = [
-    # The same, and where a table is stored.
+    # Other values for the same aspects, and the storage of a table.
     Default("datestyle", "German"),
     Default("search_path", "nowhere"),
     Default("transform_null_equals", "on"),
     Default("default_tablespace", "pg_default"),
     Default("default_transaction_isolation", "repeatable read"),
-    # The timeouts of a lock and of a session.
+    # The timeouts of a lock and of an idle session.
     Default("lock_timeout", "1ms"),
     Default("idle_session_timeout", "3s"),
 ]
 
-# No result depends on these.
+# Settings on which no result depends.
 WITHOUT_CONSEQUENCE = [
     Default("bytea_output", "escape"),
     Default("xmlbinary", "hex"),
@@ -98,7 +98,7 @@ TRIED = {
     "without consequence": WITHOUT_CONSEQUENCE,
 }
 
-# Where one of these is the default, the pipeline cannot run.
+# Defaults with which the pipeline cannot run.
 REFUSED = [
     Default("default_transaction_read_only", "on", "default_transaction_read_only"),
     Default("statement_timeout", "1ms", "statement.timeout"),
@@ -109,13 +109,13 @@ REFUSED = [
 
 @pytest.fixture
 def database(server: PostgresTarget, worker_id: str) -> Iterator[PostgresTarget]:
-    """A database by the same name in each test of a worker, so that the dbt project is parsed once."""
-    with own_database(server, f"sessions_{worker_id}") as made:
-        yield made
+    """A new database, with the same name in every test of a worker, so that the dbt project is parsed once."""
+    with temporary_database(server, f"sessions_{worker_id}") as temporary:
+        yield temporary
 
 
 @contextmanager
-def own_database(server: PostgresTarget, name: str, encoding: str = "UTF8") -> Iterator[PostgresTarget]:
+def temporary_database(server: PostgresTarget, name: str, encoding: str = "UTF8") -> Iterator[PostgresTarget]:
     identifier = sql.Identifier(name)
     with psycopg.connect(server.url(), autocommit=True) as connection:
         connection.execute(sql.SQL("drop database if exists {} with (force)").format(identifier))
@@ -136,14 +136,14 @@ Pipeline = Callable[[PostgresTarget], Outcome]
 def pipeline(
     environment: dict[str, str], tlc: TlcHost, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> Pipeline:
-    """Load two months at once into a database, build them, and see that `taxi status` calls them completed."""
+    """A function that loads and builds two months at once in a database, and asserts that both are completed."""
     for month in MONTHS:
         tlc.publish(month, rows=150, seed=month.month)
 
     def run(target: PostgresTarget) -> Outcome:
         point_at(target, monkeypatch)
         settings = load_settings()
-        # Opened here: its sessions begin once the defaults are what the test made them.
+        # Opened here, so that its sessions begin after the test has changed the defaults.
         with open_instance() as opened:
             outcome = Backfill(build_definitions(settings), opened, months_at_once=2).run(MONTHS)
             if outcome.succeeded:
@@ -156,8 +156,8 @@ def pipeline(
     return run
 
 
-def contents(target: PostgresTarget, schema: str) -> dict[str, list[tuple[Any, ...]]]:
-    """Every row of every table as text, in a session that nobody's defaults reach."""
+def fetch_contents(target: PostgresTarget, schema: str) -> dict[str, list[tuple[Any, ...]]]:
+    """Return every row of every table as text, from a session whose options override changed defaults."""
     options = f"-c search_path={schema} -c datestyle=ISO -c timezone=UTC -c extra_float_digits=1"
     options += " -c client_encoding=UTF8 -c statement_timeout=0 -c default_transaction_read_only=off"
     with psycopg.connect(target.url(), options=options) as connection:
@@ -171,7 +171,7 @@ def contents(target: PostgresTarget, schema: str) -> dict[str, list[tuple[Any, .
 
 @pytest.fixture(scope="module")
 def expected() -> dict[str, dict[str, list[tuple[Any, ...]]]]:
-    """The result of a worker's first test, with PostgreSQL's defaults."""
+    """A cache of the table contents with PostgreSQL's defaults, filled by the first test of a worker."""
     return {}
 
 
@@ -179,26 +179,26 @@ def expected() -> dict[str, dict[str, list[tuple[Any, ...]]]]:
 def expected_contents(
     expected: dict[str, Any], database: PostgresTarget, environment: dict[str, str], pipeline: Pipeline
 ) -> dict[str, Any]:
-    """Return the content of the tables where every default is PostgreSQL's."""
+    """The contents of the tables with PostgreSQL's defaults."""
     if not expected:
         assert pipeline(database).succeeded
-        expected.update(contents(database, environment["PG_SCHEMA"]))
+        expected.update(fetch_contents(database, environment["PG_SCHEMA"]))
         assert len(expected["raw_trips"]) == 300
         with psycopg.connect(database.url(), autocommit=True) as connection:
             connection.execute(sql.SQL("drop schema {} cascade").format(sql.Identifier(environment["PG_SCHEMA"])))
     return expected
 
 
-def storage_of(environment: dict[str, str]) -> str:
-    """The database of Dagster's storage."""
+def get_storage_database(environment: dict[str, str]) -> str:
+    """Return the name of the database of Dagster's storage."""
     return environment["DAGSTER_POSTGRES_URL"].rpartition("/")[2].partition("?")[0]
 
 
 def set_default(default: Default, database: PostgresTarget, environment: dict[str, str]) -> None:
-    """Make a value the default of the warehouse's database, and of the one of Dagster's storage."""
+    """Set a default of the warehouse's database and, unless an error is expected, of Dagster's storage."""
     names = [database.dbname]
-    if default.error is None and default.name not in WHERE_TABLES_ARE:
-        names.append(storage_of(environment))
+    if default.error is None and default.name not in NOT_FOR_STORAGE:
+        names.append(get_storage_database(environment))
     value = sql.SQL(", ").join(map(sql.Literal, default.value.split(", ")))
     with psycopg.connect(database.url(), autocommit=True) as connection:
         for name in names:
@@ -218,12 +218,12 @@ def test_defaults_of_the_database_change_no_row(
     schema = sql.Identifier(environment["PG_SCHEMA"])
     with psycopg.connect(database.url(), autocommit=True) as connection:
         connection.execute("create schema impostor")
-        # Where pg_catalog is not looked into first, these are what count() and pg_class are.
+        # If the search path does not begin with pg_catalog, count() and pg_class resolve to these.
         connection.execute("create function impostor.count(bigint) returns bigint language sql return 7")
         connection.execute("create table impostor.pg_class (oid oid, relname name)")
 
-    def changes_something(*defaults: Default) -> bool:
-        names = [database.dbname, storage_of(environment)]
+    def changes_result(*defaults: Default) -> bool:
+        names = [database.dbname, get_storage_database(environment)]
         with psycopg.connect(database.url(), autocommit=True, options="-c search_path=pg_catalog") as connection:
             connection.execute(sql.SQL("drop schema if exists {} cascade").format(schema))
             for name in names:
@@ -231,11 +231,11 @@ def test_defaults_of_the_database_change_no_row(
         for default in defaults:
             set_default(default, database, environment)
         outcome = pipeline(database)
-        return not outcome.succeeded or contents(database, environment["PG_SCHEMA"]) != expected_contents
+        return not outcome.succeeded or fetch_contents(database, environment["PG_SCHEMA"]) != expected_contents
 
-    if changes_something(*defaults):
-        assert [default for default in defaults if changes_something(default)] == []
-        raise AssertionError("together they change something, and none of them alone")
+    if changes_result(*defaults):
+        assert [default for default in defaults if changes_result(default)] == []
+        raise AssertionError("all defaults together change the result, but none of them alone")
 
 
 @pytest.mark.parametrize("default", REFUSED, ids=lambda default: f"{default.name} = {default.value}")
@@ -264,13 +264,13 @@ def test_a_database_in_sql_ascii_is_a_warehouse_like_any_other(
     environment: dict[str, str],
     worker_id: str,
 ) -> None:
-    # In the place of the other, by whose name the dbt project is parsed.
-    with own_database(server, f"sessions_{worker_id}", "SQL_ASCII") as database:
+    # The same name as that of `database`, so that the dbt project is not parsed again.
+    with temporary_database(server, f"sessions_{worker_id}", "SQL_ASCII") as database:
         assert pipeline(database).succeeded
-        assert contents(database, environment["PG_SCHEMA"]) == expected_contents
+        assert fetch_contents(database, environment["PG_SCHEMA"]) == expected_contents
 
 
-# What a shell that is set up for another server says to libpq.
+# The libpq variables of a shell that is set up for another server.
 OTHER_SERVER = {
     "PGAPPNAME": "other",
     "PGCHANNELBINDING": "require",

@@ -1,4 +1,4 @@
-"""`taxi status` and what `taxi backfill --missing` and `--changed` take from it."""
+"""`taxi status`, and the months that `taxi backfill --missing` and `--changed` select."""
 
 import json
 import os
@@ -36,18 +36,18 @@ APRIL, MAY = date(2024, 4, 1), date(2024, 5, 1)
 
 
 def taxi(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `taxi` as a person does."""
-    # COLUMNS: a table of its full width.
+    """Return the result of `taxi` as a subprocess with this environment."""
+    # COLUMNS=250, so that tables have their full width.
     env = {"PATH": "/usr/bin:/bin", "COLUMNS": "250", **environment}
     return subprocess.run([TAXI, *arguments], env=env, capture_output=True, text=True, timeout=120, check=False)
 
 
-def loaded(month: date, etag: str = '"a"', rows: int = 10) -> LoadedFile:
+def make_loaded_file(month: date, etag: str = '"a"', rows: int = 10) -> LoadedFile:
     return LoadedFile(month, "http://x", etag, None, 1, "sha", rows, {}, {}, None)
 
 
-def whole(month: date, **other: object) -> MonthStatus:
-    values = {"state": "completed", "file": loaded(month), "raw_rows": 10, "fact_rows": 9, "rejected_rows": 1}
+def make_completed(month: date, **other: object) -> MonthStatus:
+    values = {"state": "completed", "file": make_loaded_file(month), "raw_rows": 10, "fact_rows": 9, "rejected_rows": 1}
     return MonthStatus(month, **(values | other))  # type: ignore[arg-type]
 
 
@@ -59,19 +59,19 @@ UNKNOWN = TlcError("no answer")
 @pytest.mark.parametrize(
     ("month", "publication", "expected"),
     [
-        (whole(JANUARY), SAME, ""),
-        (whole(JANUARY), NOT_THERE, ""),
-        (whole(JANUARY), UNKNOWN, ""),
-        (whole(JANUARY), REISSUED, "taxi backfill --changed"),
+        (make_completed(JANUARY), SAME, ""),
+        (make_completed(JANUARY), NOT_THERE, ""),
+        (make_completed(JANUARY), UNKNOWN, ""),
+        (make_completed(JANUARY), REISSUED, "taxi backfill --changed"),
         (MonthStatus(JANUARY, "missing"), SAME, "taxi backfill --missing"),
         (MonthStatus(JANUARY, "missing"), NOT_THERE, ""),
         (MonthStatus(JANUARY, "missing"), UNKNOWN, ""),
         (MonthStatus(JANUARY, "failed"), SAME, "taxi backfill 2024-01"),
         (MonthStatus(JANUARY, "failed"), NOT_THERE, ""),
-        (whole(JANUARY, state="failed"), REISSUED, "taxi backfill 2024-01"),
-        (whole(JANUARY, state="unfinished"), SAME, "taxi backfill 2024-01"),
-        (whole(JANUARY, checks=Checks(3, ["money_adds_up"], ["x"])), SAME, "fails: money_adds_up"),
-        (whole(JANUARY, checks=Checks(3, [], ["volume_as_expected"])), SAME, ""),
+        (make_completed(JANUARY, state="failed"), REISSUED, "taxi backfill 2024-01"),
+        (make_completed(JANUARY, state="unfinished"), SAME, "taxi backfill 2024-01"),
+        (make_completed(JANUARY, checks=Checks(3, ["money_adds_up"], ["x"])), SAME, "fails: money_adds_up"),
+        (make_completed(JANUARY, checks=Checks(3, [], ["volume_as_expected"])), SAME, ""),
     ],
 )
 def test_a_month_has_something_to_do_only_where_a_person_can_do_it(
@@ -83,8 +83,8 @@ def test_a_month_has_something_to_do_only_where_a_person_can_do_it(
 
 def test_missing_months_are_published_and_not_loaded_changed_have_another_file() -> None:
     statuses = {
-        JANUARY: whole(JANUARY),
-        FEBRUARY: whole(FEBRUARY),
+        JANUARY: make_completed(JANUARY),
+        FEBRUARY: make_completed(FEBRUARY),
         MARCH: MonthStatus(MARCH, "missing"),
         APRIL: MonthStatus(APRIL, "failed"),
         MAY: MonthStatus(MAY, "missing"),
@@ -140,9 +140,9 @@ def test_status_says_what_to_do_and_backfill_does_it(
     tlc.publish(FEBRUARY, seed=7)
     tlc.publish(MARCH)
 
-    said = taxi(environment, "status", "--json")
-    rows = {row["month"]: row for row in json.loads(said.stdout)}
-    assert said.returncode == 1, said.stderr
+    shown = taxi(environment, "status", "--json")
+    rows = {row["month"]: row for row in json.loads(shown.stdout)}
+    assert shown.returncode == 1, shown.stderr
     assert [rows[key]["to_do"] for key in ("2024-01", "2024-02", "2024-03")] == [
         "",
         "re-issued: taxi backfill --changed",
@@ -154,7 +154,7 @@ def test_status_says_what_to_do_and_backfill_does_it(
     assert rows["2024-04"]["published"] is False
     assert rows["2024-04"]["to_do"] == ""
 
-    # Dagster's record is what it was: nobody waits for Dagster.
+    # Dagster's records are unchanged, so `taxi status` does not import Dagster.
     command = [sys.executable, "-X", "importtime", "-c", "from taxi_orchestration.cli.commands import main; main()"]
     again = subprocess.run([*command, "status"], env={**os.environ, **environment}, capture_output=True, text=True)
     assert "2024-02 re-issued" in again.stdout
@@ -174,17 +174,17 @@ def test_status_says_what_to_do_and_backfill_does_it(
     assert "■ 3 loaded" in screen.text
     assert COLOUR.search(screen.screen)
     assert max(map(len, screen.lines[:5])) <= 80
-    # The made months end in 2024: the TLC is years late.
+    # The synthetic months end in 2024, so later months seem years late.
     assert "2024-04: not published" in screen.text
-    assert screen.returncode == 0, "nobody here can do anything about it"
+    assert screen.returncode == 0, "an unpublished month is nothing that the user can fix"
     tlc.publish(APRIL)
     screen = run_on_terminal([TAXI, "status"], {**environment, "NO_COLOR": "1"})
     assert not COLOUR.search(screen.screen)
     assert "2024-04 published: " in screen.text
-    assert screen.returncode == 0, "nobody asked for the month"
+    assert screen.returncode == 0, "the month was never requested"
     assert "\x1b" not in run_on_terminal([TAXI, "status", "--all"], {**environment, "TERM": "dumb"}).screen
 
-    # What is recorded by others since is seen at once.
+    # A later record of another process shows at once.
     other_rows = {"dagster/data_version": "of other rows"}
     instance.report_runless_asset_event(AssetMaterialization("raw_trips", partition="2024-01", tags=other_rows))
     changed = taxi(environment, "status")

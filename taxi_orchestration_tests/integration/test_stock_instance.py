@@ -1,4 +1,4 @@
-"""The core paths on an instance as Dagster sets it up: its own storage, launcher, step logs and no limits."""
+"""The core paths on a default Dagster instance: default storage, run launcher and step logs, no concurrency limits."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 
 def materialize(key: str) -> None:
-    """Load and build one month by Dagster's own command."""
+    """Load and build one month with `dagster job execute`."""
     command = program_command(
         "dagster", "job", "execute", "-m", "taxi_orchestration.definitions", "-j", "taxi_pipeline"
     )
@@ -38,7 +38,7 @@ def test_months_checks_sensor_and_status_work_on_a_stock_instance(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    made = {month: tlc.publish(month, rows=300, seed=month.month) for month in (JANUARY, FEBRUARY)}
+    published = {month: tlc.publish(month, rows=300, seed=month.month) for month in (JANUARY, FEBRUARY)}
     home = tmp_path / "dagster"
     home.mkdir()
     (home / "dagster.yaml").touch()
@@ -54,17 +54,17 @@ def test_months_checks_sensor_and_status_work_on_a_stock_instance(
 
         for month, status in month_statuses(open_warehouse(settings), instance, Window(JANUARY, MARCH)).items():
             assert status.state == "completed"
-            assert status.raw_rows == made[month].rows == status.fact_rows + status.rejected_rows
+            assert status.raw_rows == published[month].rows == status.fact_rows + status.rejected_rows
             assert status.checks.total > 10
             assert not status.checks.failed
 
-        # What the TLC re-issues is requested, and what is loaded and built is left alone.
+        # A re-issued month is requested; a month that is loaded and built is not.
         tlc.publish(FEBRUARY, rows=400, seed=9)
         (request,) = daemon.tick().requests
         assert request.partition_key == "2024-02"
         assert daemon.evaluate() == set()
 
-        # A damaged file fails its own run, and what was loaded of its month stays.
+        # A damaged file fails its own run; the loaded rows of the month stay.
         tlc.publish_bytes(JANUARY, b"<html>Sign in</html>")
         assert not daemon.execute("2024-01", [RAW_TRIPS]).success
 
