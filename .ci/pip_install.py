@@ -1,7 +1,7 @@
-"""Run `pip install ARGUMENTS` and show on one line what it does. With the Python of an environment that is still empty.
+"""Run `pip install ARGUMENTS` and show its progress on one line. Works with the Python of an empty environment.
 
-pip itself is silent for a minute with --quiet, and prints 500 lines without. uv, where it is installed, takes half as
-long; it reads no pip.conf, so that pip follows where uv fails.
+pip itself prints nothing for a minute with --quiet, and 500 lines without. uv, if installed, takes half as long; it
+does not read pip.conf, so pip runs if uv fails.
 """
 
 import os
@@ -17,14 +17,14 @@ DOWNLOAD = re.compile(
     r"\s*(?:Downloading|Using cached|Processing) (?:\S*/)?([A-Za-z0-9_.]+)-\S+?(?: \(([\d.]+) ([kMG]?B)\))?$"
 )
 MEGABYTES = {"B": 1e-6, "kB": 1e-3, "MB": 1.0, "GB": 1e3}
-# Where there is no terminal only the large ones have a line.
+# Without a terminal only packages from this size on are printed.
 LARGE_MB = 10.0
 KEPT_LINES = 20
 WIDTH = 79
 
 
 def main(arguments: list[str]) -> int:
-    """Install; returns pip's exit code, and prints the end of what it said where that is none of 0."""
+    """Install the packages, and return pip's exit code. If pip fails, the end of its output is printed."""
     is_terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
     began = time.monotonic()
     if install_with_uv(arguments):
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
             sys.stderr.write(f"\r\x1b[K{text[:WIDTH]}")
             sys.stderr.flush()
 
-    with subprocess.Popen(  # noqa: S603 - what make says
+    with subprocess.Popen(  # noqa: S603 - the arguments come from the Makefile
         [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as pip:
         for line in pip.stdout or ():
@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> int:
 
 
 def install_with_uv(arguments: list[str]) -> bool:
-    """Install with the uv that is on PATH; whether one is there and did it."""
+    """Install with the uv on PATH, and return whether uv exists and succeeded."""
     uv = shutil.which("uv")
     command = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", sys.executable, *arguments]
     return uv is not None and subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 0  # noqa: S603

@@ -1,1 +1,1 @@
-"""Benchmarks: each measures both sides in one run, on synthetic months, and gives the ratio. `make bench` runs them."""
+"""Benchmarks on synthetic months. Each measures both sides in one run and gives the ratio. `make bench` runs them."""

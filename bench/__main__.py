@@ -1,4 +1,4 @@
-"""`python -m bench`: run the benchmarks, show what they give as they end, and write RESULTS.md."""
+"""`python -m bench`: run the benchmarks, print each result as soon as it exists, and write RESULTS.md."""
 
 import signal
 import sys
@@ -39,38 +39,38 @@ BENCHMARKS = {
     "volume": volume.run,
     "suite": suite.run,
 }
-# Longer than all others together: run where it is named.
+# Takes longer than all other benchmarks together, so it runs only if it is named.
 NAMED_ONLY = {"suite"}
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Smaller months and fewer of them: minutes. Writes no results.")
+@click.option("--quick", is_flag=True, help="Use fewer and smaller months; takes minutes. Writes no results.")
 @click.argument("names", nargs=-1, type=click.Choice(list(BENCHMARKS)))
 def main(quick: bool, names: tuple[str, ...]) -> None:
-    """Run the benchmarks NAMES, or all of them but suite.
+    """Run the benchmarks NAMES, or all of them except suite.
 
-    A run of all begins RESULTS.md anew. One with NAMES joins it where that is of the same version and machine, and
-    else only shows what it measured. Ends with 1 where a goal of the full size is not met, with 2 where a benchmark
-    failed; the others go on then.
+    A run of all benchmarks replaces RESULTS.md. A run with NAMES updates RESULTS.md if that has the same version and
+    machine; otherwise it only prints its figures. The exit code is 1 if a goal is missed at full size, and 2 if a
+    benchmark fails; the other benchmarks still run.
     """
-    # Whoever ends it leaves no server behind.
+    # SIGTERM raises SystemExit, so that every benchmark stops its server.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(FAILED))
     version, results = version_measured(), Results()
-    keeps = not quick and (not names or results.is_of(version))
-    if keeps and not names:
+    is_kept = not quick and (not names or results.is_of(version))
+    if is_kept and not names:
         results.start_over()
-    chosen = names or [name for name in BENCHMARKS if name not in NAMED_ONLY]
+    selected = names or [name for name in BENCHMARKS if name not in NAMED_ONLY]
     code = run_benchmarks(
-        {name: partial(BENCHMARKS[name], quick) for name in chosen},
+        {name: partial(BENCHMARKS[name], quick) for name in selected},
         list(BENCHMARKS),
         version,
-        results if keeps else None,
+        results if is_kept else None,
         Console(),
     )
-    if keeps:
+    if is_kept:
         results.update_pages()
     else:
-        click.echo("RESULTS.md is as it was: these figures are not of its run.")
+        click.echo("RESULTS.md is unchanged: these figures are not part of it.")
     sys.exit(0 if quick and code == MISSED else code)
 
 

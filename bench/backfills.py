@@ -1,4 +1,4 @@
-"""`taxi backfill` by its months: beside the course's pipeline, part by part, and what months that are there cost."""
+"""`taxi backfill` by number of months: against the course's pipeline, part by part, and with months already loaded."""
 
 import json
 import statistics
@@ -17,14 +17,14 @@ from bench.workplace import FIRST_MONTH, MONTH_ROWS, Workplace, workplace
 from taxi_orchestration.dbt.runner import invoke_dbt, prepared_project
 from taxi_orchestration.months import next_month
 
-# What Airflow took for the same, in units of the course's way for one month: 77 to 91 s for three months where one
-# month took 16 s, and about 26 s for each month more.
+# Airflow's time for the same months, in units of the course's load of one month. Airflow took 77 to 91 s for three
+# months where that load took 16 s, and about 26 s for each further month.
 COURSE_OF = {3: 4.9, 36: 58.0}
 FACTORS = {3: 16, 36: 60}
 SECONDS_OF_THREE = 5
 SECONDS_A_MONTH = 0.36
 SECONDS_OF_NOTHING = 2
-# What one month more may cost with all of them loaded, against one.
+# Limit for the time of one month with all months loaded, relative to the time with one month loaded.
 GROWTH = 1.15
 WHOLE = "start to end"
 PARTS = ("imports, definitions, plan", "load steps", "dbt steps", "Dagster around the steps", "table and exit")
@@ -32,31 +32,31 @@ STAGES = ("load", "models", "tests")
 
 
 def run(quick: bool) -> Section:
-    """Each backfill into an empty schema, environment and server ready; then the first month again."""
+    """Measure each backfill into an empty schema, with environment and server ready, and then the first month again."""
     lengths, depths = ([1, 3, 6], [1, 6]) if quick else ([1, 3, 12, 36, 150], [1, 36, 150])
     longest = max(lengths)
     seconds: dict[int, dict[str, float]] = {}
     again: dict[int, dict[str, float]] = {}
     with workplace() as place:
         months = place.publish_range(FIRST_MONTH, longest)
-        # The first run of all parses the dbt project: that belongs to the environment.
-        _backfill(place, months[:1])
+        # The very first run parses the dbt project, which is part of setting up the environment.
+        _measure_backfill(place, months[:1])
         for length in lengths:
             repeats = 1 if length == longest else 2
             seconds[length] = min(
-                (_backfill(place, months[:length]) for _ in range(repeats)), key=lambda parts: parts[WHOLE]
+                (_measure_backfill(place, months[:length]) for _ in range(repeats)), key=lambda parts: parts[WHOLE]
             )
             if length in depths:
                 place.settle()
-                # In a process of its own: dbt gets slower with each invocation inside one of click's commands.
+                # In a new process: dbt gets slower with each invocation inside a click command.
                 with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-                    again[length] = process.submit(_again, place, months[0], times=5).result()
+                    again[length] = process.submit(_measure_month_again, place, months[0], times=5).result()
         ends = [f"{month:%Y-%m}" for month in (months[0], months[-1])]
         idle = {
             command: statistics.median(place.taxi(command, *arguments) for _ in range(3))
             for command, arguments in (("backfill", ends), ("status", []))
         }
-        course = peers.course_seconds(place, months[0])
+        course = peers.measure_course(place, months[0])
     whole = {length: parts[WHOLE] for length, parts in seconds.items()}
     middle = lengths[-2]
     later = (whole[longest] - whole[middle]) / (longest - middle)
@@ -69,7 +69,7 @@ def run(quick: bool) -> Section:
                 whole[3],
                 "s",
                 at_most=SECONDS_OF_THREE,
-                reason=_where(seconds[3]),
+                reason=_describe_longest_parts(seconds[3]),
             ),
             *(
                 Goal(
@@ -78,7 +78,7 @@ def run(quick: bool) -> Section:
                     "×",
                     at_least=factor,
                     measured=f"{whole[length]:.1f} s against {COURSE_OF[length] * course:.0f} s",
-                    reason=_where(seconds[length]),
+                    reason=_describe_longest_parts(seconds[length]),
                 )
                 for length, factor in FACTORS.items()
                 if length in whole
@@ -89,14 +89,16 @@ def run(quick: bool) -> Section:
                 "s",
                 at_most=SECONDS_A_MONTH,
                 measured=f"{whole[longest]:.0f} s",
-                reason=_where(seconds[longest]),
+                reason=_describe_longest_parts(seconds[longest]),
             ),
             Goal(
                 f"each month of them after the first {middle}",
                 later,
                 "s",
                 at_most=SECONDS_A_MONTH,
-                reason=_where({part: seconds[longest][part] - seconds[middle][part] for part in PARTS}),
+                reason=_describe_longest_parts(
+                    {part: seconds[longest][part] - seconds[middle][part] for part in PARTS}
+                ),
             ),
             Goal(
                 f"the same backfill of {longest} months with nothing to do",
@@ -158,8 +160,8 @@ def run(quick: bool) -> Section:
     )
 
 
-def _backfill(place: Workplace, months: list[date]) -> dict[str, float]:
-    """The seconds of a backfill, and of its parts by Dagster's own events."""
+def _measure_backfill(place: Workplace, months: list[date]) -> dict[str, float]:
+    """Return the seconds of a backfill and of its parts, according to Dagster's events."""
     place.start_over()
     began = time.time()
     whole = place.taxi("backfill", f"{months[0]:%Y-%m}", f"{months[-1]:%Y-%m}", "--reprocess", "completed")
@@ -175,23 +177,23 @@ def _backfill(place: Workplace, months: list[date]) -> dict[str, float]:
             [began],
         ).fetchall()
 
-    def taken(step: str) -> float:
+    def sum_seconds(step: str) -> float:
         times = [at if kind == "STEP_SUCCESS" else -at for kind, key, at in rows if key == step]
         return sum(times)
 
     first, last = rows[0][2], rows[-1][2]
-    load, dbt = taken("raw_trips"), taken("dbt_models")
+    load, dbt = sum_seconds("raw_trips"), sum_seconds("dbt_models")
     parts = (first - began, load, dbt, last - first - load - dbt, began + whole - last)
     return {WHOLE: whole, **dict(zip(PARTS, parts, strict=True))}
 
 
-def _where(parts: dict[str, float]) -> str:
-    """The parts of a backfill that take most of it."""
+def _describe_longest_parts(parts: dict[str, float]) -> str:
+    """Return the three longest parts of a backfill, with their seconds, as text."""
     largest = sorted(PARTS, key=lambda part: parts[part], reverse=True)[:3]
     return "; ".join(f"{part} {parts[part]:.1f} s" for part in largest)
 
 
-def _again(place: Workplace, month: date, times: int) -> dict[str, float]:
+def _measure_month_again(place: Workplace, month: date, times: int) -> dict[str, float]:
     seconds: dict[str, list[float]] = {stage: [] for stage in STAGES}
     settings = place.settings
     artifacts = prepared_project(settings)

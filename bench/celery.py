@@ -1,7 +1,7 @@
-"""`python -m bench.celery`: 36 months in chunks of 6, by one, two and three workers of Celery's, each on its own host.
+"""`python -m bench.celery`: 36 months in chunks of 6, with one, two and three Celery workers, each on its own host.
 
-Beside `make bench`, because it wants a Docker engine (see deploy/celery). Prints its figures. The hosts share the cores
-of this machine, so that it shows what dividing the work costs, not what more machines bring.
+It is not part of `make bench`, because it needs a Docker engine (see deploy/celery). It prints its figures. The hosts
+share the cores of this machine: the benchmark shows the cost of dividing the work, not the gain from more machines.
 """
 
 import os
@@ -23,7 +23,7 @@ ROWS = 57_000
 @click.command()
 @click.argument("workers", nargs=-1, type=click.IntRange(1, 32))
 def main(workers: tuple[int, ...]) -> None:
-    """Measure a backfill with each number of WORKERS; with 1, 2 and 3 where none is given."""
+    """Measure a backfill with each number of WORKERS; with 1, 2 and 3 if none is given."""
     base = base_image()
     build(base)
     click.echo(f"{len(MONTHS)} months of {ROWS:,} rows, {os.cpu_count()} cores for all hosts together")
@@ -38,10 +38,10 @@ def main(workers: tuple[int, ...]) -> None:
 
 
 def measure(hosts: Hosts) -> tuple[float, float, float]:
-    """The seconds from the first load to the last, of the builds, and from the click to the last run's end."""
+    """Return the seconds of all loads, from first start to last end, of all builds, and from launch to the end."""
     hosts.wait_until_up()
     began = time.time()
-    ended = hosts.wait_for(hosts.begin_backfill(), 1800)
+    ended = hosts.wait_for(hosts.launch_backfill(), 1800)
     if ended["status"] != "COMPLETED_SUCCESS":
         raise SystemExit(f"The backfill ended as {ended['status']}: {ended['error']}")
     runs = sorted(ended["runs"], key=lambda run: run["startTime"])
@@ -55,7 +55,7 @@ def measure(hosts: Hosts) -> tuple[float, float, float]:
 
 
 def is_load(run: dict[str, Any]) -> bool:
-    """Whether a run loads months, and builds none."""
+    """Return whether a run only loads months, and builds no models."""
     return [asset["path"][-1] for asset in run["assetSelection"]] == ["raw_trips"]
 
 

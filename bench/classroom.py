@@ -1,4 +1,4 @@
-"""A class in one instance who load three months at once, more each time; one has broken code, one a broken database."""
+"""A class in one instance. Up to twelve load three months at once; one has broken code, one a broken database."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ from taxi_orchestration_tests.support.dagster_dev import LAUNCH_BACKFILL, PARTIT
 from taxi_orchestration_tests.support.waiting import until
 
 FIRST_MONTH, MONTHS = date(2024, 1, 1), 3
-# They come last of the class.
+# The last two students of the class.
 BROKEN_CODE, BROKEN_DATABASE = "xena", "yuri"
 
 _LOCATIONS = """
@@ -41,33 +41,33 @@ _BACKFILL = """
 
 
 def run(quick: bool) -> Section:
-    """Everything as a teacher does it: `taxi class add`, `serve` and `status`, and backfills from the UI, in waves."""
-    # The last with the one whose database is broken: twelve at once, of whom eleven have to be exact.
+    """Run the class as a teacher does: `taxi class add`, `serve` and `status`, and backfills from the UI, in waves."""
+    # The student with the broken database joins the last wave: twelve at once, of whom eleven must be exact.
     sizes = [1] if quick else [1, 3, 11]
     names = iter(f"student{number}" for number in range(1, 100))
     waves = [[next(names) for _ in range(size)] for size in sizes]
     whole = [name for wave in waves for name in wave]
     students = [*whole, BROKEN_CODE, BROKEN_DATABASE]
-    with workplace() as place, _webhook() as (webhook, said_to):
+    with workplace() as place, _run_webhook() as (webhook, messages):
         months = place.publish_range(FIRST_MONTH, MONTHS)
         _make_class(place, students, webhook)
         began = time.perf_counter()
-        with _served(place) as (ui, supervisor):
-            until(lambda: _loaded(ui) == {*whole, BROKEN_DATABASE}, 600, 1)
-            to_serve, idle = time.perf_counter() - began, _memory(supervisor)
+        with _serve_class(place) as (ui, supervisor):
+            until(lambda: _read_served_students(ui) == {*whole, BROKEN_DATABASE}, 600, 1)
+            to_serve, idle = time.perf_counter() - began, _measure_memory(supervisor)
             waves[-1].append(BROKEN_DATABASE)
             measured = [_load_at_once(place, ui, supervisor, wave, months) for wave in waves]
-            # Alerts look every half minute.
-            until(lambda: BROKEN_DATABASE in said_to, 120, 1)
-            status = _status(place)
-    # What is wrong a person has to see, and no figure says.
+            # The sensor `alerts` runs every 30 s.
+            until(lambda: BROKEN_DATABASE in messages, 120, 1)
+            status = _read_status(place)
+    # The figures do not contain the reason of a fault, so it is printed.
     for name in whole:
-        if name in said_to or status[name]["wrong"]:
-            print(name, status[name], said_to.get(name), file=sys.stderr)
+        if name in messages or status[name]["wrong"]:
+            print(name, status[name], messages.get(name), file=sys.stderr)
     exact = [name for name in whole if _is_exact(status[name], MONTHS * MONTH_ROWS)]
-    said = {BROKEN_CODE: "No module named", BROKEN_DATABASE: "database:"}
-    named = [name for name, words in said.items() if words in " ".join(status[name]["wrong"])]
-    strays = {name: titles for name, titles in said_to.items() if name != BROKEN_DATABASE}
+    expected = {BROKEN_CODE: "No module named", BROKEN_DATABASE: "database:"}
+    named = [name for name, words in expected.items() if words in " ".join(status[name]["wrong"])]
+    strays = {name: titles for name, titles in messages.items() if name != BROKEN_DATABASE}
     code_servers = sum(memory for name, memory in idle.items() if name.startswith("code server"))
     each = code_servers / len(students)
     most = sizes[-1]
@@ -101,7 +101,7 @@ def run(quick: bool) -> Section:
         },
         f"{len(students)} students, three months of {MONTH_ROWS:,} rows each, launched from the UI: all served after "
         f"{to_serve:.0f} s (the dbt project is parsed once for each). Idle, MiB (PSS): "
-        + ", ".join(f"{name} {memory:.0f}" for name, memory in sorted(_grouped(idle).items()))
+        + ", ".join(f"{name} {memory:.0f}" for name, memory in sorted(_sum_by_kind(idle).items()))
         + ". Four runs at a time (dagster.yaml).",
         {"code_server": f"{each:.0f} MiB", "class": f"{measured[-1][0]:.0f} s", "class_served": f"{to_serve:.0f} s"},
     )
@@ -110,12 +110,12 @@ def run(quick: bool) -> Section:
 def _load_at_once(
     place: Workplace, ui: Ui, supervisor: psutil.Process, students: list[str], months: list[date]
 ) -> tuple[float, float, int]:
-    """Seconds from the launch of a backfill of each until all are done; the most memory and connections meanwhile."""
+    """Launch a backfill for each student; return the seconds until all end, and the peak memory and connections."""
     began, peak, connections = time.perf_counter(), 0.0, 0
-    backfills = {name: _launch(ui, name, months) for name in students}
+    backfills = {name: _launch_backfill(ui, name, months) for name in students}
     while unfinished := [name for name, id_ in backfills.items() if not _has_ended(ui, id_)]:
-        peak = max(peak, sum(_memory(supervisor).values()))
-        connections = max(connections, _connections(place))
+        peak = max(peak, sum(_measure_memory(supervisor).values()))
+        connections = max(connections, _count_connections(place))
         if time.perf_counter() - began > 900:
             raise RuntimeError(f"the backfills of {', '.join(unfinished)} did not end in a quarter of an hour")
         time.sleep(2)
@@ -141,14 +141,14 @@ def _make_class(place: Workplace, students: list[str], webhook: str) -> None:
 
 
 @contextmanager
-def _webhook() -> Iterator[tuple[str, dict[str, list[str]]]]:
-    """A service that keeps the titles of messages by the student whose address they came to."""
-    said_to: dict[str, list[str]] = {}
+def _run_webhook() -> Iterator[tuple[str, dict[str, list[str]]]]:
+    """Run a service that stores the received messages by student, for the duration of the block."""
+    messages: dict[str, list[str]] = {}
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            said_to.setdefault(self.path.strip("/"), []).append(f"{message['title']}: {message['message']}")
+            messages.setdefault(self.path.strip("/"), []).append(f"{message['title']}: {message['message']}")
             self.send_response(200)
             self.end_headers()
 
@@ -158,14 +158,14 @@ def _webhook() -> Iterator[tuple[str, dict[str, list[str]]]]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"127.0.0.1:{server.server_port}", said_to
+        yield f"127.0.0.1:{server.server_port}", messages
     finally:
         server.shutdown()
         server.server_close()
 
 
 @contextmanager
-def _served(place: Workplace) -> Iterator[tuple[Ui, psutil.Process]]:
+def _serve_class(place: Workplace) -> Iterator[tuple[Ui, psutil.Process]]:
     port = free_port()
     environment = {**place.environment, "PYTHONPATH": str(PROJECT_DIRECTORY)}
     process = subprocess.Popen(program_command("taxi", "class", "serve", "--port", str(port)), env=environment)
@@ -176,8 +176,8 @@ def _served(place: Workplace) -> Iterator[tuple[Ui, psutil.Process]]:
         process.wait(60)
 
 
-def _loaded(ui: Ui) -> set[str]:
-    """The students whose code is served."""
+def _read_served_students(ui: Ui) -> set[str]:
+    """Return the students whose code is served."""
     try:
         entries = ui.ask(_LOCATIONS)["workspaceOrError"]["locationEntries"]
     except (requests.RequestException, ValueError):
@@ -185,8 +185,8 @@ def _loaded(ui: Ui) -> set[str]:
     return {e["name"] for e in entries if (e["locationOrLoadError"] or {}).get("__typename") == "RepositoryLocation"}
 
 
-def _launch(ui: Ui, student: str, months: list[date]) -> str:
-    """A backfill as the button on raw_trips, with all that is made of it by month; returns its id."""
+def _launch_backfill(ui: Ui, student: str, months: list[date]) -> str:
+    """Launch a backfill of all partitioned assets of a student, as the button on raw_trips does, and return its id."""
     nodes = ui.ask(PARTITIONED_ASSETS)["assetNodes"]
     own = [n for n in nodes if n["assetKey"]["path"][0] == student and n["isExecutable"] and n["isPartitioned"]]
     keys = [f"{month:%Y-%m}" for month in months]
@@ -202,7 +202,7 @@ def _has_ended(ui: Ui, backfill: str) -> bool:
     return str(status).startswith(("COMPLETED", "FAILED", "CANCELED"))
 
 
-def _status(place: Workplace) -> dict[str, Any]:
+def _read_status(place: Workplace) -> dict[str, Any]:
     command = program_command("taxi", "class", "status", "--json")
     done = subprocess.run(command, env=place.environment, capture_output=True, text=True, check=False)
     if not done.stdout:
@@ -216,14 +216,14 @@ def _is_exact(student: Mapping[str, Any], rows: int) -> bool:
     return is_whole and student["completed"] == MONTHS and not student["wrong"]
 
 
-def _memory(supervisor: psutil.Process) -> dict[str, float]:
-    """MiB of every program of the class, with all that it started; shared pages count for each their part."""
+def _measure_memory(supervisor: psutil.Process) -> dict[str, float]:
+    """Return the MiB of every program of the class, with its descendants. Shared pages count in part (PSS)."""
     memory: dict[str, float] = {}
     for number, program in enumerate(supervisor.children()):
         try:
             arguments = program.cmdline()
-            family = [program, *program.children(recursive=True)]
-            used = sum(process.memory_full_info().pss for process in family) / 2**20
+            processes = [program, *program.children(recursive=True)]
+            used = sum(process.memory_full_info().pss for process in processes) / 2**20
         except psutil.Error:
             continue
         name = next((kind for kind in ("code-server", "webserver", "daemon") if kind in " ".join(arguments)), "other")
@@ -231,14 +231,14 @@ def _memory(supervisor: psutil.Process) -> dict[str, float]:
     return memory
 
 
-def _connections(place: Workplace) -> int:
+def _count_connections(place: Workplace) -> int:
     with psycopg.connect(place.target.url()) as connection:
         query = "select count(*) from pg_stat_activity where backend_type = 'client backend'"
         ((count,),) = connection.execute(query).fetchall()
         return int(count)
 
 
-def _grouped(memory: Mapping[str, float]) -> dict[str, float]:
+def _sum_by_kind(memory: Mapping[str, float]) -> dict[str, float]:
     groups: dict[str, float] = {}
     for name, used in memory.items():
         kind = name.rpartition(" ")[0]

@@ -1,4 +1,4 @@
-"""The commands that have little to do, and what Python and its imports make of them."""
+"""Commands that have little to do: the cost of starting Python and of its imports."""
 
 import statistics
 from datetime import date
@@ -7,7 +7,7 @@ from bench.results import Goal, Section
 from bench.workplace import workplace
 
 FIRST = date(2024, 1, 1)
-# Each by its words, the arguments of `taxi`, the seconds that are wanted, and its exit code.
+# Name, arguments of `taxi`, limit in seconds, and exit code.
 COMMANDS = (
     ("the same backfill with nothing to do", ("backfill", "2024-01", "2024-03"), 1.5, 0),
     ("bad arguments", ("backfill", "2024-13"), 0.5, 2),
@@ -16,7 +16,7 @@ COMMANDS = (
 
 
 def run(quick: bool) -> Section:
-    """Three months loaded, then each command several times; medians."""
+    """Load three months, then run each command several times, and report the medians."""
     times = 3 if quick else 7
     with workplace() as place:
         place.publish_range(FIRST, 3)

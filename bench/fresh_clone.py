@@ -1,4 +1,4 @@
-"""From a fresh clone to the table: what somebody waits for who types the first command of the README."""
+"""From a fresh clone to the table: how long a new user waits for the first command of the README."""
 
 import re
 import subprocess
@@ -15,10 +15,10 @@ LIMIT_SECONDS = 50
 
 
 def run(quick: bool) -> Section:
-    """`git clone`, then `make backfill` of three months, with no package cached and the registry of this machine."""
+    """Measure `make backfill` of three months in a fresh clone, with no cached package and this machine's registry."""
     with workplace() as place:
         months = place.publish_range(FIRST, 3)
-        whole, installing = _seconds(place, f"{months[0]:%Y-%m}", f"{months[-1]:%Y-%m}")
+        whole, installing = _measure_backfill(place, f"{months[0]:%Y-%m}", f"{months[-1]:%Y-%m}")
     return Section(
         "A fresh clone",
         [
@@ -36,8 +36,8 @@ def run(quick: bool) -> Section:
     )
 
 
-def _seconds(place: Workplace, first: str, last: str) -> tuple[float, float]:
-    """Seconds from the end of `git clone` to the table, and those of them in which packages were installed."""
+def _measure_backfill(place: Workplace, first: str, last: str) -> tuple[float, float]:
+    """Return the seconds from the end of `git clone` to the table, and the part of them that packages took."""
     clone = place.directory / "clone"
     subprocess.run(["git", "clone", "--quiet", PROJECT_DIRECTORY, clone], check=True)
     caches = {name: str(place.directory / "packages") for name in ("PIP_CACHE_DIR", "UV_CACHE_DIR")}

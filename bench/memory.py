@@ -1,4 +1,4 @@
-"""The largest resident memory of a process that loads one big month."""
+"""The peak resident memory of a process that loads one large month."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from bench.workplace import Workplace, workplace
 MONTH = date(2025, 1, 1)
 LIMIT_MIB = 300
 
-# Not ru_maxrss: Linux lets a new program inherit that of the process that started it, which has written the month.
+# Not ru_maxrss: on Linux a new program inherits it from its parent process, which has written the month.
 _LOAD = """
 import re, sys
 from datetime import date
@@ -25,15 +25,15 @@ print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text(
 
 
 def run(quick: bool) -> Section:
-    """One row group for the whole month, the worst case: nothing in the file says where to stop reading."""
+    """Measure the worst case: the whole month is one row group, so that the file gives no limit for a read."""
     sizes = [1_000_000, 5_000_000] if quick else [1_000_000, 5_000_000, 20_000_000]
     rows = []
     with workplace() as place:
         for size in sizes:
-            # The writer holds a row group in memory, so it works in a process that is not measured.
+            # The writer holds a row group in memory, so it runs in this process, which is not measured.
             place.publish(MONTH, size, row_group_rows=size)
             place.start_over()
-            memory, seconds = _measured(place)
+            memory, seconds = _measure_load(place)
             rows.append((size, memory, seconds))
     size, memory, _ = rows[-1]
     return Section(
@@ -48,7 +48,7 @@ def run(quick: bool) -> Section:
     )
 
 
-def _measured(place: Workplace) -> tuple[float, float]:
+def _measure_load(place: Workplace) -> tuple[float, float]:
     command = [sys.executable, "-c", _LOAD, MONTH.isoformat()]
     done = subprocess.run(command, env=place.environment, capture_output=True, text=True, check=True)
     memory, seconds = map(float, done.stdout.split())

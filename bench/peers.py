@@ -1,4 +1,4 @@
-"""What other tools make of the same month: each replaces it by its own documented way, and its rows are counted."""
+"""The same month with other tools: each replaces the month in its documented way, and then its rows are counted."""
 
 import io
 import os
@@ -26,12 +26,12 @@ from taxi_orchestration.warehouse.raw_tables import partition_of
 MONTH = date(2024, 1, 1)
 TABLE = "peer_trips"
 COURSE = "course: pandas to_sql after DELETE"
-# The course's way takes minutes for what is only a column of the table.
+# Larger months take minutes with the course's way, for only one column of the table.
 LARGEST = {COURSE: MONTH_ROWS}
 
 
 def run(quick: bool) -> Section:
-    """A month loaded, and then replaced several times: the median of the replacements, and the rows that are there."""
+    """Load a month and replace it several times; report the median of the replacements and the number of rows."""
     sizes = [MONTH_ROWS] if quick else [MONTH_ROWS, 250_000]
     seconds: dict[str, dict[int, float]] = {}
     counts: dict[str, int] = {}
@@ -40,7 +40,7 @@ def run(quick: bool) -> Section:
             place.publish(MONTH, size)
             for name, way in WAYS.items():
                 if size <= LARGEST.get(name, size):
-                    taken, counts[name] = _measured(place, name, way, 1 if quick or name == COURSE else 3)
+                    taken, counts[name] = _measure_replacement(place, name, way, 1 if quick or name == COURSE else 3)
                     seconds.setdefault(name, {})[size] = taken
                     if name != COURSE and counts[name] != size:
                         raise RuntimeError(f"{name} left {counts[name]} rows of a file of {size}")
@@ -89,8 +89,10 @@ def run(quick: bool) -> Section:
     )
 
 
-def _measured(place: Workplace, name: str, way: Callable[[Workplace, date], None], times: int) -> tuple[float, int]:
-    """The median of the seconds of a replacement, and the rows that it left."""
+def _measure_replacement(
+    place: Workplace, name: str, way: Callable[[Workplace, date], None], times: int
+) -> tuple[float, int]:
+    """Return the median of the seconds of a replacement, and the number of rows after it."""
     place.start_over()
     with psycopg.connect(place.target.url(), autocommit=True) as connection:
         connection.execute(sql.SQL("create schema {}").format(sql.Identifier(SCHEMA)))
@@ -107,20 +109,20 @@ def _measured(place: Workplace, name: str, way: Callable[[Workplace, date], None
     return statistics.median(taken[1:]), count
 
 
-def course_seconds(place: Workplace, month: date) -> float:
-    """Seconds of the course's way for a month that is not there yet; its table is gone afterwards."""
+def measure_course(place: Workplace, month: date) -> float:
+    """Return the seconds of the course's way for a month that is not loaded yet, and drop its table."""
     start = time.perf_counter()
-    _course(place, month)
+    _replace_with_course(place, month)
     seconds = time.perf_counter() - start
     with psycopg.connect(place.target.url()) as connection:
         connection.execute(sql.SQL("drop table {}").format(sql.Identifier(SCHEMA, TABLE)))
     return seconds
 
 
-def limit(place: Workplace, month: date) -> float:
-    """psql sends a ready binary file into an empty table of the same columns: no client can do more.
+def measure_limit(place: Workplace, month: date) -> float:
+    """Return the seconds of psql for a ready binary file into an empty table: no client can be faster.
 
-    The month has to be loaded: the file is made of it, before the clock starts.
+    The month must be loaded: the file is exported from it before the measurement starts.
     """
     file = place.directory / "ready.bin"
     table = sql.Identifier(SCHEMA, TABLE)
@@ -141,17 +143,17 @@ def limit(place: Workplace, month: date) -> float:
     return seconds
 
 
-def _taxi(place: Workplace, month: date) -> None:
+def _replace_with_taxi(place: Workplace, month: date) -> None:
     with place.loader() as loader:
         loader.load_month(month)
 
 
-def _course(place: Workplace, month: date) -> None:
-    """DELETE by the month of the pickup, `to_sql(method="multi", chunksize=1000)`: it loses and doubles rows."""
+def _replace_with_course(place: Workplace, month: date) -> None:
+    """DELETE by the month of the pickup, then `to_sql(method="multi", chunksize=1000)`: loses and duplicates rows."""
     import sqlalchemy
 
     engine = sqlalchemy.create_engine(place.target.url(DRIVER))
-    frame = _frame(place, month)
+    frame = _read_frame(place, month)
     with engine.begin() as connection:
         if sqlalchemy.inspect(connection).has_table(TABLE, schema=SCHEMA):
             connection.execute(
@@ -164,55 +166,55 @@ def _course(place: Workplace, month: date) -> None:
     engine.dispose()
 
 
-def _pandas(place: Workplace, month: date) -> None:
-    """pandas writes CSV, COPY reads it, after a DELETE in the same transaction."""
+def _replace_with_pandas(place: Workplace, month: date) -> None:
+    """COPY of CSV that pandas writes, after a DELETE in the same transaction."""
     import pandas as pd
     import sqlalchemy
 
-    frame = _frame(place, month).convert_dtypes().assign(source_month=pd.Timestamp(month))
+    frame = _read_frame(place, month).convert_dtypes().assign(source_month=pd.Timestamp(month))
     engine = sqlalchemy.create_engine(place.target.url(DRIVER))
     frame.head(0).to_sql(TABLE, engine, schema=SCHEMA, if_exists="append", index=False)
     engine.dispose()
     buffer = io.StringIO()
     frame.to_csv(buffer, index=False, header=False)
     with psycopg.connect(place.target.url()) as connection:
-        _delete(connection, month)
+        _delete_month(connection, month)
         statement = sql.SQL("copy {} from stdin with (format csv)").format(sql.Identifier(SCHEMA, TABLE))
         with connection.cursor().copy(statement) as copy:
             copy.write(buffer.getvalue())
 
 
-def _adbc(place: Workplace, month: date) -> None:
-    """Arrow's own driver, after a DELETE in the same transaction."""
+def _replace_with_adbc(place: Workplace, month: date) -> None:
+    """Ingestion by Arrow's database driver, after a DELETE in the same transaction."""
     import adbc_driver_postgresql.dbapi
 
-    table = _arrow(place, month)
+    table = _read_arrow(place, month)
     with adbc_driver_postgresql.dbapi.connect(place.target.url()) as connection, connection.cursor() as cursor:
-        is_there = _is_there(place)
-        if is_there:
-            cursor.execute(_deletion(month).as_string())
-        cursor.adbc_ingest(TABLE, table, mode="append" if is_there else "create", db_schema_name=SCHEMA)
+        has_table = _has_table(place)
+        if has_table:
+            cursor.execute(_compose_delete(month).as_string())
+        cursor.adbc_ingest(TABLE, table, mode="append" if has_table else "create", db_schema_name=SCHEMA)
         connection.commit()
 
 
-def _polars(place: Workplace, month: date) -> None:
-    """polars' `write_database` with its ADBC engine, after a DELETE."""
+def _replace_with_polars(place: Workplace, month: date) -> None:
+    """`write_database` of polars with its ADBC engine, after a DELETE."""
     import polars as pl
 
-    frame = pl.read_parquet(io.BytesIO(_get(place, month))).with_columns(pl.lit(month).alias("source_month"))
-    is_there = _is_there(place)
-    if is_there:
+    frame = pl.read_parquet(io.BytesIO(_download(place, month))).with_columns(pl.lit(month).alias("source_month"))
+    has_table = _has_table(place)
+    if has_table:
         with psycopg.connect(place.target.url()) as connection:
-            _delete(connection, month)
-    # Where there is none, "append" fails with this driver.
-    mode: Any = "append" if is_there else "fail"
+            _delete_month(connection, month)
+    # With this driver "append" fails if the table does not exist.
+    mode: Any = "append" if has_table else "fail"
     frame.write_database(f"{SCHEMA}.{TABLE}", place.target.url(), engine="adbc", if_table_exists=mode)
 
 
-def _dlt(disposition: Any) -> Callable[[Workplace, date], None]:
-    """dlt's pipeline of an Arrow table to its destination postgres."""
+def _make_dlt_replacement(disposition: Any) -> Callable[[Workplace, date], None]:
+    """Return a replacement by a dlt pipeline from an Arrow table to the destination postgres."""
 
-    def way(place: Workplace, month: date) -> None:
+    def replace(place: Workplace, month: date) -> None:
         import dlt
 
         os.environ |= {"RUNTIME__DLTHUB_TELEMETRY": "false", "RUNTIME__LOG_LEVEL": "ERROR"}
@@ -223,52 +225,52 @@ def _dlt(disposition: Any) -> Callable[[Workplace, date], None]:
             dataset_name=SCHEMA,
         )
         trips = dlt.resource(
-            [_arrow(place, month)], name=TABLE, write_disposition=disposition, merge_key="source_month"
+            [_read_arrow(place, month)], name=TABLE, write_disposition=disposition, merge_key="source_month"
         )
         pipeline.run(trips).raise_on_failed_jobs()
 
-    return way
+    return replace
 
 
 WAYS: dict[str, Callable[[Workplace, date], None]] = {
-    "taxi": _taxi,
-    "ADBC: adbc_ingest after DELETE": _adbc,
-    "polars: write_database (ADBC) after DELETE": _polars,
-    "pandas: COPY of CSV after DELETE": _pandas,
-    "dlt: merge (delete-insert) by month": _dlt({"disposition": "merge", "strategy": "delete-insert"}),
-    "dlt: replace of the table": _dlt("replace"),
-    COURSE: _course,
+    "taxi": _replace_with_taxi,
+    "ADBC: adbc_ingest after DELETE": _replace_with_adbc,
+    "polars: write_database (ADBC) after DELETE": _replace_with_polars,
+    "pandas: COPY of CSV after DELETE": _replace_with_pandas,
+    "dlt: merge (delete-insert) by month": _make_dlt_replacement({"disposition": "merge", "strategy": "delete-insert"}),
+    "dlt: replace of the table": _make_dlt_replacement("replace"),
+    COURSE: _replace_with_course,
 }
 
 
-def _get(place: Workplace, month: date) -> bytes:
+def _download(place: Workplace, month: date) -> bytes:
     return requests.get(month_url(place.url, month), timeout=60).content
 
 
-def _frame(place: Workplace, month: date) -> Any:
+def _read_frame(place: Workplace, month: date) -> Any:
     import pandas as pd
 
-    return pd.read_parquet(io.BytesIO(_get(place, month))).rename(columns=str.lower)
+    return pd.read_parquet(io.BytesIO(_download(place, month))).rename(columns=str.lower)
 
 
-def _arrow(place: Workplace, month: date) -> Any:
+def _read_arrow(place: Workplace, month: date) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pq.read_table(io.BytesIO(_get(place, month)))
+    table = pq.read_table(io.BytesIO(_download(place, month)))
     table = table.rename_columns([name.lower() for name in table.column_names])
     return table.append_column("source_month", pa.repeat(pa.scalar(month), table.num_rows))
 
 
-def _is_there(place: Workplace) -> bool:
+def _has_table(place: Workplace) -> bool:
     with psycopg.connect(place.target.url()) as connection:
         return connection.execute("select to_regclass(%s)", [f"{SCHEMA}.{TABLE}"]).fetchone() != (None,)
 
 
-def _delete(connection: psycopg.Connection, month: date) -> None:
-    connection.execute(_deletion(month))
+def _delete_month(connection: psycopg.Connection, month: date) -> None:
+    connection.execute(_compose_delete(month))
 
 
-def _deletion(month: date) -> sql.Composed:
+def _compose_delete(month: date) -> sql.Composed:
     """Return the DELETE of a month, composed for drivers with other placeholders too."""
     return sql.SQL("delete from {} where source_month = {}").format(sql.Identifier(SCHEMA, TABLE), month)

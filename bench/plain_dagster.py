@@ -1,4 +1,4 @@
-"""The same pipeline the plain way: dbt as a process, a process for each step, Dagster's own defaults."""
+"""The same pipeline with Dagster's defaults: dbt as a subprocess, and a process for each step."""
 
 import json
 import os
@@ -20,14 +20,14 @@ from taxi_orchestration.warehouse.warehouse import open_warehouse
 settings = load_settings()
 os.environ.update(dbt_environment(open_warehouse(settings), Path(os.environ["DAGSTER_HOME"]) / "target"))
 project = DbtProject(project_dir=DBT_PROJECT_DIRECTORY, target_path=Path(os.environ["DBT_TARGET_PATH"]))
-# Not on PATH where the environment is not activated: dagster-dbt looks nowhere else when it prepares a project.
+# dagster-dbt finds dbt only on PATH. The environment may not be activated.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 project.prepare_if_dev()
 
 
 @dg.asset(partitions_def=monthly_partitions(), key=["raw", "raw_trips"])
 def raw_trips(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-    """A month, loaded by our loader: what is compared here is all that is around it."""
+    """A month, loaded by the project's loader: the benchmark compares everything around the load."""
     with open_loader(settings, open_warehouse(settings)) as loader:
         load = loader.load_month(parse_partition_key(context.partition_key))
     return dg.MaterializeResult(metadata={"dagster/partition_row_count": load.file.rows})

@@ -1,4 +1,4 @@
-"""Lines over an axis, as PNG: drawn by what draws the report, so that plots need no package more."""
+"""Line charts as PNG, drawn by the library of the report, so that plots need no further package."""
 
 from collections.abc import Mapping
 from io import BytesIO
@@ -13,7 +13,7 @@ from taxi_orchestration.report.drawing import VEGA_LITE
 def line_plot(
     lines: Mapping[str, Mapping[int, float]], x: str, y: str, *, log_x: bool = False, log_y: bool = False
 ) -> bytes:
-    """Draw a line by name through its figures by place on the axis `x`; `x` and `y` are the titles of the axes.
+    """Return a chart of `lines`: by name, the figures by position on the x axis. `x` and `y` are the axis titles.
 
     An axis that is not logarithmic begins at 0.
     """
@@ -27,11 +27,12 @@ def line_plot(
             color=alt.Color("line:N", title=None, sort=None, legend=alt.Undefined if len(lines) > 1 else None),
         )
     )
-    return _small(vl_convert.vegalite_to_png(chart.to_json(), vl_version=VEGA_LITE, scale=1.5, allowed_base_urls=[]))
+    png = vl_convert.vegalite_to_png(chart.to_json(), vl_version=VEGA_LITE, scale=1.5, allowed_base_urls=[])
+    return _reduce_colours(png)
 
 
-def _small(png: bytes) -> bytes:
-    """Return a picture of lines with as few colours as it needs: a tenth of the bytes."""
+def _reduce_colours(png: bytes) -> bytes:
+    """Return the picture with 32 colours, enough for lines and a tenth of the bytes."""
     file = BytesIO()
     Image.open(BytesIO(png)).convert("RGB").quantize(32).save(file, "png", optimize=True)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""A large month loaded and built for the first time, and then replaced by other rows while it is read."""
+"""A large month: loaded and built for the first time, then replaced by other rows while a reader counts it."""
 
 import json
 import statistics
@@ -19,26 +19,26 @@ from taxi_orchestration.months import next_month
 
 MONTH = date(2025, 1, 1)
 ROWS = 3_000_000
-# What the replacement may take against the first time.
+# Limit for the time of the replacement, relative to the first load.
 FACTOR = 1.3
-# How long a reader may wait for its count; refunds are found in one pass.
-LOOK_SECONDS, REFUND_SECONDS = 5, 15
+# Limits for a count of the reader, and for finding the refunds, which takes one pass.
+COUNT_SECONDS, REFUND_SECONDS = 5, 15
 REFUNDS = "int_refunds"
-Looks = list[tuple[int, float]]
+Counts = list[tuple[int, float]]
 
 
 def run(quick: bool) -> Section:
-    """A first load and a replacement right after it, of 3,000,000 rows (quick: 300,000), then the models twice."""
+    """Load and then replace a month of 3,000,000 rows (quick: 300,000), and build its models twice."""
     rows = 300_000 if quick else ROWS
     with workplace() as place:
-        pairs = [_pair(place, rows) for _ in range(1 if quick else 3)]
-        # Of the month that the last pair left.
-        first, again, looks = _models(place)
-    # What a reader may see: the month before or after its replacement, and facts that stay the same.
-    read = [*(((rows, rows + 1), pair[2]) for pair in pairs), ((looks[0][0],), looks)]
+        pairs = [_measure_pair(place, rows) for _ in range(1 if quick else 3)]
+        # The models are built from the month of the last pair.
+        first, again, counts = _measure_models(place)
+    # A reader may see the month before or after its replacement; the number of facts stays the same.
+    read = [*(((rows, rows + 1), pair[2]) for pair in pairs), ((counts[0][0],), counts)]
     loads = [statistics.median(seconds) for seconds in zip(*((pair[0], pair[1]) for pair in pairs), strict=True)]
-    parts = sum(rows not in whole for whole, looks in read for rows, _ in looks)
-    slowest = max(seconds for _, looks in read for _, seconds in looks)
+    parts = sum(rows not in whole for whole, counts in read for rows, _ in counts)
+    slowest = max(seconds for _, counts in read for _, seconds in counts)
     longest = sorted(first, key=lambda name: first[name], reverse=True)[:8]
     return Section(
         "Replacement",
@@ -64,9 +64,9 @@ def run(quick: bool) -> Section:
                 parts,
                 "",
                 at_most=0,
-                measured=f"{sum(len(looks) for _, looks in read)} looks at raw_trips and fct_trips",
+                measured=f"{sum(len(counts) for _, counts in read)} looks at raw_trips and fct_trips",
             ),
-            Goal("the slowest of these looks", slowest, "s", at_most=LOOK_SECONDS),
+            Goal("the slowest of these looks", slowest, "s", at_most=COUNT_SECONDS),
             Goal(f"refunds of {rows:,} trips found ({REFUNDS})", first[REFUNDS], "s", at_most=REFUND_SECONDS),
         ],
         ["models, s", *longest],
@@ -79,33 +79,33 @@ def run(quick: bool) -> Section:
     )
 
 
-def _pair(place: Workplace, rows: int) -> tuple[float, float, Looks]:
-    """Seconds of the first load and of the replacement, and what a reader saw meanwhile."""
+def _measure_pair(place: Workplace, rows: int) -> tuple[float, float, Counts]:
+    """Return the seconds of the first load and of the replacement, and the reader's counts during the replacement."""
     place.start_over()
     place.publish(MONTH, rows)
     with place.loader() as loader:
         first = loader.load_month(MONTH).seconds
         place.settle()
         place.publish(MONTH, rows + 1)
-        with _reader(place, "raw_trips") as looks:
+        with _run_reader(place, "raw_trips") as counts:
             again = loader.load_month(MONTH).seconds
-    return first, again, looks
+    return first, again, counts
 
 
-def _models(place: Workplace) -> tuple[dict[str, float], dict[str, float], Looks]:
-    """Seconds of each model of the loaded month built first and again, and what a reader of the facts saw meanwhile."""
+def _measure_models(place: Workplace) -> tuple[dict[str, float], dict[str, float], Counts]:
+    """Return the seconds of each model in the first and the second build, and the reader's counts during the second."""
     with place.loader() as loader:
         loader.load_zones()
-        first = _build(place, loader)
+        first = _build_models(place, loader)
         place.settle()
-        with _reader(place, "fct_trips") as looks:
-            again = _build(place, loader)
-    return first, again, looks
+        with _run_reader(place, "fct_trips") as counts:
+            again = _build_models(place, loader)
+    return first, again, counts
 
 
-def _build(place: Workplace, loader: Loader) -> dict[str, float]:
+def _build_models(place: Workplace, loader: Loader) -> dict[str, float]:
     window = {"window_start": str(MONTH), "window_end": str(next_month(MONTH))}
-    # One model at a time, so that the seconds of each are its own.
+    # One model at a time, so that no model slows another down.
     without_tests = ["--exclude-resource-type", "test", "--exclude-resource-type", "unit_test"]
     command = ["--quiet", "--single-threaded", "build", *without_tests, "--vars", json.dumps(window)]
     outcome = invoke_dbt(command, loader.warehouse, prepared_project(place.settings))
@@ -115,26 +115,26 @@ def _build(place: Workplace, loader: Loader) -> dict[str, float]:
 
 
 @contextmanager
-def _reader(place: Workplace, table: str) -> Iterator[Looks]:
-    """Count the rows of a table during the block: the rows and the seconds of each look."""
-    looks: Looks = []
+def _run_reader(place: Workplace, table: str) -> Iterator[Counts]:
+    """Count the rows of a table repeatedly for the duration of the block; yields rows and seconds of each count."""
+    counts: Counts = []
     done = threading.Event()
-    reader = threading.Thread(target=_look, args=(place, table, done, looks))
+    reader = threading.Thread(target=_count_rows, args=(place, table, done, counts))
     reader.start()
     try:
-        yield looks
+        yield counts
     finally:
         done.set()
         reader.join()
 
 
-def _look(place: Workplace, table: str, done: threading.Event, looks: Looks) -> None:
-    """Look now and then; one look in five seconds leaves the cores alone."""
-    count = sql.SQL("select count(*) from {}").format(sql.Identifier(SCHEMA, table))
+def _count_rows(place: Workplace, table: str, done: threading.Event, counts: Counts) -> None:
+    """Count the rows of a table until `done` is set. One count every five seconds leaves the cores to the load."""
+    query = sql.SQL("select count(*) from {}").format(sql.Identifier(SCHEMA, table))
     with psycopg.connect(place.target.url(), autocommit=True) as connection:
         while True:
             start = time.perf_counter()
-            (rows,) = connection.execute(count).fetchone() or (0,)
-            looks.append((rows, time.perf_counter() - start))
+            (rows,) = connection.execute(query).fetchone() or (0,)
+            counts.append((rows, time.perf_counter() - start))
             if done.wait(5):
                 return

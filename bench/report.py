@@ -1,4 +1,4 @@
-"""The page of 150 months: how large it is, how long it takes to make, and in how much memory."""
+"""The page of 150 months: its size, and the time and memory of `taxi report`."""
 
 import json
 import re
@@ -21,10 +21,10 @@ TABLES = (
     *("raw_loads", "trip_quality", "int_monthly_revenue_by_file"),
     *("int_zone_flows_by_file", "int_hourly_zone_activity_by_file"),
 )
-# The TLC's shapes as they are loaded, simplified: 263 of 26 points on average.
+# Like the TLC's shapes after simplification: 263 outlines of 26 points on average.
 ZONES, POINTS = 263, 26
 
-# A process of its own, measured by itself: the program of `taxi report`, and what it needed at most.
+# `taxi report` in a new process, which prints its own peak memory in MiB.
 _REPORT = """
 import re, sys
 from pathlib import Path
@@ -38,7 +38,7 @@ finally:
 
 
 def run(quick: bool) -> Section:
-    """One month loaded and built, what it came to copied for the others, then `taxi report` three times."""
+    """Load and build one month, copy its results for the other months, and run `taxi report` three times."""
     count = 24 if quick else MONTHS
     with workplace() as place:
         place.publish(FIRST_MONTH)
@@ -47,9 +47,9 @@ def run(quick: bool) -> Section:
         _copy_month(place, count)
         _add_shapes(place)
         place.settle()
-        measured = [_measured(place) for _ in range(3)]
+        measured = [_measure_report(place) for _ in range(3)]
         page = place.directory / "report.html"
-        size, parts = page.stat().st_size, _parts(page.read_text(encoding="utf-8"))
+        size, parts = page.stat().st_size, _measure_parts(page.read_text(encoding="utf-8"))
     seconds, memory = min(seconds for seconds, _ in measured), max(memory for _, memory in measured)
     return Section(
         "The report",
@@ -64,8 +64,8 @@ def run(quick: bool) -> Section:
     )
 
 
-def _measured(place: Workplace) -> tuple[float, float]:
-    """Seconds and MiB of one `taxi report`."""
+def _measure_report(place: Workplace) -> tuple[float, float]:
+    """Return the seconds and the peak MiB of one `taxi report`."""
     command = [sys.executable, "-c", _REPORT, str(place.directory / "report.html")]
     start = time.perf_counter()
     done = subprocess.run(command, env=place.environment, capture_output=True, text=True, check=True)
@@ -73,12 +73,12 @@ def _measured(place: Workplace) -> tuple[float, float]:
 
 
 def _copy_month(place: Workplace, count: int) -> None:
-    """The rows of the first month in all tables that the report's marts add up, once more for each other month."""
+    """Copy the rows of the first month, in all tables that the report's marts add up, for each other month."""
     with psycopg.connect(place.target.url()) as connection:
         connection.execute(sql.SQL("set search_path = {}").format(sql.Identifier(SCHEMA)))
         for table in TABLES:
             columns = connection.execute(sql.SQL("table {} limit 0").format(sql.Identifier(table))).description or []
-            values = [_later(column.name) for column in columns]
+            values = [_shift_value(column.name) for column in columns]
             connection.execute(
                 sql.SQL("insert into {0} select {1} from {0}, generate_series(1, %s) as months (later)").format(
                     sql.Identifier(table), sql.SQL(", ").join(values)
@@ -87,8 +87,8 @@ def _copy_month(place: Workplace, count: int) -> None:
             )
 
 
-def _later(column: str) -> sql.Composable:
-    """A column's value in the copy for a month so much `later`; days keep their distance from the month of the file."""
+def _shift_value(column: str) -> sql.Composable:
+    """Return a column's value in the copy for a later month. Days keep their distance from the month of the file."""
     month = sql.SQL("({} + make_interval(months => later))::date")
     match column:
         case "source_month" | "pickup_month":
@@ -100,7 +100,7 @@ def _later(column: str) -> sql.Composable:
 
 
 def _add_shapes(place: Workplace) -> None:
-    """Outlines for the zones: the workplace's host has none."""
+    """Insert outlines for the zones: the workplace's host has none."""
     turns = np.linspace(0, 2 * np.pi, POINTS)
     rows = []
     for zone in range(ZONES):
@@ -112,8 +112,8 @@ def _add_shapes(place: Workplace) -> None:
         connection.cursor().executemany(sql.SQL("insert into {} values (%s, %s, %s, %s)").format(table), rows)
 
 
-def _parts(page: str) -> dict[str, int]:
-    """What the page is made of, in bytes."""
+def _measure_parts(page: str) -> dict[str, int]:
+    """Return the bytes of each part of the page."""
     parts = {
         "data": r'<script type="application/json".*?</script>',
         "scripts": r'<script type="module">.*?</script>',

@@ -1,4 +1,4 @@
-"""What benchmarks give, and the report that is made of it: one run of one version on one machine."""
+"""The results of benchmarks, and the report on them: one run of one version on one machine."""
 
 import json
 import os
@@ -16,15 +16,15 @@ import psutil
 from taxi_orchestration.settings import PROJECT_DIRECTORY
 
 DIRECTORY = Path(__file__).parent
-# A figure in a page: [text](where, ending in RESULTS.md "its name").
+# A figure in a page: [figure](path of RESULTS.md "name of the figure").
 QUOTE = re.compile(r'\[([^\]]*)\]\(((?:\.\./)*bench/RESULTS\.md[^ )]*) "([^"]+)"\)')
 
 
 @dataclass(frozen=True)
 class Goal:
-    """One figure against its goal: `at_least` or `at_most`, in the unit of the figure.
+    """One figure and its goal, `at_least` or `at_most`, in the unit of the figure.
 
-    `measured` is what the figure is made of, `reason` where it goes when the goal is missed.
+    `measured` gives the measurements behind the figure; `reason` explains a missed goal.
     """
 
     what: str
@@ -37,14 +37,14 @@ class Goal:
 
     @property
     def is_met(self) -> bool:
-        """Whether the figure is on the right side of the goal."""
+        """Return whether the figure meets the goal."""
         return (self.at_least is None or self.figure >= self.at_least) and (
             self.at_most is None or self.figure <= self.at_most
         )
 
     @property
     def wanted(self) -> str:
-        """The goal in characters."""
+        """Return the goal as text."""
         return f"≥ {self.at_least:g}" if self.at_least is not None else f"≤ {self.at_most:g}"
 
 
@@ -62,7 +62,7 @@ class Section:
 
 
 def machine() -> str:
-    """The machine in a line."""
+    """Return a description of the machine in one line."""
     memory = psutil.virtual_memory().total / 2**30
     cpu = next(
         (line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
@@ -72,7 +72,7 @@ def machine() -> str:
 
 
 def version() -> str:
-    """The commit that is measured, marked where code differs from it."""
+    """Return the measured commit, with a mark if the code differs from it."""
     commit = _git("rev-parse", "--short=10", "HEAD")
     changed = _git("status", "--porcelain", "--", ".", ":!*.md", ":!bench/plots", ":!bench/results")
     return f"{commit} with changes" if changed else commit
@@ -80,7 +80,7 @@ def version() -> str:
 
 @dataclass(frozen=True)
 class Results:
-    """What is kept of a run in `directory`: a file a benchmark, and the report of all."""
+    """The stored results of a run in `directory`: one file per benchmark, and the report on all."""
 
     directory: Path = DIRECTORY
 
@@ -93,16 +93,16 @@ class Results:
         return self.directory / "plots"
 
     def start_over(self) -> None:
-        """Remove what is kept of an earlier run, with its plots."""
+        """Remove the stored results and plots of an earlier run."""
         for path in [*self._files.glob("*.json"), *self._plots.glob("*.png")]:
             path.unlink()
 
     def is_of(self, version: str) -> bool:
-        """Whether all that is kept is of this version and this machine, so that a benchmark can join it."""
+        """Return whether all stored results are of this version and machine, so that a benchmark can be added."""
         return {(item["version"], item["machine"]) for item in self._read()} == {(version, machine())}
 
     def keep(self, name: str, version: str, seconds: float, section: Section | None, failure: str) -> None:
-        """Keep what a benchmark gave, or how it failed, until it runs again."""
+        """Store the result or the failure of a benchmark, until the benchmark runs again."""
         self._files.mkdir(exist_ok=True)
         self._plots.mkdir(exist_ok=True)
         plots = section.plots if section else {}
@@ -120,7 +120,7 @@ class Results:
         (self._files / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n")
 
     def write_report(self, names: Sequence[str]) -> None:
-        """Write RESULTS.md anew of what is kept; `names` are all benchmarks in their order."""
+        """Write RESULTS.md from the stored results; `names` are all benchmarks in the order of the report."""
         kept = sorted(self._read(), key=lambda item: names.index(item["name"]))
         sections = [
             Section(**{**s, "goals": [Goal(**g) for g in s["goals"]], "plots": dict.fromkeys(s["plots"], b"")})
@@ -150,13 +150,13 @@ class Results:
                 lines += [_row(section.header), _row(["---"] + ["---:"] * (len(section.header) - 1))]
                 lines += [_row(row) for row in section.rows]
             lines += [f"\n![{section.title}](plots/{plot})" for plot in section.plots]
-        took = ", ".join(f"{item['name']} {item['seconds']} s" for item in kept)
+        durations = ", ".join(f"{item['name']} {item['seconds']} s" for item in kept)
         minutes = sum(item["seconds"] for item in kept) / 60
-        lines += ["", "## How long the benchmarks took", "", f"{minutes:.0f} minutes: {took}."]
+        lines += ["", "## How long the benchmarks took", "", f"{minutes:.0f} minutes: {durations}."]
         (self.directory / "RESULTS.md").write_text("\n".join(lines).replace("\n\n\n", "\n\n") + "\n")
 
     def quotable(self) -> dict[str, str]:
-        """The figures that a page may quote, by name."""
+        """Return the figures that a page may quote, by name."""
         sections = [item["section"] for item in self._read() if item["section"]]
         return {name: text for section in sections for name, text in section["quotes"].items()}
 
@@ -174,7 +174,7 @@ class Results:
 
 
 def pages() -> list[Path]:
-    """The pages that may quote figures."""
+    """Return the pages that may quote figures."""
     return [PROJECT_DIRECTORY / "README.md", *sorted((PROJECT_DIRECTORY / "docs").rglob("*.md"))]
 
 

@@ -1,4 +1,4 @@
-"""Benchmarks one after the other: what each gives is kept as it ends, and one that fails leaves the others alone."""
+"""A run of benchmarks, one after the other. Each result is stored at once; a failure does not stop the others."""
 
 import time
 import traceback
@@ -18,14 +18,17 @@ def run_benchmarks(
     results: Results | None,
     console: Console,
 ) -> int:
-    """Run them, and keep what they give in `results`, which has the benchmarks of `order`; returns an exit code."""
+    """Run the benchmarks, store their results if `results` is given, and return an exit code.
+
+    `order` lists all benchmarks in the order of the report.
+    """
     code = 0
     for name, benchmark in benchmarks.items():
         console.rule(name)
         began, section, failure = time.monotonic(), None, ""
         try:
             section = benchmark()
-        except Exception as error:  # noqa: BLE001 - what the others measure is worth as much without this one
+        except Exception as error:  # noqa: BLE001 - one failure must not stop the other benchmarks
             traceback.print_exc()
             failure, code = " ".join(f"{type(error).__name__}: {error}".split())[:200], FAILED
         if section:

@@ -1,4 +1,4 @@
-"""How long the tests take, as whoever changes something waits for them."""
+"""How long a developer waits for the tests after a change."""
 
 import subprocess
 import time
@@ -10,15 +10,15 @@ GOALS = {"test-fast": 60, "test": 360}
 
 
 def run(quick: bool) -> Section:
-    """`make test-fast` and `make test` (quick: the first alone); raises where a test fails."""
-    seconds = {target: _seconds(target) for target in ("test-fast", "test")[: 1 if quick else 2]}
+    """Measure `make test-fast` and `make test` (quick: only the first). Raises if a test fails."""
+    seconds = {target: _measure_target(target) for target in ("test-fast", "test")[: 1 if quick else 2]}
     return Section(
         "The tests",
         [Goal(f"make {target}", taken, "s", at_most=GOALS[target]) for target, taken in seconds.items()],
     )
 
 
-def _seconds(target: str) -> float:
+def _measure_target(target: str) -> float:
     began = time.perf_counter()
     subprocess.run(["make", target], cwd=PROJECT_DIRECTORY, stdout=subprocess.DEVNULL, check=True)
     return time.perf_counter() - began

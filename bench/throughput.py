@@ -1,4 +1,4 @@
-"""Rows a second by rows of the month: ours beside what a client of PostgreSQL can do at most."""
+"""Rows per second by size of the month: the project's loader against the limit of any PostgreSQL client."""
 
 import statistics
 from datetime import date
@@ -13,14 +13,14 @@ GOALS = {1_000_000: 0.9, 5_000_000: 0.95}
 
 
 def run(quick: bool) -> Section:
-    """The median of several, each into a table that is not there yet."""
+    """Measure several loads, each into a table that does not exist yet, and report their median."""
     sizes = [MONTH_ROWS, 1_000_000] if quick else [MONTH_ROWS, 250_000, 1_000_000, 5_000_000]
     ours: dict[int, float] = {}
     limits: dict[int, float] = {}
     with workplace() as place:
         for size in sizes:
             place.publish(MONTH, size)
-            pairs = [_pair(place) for _ in range(5 if size <= 1_000_000 else 3)]
+            pairs = [_measure_pair(place) for _ in range(5 if size <= 1_000_000 else 3)]
             ours[size] = statistics.median(pair[0] for pair in pairs)
             limits[size] = statistics.median(pair[1] for pair in pairs)
     largest = max(sizes)
@@ -64,9 +64,9 @@ def run(quick: bool) -> Section:
     )
 
 
-def _pair(place: Workplace) -> tuple[float, float]:
-    """Seconds of ours and of the limit, one right after the other."""
+def _measure_pair(place: Workplace) -> tuple[float, float]:
+    """Return the seconds of the project's load and of the limit, measured directly one after the other."""
     place.start_over()
     with place.loader() as loader:
         seconds = loader.load_month(MONTH).seconds
-    return seconds, peers.limit(place, MONTH)
+    return seconds, peers.measure_limit(place, MONTH)

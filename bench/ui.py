@@ -1,4 +1,4 @@
-"""What somebody waits for in the UI: its page, one month by the button beside plain Dagster, a range of six months."""
+"""Waiting times in the UI: its page, one month by the button against plain Dagster, and a range of six months."""
 
 import signal
 import statistics
@@ -23,7 +23,7 @@ from taxi_orchestration_tests.support.programs import family
 from taxi_orchestration_tests.support.waiting import until
 
 FIRST, MONTHS = date(2024, 1, 1), 6
-# How long the processes get to come to rest.
+# Time after the start until the processes are idle.
 REST_SECONDS = 15
 
 _LAUNCH = """
@@ -50,29 +50,29 @@ query($id: String!) {
 
 
 def run(quick: bool) -> Section:
-    """Ours started several times, then its buttons; the plain version's one button in a `dagster dev` of its own."""
+    """Start the project several times and use its buttons; then use the plain version's button in its `dagster dev`."""
     times = 2 if quick else 3
     with workplace() as place:
         months = place.publish_range(FIRST, MONTHS)
         place.taxi("backfill", f"{FIRST:%Y-%m}")
         pages = []
         for number in range(times):
-            with _served(place.environment, ["taxi", "dev"]) as (ui, process, seconds):
+            with _serve_ui(place.environment, ["taxi", "dev"]) as (ui, process, seconds):
                 pages.append(seconds)
                 if number == times - 1:
-                    processes, mebibytes = _at_rest(process)
-                    buttons = [_press(ui, place) for _ in range(times + 1)]
+                    processes, mebibytes = _measure_idle(process)
+                    buttons = [_launch_month(ui, place) for _ in range(times + 1)]
                     place.settle()
-                    whole, work = _range(ui, months)
+                    whole, work = _launch_range(ui, months)
         place.start_over()
-        with _served(_plain_environment(place), ["dagster", "dev", "-m", "bench.plain_dagster"]) as (
+        with _serve_ui(_plain_environment(place), ["dagster", "dev", "-m", "bench.plain_dagster"]) as (
             ui,
             process,
             plain_page,
         ):
-            _, plain_mebibytes = _at_rest(process)
-            plain = [_press(ui, place) for _ in range(times)]
-    # The first run of each warms the disk's cache.
+            _, plain_mebibytes = _measure_idle(process)
+            plain = [_launch_month(ui, place) for _ in range(times)]
+    # The first run of each fills the disk cache, so it does not count.
     clicks = [statistics.median(click for click, _ in of[1:]) for of in (buttons, plain)]
     launches = [statistics.median(launch for _, launch in of[1:]) for of in (buttons, plain)]
     page = statistics.median(pages)
@@ -145,8 +145,8 @@ def _plain_environment(place: Workplace) -> dict[str, str]:
 
 
 @contextmanager
-def _served(environment: dict[str, str], command: Sequence[str]) -> Iterator[tuple[Ui, psutil.Process, float]]:
-    """The UI once it knows the definitions, its process, and the seconds until its page answered."""
+def _serve_ui(environment: dict[str, str], command: Sequence[str]) -> Iterator[tuple[Ui, psutil.Process, float]]:
+    """Run a UI for the duration of the block; yields it with its process and the seconds until its page answered."""
     port = free_port()
     began = time.perf_counter()
     process = subprocess.Popen(
@@ -159,7 +159,7 @@ def _served(environment: dict[str, str], command: Sequence[str]) -> Iterator[tup
     )
     ui = Ui(port)
     try:
-        until(lambda: _answers(ui.page), 120, 0.05)
+        until(lambda: _is_reachable(ui.page), 120, 0.05)
         seconds = time.perf_counter() - began
         until(lambda: ui.is_up() and ui.ask(REPOSITORIES)["repositoriesOrError"]["nodes"], 120, 0.2)
         yield ui, psutil.Process(process.pid), seconds
@@ -174,22 +174,22 @@ def _served(environment: dict[str, str], command: Sequence[str]) -> Iterator[tup
         process.wait()
 
 
-def _answers(page: str) -> bool:
+def _is_reachable(page: str) -> bool:
     try:
         return requests.get(page, timeout=10).ok
     except requests.RequestException:
         return False
 
 
-def _at_rest(process: psutil.Process) -> tuple[int, float]:
-    """How many processes there are, and their megabytes; of a shared page each has its part."""
+def _measure_idle(process: psutil.Process) -> tuple[int, float]:
+    """Return the number of processes, and their memory in MB. Shared pages count in part (PSS)."""
     time.sleep(REST_SECONDS)
-    family = [process, *process.children(recursive=True)]
-    return len(family), sum(each.memory_full_info().pss for each in family) / 1e6
+    processes = [process, *process.children(recursive=True)]
+    return len(processes), sum(each.memory_full_info().pss for each in processes) / 1e6
 
 
-def _press(ui: Ui, place: Workplace) -> tuple[float, float]:
-    """Seconds from the click to the success of a run of the first month, and from its launch."""
+def _launch_month(ui: Ui, place: Workplace) -> tuple[float, float]:
+    """Return the seconds from the click to the success of a run of the first month, and from its launch to success."""
     (repository,) = ui.ask(REPOSITORIES)["repositoriesOrError"]["nodes"]
     selector = {
         "repositoryName": repository["name"],
@@ -214,8 +214,8 @@ def _press(ui: Ui, place: Workplace) -> tuple[float, float]:
     raise RuntimeError("the run did not end in ten minutes")
 
 
-def _range(ui: Ui, months: Sequence[date]) -> tuple[float, float]:
-    """Seconds from the click on a range of everything that is made by month to the backfill's end, and of its runs."""
+def _launch_range(ui: Ui, months: Sequence[date]) -> tuple[float, float]:
+    """Return the seconds from the click on a range of all partitioned assets to the backfill's end, and of its runs."""
     assets = [
         n["assetKey"] for n in ui.ask(PARTITIONED_ASSETS)["assetNodes"] if n["isPartitioned"] and n["isExecutable"]
     ]

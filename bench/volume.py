@@ -1,4 +1,4 @@
-"""100 months of half a million rows, one after the other: the last ten as fast as the first ten."""
+"""100 months of half a million rows, loaded one after the other: the last ten must be as fast as the first ten."""
 
 import statistics
 from datetime import date
@@ -12,11 +12,11 @@ ROWS = 500_000
 
 
 def run(quick: bool) -> Section:
-    """Rows a second of every load; 50,000,000 rows in all (quick: 30 months)."""
+    """Measure the rows per second of every load, of 50,000,000 rows in all (quick: 30 months)."""
     count = 30 if quick else 100
     with workplace() as place:
         place.start_over()
-        rates = [_rate(place, add_months(FIRST_MONTH, number)) for number in range(count)]
+        rates = [_measure_rate(place, add_months(FIRST_MONTH, number)) for number in range(count)]
     first, last = statistics.median(rates[:10]), statistics.median(rates[-10:])
     return Section(
         "Volume",
@@ -39,7 +39,7 @@ def run(quick: bool) -> Section:
     )
 
 
-def _rate(place: Workplace, month: date) -> float:
+def _measure_rate(place: Workplace, month: date) -> float:
     file = place.publish(month, ROWS)
     with place.loader() as loader:
         load = loader.load_month(month)

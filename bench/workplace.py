@@ -1,4 +1,4 @@
-"""Where a benchmark runs: a home, a schema and an embedded server of its own, and a host with synthetic months."""
+"""The environment of a benchmark: a separate home, schema and embedded server, and a host with synthetic months."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ SCHEMA = DEFAULT_SCHEMA
 
 @dataclass(frozen=True)
 class Workplace:
-    """A server, a host, and the environment that leads to both."""
+    """A server, a host, and the environment variables that select both."""
 
     directory: Path
     url: str
@@ -40,48 +40,48 @@ class Workplace:
 
     @property
     def settings(self) -> Settings:
-        """The settings of `environment`."""
+        """Return the settings of `environment`."""
         return Settings(tlc_base_url=self.url, taxi_home=self.directory / "home", pg_schema=SCHEMA)
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment of a `taxi` that works here."""
+        """Return the environment of a `taxi` that uses this server and host."""
         own = {"TLC_BASE_URL": self.url, "TAXI_HOME": str(self.directory / "home"), "PG_SCHEMA": SCHEMA}
         return {**os.environ, **own}
 
     def publish(self, month: date, rows: int = MONTH_ROWS, row_group_rows: int = 1_048_576) -> Path:
-        """Make a month and put it on the host; its rows depend on the month alone."""
+        """Publish a synthetic month on the host, and return its file. The rows depend only on the month."""
         path = self.directory / "host" / "trip-data" / DATASET.file_name(month)
         write_month(path, month, rows, seed=month.year * 12 + month.month, row_group_rows=row_group_rows)
         return path
 
     def publish_range(self, first: date, months: int, rows: int = MONTH_ROWS) -> list[date]:
-        """Make so many months in a row."""
-        made = [add_months(first, number) for number in range(months)]
-        for month in made:
+        """Publish `months` consecutive months, and return them."""
+        published = [add_months(first, number) for number in range(months)]
+        for month in published:
             self.publish(month, rows)
-        return made
+        return published
 
     def start_over(self) -> None:
-        """An empty schema, and no work left for the server."""
+        """Drop the schema, and let the server write everything to disk."""
         with psycopg.connect(self.target.url(), autocommit=True) as connection:
             connection.execute(sql.SQL("drop schema if exists {} cascade").format(sql.Identifier(SCHEMA)))
             connection.execute("checkpoint")
 
     def settle(self) -> None:
-        """No write, and nothing for autovacuum, is left of what came before."""
+        """Finish pending writes and the work of autovacuum, which would disturb the next measurement."""
         with psycopg.connect(self.target.url(), autocommit=True) as connection:
             connection.execute("vacuum (analyze)")
             connection.execute("checkpoint")
 
     @contextmanager
     def loader(self) -> Iterator[Loader]:
-        """Loads months here."""
+        """Open a loader for the duration of the block."""
         with open_loader(self.settings, open_warehouse(self.settings)) as loader:
             yield loader
 
     def taxi(self, *arguments: str, code: int = 0) -> float:
-        """Run `taxi` as a user does; the seconds it took. Raises where it ends with another `code`."""
+        """Run `taxi` as a user does, and return the seconds. Raises if its exit code is not `code`."""
         command = program_command("taxi", *arguments)
         start = time.perf_counter()
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
@@ -92,7 +92,7 @@ class Workplace:
 
 @contextmanager
 def workplace() -> Iterator[Workplace]:
-    """A workplace in a temporary directory, with nothing left of it afterwards."""
+    """Set up a workplace in a temporary directory for the duration of the block, and then remove it."""
     directory = Path(tempfile.mkdtemp(prefix="taxi-bench-"))
     for folder in ("host/trip-data", "host/misc", "home"):
         (directory / folder).mkdir(parents=True)
@@ -100,7 +100,7 @@ def workplace() -> Iterator[Workplace]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    # A process of its own, so that it takes no turn of this one's interpreter.
+    # A separate process does not compete for this interpreter's lock.
     serve = [
         sys.executable,
         "-m",
@@ -114,7 +114,7 @@ def workplace() -> Iterator[Workplace]:
     host = subprocess.Popen(serve, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         target = ensure_running(directory / "home").target(WAREHOUSE_DATABASE)
-        _wait_for(port)
+        _wait_for_port(port)
         yield Workplace(directory, f"http://127.0.0.1:{port}", target)
     finally:
         host.terminate()
@@ -123,7 +123,7 @@ def workplace() -> Iterator[Workplace]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _wait_for(port: int) -> None:
+def _wait_for_port(port: int) -> None:
     for _ in range(100):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:

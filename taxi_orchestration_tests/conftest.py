@@ -1,4 +1,4 @@
-"""Shared fixtures: an embedded PostgreSQL, a storage of each test's own, a host of synthetic months."""
+"""Shared fixtures: an embedded PostgreSQL, a Dagster storage for each test, a host of synthetic months."""
 
 import gc
 import os
@@ -32,14 +32,14 @@ OUTER_VARIABLES = ("PG_", "TAXI_", "DAGSTER_", "TLC_", "DBT_")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A directory for the homes of all workers of the session."""
+    """Remove the user's settings from the environment, and create the directory for the homes of all workers."""
     if (PROJECT_DIRECTORY / ".env").exists():
-        # It would win over the environment of every program that a test starts, and lead it to somebody's data.
-        pytest.exit("Move .env out of the checkout for the time of the tests.", returncode=pytest.ExitCode.USAGE_ERROR)
-    # As `taxi` does: an eighth of the CPU of tests that run the pipeline in this process.
+        # .env overrides the environment of every program that a test starts, and may select the user's own data.
+        pytest.exit("Move .env out of the checkout while the tests run.", returncode=pytest.ExitCode.USAGE_ERROR)
+    # As in `taxi`. Saves an eighth of the CPU time of tests that run the pipeline in this process.
     gc.set_threshold(100_000, 20, 100)
     if not hasattr(config, "workerinput"):
-        # What tests start and interrupt would inherit that a script ignores it for whatever has & behind it.
+        # A shell script starts background commands with SIGINT ignored, and programs that tests interrupt inherit this.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         for name in [name for name in os.environ if name.startswith(OUTER_VARIABLES)]:
             del os.environ[name]
@@ -47,16 +47,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The slowest tests first, which have a limit of their own: begun last they would keep one process busy alone.
+    """Move the slowest tests, those with a timeout mark, to the front: at the end one worker would run them alone.
 
-    A list of the tests has them as they stand in their files.
+    With --collect-only the tests stay in the order of their files.
     """
     if not config.option.collectonly:
         items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Leave nothing running and nothing behind."""
+    """Stop all servers, and remove the homes."""
     if not hasattr(session.config, "workerinput"):
         homes = Path(os.environ[HOME])
         for home in homes.iterdir():
@@ -66,19 +66,19 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session")
 def home(worker_id: str) -> Path:
-    """TAXI_HOME of a worker: each has a server of its own, so that all can work in the default schema."""
+    """TAXI_HOME of a worker. Each worker has its own server, so that all can use the default schema."""
     return Path(os.environ[HOME]) / worker_id
 
 
 @pytest.fixture(scope="session")
 def server(home: Path) -> PostgresTarget:
-    """The warehouse database of the worker's embedded PostgreSQL, which no test takes the power from."""
-    made = ensure_running(home).target(WAREHOUSE_DATABASE)
-    with psycopg.connect(made.url(), autocommit=True) as connection:
+    """The warehouse database of the worker's embedded PostgreSQL, without fsync: no test simulates a power failure."""
+    target = ensure_running(home).target(WAREHOUSE_DATABASE)
+    with psycopg.connect(target.url(), autocommit=True) as connection:
         for name in ("fsync", "full_page_writes", "synchronous_commit"):
             connection.execute(sql.SQL("alter system set {} = off").format(sql.SQL(name)))
         connection.execute("select pg_reload_conf()")
-    return made
+    return target
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def tlc(tmp_path: Path) -> Iterator[TlcHost]:
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch, home: Path, server: PostgresTarget, tlc: TlcHost) -> dict[str, str]:
-    """The environment of a user whose schema, the default one, is empty; also that of the programs a test starts."""
+    """The environment of a user with an empty default schema, which the programs that a test starts inherit."""
     variables = {"TAXI_HOME": str(home), "TLC_BASE_URL": tlc.url, "PG_SCHEMA": DEFAULT_SCHEMA}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
@@ -113,10 +113,10 @@ def target(settings: Settings, server: PostgresTarget) -> PostgresTarget:
 
 @pytest.fixture
 def refusing(settings: Settings, target: PostgresTarget) -> Refusing:
-    """For the time of a block a table of the schema takes no rows."""
+    """A context manager that makes a table of the schema refuse new rows for the duration of the block."""
 
     @contextmanager
-    def block(name: str) -> Iterator[None]:
+    def refuse_rows(name: str) -> Iterator[None]:
         table = sql.Identifier(settings.schema_name, name)
         add = sql.SQL("alter table {} add constraint in_the_way check (false) not valid").format(table)
         drop = sql.SQL("alter table {} drop constraint in_the_way").format(table)
@@ -125,19 +125,19 @@ def refusing(settings: Settings, target: PostgresTarget) -> Refusing:
             yield
             connection.execute(drop)
 
-    return block
+    return refuse_rows
 
 
 @pytest.fixture
 def loader(settings: Settings) -> Iterator[Loader]:
-    """Loads months into the test's schema."""
+    """A loader of months into the test's schema."""
     with open_loader(settings, open_warehouse(settings)) as opened:
         yield opened
 
 
 @pytest.fixture(scope="session")
 def storage_template(server: PostgresTarget, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A database with Dagster's tables in it: copying it takes a tenth of a second, making them two."""
+    """A database with Dagster's tables. A copy of it takes 0.1 s; creating the tables takes 2 s."""
     name = f"template_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server.url(), autocommit=True) as connection:
         connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
@@ -155,7 +155,7 @@ def storage_template(server: PostgresTarget, tmp_path_factory: pytest.TempPathFa
 def instance(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, server: PostgresTarget, storage_template: str
 ) -> Iterator[DagsterInstance]:
-    """A real instance, as dagster.yaml has it, with a history of its own; programs that a test starts use it too."""
+    """A Dagster instance configured by dagster.yaml, without runs. Programs that a test starts use it too."""
     name = f"storage_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server.url(), autocommit=True) as connection:
         connection.execute(
@@ -187,7 +187,7 @@ def real_months() -> Path:
 
 @pytest.fixture
 def programs() -> Iterator[Programs]:
-    """Starts programs, which end with the test."""
-    made = Programs()
-    yield made
-    made.end()
+    """The programs that the test starts, which end with it."""
+    started = Programs()
+    yield started
+    started.end()

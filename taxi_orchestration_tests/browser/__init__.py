@@ -1,1 +1,1 @@
-"""Tests that look at pages in a real browser."""
+"""Tests of pages in a real browser."""

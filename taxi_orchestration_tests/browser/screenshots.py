@@ -1,4 +1,4 @@
-"""`make screenshots`: the pictures of docs/images, of months in a home of its own. One entry a picture."""
+"""`make screenshots`: the pictures of docs/images, made with months in a temporary home. One entry per picture."""
 
 import os
 import shlex
@@ -24,47 +24,47 @@ from taxi_orchestration_tests.support.dagster_dev import Ui, dagster_dev
 from taxi_orchestration_tests.support.programs import TAXI
 from taxi_orchestration_tests.support.terminal import run_on_terminal
 
-FIRST, LAST, SHOWN = "2023-12", "2024-04", "2024-03"
+FIRST, LAST, SHOWN_MONTH = "2023-12", "2024-04", "2024-03"
 IMAGES = PROJECT_DIRECTORY / "docs" / "images"
 WIDTH = 1280
 MARGIN = 24
 LARGEST_BYTES = 100_000
-# A picture of a page has few colours; so many look like all of them, in a third of the bytes.
+# A page has few colours: with 128 of them a picture looks the same, and has a third of the bytes.
 COLOURS = 128
-SECONDS = 60_000
+TIMEOUT_MS = 60_000
 
-# Of Dagster's UI: the page, what is on it once it is drawn, and the height that shows enough of it.
+# Pages of Dagster's UI: path, a text that the complete page shows, and height of the window in pixels.
 PAGES = {
     "home": ("/", "taxi_pipeline", 800),
     "lineage": ("/assets/fct_trips?view=lineage", "trip_quality", 800),
-    "month": (f"/assets/fct_trips?view=partitions&partition={SHOWN}", "sum of total_amount", 800),
+    "month": (f"/assets/fct_trips?view=partitions&partition={SHOWN_MONTH}", "sum of total_amount", 800),
     "check": ("/assets/raw_trips?view=checks&checkDetail=volume_as_expected", "Plots", 960),
 }
-# Typed one after another in a terminal of 80 columns.
+# Run one after another in a terminal of 80 columns.
 MONTHS = "select pickup_month, trips, trips_per_day, total_amount from monthly_summary where is_complete order by 1"
 COMMANDS = (["backfill", FIRST, LAST], ["psql", "--", "-c", MONTHS])
 COLUMNS = 80
-# What the emulator of a terminal calls otherwise than what draws it.
+# Colours that have another name in pyte, which emulates the terminal, than in rich, which draws it.
 COLOUR_NAMES = {"brown": "yellow"}
-# Of the report: the scheme, the first and the last element that are shown, and what is left out.
+# Parts of the report: colour scheme, first and last element of the picture, and the elements that are hidden.
 PARTS: Mapping[str, tuple[Scheme, str, str, str]] = {
     "report": ("light", "#where-heading", "#boroughs", "#zone, .months"),
     "report-dark": ("dark", "h1", "#revenue", "#days, #hours"),
 }
 
 
-def page_of_ui(browser: Browser, ui: Ui, path: str, drawn: str, height: int) -> bytes:
-    """Take a page of Dagster's UI."""
+def screenshot_ui_page(browser: Browser, ui: Ui, path: str, text: str, height: int) -> bytes:
+    """Return a screenshot of a page of Dagster's UI."""
     page = browser.new_page(viewport={"width": WIDTH, "height": height})
     page.goto(f"{ui.page}{path}")
-    page.get_by_text(drawn).first.wait_for(timeout=SECONDS)
-    # What moves comes to rest.
+    page.get_by_text(text).first.wait_for(timeout=TIMEOUT_MS)
+    # Animations need time to end.
     page.wait_for_timeout(3000)
     return page.screenshot()
 
 
-def part_of_report(browser: Browser, file: Path, scheme: Scheme, first: str, last: str, hidden: str) -> bytes:
-    """Take the report from one element to the end of another, with a margin and without what is `hidden`."""
+def screenshot_report_part(browser: Browser, file: Path, scheme: Scheme, first: str, last: str, hidden: str) -> bytes:
+    """Return a screenshot of the report from one element to the end of another, with a margin and without `hidden`."""
     page = open_page(browser.new_context(viewport={"width": WIDTH, "height": 900}, color_scheme=scheme), file).page
     page.add_style_tag(content=f"{hidden} {{ display: none !important }} .months {{ position: static }}")
     boxes = [page.locator(selector).first.bounding_box() for selector in (first, last)]
@@ -73,13 +73,13 @@ def part_of_report(browser: Browser, file: Path, scheme: Scheme, first: str, las
     return page.screenshot(full_page=True, clip=clip)  # type: ignore[arg-type]
 
 
-def screen_of_terminal(command: list[str], environment: Mapping[str, str]) -> Text:
-    """Run `taxi` on a terminal, and return what is left on its screen, below the line that was typed."""
-    shown = run_on_terminal([TAXI, *command], environment, columns=COLUMNS)
-    if shown.returncode:
-        sys.exit(shown.text)
+def capture_terminal(command: list[str], environment: Mapping[str, str]) -> Text:
+    """Run `taxi` on a terminal, and return the command line and the final screen."""
+    result = run_on_terminal([TAXI, *command], environment, columns=COLUMNS)
+    if result.returncode:
+        sys.exit(result.text)
     screen = pyte.Screen(COLUMNS, 100)
-    pyte.Stream(screen).feed(shown.screen)
+    pyte.Stream(screen).feed(result.screen)
     text = Text.assemble(("$ ", "bold green"), (f"taxi {shlex.join(command)}\n", "bold"))
     for number, line in enumerate(screen.display):
         for column, character in enumerate(line):
@@ -90,8 +90,8 @@ def screen_of_terminal(command: list[str], environment: Mapping[str, str]) -> Te
     return text
 
 
-def picture_of_terminal(browser: Browser, screens: list[Text]) -> bytes:
-    """Draw what was typed and shown."""
+def draw_terminal(browser: Browser, screens: list[Text]) -> bytes:
+    """Return a picture of the command lines and screens."""
     console = Console(record=True, width=COLUMNS, file=StringIO(), force_terminal=True)
     console.print(*screens, sep="\n\n")
     page = browser.new_page()
@@ -101,7 +101,7 @@ def picture_of_terminal(browser: Browser, screens: list[Text]) -> bytes:
 
 
 def save(name: str, screenshot: bytes) -> None:
-    """Save a picture in few colours."""
+    """Save a picture with few colours. Exits if the file is too large."""
     path = IMAGES / f"{name}.png"
     Image.open(BytesIO(screenshot)).convert("RGB").quantize(COLOURS).save(path, optimize=True)
     size = path.stat().st_size
@@ -111,7 +111,7 @@ def save(name: str, screenshot: bytes) -> None:
 
 
 def main() -> None:
-    """Load the months, open the pages, save the pictures."""
+    """Load the months, open the pages and save the pictures."""
     if CHROMIUM is None:
         sys.exit("There is no Chromium on this machine. Install it: apt-get install chromium")
     home = Path(tempfile.mkdtemp(prefix="taxi-screenshots-"))
@@ -119,13 +119,13 @@ def main() -> None:
     try:
         with dagster_dev(environment, home / "dev.log") as ui, running_chromium() as browser:
             variables = {**os.environ, **environment, "PAGER": ""}
-            screens = [screen_of_terminal(command, variables) for command in COMMANDS]
-            save("terminal", picture_of_terminal(browser, screens))
+            screens = [capture_terminal(command, variables) for command in COMMANDS]
+            save("terminal", draw_terminal(browser, screens))
             subprocess.run([TAXI, "report", "--output", str(report)], env=variables, check=True)
-            for name, shown in PAGES.items():
-                save(name, page_of_ui(browser, ui, *shown))
+            for name, page in PAGES.items():
+                save(name, screenshot_ui_page(browser, ui, *page))
             for name, part in PARTS.items():
-                save(name, part_of_report(browser, report, *part))
+                save(name, screenshot_report_part(browser, report, *part))
     finally:
         remove(home)
         shutil.rmtree(home, ignore_errors=True)

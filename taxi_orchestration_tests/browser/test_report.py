@@ -1,4 +1,4 @@
-"""The report in Chromium: all drawn, selections followed, nothing loaded, in dark and light, wide and narrow."""
+"""The report in Chromium: charts, selections and loaded resources, in both colour schemes and two widths."""
 
 import re
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ from taxi_orchestration_tests.support.browser import (
     CHROMIUM,
     SCHEMES,
     WIDTHS,
-    Opened,
+    OpenedPage,
     Scheme,
-    assert_whole,
+    assert_complete,
     open_page,
     running_chromium,
 )
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this ma
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One Chromium for all tests."""
+    """One Chromium for all tests of this module."""
     with running_chromium() as launched:
         yield launched
 
@@ -42,8 +42,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def opened(browser: Browser, file: Path) -> Iterator[Opened]:
-    """The page on a wide, light screen."""
+def report(browser: Browser, file: Path) -> Iterator[OpenedPage]:
+    """The page in a wide window with the light colour scheme."""
     context = browser.new_context(viewport={"width": 1440, "height": 900}, color_scheme="light")
     yield open_page(context, file)
     context.close()
@@ -53,104 +53,104 @@ def opened(browser: Browser, file: Path) -> Iterator[Opened]:
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_every_picture_is_drawn_and_nothing_is_loaded(browser: Browser, file: Path, width: int, scheme: Scheme) -> None:
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    assert_whole(open_page(context, file), file, width, SCHEMES[scheme], charts=17)
+    assert_complete(open_page(context, file), file, width, SCHEMES[scheme], charts=17)
     context.close()
 
 
-def test_fewer_months_reach_every_picture_and_all_come_back(opened: Opened) -> None:
-    days, rides = opened.marks("days-0"), opened.marks("rides-0")
-    chosen = opened.page.locator("#chosen")
+def test_fewer_months_reach_every_picture_and_all_come_back(report: OpenedPage) -> None:
+    days, rides = report.count_marks("days-0"), report.count_marks("rides-0")
+    chosen = report.page.locator("#chosen")
     assert chosen.inner_text().startswith("13 months")
-    first = opened.page.locator("[data-chart=zones-0] text", has_text="·").first
+    first = report.page.locator("[data-chart=zones-0] text", has_text="·").first
     before = first.text_content()
-    opened.page.select_option("#first-month", label="February 2023")
-    opened.page.select_option("#last-month", label="March 2023")
-    opened.settle()
+    report.page.select_option("#first-month", label="February 2023")
+    report.page.select_option("#last-month", label="March 2023")
+    report.settle()
     assert chosen.inner_text().startswith("2 months")
     # A square for each of 59 days, and seven in the legend.
-    assert opened.page.locator("[data-chart=days-0] path[fill^='var(--step']").count() == 59 + 7
-    assert opened.marks("rides-0") < rides
+    assert report.page.locator("[data-chart=days-0] path[fill^='var(--step']").count() == 59 + 7
+    assert report.count_marks("rides-0") < rides
     assert first.text_content() != before
-    assert opened.page.locator("[data-chart=trips-0] path[opacity='0.3']").count() == 11
-    opened.page.click("#all-months")
-    opened.settle()
-    assert opened.marks("days-0") == days
+    assert report.page.locator("[data-chart=trips-0] path[opacity='0.3']").count() == 11
+    report.page.click("#all-months")
+    report.settle()
+    assert report.count_marks("days-0") == days
     assert first.text_content() == before
 
 
-def test_dragging_across_the_bars_chooses_months(opened: Opened) -> None:
-    box = opened.page.locator("[data-chart=trips-0] svg").bounding_box()
+def test_dragging_across_the_bars_chooses_months(report: OpenedPage) -> None:
+    box = report.page.locator("[data-chart=trips-0] svg").bounding_box()
     assert box is not None
     x, y = box["x"] + box["width"] * 0.3, box["y"] + box["height"] * 0.5
-    opened.page.mouse.move(x, y)
-    opened.page.mouse.down()
-    opened.page.mouse.move(x + box["width"] * 0.25, y, steps=5)
-    opened.page.mouse.up()
-    opened.page.wait_for_function("!document.getElementById('chosen').textContent.startsWith('13 ')")
-    assert int(opened.page.locator("#chosen").inner_text().split()[0]) in (3, 4, 5)
-    brush = opened.page.locator("[data-chart=trips-0] .brush_brush path")
+    report.page.mouse.move(x, y)
+    report.page.mouse.down()
+    report.page.mouse.move(x + box["width"] * 0.25, y, steps=5)
+    report.page.mouse.up()
+    report.page.wait_for_function("!document.getElementById('chosen').textContent.startsWith('13 ')")
+    assert int(report.page.locator("#chosen").inner_text().split()[0]) in (3, 4, 5)
+    brush = report.page.locator("[data-chart=trips-0] .brush_brush path")
     assert brush.get_attribute("d") != "M0,0h0v0h0Z"
-    opened.page.click("#all-months")
-    opened.page.wait_for_function("document.getElementById('chosen').textContent.startsWith('13 ')")
-    opened.page.wait_for_timeout(300)
-    assert opened.page.locator("#chosen").inner_text().startswith("13 ")
+    report.page.click("#all-months")
+    report.page.wait_for_function("document.getElementById('chosen').textContent.startsWith('13 ')")
+    report.page.wait_for_timeout(300)
+    assert report.page.locator("#chosen").inner_text().startswith("13 ")
 
 
-def test_a_measure_and_boroughs_change_the_places(opened: Opened) -> None:
-    labels = opened.page.locator("[data-chart=boroughs-0] text", has_text="·")
+def test_a_measure_and_boroughs_change_the_places(report: OpenedPage) -> None:
+    labels = report.page.locator("[data-chart=boroughs-0] text", has_text="·")
     pickups = labels.all_text_contents()
-    opened.page.check("input[name=measure][value=total_amount]")
-    opened.settle()
+    report.page.check("input[name=measure][value=total_amount]")
+    report.settle()
     revenue = labels.all_text_contents()
     assert all(label.startswith("$") for label in revenue)
-    opened.page.check("input[name=measure][value=pickups]")
-    opened.page.uncheck("input[name=borough][value='Borough 0']")
-    opened.settle()
+    report.page.check("input[name=measure][value=pickups]")
+    report.page.uncheck("input[name=borough][value='Borough 0']")
+    report.settle()
     assert len(labels.all_text_contents()) == len(pickups) - 1
-    assert opened.page.locator("[data-chart=map-0] path[fill='var(--empty)']").count() == 4
+    assert report.page.locator("[data-chart=map-0] path[fill='var(--empty)']").count() == 4
 
 
-def test_payment_types_that_are_not_chosen_disappear(opened: Opened) -> None:
+def test_payment_types_that_are_not_chosen_disappear(report: OpenedPage) -> None:
     cash = "[data-chart=payments-0] path[fill='var(--category-2)']"
-    before = opened.page.locator(cash).count()
-    opened.page.uncheck("input[name=payment][value=Cash]")
-    opened.settle()
-    # What is left is the square in the legend.
-    assert (before, opened.page.locator(cash).count()) == (14, 1)
+    before = report.page.locator(cash).count()
+    report.page.uncheck("input[name=payment][value=Cash]")
+    report.settle()
+    # Only the square in the legend remains.
+    assert (before, report.page.locator(cash).count()) == (14, 1)
 
 
-def test_a_zone_of_the_map_is_chosen_by_click_and_by_keyboard(opened: Opened) -> None:
-    choice = opened.page.locator("#zone-choice")
+def test_a_zone_of_the_map_is_chosen_by_click_and_by_keyboard(report: OpenedPage) -> None:
+    choice = report.page.locator("#zone-choice")
     assert choice.input_value() == "1"
-    zones = opened.page.locator(
+    zones = report.page.locator(
         "[data-chart=map-0] path[stroke='var(--page)'][aria-hidden], [data-chart=map-0] .mark-shape path"
     )
     zones.nth(5).click()
-    opened.page.wait_for_function("document.getElementById('zone-choice').value === '6'")
-    opened.settle()
-    assert opened.page.locator("[data-chart=zones-0] path[fill='var(--before)']").count() == 1
+    report.page.wait_for_function("document.getElementById('zone-choice').value === '6'")
+    report.settle()
+    assert report.page.locator("[data-chart=zones-0] path[fill='var(--before)']").count() == 1
     choice.focus()
-    opened.page.keyboard.press("Home")
-    opened.page.wait_for_function("document.getElementById('zone-choice').value !== '6'")
+    report.page.keyboard.press("Home")
+    report.page.wait_for_function("document.getElementById('zone-choice').value !== '6'")
 
 
-def test_hovering_a_zone_shows_its_hostile_name_as_text(opened: Opened) -> None:
-    opened.page.locator("[data-chart=map-0] .mark-shape path").first.hover()
-    tooltip = opened.page.locator("#vg-tooltip-element.visible")
+def test_hovering_a_zone_shows_its_hostile_name_as_text(report: OpenedPage) -> None:
+    report.page.locator("[data-chart=map-0] .mark-shape path").first.hover()
+    tooltip = report.page.locator("#vg-tooltip-element.visible")
     tooltip.wait_for()
     assert HOSTILE in tooltip.inner_text()
     assert re.search(r"Revenue\s+\$[\d,]+\.\d\d", tooltip.inner_text())
-    assert opened.page.title() == f"New York {DATASET.label}, month by month"
-    assert opened.complaints == []
+    assert report.page.title() == f"New York {DATASET.label}, month by month"
+    assert report.messages == []
 
 
-def test_a_table_unfolds_by_keyboard_and_is_copied_as_csv(opened: Opened) -> None:
-    opened.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    opened.page.locator("#revenue summary").focus()
-    opened.page.keyboard.press("Enter")
-    opened.page.locator("#revenue .copy").click()
-    opened.page.locator("#revenue .copy", has_text="Copied").wait_for()
-    lines = opened.page.evaluate("navigator.clipboard.readText()").splitlines()
+def test_a_table_unfolds_by_keyboard_and_is_copied_as_csv(report: OpenedPage) -> None:
+    report.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    report.page.locator("#revenue summary").focus()
+    report.page.keyboard.press("Enter")
+    report.page.locator("#revenue .copy").click()
+    report.page.locator("#revenue .copy", has_text="Copied").wait_for()
+    lines = report.page.evaluate("navigator.clipboard.readText()").splitlines()
     assert lines[0] == "Month,Complete,Revenue,Year before"
     assert re.fullmatch(r"2023-01,yes,\d+\.\d\d,", lines[1])
     assert len(lines) == 14
@@ -169,9 +169,9 @@ def test_without_javascript_the_page_is_readable(browser: Browser, file: Path) -
 
 def test_a_printed_page_is_light_and_has_no_controls(browser: Browser, file: Path) -> None:
     context = browser.new_context(color_scheme="dark", viewport={"width": 1000, "height": 900})
-    opened = open_page(context, file)
-    opened.page.emulate_media(media="print")
-    assert not opened.page.locator(".months").is_visible()
-    accent = opened.page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--accent')").strip()
+    report = open_page(context, file)
+    report.page.emulate_media(media="print")
+    assert not report.page.locator(".months").is_visible()
+    accent = report.page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--accent')").strip()
     assert accent == LIGHT["accent"]
     context.close()

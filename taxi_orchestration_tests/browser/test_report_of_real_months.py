@@ -1,4 +1,4 @@
-"""The report of real months in Chromium: what it shows in every mode, and what selections change, against SQL."""
+"""The report of real months in Chromium: its content in every mode and after selections, compared with SQL."""
 
 from datetime import date
 from itertools import product
@@ -21,7 +21,7 @@ from taxi_orchestration_tests.support.browser import (
     CHROMIUM,
     SCHEMES,
     WIDTHS,
-    assert_whole,
+    assert_complete,
     open_page,
     running_chromium,
 )
@@ -33,8 +33,8 @@ pytestmark = [
 ]
 
 
-def shown(labels: Locator) -> list[str]:
-    """The amounts beside the bars, without their shares; the order in the document is not that on the screen."""
+def read_amounts(labels: Locator) -> list[str]:
+    """Return the sorted amounts beside the bars, without shares: the document has another order than the screen."""
     return sorted(label.split(" · ")[0] for label in labels.all_text_contents())
 
 
@@ -65,26 +65,26 @@ def test_real_months_are_drawn_in_every_mode_and_selections_follow_sql(
         revenue = [amount for (amount,) in connection.execute(revenue_of)]
         ((kinds,),) = connection.execute(paid).fetchall()
 
-    # Started last: Dagster's event loop and that of Playwright do not run in one thread at the same time.
+    # Chromium starts last: the event loops of Dagster and Playwright cannot run in one thread at the same time.
     with running_chromium() as browser:
         for width, scheme in product(WIDTHS, SCHEMES):
             context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-            opened = open_page(context, file)
-            page = opened.page
-            assert_whole(opened, file, width, SCHEMES[scheme], charts)
+            report = open_page(context, file)
+            page = report.page
+            assert_complete(report, file, width, SCHEMES[scheme], charts)
             assert "is paid from Sunday, 5 January 2025 on." in page.locator("#days").inner_text()
             labels = page.locator("[data-chart=zones-0] text", has_text="·")
             page.select_option("#first-month", label="January 2025")
-            opened.settle()
+            report.settle()
             assert page.locator("#chosen").inner_text() == f"1 month: {trips:,} trips, ${amount:,.0f}"
             # A square for each day, and seven in the legend.
             assert page.locator("[data-chart=days-0] path[fill^='var(--step']").count() == 31 + 7
             assert page.locator("[data-chart=days-0] .mark-symbol path[fill='var(--page)']").count() == 27
-            assert shown(labels) == sorted(map(format_count, pickups))
+            assert read_amounts(labels) == sorted(map(format_count, pickups))
             page.check("input[name=measure][value=total_amount]")
             page.uncheck("input[name=payment][value=Cash]")
-            opened.settle()
-            assert shown(labels) == sorted(map(format_money, revenue))
+            report.settle()
+            assert read_amounts(labels) == sorted(map(format_money, revenue))
             assert page.locator("[data-chart=payments-0] .mark-rect path").count() == kinds
-            assert opened.complaints == []
+            assert report.messages == []
             context.close()

@@ -1,4 +1,4 @@
-"""Dagster's pages in Chromium, of a project that `taxi` loaded: what a person sees on them, and what the buttons do."""
+"""Dagster's pages in Chromium after a backfill by `taxi`: what they show, and what their buttons do."""
 
 import re
 from collections.abc import Iterator
@@ -27,24 +27,24 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this ma
 APRIL = Window(JANUARY, date(2024, 5, 1)).months[-1]
 NOTHING = re.compile("No runs|You have not launched")
 LAST_RUNS = "{ runsOrError(limit: 2) { ... on Runs { results { status } } } }"
-SECONDS = 60_000
+TIMEOUT_MS = 60_000
 
 
-# What Dagster shows where it fails: an exception with its trace, a part of the page without its content, a message.
+# How Dagster shows an error: an exception with a stack trace, or a message, also in place of a part of the page.
 TRACE = "[class*=PythonErrorInfo_wrapper]"
 MESSAGE = re.compile("unexpected error|An error occurred|GraphQL error|Sorry, .* can't be displayed", re.IGNORECASE)
 
 
 @dataclass
 class Visit:
-    """A window with Dagster's pages, and what failed in it unseen."""
+    """A browser window with Dagster's pages, and the failed responses and uncaught errors in it."""
 
     page: Page
     ui: Ui
     failures: list[str] = field(default_factory=list)
 
     def open(self, path: str) -> None:
-        """Open another page; nothing failed on the one before."""
+        """Assert that the current page shows no error, and open another page."""
         self.assert_no_error()
         self.page.goto(f"{self.ui.page}{path}")
 
@@ -56,16 +56,16 @@ class Visit:
 @contextmanager
 def visit(ui: Ui) -> Iterator[Visit]:
     with running_chromium() as browser:
-        made = Visit(browser.new_page(viewport={"width": 1400, "height": 900}), ui)
-        made.page.set_default_timeout(SECONDS)
-        made.page.on("pageerror", lambda error: made.failures.append(str(error)))
-        made.page.on("response", lambda answer: made.failures.extend([answer.url] if answer.status >= 400 else []))
-        yield made
-        made.assert_no_error()
+        visited = Visit(browser.new_page(viewport={"width": 1400, "height": 900}), ui)
+        visited.page.set_default_timeout(TIMEOUT_MS)
+        visited.page.on("pageerror", lambda error: visited.failures.append(str(error)))
+        visited.page.on("response", lambda reply: visited.failures.extend([reply.url] if reply.status >= 400 else []))
+        yield visited
+        visited.assert_no_error()
 
 
-def runs(ui: Ui) -> list[str]:
-    """The states of the last two runs."""
+def read_last_statuses(ui: Ui) -> list[str]:
+    """Return the statuses of the last two runs."""
     return [run["status"] for run in ui.ask(LAST_RUNS)["runsOrError"]["results"]]
 
 
@@ -76,40 +76,40 @@ def test_the_pages_of_a_loaded_project_are_true_and_their_buttons_work(
     for month in (JANUARY, FEBRUARY, MARCH):
         tlc.publish(month, rows=300, seed=month.month)
     assert Backfill(definitions, instance, months_at_once=2).run([JANUARY, FEBRUARY, MARCH, APRIL]).succeeded
-    # As a process that was killed leaves it: the daemon ends it, and starts nothing for it.
+    # The record of a backfill whose process was killed: the daemon must end it without launching a run.
     instance.add_backfill(new_record(instance, "orphaned", definitions.resolve_job_def(TAXI_PIPELINE), [APRIL]))
     with dagster_dev({}, tmp_path / "dev.log") as ui, visit(ui) as visited:
         page = visited.page
         visited.open("/")
-        expect(page.get_by_text("taxi_pipeline").first).to_be_visible(timeout=SECONDS)
+        expect(page.get_by_text("taxi_pipeline").first).to_be_visible(timeout=TIMEOUT_MS)
         expect(page.get_by_text(NOTHING)).to_have_count(0)
 
         visited.open("/jobs")
-        expect(page.get_by_text(re.compile(" ago$")).first).to_be_visible(timeout=SECONDS)
+        expect(page.get_by_text(re.compile(" ago$")).first).to_be_visible(timeout=TIMEOUT_MS)
 
         visited.open("/locations/taxi_orchestration/jobs/taxi_pipeline/runs")
-        expect(page.get_by_text("months: 2024-01 to 2024-04").first).to_be_visible(timeout=SECONDS)
+        expect(page.get_by_text("months: 2024-01 to 2024-04").first).to_be_visible(timeout=TIMEOUT_MS)
         expect(page.get_by_text("months: 2024-01 to 2024-03").first).to_be_visible()
         expect(page.get_by_text("taxi backfill", exact=True).first).to_be_visible()
         expect(page.get_by_text("Failure", exact=True)).to_have_count(0)
         expect(page.get_by_text(re.compile("taxi_process|requested_by"))).to_have_count(0)
 
         visited.open("/runs")
-        expect(page.get_by_text("4 partitions").first).to_be_visible(timeout=SECONDS)
+        expect(page.get_by_text("4 partitions").first).to_be_visible(timeout=TIMEOUT_MS)
         expect(page.get_by_text("Success", exact=True).first).to_be_visible()
 
         visited.open("/assets/raw_trips?view=partitions&partition=2024-04")
         page.get_by_role("button", name=re.compile("View all historical events")).click()
-        expect(page.get_by_text("Failed (0)").first).to_be_visible(timeout=SECONDS)
+        expect(page.get_by_text("Failed (0)").first).to_be_visible(timeout=TIMEOUT_MS)
         page.get_by_role("dialog").get_by_text("2024-04").last.click()
-        expect(page.get_by_text(re.compile("Not yet published. .*403")).first).to_be_visible(timeout=SECONDS)
+        expect(page.get_by_text(re.compile("Not yet published. .*403")).first).to_be_visible(timeout=TIMEOUT_MS)
 
         visited.open("/assets/fct_trips?view=partitions&partition=2024-02")
         for shown in ("sum of total_amount", "share rejected", "preview", "SQL", "details"):
-            expect(page.get_by_text(shown, exact=True).first).to_be_visible(timeout=SECONDS)
+            expect(page.get_by_text(shown, exact=True).first).to_be_visible(timeout=TIMEOUT_MS)
         visited.open("/assets/fct_trips?view=events")
         for key in ("2024-01", "2024-02", "2024-03"):
-            expect(page.get_by_text(key, exact=True).first).to_be_visible(timeout=SECONDS)
+            expect(page.get_by_text(key, exact=True).first).to_be_visible(timeout=TIMEOUT_MS)
 
         visited.open("/assets/raw_trips")
         page.get_by_role("button", name=re.compile("Materialize")).first.click()
@@ -123,12 +123,12 @@ def test_the_pages_of_a_loaded_project_are_true_and_their_buttons_work(
         for asset in checked:
             visited.open(f"/assets/{asset}?view=checks")
             page.get_by_role("button", name="Execute all").click()
-            expect(page.get_by_text("Launched run").first).to_be_visible(timeout=SECONDS)
-        until(lambda: set(runs(ui)) <= {"SUCCESS", "FAILURE"}, DAEMON_SECONDS)
-        assert runs(ui) == ["SUCCESS"] * 2
+            expect(page.get_by_text("Launched run").first).to_be_visible(timeout=TIMEOUT_MS)
+        until(lambda: set(read_last_statuses(ui)) <= {"SUCCESS", "FAILURE"}, DAEMON_SECONDS)
+        assert read_last_statuses(ui) == ["SUCCESS"] * 2
         for asset in checked:
             visited.open(f"/assets/{asset}?view=checks")
-            expect(page.get_by_text("Succeeded").first).to_be_visible(timeout=SECONDS)
+            expect(page.get_by_text("Succeeded").first).to_be_visible(timeout=TIMEOUT_MS)
             expect(page.get_by_text("Failed", exact=True)).to_have_count(0)
 
         until(lambda: instance.get_backfill("orphaned").status.value == "COMPLETED_FAILED", DAEMON_SECONDS)  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""deploy/docker for real: up, a student's months from the UI, each container killed once, no secret in the image."""
+"""deploy/docker in containers: start, months launched from the UI, every container killed once, no leaked secret."""
 
 import json
 import os
@@ -40,7 +40,7 @@ RUNS = "query Runs { runsOrError { ... on Runs { results { runId status tags { k
 
 
 @dataclass
-class Class:
+class Deployment:
     """The containers of a class, and the UI behind its login."""
 
     url: str
@@ -52,33 +52,34 @@ class Class:
         return docker("compose", "-p", PROJECT, "--file", str(file), *arguments, **self.variables)
 
     def login(self, name: str) -> tuple[str, str]:
-        """The name and the password that the proxy takes."""
+        """Return the name and the password that the proxy accepts."""
         if name not in self.logins:
             volume = f"{PROJECT}_logins:/logins:ro"
             read = ("run", "--rm", "--user", "root", "-v", volume, "taxi-orchestration", "cat", f"/logins/{name}")
             self.logins[name] = docker(*read)
         return name, self.logins[name]
 
-    def ask(self, query: str, login: str = "ada", **variables: Any) -> Any:
-        answer = requests.post(
+    def execute_graphql(self, query: str, login: str = "ada", **variables: Any) -> Any:
+        response = requests.post(
             f"{self.url}/graphql", json={"query": query, "variables": variables}, auth=self.login(login), timeout=60
         )
-        answer.raise_for_status()
-        assert "errors" not in answer.json(), answer.text
-        return answer.json()["data"]
+        response.raise_for_status()
+        assert "errors" not in response.json(), response.text
+        return response.json()["data"]
 
     def is_up(self) -> bool:
-        """Return whether the UI has the definitions of all students; a code server out of reach counts as an error."""
+        """Return whether the UI has the definitions of all students, so that every code server is reachable."""
         entries = "locationEntries { locationOrLoadError { __typename } }"
         try:
-            workspace = self.ask(f"{{ workspaceOrError {{ ... on Workspace {{ {entries} }} }} }}")["workspaceOrError"]
+            data = self.execute_graphql(f"{{ workspaceOrError {{ ... on Workspace {{ {entries} }} }} }}")
+            locations = data["workspaceOrError"]["locationEntries"]
         except requests.RequestException:
             return False
-        kinds = [(entry["locationOrLoadError"] or {}).get("__typename") for entry in workspace["locationEntries"]]
+        kinds = [(entry["locationOrLoadError"] or {}).get("__typename") for entry in locations]
         return set(kinds) == {"RepositoryLocation"}
 
     def launch(self, month: str) -> str:
-        """Send the request of the button "Launch run" of the job's page."""
+        """Launch a run of a month, with the request of the job page's button "Launch run", and return its id."""
         params = {
             "selector": {
                 "repositoryLocationName": STUDENT,
@@ -89,37 +90,37 @@ class Class:
             "runConfigData": "{}",
             "executionMetadata": {"tags": [{"key": "dagster/partition", "value": month}]},
         }
-        launched = self.ask(LAUNCH, params=params)["launchRun"]
+        launched = self.execute_graphql(LAUNCH, params=params)["launchRun"]
         assert launched["__typename"] == "LaunchRunSuccess", launched
         return str(launched["run"]["runId"])
 
-    def status_of(self, month: str) -> list[str]:
-        """Return the statuses of the runs of a month, the newest first."""
+    def read_statuses(self, month: str) -> list[str]:
+        """Return the statuses of the runs of a month, newest first."""
         tag = {"key": "dagster/partition", "value": month}
-        return [run["status"] for run in self.ask(RUNS)["runsOrError"]["results"] if tag in run["tags"]]
+        return [run["status"] for run in self.execute_graphql(RUNS)["runsOrError"]["results"] if tag in run["tags"]]
 
     def wait_for(self, month: str, *statuses: str) -> None:
-        """Wait until the runs of a month stand like this, the newest first; fails at once where one failed."""
+        """Wait until the runs of a month have these statuses, newest first. Fails at once if the newest run fails."""
 
-        def look() -> bool:
-            now = self.status_of(month)
-            assert now[0] != "FAILURE" or "FAILURE" in statuses, self.compose("logs", "--tail", "50")
-            return now == list(statuses)
+        def has_statuses() -> bool:
+            found = self.read_statuses(month)
+            assert found[0] != "FAILURE" or "FAILURE" in statuses, self.compose("logs", "--tail", "50")
+            return found == list(statuses)
 
-        until(look, SECONDS, pause=0.5)
+        until(has_statuses, SECONDS, pause=0.5)
 
     def crash(self, container: str) -> None:
-        """Kill the processes of a container as a machine does that is out of memory; Docker knows of no order."""
+        """Send SIGKILL to a container's main process, as the kernel does when out of memory. Docker is not involved."""
         os.kill(int(docker("inspect", "--format", "{{.State.Pid}}", container)), signal.SIGKILL)
 
-    def exact_months(self) -> dict[str, tuple[str, int]]:
-        """Return the state and the rows of each month that has rows, by `taxi status` in the student's code server."""
-        said = docker("exec", f"{PROJECT}-{STUDENT}-1", "sh", "-c", "taxi status --json || true")
-        return {row["month"]: (row["state"], row["raw_rows"]) for row in json.loads(said) if row["raw_rows"]}
+    def read_month_states(self) -> dict[str, tuple[str, int]]:
+        """Return the state and the number of rows of each month with rows, by `taxi status` in the code server."""
+        output = docker("exec", f"{PROJECT}-{STUDENT}-1", "sh", "-c", "taxi status --json || true")
+        return {row["month"]: (row["state"], row["raw_rows"]) for row in json.loads(output) if row["raw_rows"]}
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Class]:
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     base = require_engine()
     build(base)
     files = tmp_path_factory.mktemp("tlc")
@@ -138,9 +139,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Class]:
         "TAXI_HTTP_PORT": "3281",
         "TAXI_HTTPS_PORT": "3282",
     }
-    students = Class("http://127.0.0.1:3281", variables)
+    started = Deployment("http://127.0.0.1:3281", variables)
     try:
-        students.compose("up", "--detach", "--no-build")
+        started.compose("up", "--detach", "--no-build")
         docker(
             *(
                 "run",
@@ -154,72 +155,72 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Class]:
             ),
             *("-v", f"{files}:/files:ro", base, "python3", "-m", "http.server", "8000", "--directory", "/files"),
         )
-        until(students.is_up, 120, pause=1)
-        yield students
+        until(started.is_up, 120, pause=1)
+        yield started
     finally:
         docker("rm", "--force", f"{PROJECT}-tlc")
-        students.compose("down", "--volumes", "--remove-orphans")
+        started.compose("down", "--volumes", "--remove-orphans")
 
 
-def test_nobody_sees_a_page_without_the_password_of_a_student(running: Class) -> None:
-    name, password = running.login("bob")
-    assert requests.get(running.url, timeout=10).status_code == 401
-    assert requests.get(running.url, auth=(name, "guessed"), timeout=10).status_code == 401
-    assert requests.get(running.url, auth=(name, password), timeout=10).status_code == 200
+def test_nobody_sees_a_page_without_the_password_of_a_student(deployment: Deployment) -> None:
+    name, password = deployment.login("bob")
+    assert requests.get(deployment.url, timeout=10).status_code == 401
+    assert requests.get(deployment.url, auth=(name, "guessed"), timeout=10).status_code == 401
+    assert requests.get(deployment.url, auth=(name, password), timeout=10).status_code == 200
 
 
 @pytest.mark.timeout(1200)
-def test_months_are_exact_whichever_container_is_killed_meanwhile(running: Class) -> None:
-    running.launch("2024-01")
-    running.wait_for("2024-01", "SUCCESS")
-    assert running.exact_months() == {"2024-01": ("completed", ROWS)}
+def test_months_are_exact_whichever_container_is_killed_meanwhile(deployment: Deployment) -> None:
+    deployment.launch("2024-01")
+    deployment.wait_for("2024-01", "SUCCESS")
+    assert deployment.read_month_states() == {"2024-01": ("completed", ROWS)}
 
-    # A run's own container: run monitoring fails the run, and run retries begin it again.
-    run_id = running.launch("2024-02")
+    # The container of a run: run monitoring marks the run as failed, and run retries start it again.
+    run_id = deployment.launch("2024-02")
     container = until(lambda: docker("ps", "--quiet", "--filter", f"label=dagster/run_id={run_id}").strip(), SECONDS)
-    running.wait_for("2024-02", "STARTED")
-    running.crash(str(container))
-    running.wait_for("2024-02", "SUCCESS", "FAILURE")
+    deployment.wait_for("2024-02", "STARTED")
+    deployment.crash(str(container))
+    deployment.wait_for("2024-02", "SUCCESS", "FAILURE")
 
-    # The others while a run goes on: none of them is needed by it, and Docker starts each again.
-    running.launch("2024-03")
+    # The other containers during a run: the run needs none of them, and Docker restarts each.
+    deployment.launch("2024-03")
     for service in (STUDENT, "daemon", "webserver"):
         began = time.time()
-        running.crash(f"{PROJECT}-{service}-1")
-        until(running.is_up, SECONDS, pause=1)
-        print(f"{service} again after {time.time() - began:.0f} s")
-    running.wait_for("2024-03", "SUCCESS")
+        deployment.crash(f"{PROJECT}-{service}-1")
+        until(deployment.is_up, SECONDS, pause=1)
+        print(f"{service} restarted after {time.time() - began:.0f} s")
+    deployment.wait_for("2024-03", "SUCCESS")
     months = {f"2024-0{month}": ("completed", ROWS) for month in (1, 2, 3)}
-    until(lambda: running.exact_months() == months, SECONDS, pause=1)
+    until(lambda: deployment.read_month_states() == months, SECONDS, pause=1)
 
 
-def test_a_guest_sees_what_runs_and_can_start_nothing(running: Class) -> None:
-    def may(login: str) -> set[str]:
-        return {p["permission"] for p in running.ask(PERMISSIONS, login)["permissions"] if p["value"]}
+def test_a_guest_sees_what_runs_and_can_start_nothing(deployment: Deployment) -> None:
+    def read_permissions(login: str) -> set[str]:
+        return {p["permission"] for p in deployment.execute_graphql(PERMISSIONS, login)["permissions"] if p["value"]}
 
-    assert "launch_pipeline_execution" in may("teacher")
-    assert not {"launch_pipeline_execution", "terminate_pipeline_execution", "wipe_assets"} & may("guest")
-    assert running.ask(RUNS, "guest") == running.ask(RUNS)
+    assert "launch_pipeline_execution" in read_permissions("teacher")
+    assert not {"launch_pipeline_execution", "terminate_pipeline_execution", "wipe_assets"} & read_permissions("guest")
+    assert deployment.execute_graphql(RUNS, "guest") == deployment.execute_graphql(RUNS)
 
 
-def test_a_backup_brings_a_lost_schema_back_by_the_lines_of_the_page(running: Class, tmp_path: Path) -> None:
+def test_a_backup_brings_a_lost_schema_back_by_the_lines_of_the_page(deployment: Deployment, tmp_path: Path) -> None:
     page = (PROJECT_DIRECTORY / "docs/deploy.md").read_text()
     back_up, restore = (re.search(rf"^\| {what} \| `(.+)` \|$", page, re.M) for what in ("back up", "restore"))
     assert back_up
     assert restore
     variables = {"COMPOSE_FILE": str(PROJECT_DIRECTORY / "deploy/docker/compose.yaml"), "COMPOSE_PROJECT_NAME": PROJECT}
-    before = running.exact_months()
+    before = deployment.read_month_states()
     assert len(before) == 3
     drop = f"psql --username postgres --host 127.0.0.1 --dbname taxi --command 'drop schema dagster_{STUDENT} cascade'"
     lose = f"docker compose exec -T postgres {drop}"
     for line in (back_up[1], lose, restore[1]):
         subprocess.run(
-            ["/bin/sh", "-ec", line], cwd=tmp_path, env={**os.environ, **running.variables, **variables}, check=True
+            ["/bin/sh", "-ec", line], cwd=tmp_path, env={**os.environ, **deployment.variables, **variables}, check=True
         )
-        assert running.exact_months() == ({} if line == lose else before)
+        assert deployment.read_month_states() == ({} if line == lose else before)
 
 
-def test_no_secret_is_in_an_image_a_log_or_the_records_of_runs(running: Class) -> None:
+def test_no_secret_is_in_an_image_a_log_or_the_records_of_runs(deployment: Deployment) -> None:
     secrets = {
         word
         for volume in ("postgres_secrets", "dagster", "logins", "ada", "bob")
@@ -229,10 +230,11 @@ def test_no_secret_is_in_an_image_a_log_or_the_records_of_runs(running: Class) -
         ).split()
     }
     passwords = {found[1] if (found := re.search(r":([^:@]+)@", word)) else word for word in secrets}
-    assert len(passwords) == 8, "of the superuser, of Dagster, of two students; four logins"
+    assert len(passwords) == 8, "expected are those of the superuser, of Dagster, of two students, and four logins"
     history = docker("history", "--no-trunc", "taxi-orchestration")
-    logs = running.compose("logs")
-    records = json.dumps(running.ask(RUNS)) + docker("inspect", *docker("ps", "--all", "--quiet").split())
+    logs = deployment.compose("logs")
+    containers = docker("ps", "--all", "--quiet").split()
+    records = json.dumps(deployment.execute_graphql(RUNS)) + docker("inspect", *containers)
     for password in passwords:
         assert password not in history
         assert password not in logs
@@ -240,7 +242,7 @@ def test_no_secret_is_in_an_image_a_log_or_the_records_of_runs(running: Class) -
     assert not re.search(r"(?i)index-url|extra-index|trusted-host", history)
 
 
-def test_the_image_is_of_an_unprivileged_user_and_holds_no_file_of_a_build(running: Class) -> None:
+def test_the_image_is_of_an_unprivileged_user_and_holds_no_file_of_a_build(deployment: Deployment) -> None:
     image = ("run", "--rm", "--entrypoint", "", "taxi-orchestration")
     assert docker(*image, "id", "--user").strip() == "10001"
     assert docker(*image, "sh", "-c", "test -w /opt/taxi || test -w /opt/venv || echo no").strip() == "no"
@@ -249,7 +251,7 @@ def test_the_image_is_of_an_unprivileged_user_and_holds_no_file_of_a_build(runni
     )
     for path in found.split():
         size = docker(*image, "sh", "-c", f"stat -c %s {path}").strip()
-        assert size == "0", f"{path}: what a secret of the build was mounted over is an empty file"
+        assert size == "0", f"{path}: the file that a build secret was mounted over must be empty"
     manifests = docker(*image, "sh", "-c", "ls /var/lib/taxi/dbt/*/manifest.json").split()
     assert [Path(path).parent.name.rsplit("-", 1)[0] for path in manifests] == [
         *("dagster_ada", "dagster_bob", "dagster_default")

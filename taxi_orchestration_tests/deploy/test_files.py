@@ -1,4 +1,4 @@
-"""The files of deploy/ name what is there. No engine is needed for this; what needs one is in the other files here."""
+"""The files of deploy/ refer only to files, variables and volumes that exist. No Docker engine is needed."""
 
 import importlib
 import json
@@ -18,7 +18,7 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 WORKSPACE = yaml.safe_load((DEPLOY / "docker/workspace.yaml").read_text())
 STUDENTS = [entry["grpc_server"]["location_name"] for entry in WORKSPACE["load_from"]]
 DOCKERFILE = (DEPLOY / "docker/Dockerfile").read_text()
-# Set by compose itself, or read by the files of deploy/ alone.
+# Set by Docker Compose, or read only by the files of deploy/.
 NOT_SETTINGS = {
     *("COMPOSE_PROJECT_NAME", "TAXI_IMAGE", "BASE", "POSTGRES_IMAGE", "CADDY_IMAGE"),
     *("TAXI_SITE", "TAXI_HTTP_PORT", "TAXI_HTTPS_PORT"),
@@ -26,8 +26,8 @@ NOT_SETTINGS = {
 SETTINGS = {name.upper() for name in Settings.model_fields}
 
 
-def in_image(path: str) -> Path:
-    """The file of the checkout that the image has at this path."""
+def find_checkout_file(path: str) -> Path:
+    """Return the file of the checkout that the image has at `path`."""
     return DEPLOY / "docker" / Path(path).name if path.startswith("/opt/dagster/") else PROJECT_DIRECTORY / path
 
 
@@ -53,9 +53,10 @@ def test_a_run_has_what_its_code_server_has_and_no_secret_stands_in_its_record()
         assert {name for name in environment if name.startswith(("PG_", "DAGSTER_STUDENT"))} <= variables.keys()
         assert not any("PASSWORD" in name or name == "DAGSTER_POSTGRES_URL" for name in variables)
         assert context["networks"] == ["${COMPOSE_PROJECT_NAME}_default"]
-        of_run = [volume.removeprefix("${COMPOSE_PROJECT_NAME}_") for volume in context["container_kwargs"]["volumes"]]
-        assert of_run == SERVICES[student]["volumes"]
-        assert not any("docker.sock" in volume for volume in of_run)
+        volumes = context["container_kwargs"]["volumes"]
+        run_volumes = [volume.removeprefix("${COMPOSE_PROJECT_NAME}_") for volume in volumes]
+        assert run_volumes == SERVICES[student]["volumes"]
+        assert not any("docker.sock" in volume for volume in run_volumes)
 
 
 def test_only_webserver_and_daemon_reach_the_engine_and_only_the_proxy_has_a_port() -> None:
@@ -69,16 +70,16 @@ def test_volumes_variables_and_files_of_the_compose_file_are_there() -> None:
     for service in SERVICES.values():
         for volume in service.get("volumes", []):
             source, _, _ = volume.partition(":")
-            is_there = source in COMPOSE["volumes"] or source == "/var/run/docker.sock"
-            assert is_there or (DEPLOY / "docker" / source).is_file(), volume
+            is_known = source in COMPOSE["volumes"] or source == "/var/run/docker.sock"
+            assert is_known or (DEPLOY / "docker" / source).is_file(), volume
     assert set(re.findall(r"\$\{(\w+)", text)) <= SETTINGS | NOT_SETTINGS
     for name in re.findall(r"^\s+((?:PG|TAXI|TLC|DAGSTER)_\w+):", text, re.MULTILINE):
         assert name in SETTINGS | NOT_SETTINGS | {"DAGSTER_CONTAINER_IMAGE", "DAGSTER_CONTAINER_CONTEXT"}
     for service in SERVICES.values():
         for word in service.get("command", []):
             if word.startswith(("deploy/", "/opt/dagster/")):
-                assert in_image(word).is_file(), word
-    assert in_image(SERVICES["webserver"]["entrypoint"][0]).stat().st_mode & 0o111
+                assert find_checkout_file(word).is_file(), word
+    assert find_checkout_file(SERVICES["webserver"]["entrypoint"][0]).stat().st_mode & 0o111
 
 
 def test_what_the_dockerfile_copies_and_starts_is_there_and_the_user_is_none_of_root() -> None:
@@ -87,7 +88,7 @@ def test_what_the_dockerfile_copies_and_starts_is_there_and_the_user_is_none_of_
         for source in arguments.split()[:-1]:
             assert (PROJECT_DIRECTORY / source).exists(), source
             assert any(f"!{source}".startswith(line) for line in ignored if line.startswith("!")), source
-    # The module is loaded by the other tests; that it is the one of the command is said here.
+    # Other tests load the module. This test checks that the command of the image names it.
     module = re.search(r'"-m", "([\w.]+)"\]$', DOCKERFILE, re.MULTILINE)
     assert module
     assert importlib.util.find_spec(module[1])

@@ -1,4 +1,4 @@
-"""deploy/kubernetes: the values pass the schema of Dagster's own chart, and name no secret's value."""
+"""deploy/kubernetes: the values match the schema of Dagster's chart, and contain no password."""
 
 import copy
 import json
@@ -18,19 +18,19 @@ VALUES = yaml.safe_load(TEXT)
 DEPLOYMENTS = VALUES["dagster-user-deployments"]["deployments"]
 
 
-def merged(below: Any, above: Any) -> Any:
-    """As Helm puts the values of a user over those of a chart."""
-    if not isinstance(below, dict) or not isinstance(above, dict):
-        return above
-    return below | {key: merged(below[key], value) if key in below else value for key, value in above.items()}
+def merge_values(base: Any, override: Any) -> Any:
+    """Return a chart's values overridden by those of a user, as Helm merges them."""
+    if not isinstance(base, dict) or not isinstance(override, dict):
+        return override
+    return base | {key: merge_values(base[key], value) if key in base else value for key, value in override.items()}
 
 
 @pytest.fixture(scope="module")
 def chart() -> Path:
-    where = os.environ.get("HELM_CHART")
-    if not where:
+    directory = os.environ.get("HELM_CHART")
+    if not directory:
         pytest.skip("needs the chart: helm pull dagster/dagster --untar, then HELM_CHART=/path/to/dagster")
-    return Path(where)
+    return Path(directory)
 
 
 def test_the_values_pass_the_charts_own_schema(chart: Path) -> None:
@@ -39,7 +39,8 @@ def test_the_values_pass_the_charts_own_schema(chart: Path) -> None:
     validator = validator_for(schema)(schema)
 
     def errors(values: dict[str, Any]) -> list[str]:
-        return [f"{'.'.join(map(str, e.path))}: {e.message}" for e in validator.iter_errors(merged(defaults, values))]
+        merged = merge_values(defaults, values)
+        return [f"{'.'.join(map(str, e.path))}: {e.message}" for e in validator.iter_errors(merged)]
 
     assert errors(VALUES) == []
     wrong = copy.deepcopy(VALUES)

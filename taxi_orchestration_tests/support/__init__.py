@@ -1,1 +1,1 @@
-"""Shared helpers of the tests: servers, hosts, clusters and synthetic months. No test is in here."""
+"""Shared helpers of the tests: servers, hosts, clusters and synthetic months. It contains no tests."""

@@ -1,4 +1,4 @@
-"""Acting as another user of the machine."""
+"""Running a function as another user of the machine."""
 
 import multiprocessing
 import os
@@ -10,34 +10,34 @@ import pytest
 
 from taxi_orchestration.postgres.binaries import ServerError
 
-STRANGER = 54321  # an account that nothing here belongs to
+STRANGER = 54321  # owns no file and no process of the tests
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 
 
 def call_as(uid: int, action: Callable[[], str]) -> str:
-    """Return the result of `action`, or the message of its ServerError, in a process of user `uid`.
+    """Return the result of `action`, or the message of its ServerError, from a process of user `uid`.
 
-    Forked and not started, because that user may not be able to enter the directories that Python lies in.
+    The process is forked, not spawned: that user may have no access to the directories of the Python installation.
     """
 
-    def child(end: Connection) -> None:
+    def child(connection: Connection) -> None:
         os.setgroups([])
         os.setgid(uid)
         os.setuid(uid)
         try:
-            end.send(action())
+            connection.send(action())
         except ServerError as error:
-            end.send(f"ServerError: {error}")
+            connection.send(f"ServerError: {error}")
 
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("fork").Process(target=child, args=(theirs,))
+    receiver, sender = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=child, args=(sender,))
     with warnings.catch_warnings():
-        # From 3.12 on Python warns of threads at a fork: pytest-xdist's, of which the child needs none.
+        # Since 3.12 Python warns about a fork while threads run. These are pytest-xdist's; the child does not use them.
         warnings.simplefilter("ignore", DeprecationWarning)
         process.start()
-    theirs.close()
+    sender.close()
     try:
-        return str(ours.recv())
+        return str(receiver.recv())
     finally:
         process.join()

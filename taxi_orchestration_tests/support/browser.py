@@ -1,4 +1,4 @@
-"""A Chromium that the machine has, and a page of the report opened in it; for tests and for pictures of the README."""
+"""A local Chromium, and pages of the report opened in it, for tests and for the screenshots of the README."""
 
 import shutil
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ CHROMIUM = next(
 Scheme = Literal["light", "dark"]
 SCHEMES: Mapping[Scheme, Mapping[str, str]] = {"light": LIGHT, "dark": DARK}
 WIDTHS = (390, 1440)
-# It may run as root and in a container, and asks nobody for anything on its own.
+# Root in a container has no sandbox and a small /dev/shm. The other flags stop Chromium's own network requests.
 _ARGUMENTS = [
     *("--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"),
@@ -26,25 +26,25 @@ _ARGUMENTS = [
 
 
 @dataclass
-class Opened:
-    """A page of the report in a browser, and what it asked for and complained of."""
+class OpenedPage:
+    """A page of the report in a browser, with its requests, console messages and uncaught errors."""
 
     page: Page
     requests: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
 
-    def marks(self, chart: str, kind: str = "path") -> int:
-        """The number of marks of one kind in a picture."""
+    def count_marks(self, chart: str, kind: str = "path") -> int:
+        """Return the number of marks of one kind in a chart."""
         return self.page.locator(f"[data-chart={chart}] {kind}").count()
 
     def settle(self) -> None:
-        """Wait until a selection has reached every picture."""
+        """Wait until every chart shows the current selection."""
         self.page.wait_for_function("document.documentElement.dataset.busy !== 'yes'")
 
 
 @contextmanager
 def running_chromium() -> Iterator[Browser]:
-    """A Chromium without a window and with an empty profile."""
+    """Run a headless Chromium with an empty profile for the duration of the block."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS)
         try:
@@ -53,27 +53,27 @@ def running_chromium() -> Iterator[Browser]:
             browser.close()
 
 
-def open_page(context: BrowserContext, file: Path) -> Opened:
-    """Open a report and wait until every picture is drawn."""
-    opened = Opened(context.new_page())
-    opened.page.on("request", lambda request: opened.requests.append(request.url))
-    opened.page.on("console", lambda message: opened.complaints.append(message.text))
-    opened.page.on("pageerror", lambda error: opened.complaints.append(str(error)))
-    opened.page.goto(file.as_uri())
-    opened.page.wait_for_function("document.documentElement.dataset.drawn === 'yes'", timeout=120_000)
-    return opened
+def open_page(context: BrowserContext, file: Path) -> OpenedPage:
+    """Open a report, wait until every chart is drawn, and return the page."""
+    report = OpenedPage(context.new_page())
+    report.page.on("request", lambda request: report.requests.append(request.url))
+    report.page.on("console", lambda message: report.messages.append(message.text))
+    report.page.on("pageerror", lambda error: report.messages.append(str(error)))
+    report.page.goto(file.as_uri())
+    report.page.wait_for_function("document.documentElement.dataset.drawn === 'yes'", timeout=120_000)
+    return report
 
 
-def assert_whole(opened: Opened, file: Path, width: int, palette: Mapping[str, str], charts: int) -> None:
-    """Every picture is drawn within the screen and in the scheme's colours; nothing was loaded or complained of."""
-    page = opened.page
-    assert opened.requests == [file.as_uri()]
-    assert opened.complaints == []
+def assert_complete(report: OpenedPage, file: Path, width: int, palette: Mapping[str, str], charts: int) -> None:
+    """Assert that all charts are drawn within `width` in the colours of `palette`, and nothing was loaded."""
+    page = report.page
+    assert report.requests == [file.as_uri()]
+    assert report.messages == []
     assert page.title() == f"New York {DATASET.label}, month by month"
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    drawn = page.locator("[data-chart]")
-    assert drawn.count() == charts
-    for chart in drawn.all():
+    elements = page.locator("[data-chart]")
+    assert elements.count() == charts
+    for chart in elements.all():
         assert chart.get_attribute("data-drawn") == "yes"
         assert chart.locator("svg").count() == 1
         box = chart.locator("svg").bounding_box()

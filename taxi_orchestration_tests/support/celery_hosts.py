@@ -1,4 +1,4 @@
-"""Several hosts, as containers: a worker of Celery's on each, and beside them all that the workers need."""
+"""Celery workers on several hosts, which are containers, and the services that the workers need."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,65 +40,68 @@ BACKFILL = """
 
 @dataclass
 class Hosts:
-    """The containers of one try."""
+    """The containers of one test or benchmark."""
 
     months: Sequence[date]
 
-    def ask(self, query: str, **variables: Any) -> Any:
-        answer = requests.post(
+    def execute_graphql(self, query: str, **variables: Any) -> Any:
+        response = requests.post(
             f"http://127.0.0.1:{PORT}/graphql", json={"query": query, "variables": variables}, timeout=60
         ).json()
-        assert "errors" not in answer, answer
-        return answer["data"]
+        assert "errors" not in response, response
+        return response["data"]
 
-    def assets(self) -> list[dict[str, Any]]:
-        """The assets that a backfill takes; none while the UI or the code server is not up."""
+    def list_assets(self) -> list[dict[str, Any]]:
+        """Return the keys of the assets that a backfill can materialize; none until UI and code server are up."""
         try:
-            nodes = self.ask(ASSETS)["assetNodes"]
+            nodes = self.execute_graphql(ASSETS)["assetNodes"]
         except requests.RequestException:
             return []
         return [node["assetKey"] for node in nodes if node["isPartitioned"] and node["isExecutable"]]
 
     def wait_until_up(self) -> None:
-        """Wait until the UI has the assets of the code server."""
-        until(self.assets, 180, pause=1)
+        """Wait until the UI knows the assets of the code server."""
+        until(self.list_assets, 180, pause=1)
 
-    def begin_backfill(self) -> str:
-        """Send the request of the UI's dialog for all months."""
+    def launch_backfill(self) -> str:
+        """Launch a backfill of all months, with the request of the UI's dialog, and return its id."""
         self.wait_until_up()
-        assets = self.assets()
+        assets = self.list_assets()
         keys = [partition_key(month) for month in self.months]
-        launched = self.ask(LAUNCH_BACKFILL, params={"assetSelection": assets, "partitionNames": keys})[
+        launched = self.execute_graphql(LAUNCH_BACKFILL, params={"assetSelection": assets, "partitionNames": keys})[
             "launchPartitionBackfill"
         ]
         assert launched["__typename"] == "LaunchBackfillSuccess", launched
         return str(launched["backfillId"])
 
-    def backfill(self, id_: str) -> dict[str, Any]:
-        return dict(self.ask(BACKFILL, id=id_)["partitionBackfillOrError"])
+    def read_backfill(self, id_: str) -> dict[str, Any]:
+        return dict(self.execute_graphql(BACKFILL, id=id_)["partitionBackfillOrError"])
 
     def wait_for(self, id_: str, seconds: float) -> dict[str, Any]:
-        """Wait for the end of a backfill and return its record."""
+        """Wait until a backfill has ended, and return its record."""
 
-        def ended() -> dict[str, Any] | None:
-            now = self.backfill(id_)
-            return now if now["status"].startswith(("COMPLETED", "FAILED", "CANCELED")) else None
+        def read_if_ended() -> dict[str, Any] | None:
+            record = self.read_backfill(id_)
+            return record if record["status"].startswith(("COMPLETED", "FAILED", "CANCELED")) else None
 
-        found = until(ended, seconds, pause=2)
+        found = until(read_if_ended, seconds, pause=2)
         assert isinstance(found, dict)
         return found
 
-    def rows(self) -> dict[str, tuple[str, int]]:
-        """Return the state and the rows of each month that has rows, by `taxi status`."""
-        said = docker("exec", f"{NETWORK}-code", "sh", "-c", "taxi status --json || true")
-        return {row["month"]: (row["state"], row["raw_rows"]) for row in json.loads(said) if row["raw_rows"]}
+    def read_month_states(self) -> dict[str, tuple[str, int]]:
+        """Return the state and the number of rows of each month that has rows, as `taxi status` reports them."""
+        output = docker("exec", f"{NETWORK}-code", "sh", "-c", "taxi status --json || true")
+        return {row["month"]: (row["state"], row["raw_rows"]) for row in json.loads(output) if row["raw_rows"]}
 
 
 @contextmanager
 def running_hosts(
     base: str, directory: Path, months: Sequence[date], rows: int, workers: int, config: Mapping[str, Any] | None = None
 ) -> Iterator[Hosts]:
-    """So many workers and what they need; `config` is put over the dagster.yaml of deploy/celery."""
+    """Run `workers` Celery workers and their services for the duration of the block.
+
+    `config` overrides sections of the dagster.yaml of deploy/celery.
+    """
     files = directory / "tlc"
     for folder in ("trip-data", "misc"):
         (files / folder).mkdir(parents=True, exist_ok=True)
@@ -106,7 +109,7 @@ def running_hosts(
         write_month(files / "trip-data" / DATASET.file_name(month), month, rows, seed=month.toordinal())
     write_zones(files / "misc/taxi_zone_lookup.csv")
     write_zone_shapes(files / "misc/taxi_zones.zip")
-    (directory / "dagster.yaml").write_text(dagster_yaml(workers, config or {}))
+    (directory / "dagster.yaml").write_text(render_dagster_yaml(workers, config or {}))
     (directory / "password").write_text(PASSWORD)
     (directory / "workspace.yaml").write_text(
         "load_from: [{grpc_server: {host: code, port: 4000, location_name: taxi}}]"
@@ -142,37 +145,37 @@ def running_hosts(
             *(image, *command),
         )
 
-    home = ["-v", f"{directory}/dagster.yaml:/opt/dagster/dagster.yaml:ro", "--no-healthcheck"]
-    home += ["-v", f"{directory}/workspace.yaml:/opt/dagster/workspace.yaml:ro"]
+    home_mounts = ["-v", f"{directory}/dagster.yaml:/opt/dagster/dagster.yaml:ro", "--no-healthcheck"]
+    home_mounts += ["-v", f"{directory}/workspace.yaml:/opt/dagster/workspace.yaml:ro"]
     remove_hosts()
     docker("network", "create", NETWORK)
     try:
-        secret = ["-v", f"{directory}/password:/run/password:ro", "--env", "POSTGRES_PASSWORD_FILE=/run/password"]
-        start("postgres", stand_in(base, "postgres"), "postgres", "-c", "max_connections=200", options=secret)
+        password = ["-v", f"{directory}/password:/run/password:ro", "--env", "POSTGRES_PASSWORD_FILE=/run/password"]
+        start("postgres", stand_in(base, "postgres"), "postgres", "-c", "max_connections=200", options=password)
         start("redis", stand_in(base, "redis"))
         serve = ("python3", "-m", "http.server", "8000", "--directory", "/files")
         start("tlc", base, *serve, options=["-v", f"{files}:/files:ro"])
         ready = ("sh", "-c", "pg_isready --host 127.0.0.1 || true")
         until(lambda: "accepting" in docker("exec", f"{NETWORK}-postgres", *ready), pause=0.5)
         for name in ("dagster", "taxi"):
-            docker("exec", "--env", f"PGPASSWORD={PASSWORD}", f"{NETWORK}-postgres", *_createdb(name))
-        start("code", "taxi-orchestration", options=home)
-        start("daemon", "taxi-orchestration", "dagster-daemon", "run", options=home)
+            docker("exec", "--env", f"PGPASSWORD={PASSWORD}", f"{NETWORK}-postgres", *_build_createdb_command(name))
+        start("code", "taxi-orchestration", options=home_mounts)
+        start("daemon", "taxi-orchestration", "dagster-daemon", "run", options=home_mounts)
         ui = ("dagster-webserver", "--host", "0.0.0.0", "--port", "3000", "-w", "/opt/dagster/workspace.yaml")
-        start("ui", "taxi-orchestration", *ui, options=[*home, "-p", f"127.0.0.1:{PORT}:3000"])
+        start("ui", "taxi-orchestration", *ui, options=[*home_mounts, "-p", f"127.0.0.1:{PORT}:3000"])
         for number in range(1, workers + 1):
-            start(f"host{number}", "taxi-orchestration", *WORKER, options=home)
+            start(f"host{number}", "taxi-orchestration", *WORKER, options=home_mounts)
         yield Hosts(months)
     finally:
         remove_hosts()
 
 
-def _createdb(name: str) -> tuple[str, ...]:
+def _build_createdb_command(name: str) -> tuple[str, ...]:
     return ("createdb", "--host", "127.0.0.1", "--username", "postgres", name)
 
 
 def remove_hosts() -> None:
-    """Remove the containers and the network of a try."""
+    """Remove the test network and all containers in it."""
     names = docker("ps", "--all", "--quiet", "--filter", f"network={NETWORK}").split()
     if names:
         docker("rm", "--force", "--volumes", *names)
@@ -180,8 +183,8 @@ def remove_hosts() -> None:
         docker("network", "rm", NETWORK)
 
 
-def dagster_yaml(workers: int, config: Mapping[str, Any]) -> str:
-    """The dagster.yaml of deploy/celery for so many workers, with what a try changes in it."""
+def render_dagster_yaml(workers: int, config: Mapping[str, Any]) -> str:
+    """Return the dagster.yaml of deploy/celery for `workers` concurrent runs, with the sections of `config` merged."""
     text = (PROJECT_DIRECTORY / "deploy/celery/dagster.yaml").read_text()
     content = yaml.safe_load(text)
     content["concurrency"]["runs"]["max_concurrent_runs"] = workers

@@ -1,6 +1,6 @@
-"""Dagster's daemon for sensors, schedule and conditions, tick by tick and with a clock of the test's.
+"""Dagster's daemon for sensors, the schedule and conditions, run tick by tick with a fake clock.
 
-The evaluations are the daemon's own; the runs that they request are executed in this process.
+The evaluations are those of Dagster; the runs that they request are executed in this process.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from taxi_orchestration_tests.support.keys import RAW_TRIPS, TAXI_REPORT
 
 
 class FakeClock(Clock):
-    """Stands still until the test moves it."""
+    """A clock that stands still until the test moves it."""
 
     def __init__(self, moment: datetime) -> None:
         self.moment = moment
@@ -40,7 +40,7 @@ def clock_at(year: int, month: int, day: int) -> FakeClock:
 def sensor_tick(
     repository: dg.RepositoryDefinition, instance: dg.DagsterInstance, name: str, cursor: str | None
 ) -> Any:
-    """One evaluation of a sensor; the events that it tells of are recorded."""
+    """Evaluate a sensor once, record the asset events of its result, and return the result."""
     with dg.build_sensor_context(
         instance=instance,
         cursor=cursor,
@@ -54,7 +54,7 @@ def sensor_tick(
 
 
 def schedule_tick(definitions: dg.Definitions, instance: dg.DagsterInstance, moment: datetime) -> Any:
-    """One evaluation of the monthly schedule, as it were that moment."""
+    """Evaluate the monthly schedule for the tick at `moment`, and return the result."""
     repository = definitions.get_repository_def()
     with dg.build_schedule_context(
         instance=instance,
@@ -67,7 +67,7 @@ def schedule_tick(definitions: dg.Definitions, instance: dg.DagsterInstance, mom
 
 @dataclass
 class Tick:
-    """The result of one evaluation of the sensor."""
+    """The result of one evaluation of the sensor tlc_publications."""
 
     requests: list[dg.RunRequest]
     said: str
@@ -80,7 +80,7 @@ class Tick:
 
 @dataclass
 class Daemon:
-    """Evaluates the sensors and the conditions of `definitions`, and remembers their cursors."""
+    """The sensors and conditions of `definitions`, evaluated by the test, and their cursors."""
 
     definitions: dg.Definitions
     instance: dg.DagsterInstance
@@ -88,7 +88,7 @@ class Daemon:
     cursors: dict[str, str | None] = field(default_factory=dict)
     conditions: Any = None
     run_keys: set[str] = field(default_factory=set)
-    # By the last evaluation of the conditions.
+    # Set by the last evaluation of the conditions.
     report_is_due: bool = False
 
     def __post_init__(self) -> None:
@@ -100,28 +100,28 @@ class Daemon:
         )
 
     def tick(self) -> Tick:
-        """One evaluation of tlc_publications; the same run key is never taken twice, as in the daemon."""
-        result = self._sensor(TLC_PUBLICATIONS)
+        """Evaluate tlc_publications once, and return its result. As in the daemon, a run key is accepted only once."""
+        result = self._evaluate_sensor(TLC_PUBLICATIONS)
         observed = [event for event in result.asset_events if isinstance(event, dg.AssetObservation)]
         requests = [r for r in result.run_requests or [] if r.run_key not in self.run_keys]
         self.run_keys |= {str(request.run_key) for request in requests}
         return Tick(requests, result.skip_message or "", observed)
 
     def watch(self) -> None:
-        """One evaluation of month_watch."""
-        self._sensor(MONTH_WATCH)
+        """Evaluate month_watch once."""
+        self._evaluate_sensor(MONTH_WATCH)
 
     def alert(self) -> None:
-        """One evaluation of alerts."""
-        self._sensor(ALERTS)
+        """Evaluate alerts once."""
+        self._evaluate_sensor(ALERTS)
 
-    def _sensor(self, name: str) -> Any:
+    def _evaluate_sensor(self, name: str) -> Any:
         result = sensor_tick(self.repository, self.instance, name, self.cursors.get(name))
         self.cursors[name] = result.cursor
         return result
 
     def run(self, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
-        """Execute a run that the sensor requested."""
+        """Execute a run that the sensor requested, and return its result."""
         return self.execute(request.partition_key, job=str(request.job_name), tags=request.tags)
 
     def execute(
@@ -131,7 +131,7 @@ class Daemon:
         job: str = TAXI_PIPELINE,
         tags: Mapping[str, str] | None = None,
     ) -> dg.ExecuteInProcessResult:
-        """Execute a job in this process, as a person would start it."""
+        """Execute a job in this process, as a manual launch does, and return its result."""
         return self.definitions.resolve_job_def(job).execute_in_process(
             instance=self.instance,
             partition_key=partition_key,
@@ -142,7 +142,10 @@ class Daemon:
         )
 
     def evaluate(self) -> set[str]:
-        """One evaluation of all conditions: the months whose models are requested, which must be all models of each."""
+        """Evaluate all conditions once, and return the months whose models are requested.
+
+        Fails if the models are not all requested for the same months.
+        """
         result = dg.evaluate_automation_conditions(self.definitions, self.instance, cursor=self.conditions)
         self.conditions = result.cursor
         requested = {key: result.get_requested_partitions(key) for key in self.models}
@@ -151,11 +154,14 @@ class Daemon:
         return {str(key) for key in requested[self.models[0]]}
 
     def make_report(self) -> dg.ExecuteInProcessResult:
-        """Make the report that the conditions requested."""
+        """Materialize the report that the conditions requested, and return the result."""
         return self.execute(None, [TAXI_REPORT], job="__ASSET_JOB")
 
     def build(self, keys: set[str]) -> list[dg.ExecuteInProcessResult]:
-        """Build the models of the months that the conditions requested: one run for months in a row, as the daemon."""
+        """Build the models of the months that the conditions requested, and return the results of the runs.
+
+        As in the daemon, consecutive months are one run.
+        """
         results = []
         for window in windows_of(parse_partition_key(key) for key in keys):
             months: list[date] = window.months
@@ -163,6 +169,6 @@ class Daemon:
                 "dagster/asset_partition_range_start": partition_key(months[0]),
                 "dagster/asset_partition_range_end": partition_key(months[-1]),
             }
-            one = partition_key(months[0]) if len(months) == 1 else None
-            results.append(self.execute(one, self.models, tags=None if one else tags))
+            single_key = partition_key(months[0]) if len(months) == 1 else None
+            results.append(self.execute(single_key, self.models, tags=None if single_key else tags))
         return results

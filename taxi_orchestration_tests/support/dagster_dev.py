@@ -1,4 +1,4 @@
-"""A bare `dagster dev` for a test, and what its UI asks and tells by GraphQL."""
+"""`dagster dev` for a test, and the GraphQL queries and mutations of its UI."""
 
 import os
 import signal
@@ -79,16 +79,16 @@ RUNS_OF = """
 
 
 class Ui:
-    """The GraphQL requests of a browser with the UI."""
+    """The GraphQL requests that the UI sends from a browser."""
 
     def __init__(self, port: int) -> None:
         self.page = f"http://127.0.0.1:{port}"
         self.url = f"{self.page}/graphql"
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
-        answer = requests.post(self.url, json={"query": query, "variables": variables}, timeout=60).json()
-        assert "errors" not in answer, answer["errors"]
-        return dict(answer["data"])
+        response = requests.post(self.url, json={"query": query, "variables": variables}, timeout=60).json()
+        assert "errors" not in response, response["errors"]
+        return dict(response["data"])
 
     def is_up(self) -> bool:
         try:
@@ -97,44 +97,44 @@ class Ui:
             return False
 
     def months(self, asset: str, status: str) -> list[str]:
-        """The months of an asset that are MATERIALIZED or FAILED."""
+        """Return the months of an asset that have the partition status MATERIALIZED or FAILED."""
         node = self.ask(PARTITIONS, key={"path": [asset]})["assetNodeOrError"]
         ranges = [r for r in node["assetPartitionStatuses"]["ranges"] if r["status"] == status]
         windows = [parse_range(r["startKey"], r["endKey"], Clock().now()) for r in ranges]
         return sorted(partition_key(month) for window in windows for month in window.months)
 
     def launch_backfill(self, assets: Sequence[Mapping[str, Any]], months: Sequence[str]) -> str:
-        """Press the button of the dialog: a backfill of these assets and months, which the daemon runs."""
+        """Launch a backfill of these assets and months, as the dialog does, and return its id. The daemon runs it."""
         params = {"assetSelection": assets, "partitionNames": months, "tags": []}
         launched = self.ask(LAUNCH_BACKFILL, params=params)["launchPartitionBackfill"]
         assert launched["__typename"] == "LaunchBackfillSuccess", launched
         return str(launched["backfillId"])
 
     def backfill(self, id_: str) -> dict[str, Any]:
-        """How a backfill and its runs stand."""
+        """Return the status of a backfill and of its runs."""
         return dict(self.ask(BACKFILL, id=id_)["partitionBackfillOrError"])
 
     def ended_backfill(self, id_: str, seconds: float) -> dict[str, Any]:
-        """A backfill and its runs, once it has ended."""
+        """Wait until a backfill has ended, and return its status and that of its runs."""
         ends = ("COMPLETED", "FAILED", "CANCELED")
         until(lambda: self.backfill(id_)["status"].startswith(ends), seconds, pause=2)
         return self.backfill(id_)
 
     def re_execute_from_failure(self, run_id: str) -> str:
-        """Press "From failure" on the page of a failed run, and return the state in which the new run ends."""
+        """Re-execute a failed run "From failure", and return the final status of the new run."""
         params = {"parentRunId": run_id, "strategy": "FROM_FAILURE"}
         launched = self.ask(RE_EXECUTE, params=params)["launchRunReexecution"]
         assert launched["__typename"] == "LaunchRunSuccess", launched
-        new, ends = launched["run"]["runId"], {"SUCCESS", "FAILURE", "CANCELED"}
+        new_run_id, ends = launched["run"]["runId"], {"SUCCESS", "FAILURE", "CANCELED"}
 
         def status() -> str:
-            return str(self.ask(STATUS_OF_RUN, id=new)["runOrError"]["status"])
+            return str(self.ask(STATUS_OF_RUN, id=new_run_id)["runOrError"]["status"])
 
         until(lambda: status() in ends, DAEMON_SECONDS)
         return status()
 
     def turn_on(self, sensor: str) -> None:
-        """Move a switch under Automation."""
+        """Start a sensor, as its switch under Automation does."""
         started = self.ask(START_SENSOR, selector=self._selector(sensor))["startSensor"]
         assert started == {"__typename": "Sensor", "sensorState": {"status": "RUNNING"}}
 
@@ -152,16 +152,16 @@ class Ui:
         }
 
     def runs_of(self, month: str) -> list[str]:
-        """Return the statuses of the runs of one month alone."""
+        """Return the statuses of the runs whose only partition is `month`."""
         return [run["status"] for run in self.ask(RUNS_OF, month=month)["runsOrError"]["results"]]
 
 
 @contextmanager
 def dagster_dev(environment: Mapping[str, str], log: Path) -> Iterator[Ui]:
-    """`dagster dev` in the checkout, on a free port; everything that it started is gone afterwards."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    """Run `dagster dev` in the checkout, on a free port, for the duration of the block; then end all its processes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     command = program_command("dagster", "dev", "--port", str(port))
     with log.open("ab") as output:
         process = subprocess.Popen(

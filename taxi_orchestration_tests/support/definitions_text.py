@@ -1,6 +1,6 @@
-"""Everything that Dagster is given, as lines of text: what a change adds, renames or takes away shows in a diff.
+"""The project's Dagster definitions as lines of text: a diff shows what a change adds, renames or removes.
 
-Write the committed lines anew: .venv/bin/python -m taxi_orchestration_tests.support.definitions_text
+Regenerate the committed lines: .venv/bin/python -m taxi_orchestration_tests.support.definitions_text
 """
 
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.settings import PROJECT_DIRECTORY, load_settings
 
 COMMITTED = PROJECT_DIRECTORY / "taxi_orchestration_tests" / "orchestration" / "definitions.txt"
-# With somebody to alert there is one sensor more.
+# The sensor `alerts` is defined only if there is an address for alerts.
 ALERTING = {"taxi_alert_urls": SecretStr("json://nobody")}
 
 
 def definitions_as_lines(definitions: dg.Definitions) -> Iterator[str]:
-    """Assets with their group, partitions, kinds, condition and parents, then checks, jobs, schedules and sensors."""
+    """Yield assets with group, kinds, partitions, condition and parents, then checks, jobs, schedules and sensors."""
     graph = definitions.resolve_asset_graph()
     specs = {spec.key: spec for spec in definitions.resolve_all_asset_specs()}
     for key in sorted(specs):

@@ -1,4 +1,4 @@
-"""Docker: what the tests of deploy/ need of it before they run, and the images that they run on."""
+"""The Docker engine and the images that the tests of deploy/ need."""
 
 import os
 import shutil
@@ -10,13 +10,13 @@ import pytest
 from taxi_orchestration.settings import PROJECT_DIRECTORY
 
 STAND_INS = Path(__file__).parent / "stand_ins"
-ASKED = "TEST_DEPLOY"
-# The image to build on, of those that are here. Without a registry: debootstrap and `docker import`.
-BASE = "DEPLOY_BASE"
+ENABLING_VARIABLE = "TEST_DEPLOY"
+# Names the base image, which must be local. Without a registry, create it with debootstrap and `docker import`.
+BASE_VARIABLE = "DEPLOY_BASE"
 
 
 def docker(*arguments: str, **variables: str) -> str:
-    """The output of a docker command, which has to succeed."""
+    """Run a docker command, and return its output. Fails if the command fails."""
     done = subprocess.run(
         ["docker", *arguments], capture_output=True, text=True, env={**os.environ, **variables}, check=False
     )
@@ -25,26 +25,29 @@ def docker(*arguments: str, **variables: str) -> str:
 
 
 def require_engine() -> str:
-    """The base image; skips where nobody asked for these tests, or there is no engine or no image."""
-    if not os.environ.get(ASKED):
+    """Return the base image. Skips the test if TEST_DEPLOY is not set, or if the engine or the image is missing."""
+    if not os.environ.get(ENABLING_VARIABLE):
         pytest.skip("takes minutes: make test-deploy")
     if not shutil.which("docker") or subprocess.run(["docker", "info"], capture_output=True, check=False).returncode:
-        pytest.skip("no Docker engine answers")
+        pytest.skip("no Docker engine is running")
     if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode:
         pytest.skip("docker compose is not installed")
     base = base_image()
     if subprocess.run(["docker", "image", "inspect", base], capture_output=True, check=False).returncode:
-        pytest.skip(f"the image {base} is not here: docker pull it, or name another in {BASE}")
+        pytest.skip(f"the image {base} is missing: docker pull it, or name another one in {BASE_VARIABLE}")
     return base
 
 
 def base_image() -> str:
-    """The image that the others are built on."""
-    return os.environ.get(BASE, "python:3.12-slim")
+    """Return the name of the image that the other images are built on."""
+    return os.environ.get(BASE_VARIABLE, "python:3.12-slim")
 
 
 def build(base: str) -> None:
-    """Build the image of deploy/docker. DEPLOY_PIP_CONF and PIP_CERT name a pip.conf and a CA: secrets of the build."""
+    """Build the image of deploy/docker.
+
+    DEPLOY_PIP_CONF and PIP_CERT name a pip.conf and a CA file, which are secrets of the build.
+    """
     secrets = [
         f"--secret=id={name},src={path}"
         for name, path in [
@@ -62,7 +65,7 @@ def build(base: str) -> None:
 
 
 def stand_in(base: str, name: str) -> str:
-    """An image in place of one of a registry's, made of Debian's packages."""
+    """Build an image from Debian's packages that replaces an image of a registry, and return its tag."""
     tag = f"stand-in-{name}"
     docker(
         *("build", "--network", "host", "--build-arg", f"BASE={base}", "--target", name, "--tag", tag, str(STAND_INS)),

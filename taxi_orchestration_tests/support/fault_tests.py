@@ -1,6 +1,6 @@
 """The tests of every class of fault in docs/reliability.md, and the page that lists them.
 
-Write the page anew: .venv/bin/python -m taxi_orchestration_tests.support.fault_tests
+Regenerate the page: .venv/bin/python -m taxi_orchestration_tests.support.fault_tests
 """
 
 import re
@@ -14,7 +14,7 @@ from taxi_orchestration.settings import PROJECT_DIRECTORY
 TESTS = "taxi_orchestration_tests"
 PAGE = PROJECT_DIRECTORY / "docs" / "reliability-tests.md"
 
-# Of more than these their number says enough.
+# For a test with more cases, the page gives only their number.
 MAX_CASES = 24
 
 HEAD = """# The tests behind what can be relied on
@@ -23,7 +23,7 @@ Each line is a test: its name as a sentence, and the cases that it runs with. Th
 [reliability.md](reliability.md). The page is generated from the tests; a test fails if it is out of date.
 """
 
-# Words that lose their capitals or their apostrophes in the name of a test.
+# The spelling of words whose capitals or apostrophes cannot be in the name of a test.
 WORDS = {
     "copy": "COPY",
     "dagsters": "Dagster's",
@@ -36,7 +36,7 @@ WORDS = {
     "writers": "writer's",
 }
 
-# Every test of faults/, and those elsewhere that show what becomes of a fault.
+# All tests of faults/, and the tests of a fault in other directories.
 SECTIONS = {
     "The network": [
         "faults/test_network.py",
@@ -149,23 +149,24 @@ SECTIONS = {
 
 
 def fault_tests_page() -> str:
-    """The page, as the tests that pytest collects have it."""
-    return HEAD + "".join(f"\n## {section}\n{''.join(_lines(*tests))}" for section, tests in _collected().items())
+    """Return the page about the tests that pytest collects."""
+    sections = _collect_tests()
+    return HEAD + "".join(f"\n## {section}\n{''.join(_render_tests(*tests))}" for section, tests in sections.items())
 
 
-def _collected() -> dict[str, list[str]]:
-    """The tests of each section, with their cases; all in one collection, which takes seconds."""
+def _collect_tests() -> dict[str, list[str]]:
+    """Return the ids of the tests of each section, with their cases. Collection runs once: it takes seconds."""
     paths = [f"{TESTS}/{test}" for tests in SECTIONS.values() for test in tests]
     command = [sys.executable, "-m", "pytest", "--collect-only", "--quiet", "-p", "no:xdist", *paths]
     text = subprocess.run(command, cwd=PROJECT_DIRECTORY, capture_output=True, text=True, check=True).stdout
-    there = [line.removeprefix(f"{TESTS}/") for line in text.splitlines() if "::" in line]
+    ids = [line.removeprefix(f"{TESTS}/") for line in text.splitlines() if "::" in line]
     return {
-        section: [id_ for test in tests for id_ in there if test in (id_.partition("[")[0], id_.partition("::")[0])]
+        section: [id_ for test in tests for id_ in ids if test in (id_.partition("[")[0], id_.partition("::")[0])]
         for section, tests in SECTIONS.items()
     }
 
 
-def _lines(*tests: str) -> Iterator[str]:
+def _render_tests(*tests: str) -> Iterator[str]:
     cases: dict[str, list[str]] = {}
     for test in tests:
         name, _, case = test.partition("[")

@@ -1,4 +1,4 @@
-"""A download host on loopback that answers as it is told to: well, badly, or not at all."""
+"""An HTTP server on loopback with scripted answers, valid and faulty."""
 
 import socket
 import ssl
@@ -14,7 +14,7 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
 class Host:
-    """Answers each request of a path with the next of its answers, and with the last one ever after."""
+    """A server with scripted answers. Each request of a path gets the next answer of the path; the last one repeats."""
 
     def __init__(self, port: int, scheme: str) -> None:
         self.url = f"{scheme}://localhost:{port}"
@@ -43,16 +43,16 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing of clients that hang up: the tests make them."""
+        """Ignore clients that disconnect: the tests cause this."""
 
 
 @contextmanager
 def running_host(context: ssl.SSLContext | None = None) -> Iterator[Host]:
-    """A host on a free port of loopback; over TLS where a context is given."""
+    """Run a host on a free port of loopback for the duration of the block, over TLS if `context` is given."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        # Else the body of every answer waits 40 ms until the client has acknowledged the headers.
+        # With Nagle's algorithm every body waits 40 ms, until the client has acknowledged the headers.
         disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
@@ -82,12 +82,12 @@ def running_host(context: ssl.SSLContext | None = None) -> Iterator[Host]:
 
 
 def ok(body: bytes, **headers: str) -> Answer:
-    """The body with status 200. `Content_Length` among the headers replaces the true one; "" leaves it out."""
+    """Return an answer with status 200. The header `Content_Length` replaces the true one; "" omits it."""
     return status(200, body, **headers)
 
 
 def status(code: int, body: bytes = b"", **headers: str) -> Answer:
-    """A status, its body and headers (given with _ for -)."""
+    """Return an answer with a status, a body and headers. Header names have _ in place of -."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(code)
@@ -107,12 +107,12 @@ def status(code: int, body: bytes = b"", **headers: str) -> Answer:
 
 
 def redirect(target: str, code: int = 302) -> Answer:
-    """A redirect to another address."""
+    """Return an answer that redirects to another address."""
     return status(code, Location=target)
 
 
 def reset_after(body: bytes, sent: int) -> Answer:
-    """Part of the body, and then a TCP reset."""
+    """Return an answer that sends the first `sent` bytes of the body, and then a TCP reset."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
@@ -129,7 +129,7 @@ def reset_after(body: bytes, sent: int) -> Answer:
 
 
 def drip(body: bytes, pause: float) -> Answer:
-    """The body, one byte at a time."""
+    """Return an answer that sends the body one byte at a time."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
@@ -144,7 +144,7 @@ def drip(body: bytes, pause: float) -> Answer:
 
 
 def silent(seconds: float) -> Answer:
-    """No answer at all for a while, and then a hang-up."""
+    """Return an answer that sends nothing for some seconds, and then closes the connection."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         time.sleep(seconds)
@@ -154,7 +154,7 @@ def silent(seconds: float) -> Answer:
 
 
 def stalled(body: bytes, sent: int, seconds: float) -> Answer:
-    """Part of the body, and then nothing for a while."""
+    """Return an answer that sends the first `sent` bytes of the body, and then nothing for some seconds."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)

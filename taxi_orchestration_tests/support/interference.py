@@ -1,4 +1,4 @@
-"""Interference of others with the tables while the project works: locks, rows refused, rows lost."""
+"""Interference of other sessions with the tables while the pipeline runs: locks, refused rows and lost rows."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -15,7 +15,7 @@ Refusing = Callable[[str], AbstractContextManager[None]]
 
 @contextmanager
 def holding(target: PostgresTarget, schema: str, table: str, mode: str = "exclusive") -> Iterator[psycopg.Connection]:
-    """A stranger's transaction that holds a lock on a table, and so stops whoever writes to it where they are."""
+    """Hold a lock on a table in another session for the duration of the block, so that writers of the table wait."""
     with psycopg.connect(target.url(), application_name="stranger") as connection:
         connection.execute(sql.SQL("lock table {} in {} mode").format(sql.Identifier(schema, table), sql.SQL(mode)))
         yield connection
@@ -33,7 +33,7 @@ def waiting_for(target: PostgresTarget, schema: str, table: str) -> bool:
 
 
 def copying(target: PostgresTarget, schema: str) -> int | None:
-    """The server process of a COPY that is on its way into a table of the schema."""
+    """Return the server process id of a COPY that has processed rows for a table of the schema, or None."""
     with psycopg.connect(target.url()) as connection:
         row = connection.execute(
             """
@@ -47,7 +47,7 @@ def copying(target: PostgresTarget, schema: str) -> int | None:
 
 @contextmanager
 def losing_a_row(target: PostgresTarget, schema: str, month: date) -> Iterator[None]:
-    """A row of a month vanishes as the month is committed, behind the loader's back."""
+    """Delete a row of a month by a trigger when the loader records the month, for the duration of the block."""
     statements = [
         "create function {schema}.lose() returns trigger language plpgsql as $$ begin "
         "delete from {schema}.raw_trips where source_month = new.source_month and source_row = 1; return new; end $$",

@@ -1,8 +1,8 @@
-"""A job for runs that only stand in the storage."""
+"""A job for runs that are stored and never executed."""
 
 from dagster import job
 
 
 @job
 def nothing() -> None:
-    """For runs that only stand in the storage."""
+    """No step: runs of this job are stored and never executed."""

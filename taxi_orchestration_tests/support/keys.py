@@ -1,4 +1,4 @@
-"""The keys and checks of the default schema, which tests are in unless they are about students."""
+"""The asset keys and checks of the default schema, which all tests use except those of students."""
 
 from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.defs.coverage import coverage_spec

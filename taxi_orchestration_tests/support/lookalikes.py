@@ -1,6 +1,6 @@
-"""Stand-ins for five real months: as many rows, and the very pickups that lie outside the month of their file.
+"""Synthetic files for five real months, with the same number of rows and the same pickups outside the month.
 
-The pages count rows, and the strays are what the lesson on them is about; amounts and zones are made.
+The documentation quotes the numbers of rows, and a lesson is about these pickups; amounts and zones are synthetic.
 """
 
 import io
@@ -13,7 +13,7 @@ from taxi_orchestration.months import next_month
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration_tests.support.synthetic import month_table
 
-# Rows, and the pickups outside the month, as the TLC published them.
+# The number of rows, and the pickups outside the month, as the TLC published them.
 ROWS_AND_STRAYS: dict[date, tuple[int, tuple[str, ...]]] = {
     date(2023, 12, 1): (
         64_215,
@@ -39,7 +39,7 @@ ROWS_AND_STRAYS: dict[date, tuple[int, tuple[str, ...]]] = {
 
 
 def lookalike(month: date) -> bytes:
-    """The file of a stand-in."""
+    """Return the synthetic file of one of the months, as Parquet."""
     rows, strays = ROWS_AND_STRAYS[month]
     table = month_table(month, rows)
     start, end = (datetime.combine(day, datetime.min.time()) for day in (month, next_month(month)))

@@ -1,4 +1,4 @@
-"""The TLC's real months from a host of their own on loopback."""
+"""A local HTTP server for the TLC's real months."""
 
 import socket
 import subprocess
@@ -11,10 +11,10 @@ from pathlib import Path
 
 @contextmanager
 def mirror(directory: Path, overlay: Path | None = None) -> Iterator[str]:
-    """The mirror on a free port, with the files of `overlay` in place of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    """Run the mirror on a free port for the duration of the block. Files in `overlay` replace those of the mirror."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     command = [sys.executable, str(directory / "mirror.py"), "--port", str(port)]
     command += ["--overlay", str(overlay)] if overlay else []
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -1,4 +1,4 @@
-"""The content of months by their file and by the database, read without any of the code under test."""
+"""The content of months in their file and in the database, read without any code under test."""
 
 import hashlib
 import io
@@ -18,14 +18,14 @@ JANUARY, FEBRUARY, MARCH = date(2024, 1, 1), date(2024, 2, 1), date(2024, 3, 1)
 
 @dataclass(frozen=True)
 class Held:
-    """A month: the digest of its file, and its rows in the file's order, each as values by column name."""
+    """The content of a month: the digest of its file, and its rows in file order, each as values by column name."""
 
     sha256: str
     rows: tuple[frozenset[tuple[str, object]], ...]
 
 
 def _row(names: list[str], values: Row) -> frozenset[tuple[str, object]]:
-    # Without the nulls: a column that a file lacks is null in the table, and the other way round.
+    # Nulls are left out: a column that is missing in the file is null in the table, and the other way round.
     return frozenset((n.lower(), v) for n, v in zip(names, values, strict=True) if v is not None)
 
 
@@ -38,7 +38,7 @@ def held_by_file(data: bytes) -> Held:
 
 
 def held_by_database(connection: psycopg.Connection, schema: str) -> dict[date, Held]:
-    """Return the content of the months by raw_loads and raw_trips; a month that only one of them has is an error."""
+    """Return the content of all months in raw_loads and raw_trips. Fails if a month is in only one of the tables."""
     digests: dict[date, str] = dict(
         connection.execute(
             sql.SQL("select source_month, sha256 from {}").format(sql.Identifier(schema, "raw_loads"))
@@ -59,6 +59,6 @@ def held_by_database(connection: psycopg.Connection, schema: str) -> dict[date, 
 
 
 def held(target: PostgresTarget, schema: str) -> dict[date, Held]:
-    """The same, over a connection of its own."""
+    """Return the content of all months in a schema, read over a new connection."""
     with psycopg.connect(target.url()) as connection:
         return held_by_database(connection, schema)

@@ -1,5 +1,7 @@
-"""The pages of the documentation, read as Markdown: their blocks of code, links and names. What is run is in
-integration/test_docs.py, what must exist in unit/test_docs_names.py."""
+"""The pages of the documentation, parsed as Markdown: code blocks, links and names.
+
+integration/test_docs.py runs the code blocks; unit/test_docs_names.py checks that links and names exist.
+"""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from markdown_it.token import Token
 
 from taxi_orchestration.settings import PROJECT_DIRECTORY
 
-# In the order in which somebody reads them.
+# In reading order.
 PAGES = [
     "README.md",
     *(f"docs/lessons/{path.name}" for path in sorted((PROJECT_DIRECTORY / "docs" / "lessons").glob("[1-9]-*.md"))),
@@ -29,15 +31,15 @@ PAGES = [
     "docs/scale.md",
 ]
 
-# What a block's first line may say beside its language. `fails`: it ends with an error. `slow`: `make check-docs` runs
-# it, CI does not. `airflow`: Airflow's, not run. `tested-by=...`: that test runs it, or the same with other values.
+# Marks after the language of a block. `fails`: it ends with an error. `slow`: `make check-docs` runs it, CI does not.
+# `airflow`: for Airflow, not run. `tested-by=...`: this test runs it, or the same commands with other values.
 MARKS = {"fails", "slow", "airflow"}
 TESTED_BY = "tested-by="
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block of code of a page, from its line on."""
+    """A fenced code block of a page; `line` is its first line."""
 
     page: str
     line: int
@@ -47,18 +49,18 @@ class Block:
 
     @property
     def place(self) -> str:
-        """Return the file and line of the block, as editors open it."""
+        """Return the file and the line of the block, in the form that editors accept."""
         return f"{self.page}:{self.line}"
 
     @property
     def test(self) -> str | None:
-        """The test that runs it instead, below taxi_orchestration_tests/."""
+        """Return the test of the mark `tested-by=...`, as a path below taxi_orchestration_tests/, or None."""
         return next((mark.removeprefix(TESTED_BY) for mark in self.marks if mark.startswith(TESTED_BY)), None)
 
 
 @dataclass(frozen=True)
 class Example:
-    """Commands as a reader copies them, and the output that the page shows right after them."""
+    """Commands as a reader copies them, and the output that the page shows directly after them."""
 
     block: Block
     shown: str | None
@@ -66,30 +68,30 @@ class Example:
 
 @dataclass(frozen=True)
 class Page:
-    """One page, by its path in the checkout."""
+    """A page; `name` is its path in the checkout."""
 
     name: str
 
     @property
     def path(self) -> Path:
-        """Its file."""
+        """Return the file of the page."""
         return PROJECT_DIRECTORY / self.name
 
     @cached_property
     def tokens(self) -> list[Token]:
-        """Return the tokens of the page by CommonMark with tables, as GitHub parses it."""
+        """Return the tokens of the page, parsed as CommonMark with tables, as on GitHub."""
         tokens = MarkdownIt("commonmark").enable("table").parse(self.path.read_text(encoding="utf-8"))
         return [each for token in tokens for each in (token, *(token.children or ()))]
 
     def blocks(self) -> Iterator[Block]:
-        """Its fenced blocks, from top to bottom."""
+        """Yield the fenced blocks of the page, from top to bottom."""
         for token in self.tokens:
             if token.type == "fence":
                 language, *marks = token.info.split() or [""]
                 yield Block(self.name, (token.map or [0])[0] + 1, language, tuple(marks), token.content)
 
     def examples(self) -> Iterator[Example]:
-        """Its `bash` blocks, each with the `text` block that follows it."""
+        """Yield the `bash` blocks of the page, each with the `text` block that follows directly."""
         blocks = [*self.blocks(), None]
         for block, following in pairwise(blocks):
             if block and block.language == "bash":
@@ -101,19 +103,19 @@ class Page:
         return (token.content for token in self.tokens if token.type == "code_inline")
 
     def links(self) -> Iterator[str]:
-        """The targets of its links and pictures."""
+        """Yield the targets of the page's links and pictures."""
         for token in self.tokens:
             target = token.attrs.get("href" if token.type == "link_open" else "src")
             if target and token.type in ("link_open", "image"):
                 yield str(target)
 
     def anchors(self) -> set[str]:
-        """The anchors that GitHub gives its headings."""
+        """Return the anchors that GitHub generates for the page's headings."""
         tokens = self.tokens
         headings = [tokens[i + 1].content for i, token in enumerate(tokens) if token.type == "heading_open"]
         return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def pages() -> list[Page]:
-    """All pages, in the order in which somebody reads them."""
+    """Return all pages in reading order."""
     return [Page(name) for name in PAGES]

@@ -1,4 +1,4 @@
-"""Programs of their own: `taxi` as a person starts it, processes that can be killed."""
+"""Subprocesses of a test: `taxi` as a user starts it, and processes that can be killed."""
 
 import os
 import signal
@@ -11,13 +11,13 @@ import psutil
 from taxi_orchestration.cli.programs import program_command
 
 (TAXI,) = program_command("taxi")
-# Before a command: starts it as a script does what has an & behind it, with interrupts ignored.
+# Prefix of a command that must ignore interrupts (SIGINT), as background commands of a shell script do.
 IN_THE_BACKGROUND = ("/bin/sh", "-c", "trap '' INT; exec \"$@\"", "sh")
 Done = subprocess.CompletedProcess[str]
 
 
 def taxi(*arguments: str, cwd: str | Path | None = None, stdin: str | None = None, **variables: str) -> Done:
-    """Run `taxi` with these arguments, and these variables beside the environment of the test."""
+    """Run `taxi` with these arguments, and return its result. `variables` extend the environment of the test."""
     return subprocess.run(
         [TAXI, *arguments],
         cwd=cwd,
@@ -31,13 +31,13 @@ def taxi(*arguments: str, cwd: str | Path | None = None, stdin: str | None = Non
 
 
 class Programs:
-    """Programs that a test started, with the environment of the test; whatever is left of them is killed at its end."""
+    """The programs that a test started, with its environment. `end` kills all processes that are left of them."""
 
     def __init__(self) -> None:
         self.started: list[subprocess.Popen[str]] = []
 
     def start(self, *command: str) -> subprocess.Popen[str]:
-        """Start a program in a session of its own."""
+        """Start a program in a new session, and return its process."""
         self.started.append(
             subprocess.Popen(
                 command,
@@ -51,14 +51,14 @@ class Programs:
         return self.started[-1]
 
     def taxi(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start `taxi` with these arguments."""
+        """Start `taxi` with these arguments, and return its process."""
         return self.start(TAXI, *arguments)
 
     def end(self) -> None:
         for program in self.started:
             for process in family(program.pid):
                 kill_9(process.pid)
-            # Those that outlived their parent are still of the session that the program was started in.
+            # A process that outlived its parent is no descendant any more, but still in the session of the program.
             for process in psutil.process_iter():
                 with suppress(ProcessLookupError, PermissionError):
                     if os.getsid(process.pid) == program.pid:
@@ -69,7 +69,7 @@ class Programs:
 
 
 def family(pid: int) -> list[psutil.Process]:
-    """A process and all that it started, as far as they live."""
+    """Return a process and all its descendants, or an empty list if the process has ended."""
     try:
         process = psutil.Process(pid)
         return [process, *process.children(recursive=True)]
@@ -78,7 +78,7 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 def kill_9(pid: int) -> None:
-    """Without a word."""
+    """Send SIGKILL; a process that has already ended is ignored."""
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:

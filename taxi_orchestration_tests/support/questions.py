@@ -1,4 +1,4 @@
-"""Twenty questions of an analyst, each asked of the marts and, in plain SQL, of raw_trips."""
+"""Twenty questions of an analyst, each as a query of the marts and as plain SQL on raw_trips."""
 
 from collections.abc import Iterator, Sequence
 from datetime import date
@@ -12,7 +12,7 @@ Answer = tuple[Any, ...]
 
 PICKUP, DROPOFF = DATASET.pickup, DATASET.dropoff
 SECONDS = f"extract(epoch from {DROPOFF} - {PICKUP})"
-# What does not lie far outside the month of its file.
+# Trips with a pickup at most 31 days outside the month of their file.
 NEAR = f"{PICKUP} >= source_month - 31 and {PICKUP} < source_month + interval '1 month 31 days'"
 MART = "pickup_month = %(month)s"
 RAW = f"{PICKUP} >= %(month)s and {PICKUP} < %(month)s + interval '1 month'"
@@ -118,9 +118,9 @@ QUESTIONS: dict[str, tuple[str, str]] = {
 def ask_each(
     connection: psycopg.Connection, month: date, clock_changes: Sequence[date], unreliable_vendors: Sequence[int] = ()
 ) -> Iterator[tuple[str, list[Answer], list[Answer]]]:
-    """Ask each question about a month: its name, what the mart answers, what raw_trips does.
+    """Yield each question's name, the rows of the mart and the rows of raw_trips, for one month.
 
-    How long a trip took cannot be told from its clock on the days `clock_changes`, nor for `unreliable_vendors`.
+    Trips on the days `clock_changes` and trips of `unreliable_vendors` have no reliable duration.
     """
     values = {
         "month": month,

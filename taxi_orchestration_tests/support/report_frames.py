@@ -1,4 +1,4 @@
-"""Made frames of the report: any number of months, each with all that a month has; and the data of a page."""
+"""Synthetic data frames of the report for any number of months, and the data that a page contains."""
 
 import json
 import re
@@ -25,9 +25,10 @@ def made_frames(
     zones: int = 12,
     corners: int = 4,
 ) -> Frames:
-    """Frames of consecutive months; the files of `empty` have no row. `zone` is the name of the first zone.
+    """Return the frames of consecutive months; the files of the months `empty` have no rows.
 
-    Outlines have so many `corners`: those of the TLC's zones, simplified, have 26 on average.
+    `zone` is the name of the first zone. `corners` is the number of corners of each outline: those of the TLC's
+    zones, simplified, have 26 on average.
     """
     random = np.random.default_rng(7)
     every = list(pd.date_range(f"{first}-01", periods=months, freq="MS"))
@@ -80,7 +81,7 @@ def made_frames(
 
 
 def columns_of(page: str, name: str) -> dict[str, list[Any]]:
-    """One of the data sets that the page's script draws from."""
+    """Return one of the data sets that the page's script draws, by column."""
     payload = re.search(r'id="report-data">(.*?)</script>', page, re.DOTALL)
     assert payload
     return {

@@ -1,4 +1,4 @@
-"""Something done at a moment of a load."""
+"""A callback at a stage of a load."""
 
 from collections.abc import Callable
 from datetime import date
@@ -7,7 +7,7 @@ from taxi_orchestration.loading import Progress
 
 
 class At(Progress):
-    """A progress that calls a function when a load reaches a stage."""
+    """A progress that calls a function once, when a load reaches a stage."""
 
     def __init__(self, stage: str, action: Callable[[], object]) -> None:
         self.stage, self.action = stage, action

@@ -1,4 +1,4 @@
-"""The states of months, from the warehouse and Dagster's storage alone."""
+"""The statuses of months, read only from the warehouse and Dagster's storage."""
 
 from datetime import date
 
@@ -11,6 +11,6 @@ from taxi_orchestration.warehouse.warehouse import Warehouse
 
 
 def month_statuses(warehouse: Warehouse, instance: DagsterInstance, window: Window) -> dict[date, MonthStatus]:
-    """The status of every month of the window."""
+    """Return the status of every month of the window."""
     records = read_records(instance, AssetKeys(warehouse.student), window.months)
     return compare_months(warehouse, records, window)

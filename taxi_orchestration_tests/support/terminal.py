@@ -1,4 +1,4 @@
-"""A program on a pseudo-terminal, as a person has it before them."""
+"""Running a program on a pseudo-terminal, as a user sees it."""
 
 import os
 import pty
@@ -24,12 +24,12 @@ class Shown:
 
     @property
     def text(self) -> str:
-        """The screen without its escape sequences."""
+        """Return the screen without escape sequences."""
         return ESCAPE.sub("", self.screen)
 
     @property
     def lines(self) -> list[str]:
-        """Every line that was there at some moment."""
+        """Return every line that was on the screen at any time."""
         return [line for line in re.split(r"[\r\n]+", self.text) if line.strip()]
 
 
@@ -42,15 +42,18 @@ def run_on_terminal(
     columns: int = 80,
     cwd: Path | None = None,
 ) -> Shown:
-    """Run a program on a terminal of so many columns; with `pipes_output` only its errors and questions go there."""
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (40, columns))
+    """Run a program on a terminal with `columns` columns, and return its output.
+
+    With `pipes_output` only errors and prompts go to the terminal; the output goes through a pipe.
+    """
+    controller, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (40, columns))
     written: list[bytes] = []
 
     def read() -> None:
-        # Linux ends a terminal that nobody holds any more with an error.
+        # Linux reports an error, not the end of file, when no process has the terminal open any more.
         try:
-            while data := os.read(ours, 65_536):
+            while data := os.read(controller, 65_536):
                 written.append(data)
         except OSError:
             return
@@ -58,17 +61,17 @@ def run_on_terminal(
     reader = threading.Thread(target=read)
     with subprocess.Popen(
         command,
-        stdin=theirs,
-        stdout=subprocess.PIPE if pipes_output else theirs,
-        stderr=theirs,
+        stdin=terminal,
+        stdout=subprocess.PIPE if pipes_output else terminal,
+        stderr=terminal,
         env={"TERM": "xterm-256color", **environment},
         cwd=cwd,
         start_new_session=True,
     ) as process:
-        os.close(theirs)
+        os.close(terminal)
         reader.start()
-        os.write(ours, typed.encode())
+        os.write(controller, typed.encode())
         piped, _ = process.communicate(timeout=240)
     reader.join()
-    os.close(ours)
+    os.close(controller)
     return Shown(process.returncode, b"".join(written).decode(errors="replace"), (piped or b"").decode())

@@ -1,4 +1,4 @@
-"""A stand-in for the TLC's download host: made months, published, re-issued and withdrawn as a test likes."""
+"""A fake of the TLC's download host, with synthetic months that a test publishes, re-issues and withdraws."""
 
 import hashlib
 from collections.abc import Iterator
@@ -13,19 +13,17 @@ from taxi_orchestration_tests.support.http_host import Host, running_host, statu
 from taxi_orchestration_tests.support.synthetic import SyntheticMonth, write_month, write_zones
 from taxi_orchestration_tests.support.zone_shapes import write_zone_shapes
 
-# The path of the zone table.
 ZONES = "/misc/taxi_zone_lookup.csv"
-# The path of their shapes.
 ZONE_SHAPES = "/misc/taxi_zones.zip"
 
 
 def month_path(month: date, dataset: DataSet = DATASET) -> str:
-    """The path of a month's file."""
+    """Return the path of a month's file."""
     return f"/trip-data/{dataset.file_name(month)}"
 
 
 class TlcHost:
-    """Publishes synthetic months under the TLC's paths, with ETag, Last-Modified and conditional GET."""
+    """A host of synthetic months under the TLC's paths, with ETag, Last-Modified and conditional GET."""
 
     def __init__(self, http: Host, directory: Path, dataset: DataSet = DATASET) -> None:
         self.http = http
@@ -35,18 +33,21 @@ class TlcHost:
         self._issued = 0.0
 
     def path_of(self, month: date) -> str:
-        """The path of a month's file."""
+        """Return the path of a month's file."""
         return month_path(month, self._dataset)
 
     def publish(self, month: date, rows: int = 200, *, seed: int = 0, resaved: bool = False) -> SyntheticMonth:
-        """Publish a month, or re-issue it: another seed gives other rows, `resaved` the same rows in other bytes."""
+        """Publish or re-issue a month, and return its totals.
+
+        Another seed gives other rows; `resaved` gives the same rows in other bytes.
+        """
         file = self._directory / f"{month:%Y-%m}.parquet"
-        made = write_month(file, month, rows, self._dataset, seed=seed, resaved=resaved)
+        content = write_month(file, month, rows, self._dataset, seed=seed, resaved=resaved)
         self.publish_bytes(month, file.read_bytes())
-        return made
+        return content
 
     def publish_bytes(self, month: date, data: bytes) -> None:
-        """Publish anything at all under a month's address."""
+        """Publish any bytes under a month's address."""
         self._serve(self.path_of(month), data)
 
     def publish_zones(self) -> None:
@@ -62,22 +63,22 @@ class TlcHost:
         self._serve(ZONE_SHAPES, file.read_bytes())
 
     def withdraw(self, month: date) -> None:
-        """Answer 403 for a month, as for one that was never published."""
+        """Answer 403 for a month from now on, as for a month that was never published."""
         self.http.answers.pop(self.path_of(month), None)
 
     def requests_for(self, month: date, method: str = "GET") -> int:
-        """Return the number of requests for a month."""
+        """Return the number of requests for a month by one method."""
         return sum(1 for command, _ in self.http.requests[self.path_of(month)] if command == method)
 
     def _serve(self, path: str, data: bytes) -> None:
         etag = f'"{hashlib.md5(data, usedforsecurity=False).hexdigest()}"'
-        # A second later for every issue, so that newer files are newer.
+        # One second later for every file, so that a re-issue has a newer Last-Modified.
         self._issued += 1
         headers = {"ETag": etag, "Last_Modified": formatdate(1_700_000_000 + self._issued, usegmt=True)}
 
         def answer(handler: BaseHTTPRequestHandler) -> None:
             unchanged = handler.headers.get("If-None-Match") == etag
-            # The path is what Content-Length is of in a HEAD too.
+            # A HEAD needs the data too: its size is the Content-Length.
             status(304 if unchanged else 200, b"" if unchanged else data, **headers)(handler)
 
         self.http.on(path, answer)
@@ -85,7 +86,7 @@ class TlcHost:
 
 @contextmanager
 def running_tlc_host(directory: Path) -> Iterator[TlcHost]:
-    """A host on a free port of loopback that has the zones, their shapes and no month yet."""
+    """Run a host with the zones, their shapes and no month on a free port of loopback for the duration of the block."""
     with running_host() as http:
         host = TlcHost(http, directory)
         host.publish_zones()

@@ -1,22 +1,22 @@
-"""Waiting for what another process or thread does."""
+"""Polling for a condition that another process or thread fulfils."""
 
 import time
 from collections.abc import Callable
 
-# The daemon looks every 30 seconds, and starts a run some seconds later.
+# The daemon polls every 30 seconds, and starts a run some seconds later.
 DAEMON_SECONDS = 240
 
 
-def until(look: Callable[[], object], seconds: float = 60, pause: float | None = None) -> object:
-    """Return what `look` gives as soon as it gives something.
+def until(condition: Callable[[], object], seconds: float = 60, pause: float | None = None) -> object:
+    """Return the result of `condition` as soon as it is true.
 
-    Without a pause one is made that fits the look: questions to a server, one after the other, take a whole processor.
+    By default each pause is nine times as long as the last call: queries without a pause use a whole CPU.
     """
     deadline = time.monotonic() + seconds
     began = time.monotonic()
-    while not (found := look()):
+    while not (found := condition()):
         ended = time.monotonic()
-        assert ended < deadline, "waited in vain"
+        assert ended < deadline, "the condition was not fulfilled in time"
         time.sleep(min(0.5, max(0.02, 9 * (ended - began))) if pause is None else pause)
         began = time.monotonic()
     return found

@@ -1,8 +1,8 @@
-"""A year of the TLC's: months that appear late, change, break and vanish, and a pipeline that nobody touches.
+"""A simulated year of the TLC: months that appear late, change, break and vanish, and a pipeline without manual runs.
 
-A simulated day, at noon, has one tick of the sensor of publications, one of the conditions where raw_trips changed, one
-of the watch over months and one of the alerts. Runs that the sensor requests load their month at once; models are built
-for some months at a time, as if the dbt pool were busy, but for the months whose run is watched as a whole.
+A simulated day, at noon, has one tick of tlc_publications, of month_watch and of alerts, and one evaluation of the
+conditions if the sensor requested a run. A requested run loads its month at once. Models are built for eight months or
+more at a time, as if the dbt pool were busy, except in the run of the re-saved month, which is executed as a whole.
 """
 
 import random
@@ -37,7 +37,7 @@ BUILD_AFTER = 8
 
 @dataclass
 class Year:
-    """The record of the year; the hook is called at the end of every day with the sensor's tick."""
+    """The record of the year. `after_day` is called at the end of every day with the tick of tlc_publications."""
 
     daemon: Daemon
     tlc: TlcHost
@@ -50,15 +50,15 @@ class Year:
     resaved_run: dg.ExecuteInProcessResult | None = None
 
     def plan(self) -> dict[date, list[Callable[[], None]]]:
-        """Return the TLC's changes by day."""
-        dice = random.Random(2024)
+        """Return the TLC's publications, re-issues and withdrawals by day."""
+        generator = random.Random(2024)
         plan: dict[date, list[Callable[[], None]]] = {}
 
         def on(day: date, action: Callable[[], None]) -> None:
             plan.setdefault(day, []).append(action)
 
         for month in MONTHS:
-            published = next_month(month) + timedelta(days=dice.randint(45, 75))
+            published = next_month(month) + timedelta(days=generator.randint(45, 75))
             if month == BROKEN:
                 on(published, lambda: self.tlc.publish_bytes(BROKEN, b"PAR1 a file that broke PAR1"))
                 published += timedelta(days=7)
@@ -72,13 +72,13 @@ class Year:
         return plan
 
     def issue(self, month: date, *, resaved: bool = False) -> None:
-        """Publish a month anew: with other rows, or with the same ones in another file."""
+        """Publish or re-issue a month, with other rows each time, or (`resaved`) with the same rows in another file."""
         seed = self.issues[month] - resaved
         self.issues[month] += 1
         self.rows[month] = self.tlc.publish(month, rows=ROWS + 10 * seed, seed=seed, resaved=resaved).rows
 
     def play(self) -> None:
-        """From the first day to the last, and the models that still wait."""
+        """Simulate all days, and then build the models that are not built yet."""
         plan = self.plan()
         for month in LOADED_BEFORE:
             self.issue(month)
@@ -88,16 +88,16 @@ class Year:
             self.daemon.clock.moment = datetime.combine(day, time(12), UTC)
             for action in plan.get(day, []):
                 action()
-            kept = dict(self.tlc.http.answers)
+            answers = dict(self.tlc.http.answers)
             if day == BAD_DAY:
-                self.tlc.http.answers.update({path: [_unavailable()] for path in kept})
+                self.tlc.http.answers.update({path: [_unavailable()] for path in answers})
             tick = self.daemon.tick()
             self.said[day] = tick.said
             for request in tick.requests:
                 self._run(day, request)
             self.daemon.watch()
             self.daemon.alert()
-            self.tlc.http.answers.update(kept)
+            self.tlc.http.answers.update(answers)
             if tick.requests or day == FIRST_DAY:
                 self.unbuilt |= self.daemon.evaluate()
             if len(self.unbuilt) >= BUILD_AFTER:

@@ -1,4 +1,4 @@
-"""A made map of the taxi zones as the TLC packs it: a column of squares with wavy borders."""
+"""A synthetic map of the taxi zones in the TLC's zip format: a column of squares with wavy borders."""
 
 import io
 import zipfile
@@ -10,7 +10,7 @@ import shapefile
 
 LEFT, BOTTOM, SIDE = 980_000, 180_000, 5_000
 Square = tuple[int, int, str, str]
-"""OBJECTID, LocationID, zone, borough of a square of a made map."""
+"""OBJECTID, LocationID, zone and borough of a square of a synthetic map."""
 
 ISLANDS = "Governor's Island/Ellis Island/Liberty Island"
 MADE: list[Square] = [
@@ -24,17 +24,17 @@ MADE: list[Square] = [
 ]
 
 
-def wavy(x0: float, x1: float, y: float) -> list[tuple[float, float]]:
-    """A border from left to right with detail that a simplification leaves out, the same for both its neighbours."""
+def wavy_border(x0: float, x1: float, y: float) -> list[tuple[float, float]]:
+    """Return a border from left to right, equal for both neighbours, with details that a simplification removes."""
     return [(float(x), y + 40 * np.sin(x / 70)) for x in np.linspace(x0, x1, 60)]
 
 
 def square(position: int) -> list[tuple[float, float]]:
-    """One square of a column of squares, clockwise; the upper border of one is the lower border of the next."""
+    """Return a square of the column, clockwise; its upper border is the lower border of the next square."""
     low, high = BOTTOM + position * SIDE, BOTTOM + (position + 1) * SIDE
     return [
-        *wavy(LEFT, LEFT + SIDE, high),
-        *reversed(wavy(LEFT, LEFT + SIDE, low)),
+        *wavy_border(LEFT, LEFT + SIDE, high),
+        *reversed(wavy_border(LEFT, LEFT + SIDE, low)),
         (LEFT, high + 40 * np.sin(LEFT / 70)),
     ]
 
@@ -47,7 +47,7 @@ def write_zone_shapes(
     leave_out: str = "",
     kind: int = shapefile.POLYGON,
 ) -> Path:
-    """Write a made map as the TLC packs it."""
+    """Write a synthetic map in the TLC's zip format, and return its path."""
     parts = {suffix: io.BytesIO() for suffix in ("shp", "shx", "dbf")}
     with shapefile.Writer(**parts, shapeType=kind) as writer:
         for name, kind_of_field, size in (
