@@ -179,7 +179,7 @@ def _serve_class(place: Workplace) -> Iterator[tuple[Ui, psutil.Process]]:
 def _read_served_students(ui: Ui) -> set[str]:
     """Return the students whose code is served."""
     try:
-        entries = ui.ask(_LOCATIONS)["workspaceOrError"]["locationEntries"]
+        entries = ui.execute_graphql(_LOCATIONS)["workspaceOrError"]["locationEntries"]
     except (requests.RequestException, ValueError):
         return set()
     return {e["name"] for e in entries if (e["locationOrLoadError"] or {}).get("__typename") == "RepositoryLocation"}
@@ -187,18 +187,18 @@ def _read_served_students(ui: Ui) -> set[str]:
 
 def _launch_backfill(ui: Ui, student: str, months: list[date]) -> str:
     """Launch a backfill of all partitioned assets of a student, as the button on raw_trips does, and return its id."""
-    nodes = ui.ask(PARTITIONED_ASSETS)["assetNodes"]
+    nodes = ui.execute_graphql(PARTITIONED_ASSETS)["assetNodes"]
     own = [n for n in nodes if n["assetKey"]["path"][0] == student and n["isExecutable"] and n["isPartitioned"]]
     keys = [f"{month:%Y-%m}" for month in months]
     params = {"assetSelection": [n["assetKey"] for n in own], "partitionNames": keys, "tags": []}
-    launched = ui.ask(LAUNCH_BACKFILL, params=params)["launchPartitionBackfill"]
+    launched = ui.execute_graphql(LAUNCH_BACKFILL, params=params)["launchPartitionBackfill"]
     if "backfillId" not in launched:
         raise RuntimeError(f"the backfill of {student} was not launched: {launched}")
     return str(launched["backfillId"])
 
 
 def _has_ended(ui: Ui, backfill: str) -> bool:
-    status = ui.ask(_BACKFILL, id=backfill)["partitionBackfillOrError"]["status"]
+    status = ui.execute_graphql(_BACKFILL, id=backfill)["partitionBackfillOrError"]["status"]
     return str(status).startswith(("COMPLETED", "FAILED", "CANCELED"))
 
 

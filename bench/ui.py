@@ -19,7 +19,7 @@ from taxi_orchestration.instance.storage import DRIVER
 from taxi_orchestration.postgres.postmaster import free_port
 from taxi_orchestration.settings import PROJECT_DIRECTORY
 from taxi_orchestration_tests.support.dagster_dev import LAUNCH_BACKFILL, PARTITIONED_ASSETS, REPOSITORIES, Ui
-from taxi_orchestration_tests.support.programs import family
+from taxi_orchestration_tests.support.programs import process_tree
 from taxi_orchestration_tests.support.waiting import until
 
 FIRST, MONTHS = date(2024, 1, 1), 6
@@ -161,11 +161,11 @@ def _serve_ui(environment: dict[str, str], command: Sequence[str]) -> Iterator[t
     try:
         until(lambda: _is_reachable(ui.page), 120, 0.05)
         seconds = time.perf_counter() - began
-        until(lambda: ui.is_up() and ui.ask(REPOSITORIES)["repositoriesOrError"]["nodes"], 120, 0.2)
+        until(lambda: ui.is_up() and ui.execute_graphql(REPOSITORIES)["repositoriesOrError"]["nodes"], 120, 0.2)
         yield ui, psutil.Process(process.pid), seconds
     finally:
         # The code servers of plain Dagster outlive an interrupt of `dagster dev`.
-        started = family(process.pid)
+        started = process_tree(process.pid)
         process.send_signal(signal.SIGINT)
         psutil.wait_procs(started, 30)
         for each in started:
@@ -190,7 +190,7 @@ def _measure_idle(process: psutil.Process) -> tuple[int, float]:
 
 def _launch_month(ui: Ui, place: Workplace) -> tuple[float, float]:
     """Return the seconds from the click to the success of a run of the first month, and from its launch to success."""
-    (repository,) = ui.ask(REPOSITORIES)["repositoriesOrError"]["nodes"]
+    (repository,) = ui.execute_graphql(REPOSITORIES)["repositoriesOrError"]["nodes"]
     selector = {
         "repositoryName": repository["name"],
         "repositoryLocationName": repository["location"]["name"],
@@ -200,12 +200,12 @@ def _launch_month(ui: Ui, place: Workplace) -> tuple[float, float]:
     place.settle()
     began = time.perf_counter()
     params = {"selector": selector, "runConfigData": {}, "executionMetadata": {"tags": tags}}
-    launched = ui.ask(_LAUNCH, params=params)["launchRun"]
+    launched = ui.execute_graphql(_LAUNCH, params=params)["launchRun"]
     if "run" not in launched:
         raise RuntimeError(f"the run was not launched: {launched}")
     deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
-        found = ui.ask(_STATS, id=launched["run"]["runId"])["runOrError"]
+        found = ui.execute_graphql(_STATS, id=launched["run"]["runId"])["runOrError"]
         if found["status"] == "SUCCESS":
             return time.perf_counter() - began, float(found["stats"]["endTime"] - found["stats"]["launchTime"])
         if found["status"] in ("FAILURE", "CANCELED"):
@@ -217,16 +217,18 @@ def _launch_month(ui: Ui, place: Workplace) -> tuple[float, float]:
 def _launch_range(ui: Ui, months: Sequence[date]) -> tuple[float, float]:
     """Return the seconds from the click on a range of all partitioned assets to the backfill's end, and of its runs."""
     assets = [
-        n["assetKey"] for n in ui.ask(PARTITIONED_ASSETS)["assetNodes"] if n["isPartitioned"] and n["isExecutable"]
+        n["assetKey"]
+        for n in ui.execute_graphql(PARTITIONED_ASSETS)["assetNodes"]
+        if n["isPartitioned"] and n["isExecutable"]
     ]
     params = {"assetSelection": assets, "partitionNames": [f"{m:%Y-%m}" for m in months], "tags": []}
     began = time.perf_counter()
-    launched = ui.ask(LAUNCH_BACKFILL, params=params)["launchPartitionBackfill"]
+    launched = ui.execute_graphql(LAUNCH_BACKFILL, params=params)["launchPartitionBackfill"]
     if "backfillId" not in launched:
         raise RuntimeError(f"the backfill was not launched: {launched}")
     deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
-        found = ui.ask(_BACKFILL, id=launched["backfillId"])["partitionBackfillOrError"]
+        found = ui.execute_graphql(_BACKFILL, id=launched["backfillId"])["partitionBackfillOrError"]
         if found["status"] == "COMPLETED_SUCCESS":
             return time.perf_counter() - began, sum(run["endTime"] - run["startTime"] for run in found["runs"])
         if found["status"] not in ("REQUESTED", "COMPLETED"):

@@ -23,7 +23,7 @@ from taxi_orchestration.loading import Loader, open_loader
 from taxi_orchestration.postgres.server import WAREHOUSE_DATABASE, ensure_running, remove
 from taxi_orchestration.settings import DEFAULT_SCHEMA, PROJECT_DIRECTORY, PostgresTarget, Settings, load_settings
 from taxi_orchestration.warehouse.warehouse import open_warehouse
-from taxi_orchestration_tests.support.interference import Refusing
+from taxi_orchestration_tests.support.interference import RefuseRows
 from taxi_orchestration_tests.support.programs import Programs
 from taxi_orchestration_tests.support.tlc_host import TlcHost, running_tlc_host
 
@@ -112,11 +112,11 @@ def target(settings: Settings, server: PostgresTarget) -> PostgresTarget:
 
 
 @pytest.fixture
-def refusing(settings: Settings, target: PostgresTarget) -> Refusing:
+def refuse_rows(settings: Settings, target: PostgresTarget) -> RefuseRows:
     """A context manager that makes a table of the schema refuse new rows for the duration of the block."""
 
     @contextmanager
-    def refuse_rows(name: str) -> Iterator[None]:
+    def add_constraint(name: str) -> Iterator[None]:
         table = sql.Identifier(settings.schema_name, name)
         add = sql.SQL("alter table {} add constraint in_the_way check (false) not valid").format(table)
         drop = sql.SQL("alter table {} drop constraint in_the_way").format(table)
@@ -125,7 +125,7 @@ def refusing(settings: Settings, target: PostgresTarget) -> Refusing:
             yield
             connection.execute(drop)
 
-    return refuse_rows
+    return add_constraint
 
 
 @pytest.fixture

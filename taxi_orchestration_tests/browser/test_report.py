@@ -20,7 +20,7 @@ from taxi_orchestration_tests.support.browser import (
     open_page,
     running_chromium,
 )
-from taxi_orchestration_tests.support.report_frames import made_frames
+from taxi_orchestration_tests.support.report_frames import synthetic_frames
 
 HOSTILE = "</script><script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">"
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
@@ -37,7 +37,7 @@ def browser() -> Iterator[Browser]:
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of fourteen months, one of them with an empty file."""
     path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(render_page(made_frames("2023-01", 14, empty=("2023-05",), zone=HOSTILE)), encoding="utf-8")
+    path.write_text(render_page(synthetic_frames("2023-01", 14, empty=("2023-05",), zone=HOSTILE)), encoding="utf-8")
     return path
 
 
@@ -51,13 +51,15 @@ def report(browser: Browser, file: Path) -> Iterator[OpenedPage]:
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_every_picture_is_drawn_and_nothing_is_loaded(browser: Browser, file: Path, width: int, scheme: Scheme) -> None:
+def test_every_chart_is_drawn_and_no_other_file_is_requested(
+    browser: Browser, file: Path, width: int, scheme: Scheme
+) -> None:
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     assert_complete(open_page(context, file), file, width, SCHEMES[scheme], charts=17)
     context.close()
 
 
-def test_fewer_months_reach_every_picture_and_all_come_back(report: OpenedPage) -> None:
+def test_a_selection_of_months_changes_the_charts_and_all_months_can_be_restored(report: OpenedPage) -> None:
     days, rides = report.count_marks("days-0"), report.count_marks("rides-0")
     chosen = report.page.locator("#chosen")
     assert chosen.inner_text().startswith("13 months")
@@ -78,7 +80,7 @@ def test_fewer_months_reach_every_picture_and_all_come_back(report: OpenedPage) 
     assert first.text_content() == before
 
 
-def test_dragging_across_the_bars_chooses_months(report: OpenedPage) -> None:
+def test_dragging_across_the_bars_selects_months(report: OpenedPage) -> None:
     box = report.page.locator("[data-chart=trips-0] svg").bounding_box()
     assert box is not None
     x, y = box["x"] + box["width"] * 0.3, box["y"] + box["height"] * 0.5
@@ -96,7 +98,7 @@ def test_dragging_across_the_bars_chooses_months(report: OpenedPage) -> None:
     assert report.page.locator("#chosen").inner_text().startswith("13 ")
 
 
-def test_a_measure_and_boroughs_change_the_places(report: OpenedPage) -> None:
+def test_the_selected_measure_and_boroughs_change_the_map_and_the_boroughs_chart(report: OpenedPage) -> None:
     labels = report.page.locator("[data-chart=boroughs-0] text", has_text="·")
     pickups = labels.all_text_contents()
     report.page.check("input[name=measure][value=total_amount]")
@@ -110,7 +112,7 @@ def test_a_measure_and_boroughs_change_the_places(report: OpenedPage) -> None:
     assert report.page.locator("[data-chart=map-0] path[fill='var(--empty)']").count() == 4
 
 
-def test_payment_types_that_are_not_chosen_disappear(report: OpenedPage) -> None:
+def test_payment_types_that_are_not_selected_are_not_drawn(report: OpenedPage) -> None:
     cash = "[data-chart=payments-0] path[fill='var(--category-2)']"
     before = report.page.locator(cash).count()
     report.page.uncheck("input[name=payment][value=Cash]")
@@ -119,7 +121,7 @@ def test_payment_types_that_are_not_chosen_disappear(report: OpenedPage) -> None
     assert (before, report.page.locator(cash).count()) == (14, 1)
 
 
-def test_a_zone_of_the_map_is_chosen_by_click_and_by_keyboard(report: OpenedPage) -> None:
+def test_a_zone_of_the_map_is_selected_by_click_and_by_keyboard(report: OpenedPage) -> None:
     choice = report.page.locator("#zone-choice")
     assert choice.input_value() == "1"
     zones = report.page.locator(
@@ -144,7 +146,7 @@ def test_hovering_a_zone_shows_its_hostile_name_as_text(report: OpenedPage) -> N
     assert report.messages == []
 
 
-def test_a_table_unfolds_by_keyboard_and_is_copied_as_csv(report: OpenedPage) -> None:
+def test_a_table_is_opened_by_keyboard_and_copied_as_csv(report: OpenedPage) -> None:
     report.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     report.page.locator("#revenue summary").focus()
     report.page.keyboard.press("Enter")

@@ -66,11 +66,11 @@ def visit(ui: Ui) -> Iterator[Visit]:
 
 def read_last_statuses(ui: Ui) -> list[str]:
     """Return the statuses of the last two runs."""
-    return [run["status"] for run in ui.ask(LAST_RUNS)["runsOrError"]["results"]]
+    return [run["status"] for run in ui.execute_graphql(LAST_RUNS)["runsOrError"]["results"]]
 
 
 @pytest.mark.timeout(600)
-def test_the_pages_of_a_loaded_project_are_true_and_their_buttons_work(
+def test_the_pages_of_the_ui_show_the_loaded_months_and_their_buttons_work(
     tlc: TlcHost, instance: dg.DagsterInstance, definitions: dg.Definitions, tmp_path: Path
 ) -> None:
     for month in (JANUARY, FEBRUARY, MARCH):

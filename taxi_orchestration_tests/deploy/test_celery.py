@@ -16,7 +16,7 @@ SHORT_TIMEOUT = {"run_monitoring": {"max_runtime_seconds": 180}}
 
 
 @pytest.mark.timeout(1800)
-def test_a_backfill_ends_exact_though_a_host_is_killed_in_its_middle(tmp_path: Path) -> None:
+def test_a_backfill_is_exact_even_if_a_host_is_killed_while_it_runs(tmp_path: Path) -> None:
     base = require_engine()
     build(base)
     with running_hosts(base, tmp_path, MONTHS, ROWS, workers=3, config=SHORT_TIMEOUT) as hosts:

@@ -162,7 +162,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         started.compose("down", "--volumes", "--remove-orphans")
 
 
-def test_nobody_sees_a_page_without_the_password_of_a_student(deployment: Deployment) -> None:
+def test_the_ui_refuses_requests_without_a_valid_password(deployment: Deployment) -> None:
     name, password = deployment.login("bob")
     assert requests.get(deployment.url, timeout=10).status_code == 401
     assert requests.get(deployment.url, auth=(name, "guessed"), timeout=10).status_code == 401
@@ -170,7 +170,7 @@ def test_nobody_sees_a_page_without_the_password_of_a_student(deployment: Deploy
 
 
 @pytest.mark.timeout(1200)
-def test_months_are_exact_whichever_container_is_killed_meanwhile(deployment: Deployment) -> None:
+def test_months_are_exact_after_any_container_is_killed_during_a_run(deployment: Deployment) -> None:
     deployment.launch("2024-01")
     deployment.wait_for("2024-01", "SUCCESS")
     assert deployment.read_month_states() == {"2024-01": ("completed", ROWS)}
@@ -194,7 +194,7 @@ def test_months_are_exact_whichever_container_is_killed_meanwhile(deployment: De
     until(lambda: deployment.read_month_states() == months, SECONDS, pause=1)
 
 
-def test_a_guest_sees_what_runs_and_can_start_nothing(deployment: Deployment) -> None:
+def test_a_guest_sees_the_runs_and_cannot_launch_or_terminate_any(deployment: Deployment) -> None:
     def read_permissions(login: str) -> set[str]:
         return {p["permission"] for p in deployment.execute_graphql(PERMISSIONS, login)["permissions"] if p["value"]}
 
@@ -203,7 +203,9 @@ def test_a_guest_sees_what_runs_and_can_start_nothing(deployment: Deployment) ->
     assert deployment.execute_graphql(RUNS, "guest") == deployment.execute_graphql(RUNS)
 
 
-def test_a_backup_brings_a_lost_schema_back_by_the_lines_of_the_page(deployment: Deployment, tmp_path: Path) -> None:
+def test_a_dropped_schema_is_restored_from_a_backup_with_the_documented_commands(
+    deployment: Deployment, tmp_path: Path
+) -> None:
     page = (PROJECT_DIRECTORY / "docs/deploy.md").read_text()
     back_up, restore = (re.search(rf"^\| {what} \| `(.+)` \|$", page, re.M) for what in ("back up", "restore"))
     assert back_up
@@ -220,7 +222,7 @@ def test_a_backup_brings_a_lost_schema_back_by_the_lines_of_the_page(deployment:
         assert deployment.read_month_states() == ({} if line == lose else before)
 
 
-def test_no_secret_is_in_an_image_a_log_or_the_records_of_runs(deployment: Deployment) -> None:
+def test_no_secret_is_in_an_image_a_log_or_a_run_record(deployment: Deployment) -> None:
     secrets = {
         word
         for volume in ("postgres_secrets", "dagster", "logins", "ada", "bob")
@@ -242,7 +244,7 @@ def test_no_secret_is_in_an_image_a_log_or_the_records_of_runs(deployment: Deplo
     assert not re.search(r"(?i)index-url|extra-index|trusted-host", history)
 
 
-def test_the_image_is_of_an_unprivileged_user_and_holds_no_file_of_a_build(deployment: Deployment) -> None:
+def test_the_image_runs_as_an_unprivileged_user_and_contains_no_build_files(deployment: Deployment) -> None:
     image = ("run", "--rm", "--entrypoint", "", "taxi-orchestration")
     assert docker(*image, "id", "--user").strip() == "10001"
     assert docker(*image, "sh", "-c", "test -w /opt/taxi || test -w /opt/venv || echo no").strip() == "no"

@@ -31,7 +31,7 @@ def find_checkout_file(path: str) -> Path:
     return DEPLOY / "docker" / Path(path).name if path.startswith("/opt/dagster/") else PROJECT_DIRECTORY / path
 
 
-def test_each_student_is_a_service_a_location_a_volume_and_a_manifest() -> None:
+def test_each_student_has_a_service_a_code_location_a_volume_and_a_manifest() -> None:
     for student in STUDENTS:
         service = SERVICES[student]
         assert service["environment"]["DAGSTER_STUDENT"] == student
@@ -44,7 +44,7 @@ def test_each_student_is_a_service_a_location_a_volume_and_a_manifest() -> None:
     assert default.split() == STUDENTS
 
 
-def test_a_run_has_what_its_code_server_has_and_no_secret_stands_in_its_record() -> None:
+def test_a_run_has_the_variables_and_volumes_of_its_code_server_and_no_secret() -> None:
     for student in STUDENTS:
         environment = SERVICES[student]["environment"]
         context = json.loads(environment["DAGSTER_CONTAINER_CONTEXT"])["docker"]
@@ -59,13 +59,13 @@ def test_a_run_has_what_its_code_server_has_and_no_secret_stands_in_its_record()
         assert not any("docker.sock" in volume for volume in run_volumes)
 
 
-def test_only_webserver_and_daemon_reach_the_engine_and_only_the_proxy_has_a_port() -> None:
+def test_only_webserver_and_daemon_have_the_docker_socket_and_only_proxy_a_port() -> None:
     reach = {name for name, service in SERVICES.items() if "docker.sock" in str(service.get("volumes"))}
     assert reach == {"webserver", "daemon"}
     assert {name for name, service in SERVICES.items() if "ports" in service} == {"proxy"}
 
 
-def test_volumes_variables_and_files_of_the_compose_file_are_there() -> None:
+def test_volumes_variables_and_files_of_the_compose_file_exist() -> None:
     text = (DEPLOY / "docker/compose.yaml").read_text()
     for service in SERVICES.values():
         for volume in service.get("volumes", []):
@@ -82,7 +82,7 @@ def test_volumes_variables_and_files_of_the_compose_file_are_there() -> None:
     assert find_checkout_file(SERVICES["webserver"]["entrypoint"][0]).stat().st_mode & 0o111
 
 
-def test_what_the_dockerfile_copies_and_starts_is_there_and_the_user_is_none_of_root() -> None:
+def test_the_files_and_the_module_of_the_dockerfile_exist_and_its_user_is_not_root() -> None:
     ignored = (PROJECT_DIRECTORY / ".dockerignore").read_text().splitlines()
     for arguments in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE):
         for source in arguments.split()[:-1]:
@@ -98,7 +98,7 @@ def test_what_the_dockerfile_copies_and_starts_is_there_and_the_user_is_none_of_
 
 
 @pytest.mark.parametrize("place", ["docker", "celery"])
-def test_dagster_takes_the_dagster_yaml(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dagster_accepts_the_dagster_yaml(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("DAGSTER_POSTGRES_URL", "CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"):
         monkeypatch.setenv(name, "redis://none")
     config, _ = dagster_instance_config(str(DEPLOY / place))

@@ -33,7 +33,7 @@ def chart() -> Path:
     return Path(directory)
 
 
-def test_the_values_pass_the_charts_own_schema(chart: Path) -> None:
+def test_the_values_match_the_schema_of_the_chart(chart: Path) -> None:
     schema = json.loads((chart / "values.schema.json").read_text())
     defaults = yaml.safe_load((chart / "values.yaml").read_text())
     validator = validator_for(schema)(schema)
@@ -49,11 +49,11 @@ def test_the_values_pass_the_charts_own_schema(chart: Path) -> None:
     assert len(errors(wrong)) == 2
 
 
-def test_every_top_level_value_is_one_of_the_charts(chart: Path) -> None:
+def test_every_top_level_value_exists_in_the_chart(chart: Path) -> None:
     assert VALUES.keys() <= yaml.safe_load((chart / "values.yaml").read_text()).keys()
 
 
-def test_a_deployment_a_student_whose_secret_is_named_and_not_written() -> None:
+def test_each_student_has_a_deployment_that_refers_to_its_secret_by_name() -> None:
     for deployment in DEPLOYMENTS:
         variables = {variable["name"]: variable["value"] for variable in deployment["env"]}
         assert variables["DAGSTER_STUDENT"] == deployment["name"]
@@ -64,7 +64,7 @@ def test_a_deployment_a_student_whose_secret_is_named_and_not_written() -> None:
     assert not re.search(r"(?i)password: +(?!\"\")\S", TEXT)
 
 
-def test_no_container_runs_as_root_and_each_has_a_limit_of_memory() -> None:
+def test_no_container_runs_as_root_and_each_has_a_memory_limit() -> None:
     pods = [VALUES["dagsterWebserver"], VALUES["dagsterDaemon"], *DEPLOYMENTS]
     run = VALUES["runLauncher"]["config"]["k8sRunLauncher"]
     for pod in pods:

@@ -43,11 +43,11 @@ from taxi_orchestration.warehouse.raw_tables import create_raw_tables
 from taxi_orchestration.warehouse.warehouse import Warehouse, open_warehouse
 from taxi_orchestration_tests.support.daemon import Daemon, clock_at, schedule_tick
 from taxi_orchestration_tests.support.http_host import ok
-from taxi_orchestration_tests.support.interference import holding, waiting_for
-from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, held, held_by_file
+from taxi_orchestration_tests.support.interference import is_waiting_for_lock, table_lock
+from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, content_of_file, contents_of_schema
 from taxi_orchestration_tests.support.parquet_files import file_version
 from taxi_orchestration_tests.support.programs import Programs
-from taxi_orchestration_tests.support.stages import At
+from taxi_orchestration_tests.support.stages import CallAtStage
 from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 from taxi_orchestration_tests.support.waiting import until
@@ -72,7 +72,7 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["taxi_orchestration.loading", "dbt.cli.main", __name__])
 
 
-def test_eight_processes_that_load_the_same_month_end_with_it_once(
+def test_a_month_that_eight_processes_load_at_once_is_stored_once(
     loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
     data = tlc.publish(JANUARY).path.read_bytes()
@@ -83,26 +83,28 @@ def test_eight_processes_that_load_the_same_month_end_with_it_once(
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0] * 8
-    assert held(target, settings.schema_name) == {JANUARY: held_by_file(data)}
+    assert contents_of_schema(target, settings.schema_name) == {JANUARY: content_of_file(data)}
 
 
-def test_eight_processes_that_make_the_tables_at_once_all_find_them(
+def test_eight_threads_that_create_the_raw_tables_at_once_all_succeed(
     tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda _: create_raw_tables(Warehouse(target, settings.schema_name)), range(8)))
-    assert held(target, settings.schema_name) == {}
+    assert contents_of_schema(target, settings.schema_name) == {}
 
 
-def test_twelve_months_loaded_at_once_are_each_exact(
+def test_twelve_months_loaded_at_once_are_all_exact(
     loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
     data = {month: tlc.publish(month, rows=100 + month.month).path.read_bytes() for month in YEAR}
     assert not [outcome for _, outcome in loader.load_months(YEAR, at_once=12) if isinstance(outcome, Exception)]
-    assert held(target, settings.schema_name) == {month: held_by_file(file) for month, file in data.items()}
+    assert contents_of_schema(target, settings.schema_name) == {
+        month: content_of_file(file) for month, file in data.items()
+    }
 
 
-def test_months_that_bring_a_new_column_at_once_neither_lose_it_nor_deadlock(
+def test_months_with_a_new_column_loaded_at_once_keep_it_and_do_not_deadlock(
     loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
     for month in YEAR:
@@ -111,16 +113,16 @@ def test_months_that_bring_a_new_column_at_once_neither_lose_it_nor_deadlock(
     for month in YEAR:
         tlc.publish_bytes(month, file_version(month, 3 if month.month % 2 else 2))
     assert not [outcome for _, outcome in loader.load_months(YEAR, at_once=6) if isinstance(outcome, Exception)]
-    found = held(target, settings.schema_name)
-    assert found == {month: held_by_file(file_version(month, 3 if month.month % 2 else 2)) for month in YEAR}
+    found = contents_of_schema(target, settings.schema_name)
+    assert found == {month: content_of_file(file_version(month, 3 if month.month % 2 else 2)) for month in YEAR}
 
 
-def test_a_reader_who_looks_all_the_while_sees_the_old_month_or_the_new_one_whole(
+def test_a_concurrent_reader_always_sees_the_complete_old_or_the_complete_new_month(
     loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
     tlc.publish(JANUARY, rows=5000)
     loader.load_month(JANUARY)
-    allowed = {held_by_file(tlc.publish(JANUARY, rows=5000 + seed, seed=seed).path.read_bytes()).sha256: 5000 + seed
+    allowed = {content_of_file(tlc.publish(JANUARY, rows=5000 + seed, seed=seed).path.read_bytes()).sha256: 5000 + seed
                for seed in range(1)}  # fmt: skip
     done = threading.Event()
     seen: set[tuple[str, int, int]] = set()
@@ -142,7 +144,7 @@ def test_a_reader_who_looks_all_the_while_sees_the_old_month_or_the_new_one_whol
         reader = threads.submit(read_repeatedly)
         for seed in range(1, 9):
             file = tlc.publish(JANUARY, rows=5000 + seed, seed=seed)
-            allowed[held_by_file(file.path.read_bytes()).sha256] = file.rows
+            allowed[content_of_file(file.path.read_bytes()).sha256] = file.rows
             loader.load_month(JANUARY)
         done.set()
         reader.result()
@@ -165,7 +167,7 @@ def slow_reader(target: PostgresTarget, schema: str) -> Iterator[int]:
         connection.rollback()
 
 
-def test_an_open_transaction_of_a_reader_delays_only_a_changed_view_and_briefly(
+def test_an_open_transaction_of_a_reader_delays_only_a_changed_view_for_a_moment(
     loader: Loader,
     tlc: TlcHost,
     settings: Settings,
@@ -208,7 +210,7 @@ def test_an_open_transaction_of_a_reader_delays_only_a_changed_view_and_briefly(
     assert build_month().success
 
 
-def test_two_students_pipelines_at_once_in_one_database_stay_apart(
+def test_pipelines_of_two_students_run_at_once_in_one_database_independently(
     tlc: TlcHost,
     target: PostgresTarget,
     instance: DagsterInstance,
@@ -228,7 +230,7 @@ def test_two_students_pipelines_at_once_in_one_database_stay_apart(
             outputs = [program.communicate(timeout=240)[0] for program in started]
             assert [program.returncode for program in started] == [0, 0], "\n".join(outputs)
             for student in students:
-                assert held(target, f"dagster_{student}") == {JANUARY: held_by_file(data)}
+                assert contents_of_schema(target, f"dagster_{student}") == {JANUARY: content_of_file(data)}
                 query = sql.SQL("select fact_trips + rejected_trips from {} where raw_trips > 0")
                 view = sql.Identifier(f"dagster_{student}", "trip_quality")
                 assert connection.execute(query.format(view)).fetchall() == [(200,)]
@@ -243,7 +245,7 @@ def test_two_students_pipelines_at_once_in_one_database_stay_apart(
                 connection.execute(sql.SQL("drop schema if exists {} cascade").format(schema))
 
 
-def test_two_students_in_one_database_do_not_see_each_other(
+def test_loads_into_two_schemas_of_one_database_are_independent(
     loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
     other_schema = f"{settings.schema_name}_other"
@@ -256,14 +258,14 @@ def test_two_students_in_one_database_do_not_see_each_other(
             list(threads.map(lambda one: one.load_month(JANUARY), loaders))
         newer = tlc.publish(JANUARY, seed=1).path.read_bytes()
         other_loader.load_month(JANUARY)
-        assert held(target, settings.schema_name) == {JANUARY: held_by_file(data)}
-        assert held(target, other_schema) == {JANUARY: held_by_file(newer)}
+        assert contents_of_schema(target, settings.schema_name) == {JANUARY: content_of_file(data)}
+        assert contents_of_schema(target, other_schema) == {JANUARY: content_of_file(newer)}
     finally:
         with psycopg.connect(target.url(), autocommit=True) as connection:
             connection.execute(sql.SQL("drop schema {} cascade").format(sql.Identifier(other_schema)))
 
 
-def test_a_load_that_is_overtaken_by_a_newer_file_ends_with_the_newer_one(
+def test_a_load_that_is_overtaken_by_one_of_a_newer_file_keeps_the_newer_file(
     loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
     tlc.publish(JANUARY)
@@ -273,12 +275,12 @@ def test_a_load_that_is_overtaken_by_a_newer_file_ends_with_the_newer_one(
         newer.append(tlc.publish(JANUARY, seed=1).path.read_bytes())
         loader.load_month(JANUARY)
 
-    load = loader.load_month(JANUARY, progress=At("opened", overtake))
-    assert held(target, settings.schema_name) == {JANUARY: held_by_file(newer[0])}
+    load = loader.load_month(JANUARY, progress=CallAtStage("opened", overtake))
+    assert contents_of_schema(target, settings.schema_name) == {JANUARY: content_of_file(newer[0])}
     assert load.file.sha256 == loaded_files(Warehouse(target, settings.schema_name))[JANUARY].sha256
 
 
-def test_an_issue_that_the_tlc_takes_back_is_replaced_by_the_one_before(
+def test_a_reissue_that_the_tlc_reverts_is_replaced_by_the_file_before_it(
     loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
     first = tlc.publish(JANUARY).path.read_bytes()
@@ -286,7 +288,7 @@ def test_an_issue_that_the_tlc_takes_back_is_replaced_by_the_one_before(
     loader.load_month(JANUARY)
     tlc.http.on(tlc.path_of(JANUARY), ok(first, Last_Modified=formatdate(1_600_000_000, usegmt=True)))
     loader.load_month(JANUARY)
-    assert held(target, settings.schema_name) == {JANUARY: held_by_file(first)}
+    assert contents_of_schema(target, settings.schema_name) == {JANUARY: content_of_file(first)}
 
 
 def test_a_month_replaced_while_dbt_builds_it_is_built_again_from_the_new_file(
@@ -300,12 +302,12 @@ def test_a_month_replaced_while_dbt_builds_it_is_built_again_from_the_new_file(
     tlc.publish(JANUARY)
     assert backfill("2024-01", "2024-01") == 0
     codes: list[int] = []
-    with holding(target, settings.schema_name, "rejected_trips"):
+    with table_lock(target, settings.schema_name, "rejected_trips"):
         thread = threading.Thread(
             target=lambda: codes.append(backfill("2024-01", "2024-01", "--reprocess", "completed"))
         )
         thread.start()
-        until(lambda: waiting_for(target, settings.schema_name, "rejected_trips"))
+        until(lambda: is_waiting_for_lock(target, settings.schema_name, "rejected_trips"))
         tlc.publish(JANUARY, rows=250, seed=1)
         loader.load_month(JANUARY)
     thread.join()
@@ -317,7 +319,7 @@ def test_a_month_replaced_while_dbt_builds_it_is_built_again_from_the_new_file(
     assert fetch_status(JANUARY, target, settings, instance).state == "completed"
 
 
-def test_a_month_replaced_after_its_build_is_unfinished_even_with_as_many_rows(
+def test_a_month_replaced_after_its_build_is_unfinished_even_with_equal_row_counts(
     loader: Loader,
     tlc: TlcHost,
     settings: Settings,
@@ -332,7 +334,7 @@ def test_a_month_replaced_after_its_build_is_unfinished_even_with_as_many_rows(
     assert fetch_status(JANUARY, target, settings, instance).state == "unfinished"
 
 
-def test_a_month_that_never_rests_is_not_called_built(
+def test_a_month_that_is_replaced_during_every_build_is_not_reported_as_built(
     loader: Loader,
     tlc: TlcHost,
     settings: Settings,
@@ -394,7 +396,9 @@ def test_ui_schedule_sensor_and_command_at_once_give_the_same_result(
     for run in runs:
         run.join(240)
     assert [run.exitcode for run in runs] == [0, 0, 0]
-    assert held(target, settings.schema_name) == {month: held_by_file(file) for month, file in data.items()}
+    assert contents_of_schema(target, settings.schema_name) == {
+        month: content_of_file(file) for month, file in data.items()
+    }
     requesters = {
         run.tags.get(REQUESTED_BY) or run.tags.get(LAUNCHED_BY, "a person in the UI") for run in instance.get_runs()
     }
@@ -409,7 +413,7 @@ def fetch_status(month: date, target: PostgresTarget, settings: Settings, instan
     return month_statuses(Warehouse(target, settings.schema_name), instance, Window(month, next_month(month)))[month]
 
 
-def test_builds_by_hand_need_no_month_and_at_the_same_time_wait_for_each_other(
+def test_manual_dbt_builds_need_no_loaded_month_and_wait_for_each_other(
     tlc: TlcHost, loader: Loader, programs: Programs, target: PostgresTarget, settings: Settings
 ) -> None:
     def is_waiting() -> bool:
@@ -434,9 +438,9 @@ def test_builds_by_hand_need_no_month_and_at_the_same_time_wait_for_each_other(
     tlc.publish(JANUARY)
     loader.load_month(JANUARY)
     loader.load_zones()
-    with holding(target, settings.schema_name, "fct_trips"):
+    with table_lock(target, settings.schema_name, "fct_trips"):
         first = programs.taxi(*build)
-        until(lambda: waiting_for(target, settings.schema_name, "fct_trips"))
+        until(lambda: is_waiting_for_lock(target, settings.schema_name, "fct_trips"))
         second = programs.taxi(*build)
         until(is_waiting)
     for program in (first, second):
@@ -445,7 +449,7 @@ def test_builds_by_hand_need_no_month_and_at_the_same_time_wait_for_each_other(
     assert f"Another dbt build runs in schema {settings.schema_name}" in output
 
 
-def test_the_slot_of_dbt_that_another_run_has_just_made_is_taken_as_it_is(instance: DagsterInstance) -> None:
+def test_the_dbt_pool_that_another_run_has_just_created_is_used_unchanged(instance: DagsterInstance) -> None:
     storage = instance.event_log_storage
     assert [storage.initialize_concurrency_limit_to_default("dbt") for _ in range(2)] == [True, True]
     assert [(pool.name, pool.limit) for pool in storage.get_pool_limits()] == [("dbt", 1)]

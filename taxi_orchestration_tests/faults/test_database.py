@@ -18,21 +18,21 @@ from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.warehouse.raw_tables import create_raw_tables
 from taxi_orchestration.warehouse.warehouse import Warehouse, open_warehouse
 from taxi_orchestration_tests.support.clusters import can_mount, running_cluster, small_disk
-from taxi_orchestration_tests.support.interference import holding, waiting_for
-from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, Held, held, held_by_file
-from taxi_orchestration_tests.support.stages import At
+from taxi_orchestration_tests.support.interference import is_waiting_for_lock, table_lock
+from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MonthContent, content_of_file, contents_of_schema
+from taxi_orchestration_tests.support.stages import CallAtStage
 from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 from taxi_orchestration_tests.support.waiting import until
 
 
 @pytest.fixture
-def before(loader: Loader, tlc: TlcHost) -> Held:
+def before(loader: Loader, tlc: TlcHost) -> MonthContent:
     """The content of January, which is loaded; a re-issued file of January is published."""
     data = tlc.publish(JANUARY).path.read_bytes()
     loader.load_month(JANUARY)
     tlc.publish(JANUARY, rows=300, seed=1)
-    return held_by_file(data)
+    return content_of_file(data)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def cut_connections(target: PostgresTarget, schema: str) -> None:
         connection.execute(
             """
             select pg_terminate_backend(pid) from pg_stat_activity
-            where datname = current_database() and pid <> pg_backend_pid() and application_name <> 'stranger'
+            where datname = current_database() and pid <> pg_backend_pid() and application_name <> 'other_session'
               and query ilike %s
             """,
             [f'%"{schema}"%'],
@@ -60,15 +60,17 @@ def make_loader(loader: Loader, target: PostgresTarget) -> Loader:
 
 
 def test_a_connection_cut_during_a_copy_leaves_the_month_as_it_was(
-    loader: Loader, before: Held, target: PostgresTarget, settings: Settings
+    loader: Loader, before: MonthContent, target: PostgresTarget, settings: Settings
 ) -> None:
     with pytest.raises(WarehouseUnavailableError, match="Loading 2024-01"):
-        loader.load_month(JANUARY, progress=At("copied", lambda: cut_connections(target, settings.schema_name)))
-    assert held(target, settings.schema_name) == {JANUARY: before}
+        loader.load_month(
+            JANUARY, progress=CallAtStage("copied", lambda: cut_connections(target, settings.schema_name))
+        )
+    assert contents_of_schema(target, settings.schema_name) == {JANUARY: before}
     assert loader.load_month(JANUARY).rows_before == 200
 
 
-def test_a_load_whose_connection_is_cut_is_tried_again_by_its_run(
+def test_a_load_whose_connection_is_cut_is_retried_by_its_run(
     tlc: TlcHost,
     settings: Settings,
     target: PostgresTarget,
@@ -79,11 +81,11 @@ def test_a_load_whose_connection_is_cut_is_tried_again_by_its_run(
     import threading
 
     tlc.publish(JANUARY)
-    with holding(target, settings.schema_name, "raw_loads"):
+    with table_lock(target, settings.schema_name, "raw_loads"):
         thread = threading.Thread(target=lambda: codes.append(backfill("2024-01", "2024-01")))
         codes: list[int] = []
         thread.start()
-        until(lambda: waiting_for(target, settings.schema_name, "raw_loads"))
+        until(lambda: is_waiting_for_lock(target, settings.schema_name, "raw_loads"))
         cut_connections(target, settings.schema_name)
     thread.join()
     assert codes == [0]
@@ -91,7 +93,7 @@ def test_a_load_whose_connection_is_cut_is_tried_again_by_its_run(
     assert status.state == "completed"
 
 
-def test_connections_cut_while_dbt_runs_are_made_again_and_models_are_exact(
+def test_connections_cut_while_dbt_runs_are_reopened_and_models_are_exact(
     tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: DagsterInstance, backfill: Callable[..., int]
 ) -> None:
     import threading
@@ -100,30 +102,30 @@ def test_connections_cut_while_dbt_runs_are_made_again_and_models_are_exact(
     assert backfill("2024-01", "2024-01") == 0
     tlc.publish(JANUARY, rows=300, seed=1)
     codes: list[int] = []
-    with holding(target, settings.schema_name, "fct_trips"):
+    with table_lock(target, settings.schema_name, "fct_trips"):
         thread = threading.Thread(
             target=lambda: codes.append(backfill("2024-01", "2024-01", "--reprocess", "completed"))
         )
         thread.start()
-        until(lambda: waiting_for(target, settings.schema_name, "fct_trips"))
+        until(lambda: is_waiting_for_lock(target, settings.schema_name, "fct_trips"))
         cut_connections(target, settings.schema_name)
     thread.join()
     status = month_statuses(Warehouse(target, settings.schema_name), instance, Window(JANUARY, FEBRUARY))[JANUARY]
     assert (codes, status.state, status.fact_rows + status.rejected_rows) == ([0], "completed", 300)
 
 
-def test_a_lock_of_somebody_else_is_waited_for_and_then_its_holder_is_named(
-    loader: Loader, before: Held, target: PostgresTarget, settings: Settings
+def test_a_load_waits_for_the_lock_of_another_session_and_then_names_that_session(
+    loader: Loader, before: MonthContent, target: PostgresTarget, settings: Settings
 ) -> None:
     loader = replace(loader, warehouse=open_warehouse(settings.model_copy(update={"taxi_lock_timeout": "200ms"})))
-    with holding(target, settings.schema_name, "raw_trips_2024_01") as stranger:
+    with table_lock(target, settings.schema_name, "raw_trips_2024_01") as other_session:
         with pytest.raises(WarehouseUnavailableError) as raised:
             loader.load_month(JANUARY)
-        assert f"process {stranger.info.backend_pid} of {target.user} (stranger)" in str(raised.value)
-    assert held(target, settings.schema_name) == {JANUARY: before}
+        assert f"process {other_session.info.backend_pid} of {target.user} (other_session)" in str(raised.value)
+    assert contents_of_schema(target, settings.schema_name) == {JANUARY: before}
 
 
-def test_a_lock_of_somebody_else_while_dbt_builds_is_waited_for_and_named(
+def test_a_dbt_build_waits_for_the_lock_of_another_session_and_then_names_it(
     tlc: TlcHost,
     settings: Settings,
     target: PostgresTarget,
@@ -133,28 +135,28 @@ def test_a_lock_of_somebody_else_while_dbt_builds_is_waited_for_and_named(
     backfill = Backfill(definitions, instance, months_at_once=1)
     tlc.publish(JANUARY)
     assert backfill.run([JANUARY]).succeeded
-    with holding(target, settings.schema_name, "fct_trips") as stranger:
+    with table_lock(target, settings.schema_name, "fct_trips") as other_session:
         (reason,) = backfill.run([JANUARY]).run_failures
         assert "fct_trips" in reason
-        assert f"process {stranger.info.backend_pid} of {target.user} (stranger)" in reason
+        assert f"process {other_session.info.backend_pid} of {target.user} (other_session)" in reason
     assert backfill.run([JANUARY]).succeeded
 
 
-def test_a_lock_that_is_let_go_in_time_only_delays_the_load(
-    loader: Loader, before: Held, tlc: TlcHost, target: PostgresTarget, settings: Settings
+def test_a_lock_that_is_released_in_time_only_delays_the_load(
+    loader: Loader, before: MonthContent, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
     import threading
 
-    with holding(target, settings.schema_name, "raw_trips_2024_01"):
+    with table_lock(target, settings.schema_name, "raw_trips_2024_01"):
         thread = threading.Thread(target=loader.load_month, args=[JANUARY])
         thread.start()
-        until(lambda: waiting_for(target, settings.schema_name, "raw_trips_2024_01"))
+        until(lambda: is_waiting_for_lock(target, settings.schema_name, "raw_trips_2024_01"))
     thread.join()
-    assert len(held(target, settings.schema_name)[JANUARY].rows) == 300
+    assert len(contents_of_schema(target, settings.schema_name)[JANUARY].rows) == 300
 
 
 @pytest.mark.skipif(not can_mount(), reason="a small file system needs the right to mount")
-def test_a_full_disk_leaves_the_month_as_it_was_and_is_named(loader: Loader, tlc: TlcHost) -> None:
+def test_a_full_disk_leaves_the_month_as_it_was_and_the_error_names_it(loader: Loader, tlc: TlcHost) -> None:
     data = tlc.publish(JANUARY).path.read_bytes()
     with small_disk(10) as disk, running_cluster() as target:
         with psycopg.connect(target.url(), autocommit=True) as connection:
@@ -166,11 +168,11 @@ def test_a_full_disk_leaves_the_month_as_it_was_and_is_named(loader: Loader, tlc
         tlc.publish(JANUARY, rows=100_000, seed=1)
         with pytest.raises(WarehouseUnavailableError, match="disk is full"):
             on_small_disk.load_month(JANUARY)
-        assert held(target, "taxi") == {JANUARY: held_by_file(data)}
+        assert contents_of_schema(target, "taxi") == {JANUARY: content_of_file(data)}
 
 
-def test_a_server_that_takes_no_writes_is_an_error_that_says_so(
-    loader: Loader, before: Held, target: PostgresTarget, settings: Settings
+def test_a_role_that_is_read_only_by_default_is_an_error_that_says_so(
+    loader: Loader, before: MonthContent, target: PostgresTarget, settings: Settings
 ) -> None:
     with psycopg.connect(target.url(), autocommit=True) as connection:
         connection.execute("create role reader_only login superuser password 'x'")
@@ -181,16 +183,16 @@ def test_a_server_that_takes_no_writes_is_an_error_that_says_so(
     finally:
         with psycopg.connect(target.url(), autocommit=True) as connection:
             connection.execute("drop role reader_only")
-    assert held(target, settings.schema_name) == {JANUARY: before}
+    assert contents_of_schema(target, settings.schema_name) == {JANUARY: before}
 
 
-def test_a_server_that_is_not_there_is_an_error_that_names_the_variables(loader: Loader) -> None:
+def test_an_unreachable_server_is_an_error_that_names_the_variables(loader: Loader) -> None:
     with pytest.raises(WarehouseUnavailableError, match="PG_HOST"):
         make_loader(loader, replace(loader.warehouse.target, port=9)).load_zones()
 
 
-def test_the_error_of_a_role_without_rights_names_the_missing_right(
-    loader: Loader, before: Held, target: PostgresTarget, settings: Settings
+def test_the_error_of_a_role_without_privileges_names_the_missing_privilege(
+    loader: Loader, before: MonthContent, target: PostgresTarget, settings: Settings
 ) -> None:
     with psycopg.connect(target.url(), autocommit=True) as connection:
         connection.execute("create role nobody_special login password 'x'")
@@ -200,10 +202,10 @@ def test_the_error_of_a_role_without_rights_names_the_missing_right(
     finally:
         with psycopg.connect(target.url(), autocommit=True) as connection:
             connection.execute("drop role nobody_special")
-    assert held(target, settings.schema_name) == {JANUARY: before}
+    assert contents_of_schema(target, settings.schema_name) == {JANUARY: before}
 
 
-def test_a_schema_dropped_during_a_load_is_an_error_and_is_made_anew_next_time(
+def test_a_schema_dropped_during_a_load_is_an_error_and_the_next_run_recreates_it(
     tlc: TlcHost,
     settings: Settings,
     target: PostgresTarget,
@@ -214,14 +216,14 @@ def test_a_schema_dropped_during_a_load_is_an_error_and_is_made_anew_next_time(
 ) -> None:
     data = tlc.publish(JANUARY).path.read_bytes()
     with pytest.raises(WarehouseError, match="dropped meanwhile"):
-        loader.load_month(JANUARY, progress=At("opened", lambda: execute("drop schema {} cascade")))
+        loader.load_month(JANUARY, progress=CallAtStage("opened", lambda: execute("drop schema {} cascade")))
     assert backfill("2024-01", "2024-01") == 0
     execute("drop schema {} cascade")
     # Dagster still has a record of the dropped month, but the status follows the database.
     status = month_statuses(Warehouse(target, settings.schema_name), instance, Window(JANUARY, FEBRUARY))[JANUARY]
     assert status.state == "missing"
     assert backfill("2024-01", "2024-01") == 0
-    assert held(target, settings.schema_name) == {JANUARY: held_by_file(data)}
+    assert contents_of_schema(target, settings.schema_name) == {JANUARY: content_of_file(data)}
     # Rows that are deleted by hand from raw_trips or from a model are detected and restored.
     for damage in ("delete from {}.raw_trips where source_row < 50", "delete from {}.fct_trips where source_row < 50"):
         execute(damage)
@@ -230,7 +232,7 @@ def test_a_schema_dropped_during_a_load_is_an_error_and_is_made_anew_next_time(
         assert backfill("2024-01", "2024-01") == 0
         status = month_statuses(Warehouse(target, settings.schema_name), instance, Window(JANUARY, FEBRUARY))[JANUARY]
         assert status.state == "completed"
-        assert held(target, settings.schema_name) == {JANUARY: held_by_file(data)}
+        assert contents_of_schema(target, settings.schema_name) == {JANUARY: content_of_file(data)}
 
 
 ALTERED = {
@@ -242,10 +244,10 @@ ALTERED = {
 
 
 @pytest.mark.parametrize("what", ALTERED)
-def test_a_table_altered_by_hand_is_refused_with_what_was_done_to_it(
+def test_a_table_altered_by_hand_is_refused_and_the_error_names_the_change(
     what: str,
     loader: Loader,
-    before: Held,
+    before: MonthContent,
     target: PostgresTarget,
     settings: Settings,
     execute: Callable[[str], object],
@@ -262,14 +264,14 @@ def test_a_table_altered_by_hand_is_refused_with_what_was_done_to_it(
 
 
 def test_a_month_whose_partition_was_dropped_by_hand_is_loaded_again(
-    loader: Loader, before: Held, target: PostgresTarget, settings: Settings, execute: Callable[[str], object]
+    loader: Loader, before: MonthContent, target: PostgresTarget, settings: Settings, execute: Callable[[str], object]
 ) -> None:
     execute("drop table {}.raw_trips_2024_01")
     loader.load_month(JANUARY)
-    assert len(held(target, settings.schema_name)[JANUARY].rows) == 300
+    assert len(contents_of_schema(target, settings.schema_name)[JANUARY].rows) == 300
 
 
-def test_a_server_that_crashes_in_the_middle_of_a_copy_keeps_the_month_as_it_was(
+def test_a_server_that_crashes_during_a_copy_keeps_the_month_as_it_was(
     tlc: TlcHost, tmp_path: Path, loader: Loader
 ) -> None:
     data = tlc.publish(JANUARY).path.read_bytes()
@@ -292,11 +294,11 @@ def test_a_server_that_crashes_in_the_middle_of_a_copy_keeps_the_month_as_it_was
             os.kill(row[0], signal.SIGKILL)
 
         with pytest.raises(WarehouseUnavailableError):
-            own_loader.load_month(JANUARY, progress=At("copied", crash))
+            own_loader.load_month(JANUARY, progress=CallAtStage("copied", crash))
 
         def is_back() -> bool:
             try:
-                return held(target, "taxi") == {JANUARY: held_by_file(data)}
+                return contents_of_schema(target, "taxi") == {JANUARY: content_of_file(data)}
             except psycopg.OperationalError:
                 return False
 

@@ -21,7 +21,7 @@ from taxi_orchestration.tlc import parquet
 from taxi_orchestration.tlc.client import TlcClient
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.tlc.errors import BadFileError
-from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, held, held_by_file
+from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, content_of_file, contents_of_schema
 from taxi_orchestration_tests.support.parquet_files import damaged, file_of
 from taxi_orchestration_tests.support.synthetic import month_table
 from taxi_orchestration_tests.support.tlc_host import TlcHost
@@ -67,25 +67,27 @@ REFUSED: dict[str, Callable[[], bytes]] = {
     "a required column renamed": lambda: file_of(
         TABLE.rename_columns([f"{n}_utc" if n == PICKUP else n for n in TABLE.column_names])
     ),
-    "a column twice by case": lambda: file_of(TABLE.append_column("VENDORID", TABLE["VendorID"])),
+    "two columns that differ only in case": lambda: file_of(TABLE.append_column("VENDORID", TABLE["VendorID"])),
     "a hostile column name": lambda: file_of(TABLE.append_column('x"; drop table raw_trips; --', TABLE["VendorID"])),
     "row numbers of pandas": lambda: file_of(TABLE.append_column("Unnamed: 0", TABLE["VendorID"])),
     "a space at the end of a name": lambda: file_of(
         TABLE.rename_columns([f"{n} " if n == "trip_type" else n for n in TABLE.column_names])
     ),
-    "a compression that pyarrow has not": lambda: set_lzo_codec(file_of(TABLE)),
+    "a compression that pyarrow does not support": lambda: set_lzo_codec(file_of(TABLE)),
     "a column named like the key": lambda: file_of(TABLE.append_column("source_row", TABLE["VendorID"])),
     "a fraction in a code": lambda: file_of(replace_value("RatecodeID", 1.5, pa.float64())),
     "NaN in a code": lambda: file_of(replace_value("payment_type", float("nan"), pa.float64())),
     "a code beyond 32 bits": lambda: file_of(replace_value("PULocationID", 2**31, pa.int64())),
     "text for a number": lambda: file_of(replace_value("fare_amount", "12 dollars", pa.string())),
-    "nanoseconds that are none": lambda: file_of(
+    "nanoseconds that are not whole microseconds": lambda: file_of(
         replace_column(PICKUP, TABLE[PICKUP].cast(pa.int64()).to_numpy() * 1000 + 1, pa.timestamp("ns"))
     ),
-    "a timestamp with a zone": lambda: file_of(replace_column(PICKUP, TABLE[PICKUP].cast(pa.timestamp("us", "UTC")))),
+    "a timestamp with a time zone": lambda: file_of(
+        replace_column(PICKUP, TABLE[PICKUP].cast(pa.timestamp("us", "UTC")))
+    ),
     "text with NUL": lambda: file_of(replace_text(b"\0")),
-    "text that is no UTF-8": lambda: file_of(replace_text(b"\xff")),
-    "nulls everywhere": lambda: file_of(
+    "text that is not UTF-8": lambda: file_of(replace_text(b"\xff")),
+    "nothing but nulls": lambda: file_of(
         pa.table({name: pa.nulls(200, kind) for name, kind in zip(TABLE.column_names, TABLE.schema.types, strict=True)})
     ),
     "another month's file": lambda: file_of(month_table(FEBRUARY, 200)),
@@ -94,15 +96,17 @@ REFUSED: dict[str, Callable[[], bytes]] = {
 NAMED = {
     "row numbers of pandas": "index=False",
     "a space at the end of a name": "name the column trip_type, without spaces",
-    "a compression that pyarrow has not": "upgrade pyarrow",
+    "a compression that pyarrow does not support": "upgrade pyarrow",
     "a fraction in a code": "column RatecodeID, row 100: 1.5 would be lost",
     "NaN in a code": "column payment_type, row 100: nan would be lost",
     "a code beyond 32 bits": "column PULocationID, row 100: 2147483648 would be lost",
     "text for a number": "column fare_amount is of type string, which cannot be loaded as double",
-    "nanoseconds that are none": f"column {PICKUP}, row 1: {TABLE[PICKUP][0].as_py()}.000000001 would be lost",
-    "a timestamp with a zone": f"column {PICKUP} has the time zone UTC",
+    "nanoseconds that are not whole microseconds": (
+        f"column {PICKUP}, row 1: {TABLE[PICKUP][0].as_py()}.000000001 would be lost"
+    ),
+    "a timestamp with a time zone": f"column {PICKUP} has the time zone UTC",
     "text with NUL": r"column store_and_fwd_flag, row 100: b'\x00' would be lost",
-    "text that is no UTF-8": r"column store_and_fwd_flag, row 100: b'\xff' would be lost",
+    "text that is not UTF-8": r"column store_and_fwd_flag, row 100: b'\xff' would be lost",
 }
 
 
@@ -116,7 +120,7 @@ def test_a_bad_file_is_refused_and_the_month_stays_as_it_was(
     with pytest.raises(BadFileError, match="2024-01") as refused:
         loader.load_month(JANUARY)
     assert NAMED.get(fault, "") in str(refused.value)
-    assert held(target, settings.schema_name) == {JANUARY: held_by_file(GOOD)}
+    assert contents_of_schema(target, settings.schema_name) == {JANUARY: content_of_file(GOOD)}
     assert not list(loader.scratch.iterdir())
 
 
@@ -138,43 +142,43 @@ ACCEPTED: dict[str, Callable[[], pa.Table]] = {
 
 
 @pytest.mark.parametrize("difference", ACCEPTED)
-def test_a_file_that_is_only_different_is_taken_without_loss(
+def test_a_file_with_harmless_differences_is_loaded_without_loss(
     difference: str, loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
     table = ACCEPTED[difference]()
     tlc.publish_bytes(JANUARY, file_of(table))
     loader.load_month(JANUARY)
-    found = held(target, settings.schema_name)[JANUARY]
+    found = contents_of_schema(target, settings.schema_name)[JANUARY]
     arrived = {name for row in found.rows for name, _ in row}
-    same_values = TABLE if arrived == {name for row in held_by_file(GOOD).rows for name, _ in row} else table
-    assert found.rows == held_by_file(file_of(same_values)).rows
+    same_values = TABLE if arrived == {name for row in content_of_file(GOOD).rows for name, _ in row} else table
+    assert found.rows == content_of_file(file_of(same_values)).rows
 
 
 ENCODINGS: dict[str, dict[str, Any]] = {
-    "text as lengths and texts": {
+    "text as DELTA_LENGTH_BYTE_ARRAY": {
         "use_dictionary": False,
         "column_encoding": {"store_and_fwd_flag": "DELTA_LENGTH_BYTE_ARRAY"},
         "data_page_version": "2.0",
     },
-    "text as prefixes and endings": {
+    "text as DELTA_BYTE_ARRAY": {
         "use_dictionary": False,
         "column_encoding": {"store_and_fwd_flag": "DELTA_BYTE_ARRAY"},
         "compression": "brotli",
     },
-    "times as INT96": {"use_deprecated_int96_timestamps": True, "row_group_size": 33},
+    "timestamps as INT96": {"use_deprecated_int96_timestamps": True, "row_group_size": 33},
 }
 
 
 @pytest.mark.parametrize("difference", ENCODINGS)
-def test_a_file_that_is_only_written_differently_is_taken_without_loss(
+def test_a_file_with_other_parquet_encodings_is_loaded_without_loss(
     difference: str, loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
     tlc.publish_bytes(JANUARY, file_of(TABLE, **ENCODINGS[difference]))
     loader.load_month(JANUARY)
-    assert held(target, settings.schema_name)[JANUARY].rows == held_by_file(GOOD).rows
+    assert contents_of_schema(target, settings.schema_name)[JANUARY].rows == content_of_file(GOOD).rows
 
 
-def test_a_column_of_the_writers_own_never_becomes_one_of_the_table(
+def test_a_column_that_the_writer_added_is_not_added_to_the_table(
     loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
     labels = [f"trip {row}" for row in range(200)]
@@ -187,18 +191,18 @@ def test_a_column_of_the_writers_own_never_becomes_one_of_the_table(
         "_hoodie_commit_time": "a column that its writer added",
         "__index_level_0__": "the index of pandas",
     }
-    assert held(target, settings.schema_name)[JANUARY].rows == held_by_file(GOOD).rows
+    assert contents_of_schema(target, settings.schema_name)[JANUARY].rows == content_of_file(GOOD).rows
     with psycopg.connect(target.url()) as connection:
         loads = sql.SQL("select drift -> 'left_out' from {}").format(sql.Identifier(settings.schema_name, "raw_loads"))
         assert connection.execute(loads).fetchall() == [(left_out,)]
 
 
-def test_nan_in_an_amount_stays_nan_and_is_no_null(
+def test_nan_in_an_amount_stays_nan_and_does_not_become_null(
     loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
     tlc.publish_bytes(JANUARY, file_of(replace_value("tip_amount", float("nan"), pa.float64())))
     loader.load_month(JANUARY)
-    row = dict(held(target, settings.schema_name)[JANUARY].rows[99])
+    row = dict(contents_of_schema(target, settings.schema_name)[JANUARY].rows[99])
     assert row["tip_amount"] != row["tip_amount"]
 
 
@@ -208,7 +212,7 @@ def footer_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parquet.MonthFile, "_decoded", lambda *_: pytest.fail("a page was read"))
 
 
-def test_a_bomb_of_rows_is_refused_before_one_is_read(
+def test_a_file_with_too_many_rows_is_refused_before_any_row_is_read(
     loader: Loader,
     tlc: TlcHost,
     target: PostgresTarget,
@@ -220,25 +224,25 @@ def test_a_bomb_of_rows_is_refused_before_one_is_read(
     tlc.publish_bytes(JANUARY, GOOD)
     with pytest.raises(BadFileError, match="200"):
         loader.load_month(JANUARY)
-    assert held(target, settings.schema_name) == {}
+    assert contents_of_schema(target, settings.schema_name) == {}
 
 
-@pytest.mark.parametrize("column", ["store_and_fwd_flag", "a new one"])
-def test_a_bomb_of_text_is_refused_before_it_is_unpacked(
+@pytest.mark.parametrize("column", ["store_and_fwd_flag", "a new column"])
+def test_a_file_that_decompresses_to_too_much_text_is_refused_before_it_is_read(
     column: str, loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings, footer_only: None
 ) -> None:
     texts = pa.array(["x" * 50_000 + str(row) for row in range(200)])
-    bomb = TABLE.append_column("note", texts) if column == "a new one" else replace_column(column, texts)
+    bomb = TABLE.append_column("note", texts) if column == "a new column" else replace_column(column, texts)
     buffer = io.BytesIO()
     pq.write_table(bomb, buffer, compression="zstd")
     assert buffer.tell() < 50_000
     tlc.publish_bytes(JANUARY, buffer.getvalue())
     with pytest.raises(BadFileError, match=r"unpacks to 10,0\d\d,\d\d\d bytes in 200 rows"):
         loader.load_month(JANUARY)
-    assert held(target, settings.schema_name) == {}
+    assert contents_of_schema(target, settings.schema_name) == {}
 
 
-def test_a_bomb_of_bytes_is_refused_before_it_is_downloaded(
+def test_a_file_with_too_many_bytes_is_refused_before_it_is_downloaded(
     loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
     from dataclasses import replace
@@ -246,7 +250,7 @@ def test_a_bomb_of_bytes_is_refused_before_it_is_downloaded(
     tlc.publish_bytes(JANUARY, GOOD)
     with TlcClient(tlc.url, max_bytes=1000) as client, pytest.raises(BadFileError, match="1,000 bytes"):
         replace(loader, tlc=client).load_month(JANUARY)
-    assert held(target, settings.schema_name) == {}
+    assert contents_of_schema(target, settings.schema_name) == {}
 
 
 def test_a_pickup_of_another_year_stays_with_the_month_of_its_file(
@@ -255,4 +259,4 @@ def test_a_pickup_of_another_year_stays_with_the_month_of_its_file(
     data = file_of(replace_value(PICKUP, datetime(2008, 12, 31, 23, 59), pa.timestamp("us")))
     tlc.publish_bytes(JANUARY, data)
     assert loader.load_month(JANUARY).pickups_outside >= 1
-    assert held(target, settings.schema_name) == {JANUARY: held_by_file(data)}
+    assert contents_of_schema(target, settings.schema_name) == {JANUARY: content_of_file(data)}

@@ -40,9 +40,9 @@ from taxi_orchestration.tlc.errors import TlcError
 from taxi_orchestration.warehouse.raw_tables import create_raw_tables
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.http_host import Answer, ok, reset_after, status
-from taxi_orchestration_tests.support.months import Held, held_by_database, held_by_file
+from taxi_orchestration_tests.support.months import MonthContent, content_of_file, contents_of_database
 from taxi_orchestration_tests.support.parquet_files import damaged, file_version
-from taxi_orchestration_tests.support.stages import At
+from taxi_orchestration_tests.support.stages import CallAtStage
 from taxi_orchestration_tests.support.tlc_host import TlcHost, running_tlc_host
 
 SCHEMA = "model"
@@ -58,8 +58,8 @@ versions = st.sampled_from(VERSIONS)
 
 
 @cache
-def read_content(month: date, version: int) -> Held:
-    return held_by_file(file_version(month, version))
+def read_content(month: date, version: int) -> MonthContent:
+    return content_of_file(file_version(month, version))
 
 
 class BrokenError(Exception):
@@ -79,7 +79,7 @@ def make_loader(url: str, target: PostgresTarget, scratch: Path) -> Loader:
 
 
 def load_in_this_process(url: str, target: PostgresTarget, scratch: Path, month: date, killed_at: str | None) -> None:
-    make_loader(url, target, scratch).load_month(month, progress=At(killed_at or "", kill_9))
+    make_loader(url, target, scratch).load_month(month, progress=CallAtStage(killed_at or "", kill_9))
 
 
 # Processes are forked from a server process without threads, which has imported all modules once.
@@ -110,7 +110,7 @@ class Months(RuleBasedStateMachine):
     )
     def begin(self, issued: tuple[int, ...], may_restart: bool) -> None:
         self.world.reset()
-        self.model: dict[date, Held] = {}
+        self.model: dict[date, MonthContent] = {}
         self.current: dict[date, int] = {}
         self.may_restart = may_restart
         for month, version in zip(MONTHS, issued, strict=True):
@@ -156,7 +156,7 @@ class Months(RuleBasedStateMachine):
     def load_that_breaks(self, data: st.DataObject, stage: str) -> None:
         month = data.draw(st.sampled_from(sorted(self.current)))
         with pytest.raises(BrokenError):
-            self.world.loader.load_month(month, progress=At(stage, fail))
+            self.world.loader.load_month(month, progress=CallAtStage(stage, fail))
 
     @precondition(lambda self: self.current)
     @rule(data=st.data(), stage=st.sampled_from(["started", "opened"]))
@@ -164,14 +164,14 @@ class Months(RuleBasedStateMachine):
         month = data.draw(st.sampled_from(sorted(self.current)))
         stop_event = threading.Event()
         with pytest.raises(LoadStoppedError):
-            self.world.loader.load_month(month, progress=At(stage, stop_event.set), stop=stop_event)
+            self.world.loader.load_month(month, progress=CallAtStage(stage, stop_event.set), stop=stop_event)
 
     @precondition(lambda self: self.current)
     @rule(data=st.data())
     def load_whose_connection_is_cut(self, data: st.DataObject) -> None:
         month = data.draw(st.sampled_from(sorted(self.current)))
         with pytest.raises(WarehouseUnavailableError):
-            self.world.loader.load_month(month, progress=At("copied", self.world.cut_connections))
+            self.world.loader.load_month(month, progress=CallAtStage("copied", self.world.cut_connections))
 
     @precondition(lambda self: self.current)
     @rule(data=st.data(), stage=st.sampled_from(["started", "opened", "copied", "loaded"]))
@@ -202,7 +202,7 @@ class Months(RuleBasedStateMachine):
         def reissue() -> None:
             self.publish_and_load(month, version)
 
-        self.world.loader.load_month(month, progress=At("opened", reissue))
+        self.world.loader.load_month(month, progress=CallAtStage("opened", reissue))
         self._is_loaded(month)
 
     @precondition(lambda self: self.current and self.may_restart)
@@ -212,7 +212,7 @@ class Months(RuleBasedStateMachine):
         month = data.draw(st.sampled_from(sorted(self.current)))
         if in_the_middle:
             with pytest.raises(WarehouseError):
-                self.world.loader.load_month(month, progress=At("copied", self.world.stop))
+                self.world.loader.load_month(month, progress=CallAtStage("copied", self.world.stop))
         self.world.restart()
 
     @invariant()
@@ -270,8 +270,8 @@ class World:
         ensure_running(self.home)
         self.connection = psycopg.connect(self.target.url(), autocommit=True, prepare_threshold=None)
 
-    def holds(self) -> dict[date, Held]:
-        return held_by_database(self.connection, SCHEMA)
+    def holds(self) -> dict[date, MonthContent]:
+        return contents_of_database(self.connection, SCHEMA)
 
 
 @pytest.fixture(scope="module")
@@ -288,7 +288,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 @pytest.mark.timeout(0)
-def test_whatever_happens_every_month_is_absent_or_exactly_one_accepted_file(world: World) -> None:
+def test_after_any_sequence_of_faults_every_month_is_absent_or_one_accepted_file(world: World) -> None:
     Months.world = world
     run_state_machine_as_test(
         Months,

@@ -16,7 +16,7 @@ from taxi_orchestration.tlc.errors import PermanentTlcError, TlcError, Transient
 from taxi_orchestration.warehouse.load_log import loaded_files
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.http_host import Answer, drip, ok, redirect, reset_after, silent, stalled, status
-from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, Held, held, held_by_file
+from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MonthContent, content_of_file, contents_of_schema
 from taxi_orchestration_tests.support.tlc_host import ZONES, TlcHost, month_path
 
 PATH = month_path(JANUARY)
@@ -33,15 +33,15 @@ def quick_loader(loader: Loader, tlc: TlcHost) -> Iterator[Loader]:
 
 
 @pytest.fixture
-def before(quick_loader: Loader, tlc: TlcHost) -> Held:
+def before(quick_loader: Loader, tlc: TlcHost) -> MonthContent:
     """The content of January, which is loaded."""
     data = tlc.publish(JANUARY).path.read_bytes()
     quick_loader.load_month(JANUARY)
-    return held_by_file(data)
+    return content_of_file(data)
 
 
 @pytest.fixture
-def reissued(before: Held, tlc: TlcHost) -> bytes:
+def reissued(before: MonthContent, tlc: TlcHost) -> bytes:
     """The re-issued file of January, which the faulty host sends next."""
     return tlc.publish(JANUARY, seed=1).path.read_bytes()
 
@@ -52,24 +52,24 @@ def close(handler: BaseHTTPRequestHandler) -> None:
 
 
 FAULTS = {
-    "reset in the body": (lambda data: reset_after(data, len(data) // 2), TransientTlcError),
-    "hangs up": (lambda data: close, TransientTlcError),
+    "reset during the body": (lambda data: reset_after(data, len(data) // 2), TransientTlcError),
+    "closes the connection": (lambda data: close, TransientTlcError),
     "never answers": (lambda data: silent(1), TransientTlcError),
-    "stalls in the body": (lambda data: stalled(data, len(data) // 2, 1), TransientTlcError),
-    "drips": (lambda data: drip(data, 0.05), TransientTlcError),
-    "429 for ever": (lambda data: status(429), TransientTlcError),
-    "500 for ever": (lambda data: status(500), TransientTlcError),
-    "503 for ever": (lambda data: status(503), TransientTlcError),
+    "stalls during the body": (lambda data: stalled(data, len(data) // 2, 1), TransientTlcError),
+    "one byte at a time": (lambda data: drip(data, 0.05), TransientTlcError),
+    "429 at every attempt": (lambda data: status(429), TransientTlcError),
+    "500 at every attempt": (lambda data: status(500), TransientTlcError),
+    "503 at every attempt": (lambda data: status(503), TransientTlcError),
     "403": (lambda data: status(403, XML), PermanentTlcError),
     "404": (lambda data: status(404), PermanentTlcError),
     "401": (lambda data: status(401), PermanentTlcError),
     "200 with HTML": (lambda data: ok(b"<!doctype html><title>Log in</title>"), PermanentTlcError),
     "200 with XML": (lambda data: ok(XML), PermanentTlcError),
-    "200 with nothing": (lambda data: ok(b""), PermanentTlcError),
+    "200 with an empty body": (lambda data: ok(b""), PermanentTlcError),
     "Content-Length too long": (lambda data: ok(data, Content_Length=str(len(data) + 100)), TransientTlcError),
     "Content-Length too short": (lambda data: ok(data, Content_Length=str(len(data) - 100)), TlcError),
     "truncated": (lambda data: ok(data[: len(data) // 2]), PermanentTlcError),
-    "compressed unasked": (lambda data: ok(data, Content_Encoding="gzip"), PermanentTlcError),
+    "compressed without a request": (lambda data: ok(data, Content_Encoding="gzip"), PermanentTlcError),
     "a redirect loop": (lambda data: redirect(PATH), PermanentTlcError),
     "a redirect to another scheme": (lambda data: redirect("file:///etc/passwd"), PermanentTlcError),
 }
@@ -79,7 +79,7 @@ FAULTS = {
 def test_a_host_that_fails_leaves_the_month_as_it_was(
     fault: str,
     quick_loader: Loader,
-    before: Held,
+    before: MonthContent,
     reissued: bytes,
     tlc: TlcHost,
     target: PostgresTarget,
@@ -90,23 +90,23 @@ def test_a_host_that_fails_leaves_the_month_as_it_was(
     tlc.http.on(PATH, answer)
     with pytest.raises(error, match="2024-01"):
         quick_loader.load_month(JANUARY)
-    assert held(target, settings.schema_name) == {JANUARY: before}
+    assert contents_of_schema(target, settings.schema_name) == {JANUARY: before}
     assert not list(quick_loader.scratch.iterdir())
 
 
 def test_a_host_that_refuses_connections_leaves_the_month_as_it_was(
-    quick_loader: Loader, before: Held, target: PostgresTarget, settings: Settings
+    quick_loader: Loader, before: MonthContent, target: PostgresTarget, settings: Settings
 ) -> None:
     with TlcClient("http://127.0.0.1:9", attempts=2, first_pause=0.01) as client, pytest.raises(TransientTlcError):
         replace(quick_loader, tlc=client).load_month(JANUARY)
-    assert held(target, settings.schema_name) == {JANUARY: before}
+    assert contents_of_schema(target, settings.schema_name) == {JANUARY: before}
 
 
 @pytest.mark.parametrize("code", [429, 500, 503])
-def test_a_host_that_is_busy_or_broken_for_a_moment_delays_the_month_and_no_more(
+def test_a_host_that_answers_once_with_an_error_only_delays_the_month(
     code: int,
     quick_loader: Loader,
-    before: Held,
+    before: MonthContent,
     reissued: bytes,
     tlc: TlcHost,
     target: PostgresTarget,
@@ -115,41 +115,41 @@ def test_a_host_that_is_busy_or_broken_for_a_moment_delays_the_month_and_no_more
     tlc.http.requests.clear()
     tlc.http.on(PATH, status(code), ok(reissued))
     quick_loader.load_month(JANUARY)
-    assert held(target, settings.schema_name) == {JANUARY: held_by_file(reissued)}
+    assert contents_of_schema(target, settings.schema_name) == {JANUARY: content_of_file(reissued)}
 
 
 def test_a_file_that_changes_between_head_and_get_is_recorded_as_it_was_loaded(
-    quick_loader: Loader, before: Held, tlc: TlcHost, target: PostgresTarget, settings: Settings
+    quick_loader: Loader, before: MonthContent, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
     before_reissue = quick_loader.tlc.publication(JANUARY)
     data = tlc.publish(JANUARY, seed=1).path.read_bytes()
     quick_loader.load_month(JANUARY)
-    assert held(target, settings.schema_name) == {JANUARY: held_by_file(data)}
+    assert contents_of_schema(target, settings.schema_name) == {JANUARY: content_of_file(data)}
     recorded = loaded_files(Warehouse(target, settings.schema_name))[JANUARY]
     assert recorded.etag != before_reissue.etag
     assert recorded.etag == quick_loader.tlc.publication(JANUARY).etag
 
 
 def test_a_month_that_was_withdrawn_is_kept(
-    quick_loader: Loader, before: Held, tlc: TlcHost, target: PostgresTarget, settings: Settings
+    quick_loader: Loader, before: MonthContent, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
     tlc.withdraw(JANUARY)
     with pytest.raises(PermanentTlcError, match="two months late"):
         quick_loader.load_month(JANUARY)
-    assert held(target, settings.schema_name) == {JANUARY: before}
+    assert contents_of_schema(target, settings.schema_name) == {JANUARY: before}
 
 
-def test_a_broken_month_does_not_hold_up_the_others(
-    quick_loader: Loader, before: Held, tlc: TlcHost, target: PostgresTarget, settings: Settings
+def test_a_broken_month_does_not_stop_the_others(
+    quick_loader: Loader, before: MonthContent, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
     data = tlc.publish(FEBRUARY, seed=2).path.read_bytes()
     tlc.http.on(PATH, status(500))
     outcomes = dict(quick_loader.load_months([JANUARY, FEBRUARY], at_once=2))
     assert isinstance(outcomes[JANUARY], TransientTlcError)
-    assert held(target, settings.schema_name) == {JANUARY: before, FEBRUARY: held_by_file(data)}
+    assert contents_of_schema(target, settings.schema_name) == {JANUARY: before, FEBRUARY: content_of_file(data)}
 
 
-def test_a_zone_table_that_is_something_else_leaves_the_zones_as_they_were(
+def test_a_response_that_is_not_a_zone_table_leaves_the_zones_as_they_were(
     quick_loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
     import psycopg

@@ -29,12 +29,12 @@ from taxi_orchestration.warehouse.load_log import loaded_files
 from taxi_orchestration.warehouse.raw_tables import create_raw_tables
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.http_host import stalled
-from taxi_orchestration_tests.support.interference import copying, holding, waiting_for
-from taxi_orchestration_tests.support.jobs import nothing
+from taxi_orchestration_tests.support.interference import find_copy_pid, is_waiting_for_lock, table_lock
+from taxi_orchestration_tests.support.jobs import empty_job
 from taxi_orchestration_tests.support.keys import PLAIN
-from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH, held, held_by_file
-from taxi_orchestration_tests.support.programs import Programs, family, kill_9
-from taxi_orchestration_tests.support.stages import At
+from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH, content_of_file, contents_of_schema
+from taxi_orchestration_tests.support.programs import Programs, kill_9, process_tree
+from taxi_orchestration_tests.support.stages import CallAtStage
 from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 from taxi_orchestration_tests.support.waiting import until
@@ -79,7 +79,7 @@ def test_a_backfill_killed_while_it_downloads_leaves_nothing_behind(
     kill_9(program.pid)
     program.wait()
 
-    assert held(target, settings.schema_name).keys() == {JANUARY}
+    assert contents_of_schema(target, settings.schema_name).keys() == {JANUARY}
     assert len(find_partial_downloads()) == 1
     dead = list_runs(instance, DagsterRunStatus.STARTED)
     assert len(dead) == 1
@@ -90,7 +90,7 @@ def test_a_backfill_killed_while_it_downloads_leaves_nothing_behind(
     # Newest first. No daemon was running that could have ended the oldest backfill earlier.
     assert [record.status.value for record in instance.get_backfills()] == ["COMPLETED_SUCCESS", "COMPLETED_FAILED"]
     assert not list_runs(instance, DagsterRunStatus.STARTED)
-    assert held(target, settings.schema_name)[FEBRUARY] == held_by_file(data)
+    assert contents_of_schema(target, settings.schema_name)[FEBRUARY] == content_of_file(data)
     assert fetch_states(target, settings, instance) == ["completed", "completed"]
     assert find_partial_downloads() == []
 
@@ -110,7 +110,7 @@ def test_a_backfill_in_a_terminal_is_canceled_from_the_ui(
     assert [record.status.value for record in instance.get_backfills()] == ["CANCELED"]
 
 
-def test_a_backfill_killed_in_the_middle_of_a_copy_leaves_the_month_as_it_was(
+def test_a_backfill_killed_during_a_copy_leaves_the_month_as_it_was(
     tlc: TlcHost,
     settings: Settings,
     target: PostgresTarget,
@@ -118,16 +118,16 @@ def test_a_backfill_killed_in_the_middle_of_a_copy_leaves_the_month_as_it_was(
     loader: Loader,
     programs: Programs,
 ) -> None:
-    before = held_by_file(tlc.publish(JANUARY).path.read_bytes())
+    before = content_of_file(tlc.publish(JANUARY).path.read_bytes())
     loader.load_month(JANUARY)
     tlc.publish(JANUARY, rows=BIG, seed=1)
     program = programs.taxi("backfill", "2024-01", "2024-01", "--reprocess", "completed")
-    until(lambda: copying(target, settings.schema_name), pause=0.001)
+    until(lambda: find_copy_pid(target, settings.schema_name), pause=0.001)
     kill_9(program.pid)
     program.wait()
 
-    until(lambda: not copying(target, settings.schema_name))
-    assert held(target, settings.schema_name) == {JANUARY: before}
+    until(lambda: not find_copy_pid(target, settings.schema_name))
+    assert contents_of_schema(target, settings.schema_name) == {JANUARY: before}
     assert fetch_states(target, settings, instance)[0] == "unfinished"
 
 
@@ -140,9 +140,9 @@ def test_a_backfill_killed_just_before_its_commit_leaves_nothing_and_no_lock(
     programs: Programs,
 ) -> None:
     tlc.publish(JANUARY)
-    with holding(target, settings.schema_name, "raw_loads"):
+    with table_lock(target, settings.schema_name, "raw_loads"):
         program = programs.taxi("backfill", "2024-01", "2024-01")
-        until(lambda: waiting_for(target, settings.schema_name, "raw_loads"))
+        until(lambda: is_waiting_for_lock(target, settings.schema_name, "raw_loads"))
         kill_9(program.pid)
         program.wait()
     # The server process notices the kill only after it gets the lock, and then rolls back.
@@ -160,15 +160,15 @@ def test_a_month_committed_before_dagster_recorded_it_is_unfinished_and_repaired
     programs: Programs,
     backfill: Callable[..., int],
 ) -> None:
-    expected = held_by_file(tlc.publish(JANUARY).path.read_bytes())
+    expected = content_of_file(tlc.publish(JANUARY).path.read_bytes())
     storage = replace(server, dbname=os.environ["DAGSTER_POSTGRES_URL"].rpartition("/")[2].partition("?")[0])
-    with holding(target, settings.schema_name, "raw_loads") as loads_lock:
+    with table_lock(target, settings.schema_name, "raw_loads") as loads_lock:
         program = programs.taxi("backfill", "2024-01", "2024-01")
-        until(lambda: waiting_for(target, settings.schema_name, "raw_loads"))
-        with holding(storage, "public", "event_logs") as events_lock:
+        until(lambda: is_waiting_for_lock(target, settings.schema_name, "raw_loads"))
+        with table_lock(storage, "public", "event_logs") as events_lock:
             loads_lock.rollback()
             until(lambda: loaded_files(Warehouse(target, settings.schema_name)))
-            until(lambda: waiting_for(storage, "public", "event_logs"))
+            until(lambda: is_waiting_for_lock(storage, "public", "event_logs"))
             kill_9(program.pid)
             program.wait()
             # Otherwise the server would still execute the waiting statement of the killed process.
@@ -176,14 +176,14 @@ def test_a_month_committed_before_dagster_recorded_it_is_unfinished_and_repaired
                 "select pg_terminate_backend(pid) from pg_stat_activity"
                 " where datname = current_database() and pid <> pg_backend_pid()"
             )
-    assert held(target, settings.schema_name) == {JANUARY: expected}
+    assert contents_of_schema(target, settings.schema_name) == {JANUARY: expected}
     assert not instance.fetch_materializations(AssetKey("raw_trips"), limit=1).records
     assert fetch_states(target, settings, instance)[0] == "unfinished"
     assert backfill("2024-01", "2024-01") == 0
     assert fetch_states(target, settings, instance)[0] == "completed"
 
 
-def test_a_backfill_killed_while_dbt_runs_gives_its_slot_back(
+def test_a_backfill_killed_while_dbt_runs_releases_its_pool_slot(
     tlc: TlcHost,
     settings: Settings,
     target: PostgresTarget,
@@ -194,9 +194,9 @@ def test_a_backfill_killed_while_dbt_runs_gives_its_slot_back(
     tlc.publish(JANUARY)
     tlc.publish(FEBRUARY, seed=2)
     assert backfill("2024-01", "2024-01") == 0
-    with holding(target, settings.schema_name, "fct_trips"):
+    with table_lock(target, settings.schema_name, "fct_trips"):
         program = programs.taxi("backfill", "2024-02", "2024-02")
-        until(lambda: waiting_for(target, settings.schema_name, "fct_trips"))
+        until(lambda: is_waiting_for_lock(target, settings.schema_name, "fct_trips"))
         kill_9(program.pid)
         program.wait()
         assert instance.event_log_storage.get_concurrency_info("dbt").active_slot_count == 1
@@ -209,7 +209,7 @@ def test_a_backfill_killed_while_dbt_runs_gives_its_slot_back(
 
 
 def test_the_embedded_server_stopped_during_a_copy_restarts_with_the_old_month(tlc: TlcHost, loader: Loader) -> None:
-    before = held_by_file(tlc.publish(JANUARY).path.read_bytes())
+    before = content_of_file(tlc.publish(JANUARY).path.read_bytes())
     home = Path(tempfile.mkdtemp(prefix="taxi-stopped-"))
     home.chmod(0o755)
     try:
@@ -217,21 +217,23 @@ def test_the_embedded_server_stopped_during_a_copy_restarts_with_the_old_month(t
         create_raw_tables(Warehouse(target, "taxi"))
         own_loader = replace(loader, warehouse=Warehouse(target, "taxi"))
         own_loader.load_month(JANUARY)
-        after = held_by_file(tlc.publish(JANUARY, rows=300, seed=1).path.read_bytes())
+        after = content_of_file(tlc.publish(JANUARY, rows=300, seed=1).path.read_bytes())
         with pytest.raises(WarehouseUnavailableError):
-            own_loader.load_month(JANUARY, progress=At("copied", lambda: stop(home, "immediate")))
+            own_loader.load_month(JANUARY, progress=CallAtStage("copied", lambda: stop(home, "immediate")))
         assert ensure_running(home).target(WAREHOUSE_DATABASE) == target
-        assert held(target, "taxi") == {JANUARY: before}
+        assert contents_of_schema(target, "taxi") == {JANUARY: before}
         own_loader.load_month(JANUARY)
-        assert held(target, "taxi") == {JANUARY: after}
+        assert contents_of_schema(target, "taxi") == {JANUARY: after}
     finally:
         remove(home)
         shutil.rmtree(home, ignore_errors=True)
 
 
-def test_only_runs_whose_process_is_gone_are_called_abandoned(instance: DagsterInstance, programs: Programs) -> None:
+def test_only_runs_whose_process_has_ended_are_reported_as_abandoned(
+    instance: DagsterInstance, programs: Programs
+) -> None:
     def make_run(**change: Any) -> str:
-        run_id = instance.create_run_for_job(nothing, status=DagsterRunStatus.STARTED).run_id
+        run_id = instance.create_run_for_job(empty_job, status=DagsterRunStatus.STARTED).run_id
         instance.add_run_tags(run_id, replace(this_process(run_id), **change).tags())
         return run_id
 
@@ -286,7 +288,7 @@ def launch(programs: Programs, month: str) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_a_run_outlives_a_killed_daemon_and_fails_with_its_code_server(
+def test_a_run_continues_after_a_killed_daemon_and_fails_with_its_code_server(
     tlc: TlcHost,
     settings: Settings,
     target: PostgresTarget,
@@ -326,12 +328,14 @@ def test_a_run_outlives_a_killed_daemon_and_fails_with_its_code_server(
     kill_9(worker)
     until(lambda: instance.get_run_by_id(second.run_id).status is DagsterRunStatus.FAILURE, 120)  # type: ignore[union-attr]
     assert backfill("2024-01", "2024-02") == 0
-    assert held(target, settings.schema_name) == {month: held_by_file(file) for month, file in data.items()}
+    assert contents_of_schema(target, settings.schema_name) == {
+        month: content_of_file(file) for month, file in data.items()
+    }
     assert fetch_states(target, settings, instance) == ["completed", "completed"]
     assert instance.event_log_storage.get_concurrency_info("dbt").active_slot_count == 0
 
 
-def test_after_a_power_cut_one_command_brings_everything_back(
+def test_after_all_processes_are_killed_one_command_recovers_everything(
     tlc: TlcHost, environment: dict[str, str], programs: Programs, monkeypatch: pytest.MonkeyPatch, dagster_home: Path
 ) -> None:
     home = Path(tempfile.mkdtemp(prefix="taxi-power-"))
@@ -351,7 +355,7 @@ def test_after_a_power_cut_one_command_brings_everything_back(
         until(lambda: loaded_files(Warehouse(target, environment["PG_SCHEMA"])))
 
         postmaster_pid = int((running.data_directory / "postmaster.pid").read_text().splitlines()[0])
-        dying = [p for program in programs.started for p in family(program.pid)] + family(postmaster_pid)
+        dying = [p for program in programs.started for p in process_tree(program.pid)] + process_tree(postmaster_pid)
         for process in dying:
             kill_9(process.pid)
         tlc.http.answers.update(healthy)
@@ -359,7 +363,9 @@ def test_after_a_power_cut_one_command_brings_everything_back(
         again = programs.taxi("backfill", "2024-01", "2024-03")
         assert again.wait() == 0, again.communicate()[0]
         with open_instance() as instance:
-            assert held(target, environment["PG_SCHEMA"]) == {m: held_by_file(file) for m, file in data.items()}
+            assert contents_of_schema(target, environment["PG_SCHEMA"]) == {
+                m: content_of_file(file) for m, file in data.items()
+            }
             found = month_statuses(
                 Warehouse(target, environment["PG_SCHEMA"]), instance, Window(JANUARY, date(2024, 4, 1))
             )

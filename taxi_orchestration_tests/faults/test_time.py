@@ -17,7 +17,7 @@ from taxi_orchestration.months import MonthError, Window, newest_month, parse_mo
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration_tests.support.daemon import Daemon, FakeClock, schedule_tick
-from taxi_orchestration_tests.support.months import held, held_by_file
+from taxi_orchestration_tests.support.months import content_of_file, contents_of_schema
 from taxi_orchestration_tests.support.parquet_files import file_of
 from taxi_orchestration_tests.support.synthetic import month_table
 from taxi_orchestration_tests.support.tlc_host import TlcHost
@@ -36,7 +36,7 @@ NOVEMBER = date(2024, 11, 1)
         ("2025-01-01T00:00:00", "2024-10"),
     ],
 )
-def test_at_the_end_of_a_month_or_a_year_the_newest_month_is_one_that_can_be_out(now: str, newest: str) -> None:
+def test_at_the_end_of_a_month_or_year_the_newest_month_is_one_that_can_be_published(now: str, newest: str) -> None:
     moment = datetime.fromisoformat(now).replace(tzinfo=UTC)
     assert partition_key(newest_month(moment)) == newest
     assert monthly_partitions().get_partition_keys(moment)[-1] == newest
@@ -45,7 +45,7 @@ def test_at_the_end_of_a_month_or_a_year_the_newest_month_is_one_that_can_be_out
         parse_month(moment.strftime("%Y-%m"), moment)
 
 
-def test_the_schedule_asks_for_each_month_once_over_new_year_and_the_repeated_hour(
+def test_the_schedule_requests_each_month_once_over_new_year_and_the_repeated_hour(
     tlc: TlcHost, loader: Loader, definitions: Definitions, instance: DagsterInstance
 ) -> None:
     for month in Window(date(2024, 8, 1), date(2025, 2, 1)).months:
@@ -60,7 +60,7 @@ def test_the_schedule_asks_for_each_month_once_over_new_year_and_the_repeated_ho
     assert requested == ["2024-08", "2024-09", "2024-10", "2024-11"]
 
 
-def test_the_sensor_asks_for_december_from_the_moment_at_which_it_can_be_out(
+def test_the_sensor_requests_december_from_the_moment_it_can_be_published(
     tlc: TlcHost, loader: Loader, settings: Settings, instance: DagsterInstance
 ) -> None:
     tlc.publish(NOVEMBER)
@@ -73,7 +73,7 @@ def test_the_sensor_asks_for_december_from_the_moment_at_which_it_can_be_out(
     assert daemon.tick().months == ["2024-12"]
 
 
-def test_a_trip_over_new_years_eve_counts_on_the_day_it_began(
+def test_a_trip_across_new_year_is_counted_on_the_day_it_began(
     tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: object, backfill: Callable[..., int]
 ) -> None:
     december = make_trips(date(2024, 12, 1), [("2024-12-31 23:59:59", "2025-01-01 00:20:00")])
@@ -99,7 +99,7 @@ def test_a_trip_over_new_years_eve_counts_on_the_day_it_began(
     ]
 
 
-def test_both_trips_of_the_repeated_hour_are_kept_whatever_the_time_zones(
+def test_both_trips_of_the_repeated_hour_are_kept_in_any_time_zone(
     tlc: TlcHost,
     settings: Settings,
     target: PostgresTarget,
@@ -118,7 +118,7 @@ def test_both_trips_of_the_repeated_hour_are_kept_whatever_the_time_zones(
     data = file_of(make_trips(NOVEMBER, trips))
     tlc.publish_bytes(NOVEMBER, data)
     assert backfill("2024-11", "2024-11") == 0
-    assert held(target, settings.schema_name) == {NOVEMBER: held_by_file(data)}
+    assert contents_of_schema(target, settings.schema_name) == {NOVEMBER: content_of_file(data)}
     with psycopg.connect(target.url()) as connection:
         found = connection.execute(
             sql.SQL(

@@ -66,7 +66,7 @@ def test_every_row_of_every_file_is_a_fact_or_a_rejected_trip(
         assert not status.checks.failed
 
 
-def test_a_month_that_fails_is_failed_alone_and_the_others_are_built(
+def test_only_the_month_that_fails_is_failed_and_the_others_are_built(
     tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: DagsterInstance, definitions: Definitions
 ) -> None:
     tlc.publish(JANUARY)
@@ -98,7 +98,7 @@ def test_a_month_that_fails_is_failed_alone_and_the_others_are_built(
     assert months_to_do(statuses, "completed", newest_first=True) == [MARCH, FEBRUARY, JANUARY]
 
 
-def test_an_unpublished_month_is_shown_and_fails_only_a_run_of_its_own(
+def test_an_unpublished_month_is_reported_and_fails_only_a_run_of_that_month_alone(
     tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: DagsterInstance, definitions: Definitions
 ) -> None:
     backfill = Backfill(definitions, instance, months_at_once=2)
@@ -125,7 +125,7 @@ def test_an_unpublished_month_is_shown_and_fails_only_a_run_of_its_own(
     ]
 
 
-def test_runs_of_a_backfill_are_shown_as_those_of_the_ui_and_name_their_months(
+def test_the_ui_shows_runs_of_taxi_backfill_like_its_own_and_with_their_months(
     tlc: TlcHost, instance: DagsterInstance, definitions: Definitions
 ) -> None:
     for month in (JANUARY, FEBRUARY):

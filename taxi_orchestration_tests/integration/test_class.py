@@ -70,7 +70,7 @@ def list_roles(target: PostgresTarget) -> set[str]:
         return {name for (name,) in connection.execute(query)}
 
 
-def test_a_student_works_in_their_schema_and_can_read_and_write_nowhere_else(
+def test_a_student_can_read_and_write_their_schema_and_no_other(
     students: dict[str, Student], settings: Settings, tlc: TlcHost, target: PostgresTarget
 ) -> None:
     tlc.publish(JANUARY)
@@ -112,7 +112,7 @@ def test_a_student_works_in_their_schema_and_can_read_and_write_nowhere_else(
     assert loaded_files(open_warehouse(ada.settings(settings))).keys() == {JANUARY}
 
 
-def test_roles_that_many_change_at_once_are_all_made_and_all_dropped(settings: Settings) -> None:
+def test_roles_that_many_sessions_change_at_once_are_all_created_and_all_dropped(settings: Settings) -> None:
     warehouse = open_warehouse(settings)
     # Without a common lock, concurrent grants on the database fail with "tuple concurrently updated".
     schemas = [replace(warehouse, schema=f"{warehouse.schema}_{number}") for number in range(6)]
@@ -124,7 +124,7 @@ def test_roles_that_many_change_at_once_are_all_made_and_all_dropped(settings: S
             assert connection.execute(found, [names]).fetchone() == (remaining,)
 
 
-def test_names_are_looked_at_first_and_removing_asks(
+def test_names_are_checked_before_any_change_and_class_remove_asks_first(
     settings: Settings, target: PostgresTarget, instance: DagsterInstance
 ) -> None:
     refused = taxi("class", "add", "ada", "O'Hara")
@@ -159,7 +159,7 @@ def test_names_are_looked_at_first_and_removing_asks(
     shutil.rmtree(settings.taxi_home / "class")
 
 
-def test_a_path_that_no_settings_file_can_hold_is_refused(
+def test_a_path_that_a_settings_file_cannot_contain_is_refused(
     settings: Settings, target: PostgresTarget, tmp_path: Path
 ) -> None:
     code = tmp_path / "o'hara"
@@ -173,7 +173,7 @@ def test_a_path_that_no_settings_file_can_hold_is_refused(
     assert not list_students(settings)
 
 
-def test_of_three_students_two_broken_ones_do_not_touch_the_third(
+def test_two_broken_students_do_not_affect_a_third(
     students: dict[str, Student], settings: Settings, programs: Programs, tmp_path: Path
 ) -> None:
     for folder in ("taxi_orchestration", "dbt_project"):
@@ -228,7 +228,7 @@ def test_of_three_students_two_broken_ones_do_not_touch_the_third(
                 part.wait(time.monotonic() + 30)
 
 
-def test_serving_a_class_starts_again_what_ends_and_leaves_nothing_running(
+def test_class_serve_restarts_programs_that_end_and_leaves_none_running(
     settings: Settings,
     instance: DagsterInstance,
     tmp_path: Path,

@@ -28,7 +28,7 @@ from taxi_orchestration.postgres.server import find, remove
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration_tests.support.dagster_dev import Ui
-from taxi_orchestration_tests.support.interference import Refusing
+from taxi_orchestration_tests.support.interference import RefuseRows
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.programs import IN_THE_BACKGROUND, TAXI, taxi
 from taxi_orchestration_tests.support.terminal import COLOUR, ESCAPE, run_on_terminal
@@ -74,12 +74,12 @@ def parse_loaded_months(errors: str) -> list[str]:
 
 
 @pytest.mark.timeout(600)
-def test_a_backfill_from_any_directory_loads_builds_checks_and_is_finished_later(
+def test_a_backfill_loads_builds_and_checks_from_any_directory_and_can_be_resumed(
     tlc: TlcHost,
     settings: Settings,
     target: PostgresTarget,
     instance: DagsterInstance,
-    refusing: Refusing,
+    refuse_rows: RefuseRows,
     tmp_path: Path,
 ) -> None:
     schema = settings.schema_name
@@ -180,7 +180,7 @@ def test_a_backfill_from_any_directory_loads_builds_checks_and_is_finished_later
     assert fetch_all_rows(target, schema) == before
     assert not instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.NOT_STARTED]))
 
-    with refusing("fct_trips"):
+    with refuse_rows("fct_trips"):
         failed = taxi("backfill", "2024-01", "--reprocess", "completed")
     assert failed.returncode == 1
     (log,) = re.findall(r"dbt's log is in (\S+)", failed.stderr)
@@ -203,7 +203,7 @@ def test_a_backfill_from_any_directory_loads_builds_checks_and_is_finished_later
         (("2024-01", "2024-02", "--max-active-runs", "0"), "0 is not in the range"),
     ],
 )
-def test_what_cannot_be_backfilled_is_refused_in_words_before_anything_is_touched(
+def test_invalid_backfill_arguments_are_refused_before_anything_is_created(
     arguments: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TAXI_HOME", str(tmp_path / "home"))
@@ -225,7 +225,7 @@ COMPLETE = {"PG_HOST": "127.0.0.1", "PG_PORT": "9", "PG_USER": "ada", "PG_PASSWO
         ({"DAGSTER_STUDENT": "o'hara"}, "DAGSTER_STUDENT must be a plain name"),
     ],
 )
-def test_an_environment_that_cannot_be_used_is_refused_in_words(
+def test_invalid_variables_are_refused_without_a_traceback(
     command: tuple[str, ...], variables: Mapping[str, str], words: str
 ) -> None:
     done = taxi(*command, **variables)
@@ -234,7 +234,7 @@ def test_an_environment_that_cannot_be_used_is_refused_in_words(
     assert "Traceback" not in done.stderr
 
 
-def test_a_dotenv_of_the_checkout_is_read_from_anywhere_and_wins_over_the_shell(tmp_path: Path) -> None:
+def test_the_dotenv_of_the_checkout_is_read_in_any_directory_and_overrides_the_shell(tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
     shutil.copytree(PROJECT_DIRECTORY / "taxi_orchestration", checkout / "taxi_orchestration")
     (checkout / ".env").write_text("PG_HOST=dotenv.example\nPG_USER=ada\nPG_PASSWORD='p w'\nPG_DBNAME=taxi\n")
@@ -250,9 +250,7 @@ def test_a_dotenv_of_the_checkout_is_read_from_anywhere_and_wins_over_the_shell(
 
 
 @pytest.mark.parametrize(("argument", "code", "printed"), [("--help", 0, "psql"), ("backfill", 2, "No month")])
-def test_the_program_ends_with_its_exit_code_and_with_all_that_it_printed(
-    argument: str, code: int, printed: str
-) -> None:
+def test_the_program_exits_with_its_exit_code_and_loses_no_output(argument: str, code: int, printed: str) -> None:
     program = "import atexit; from taxi_orchestration.cli.commands import run; atexit.register(print, 'never'); run()"
     done = subprocess.run([sys.executable, "-c", program, argument], capture_output=True, text=True, check=False)
     assert done.returncode == code
@@ -262,7 +260,7 @@ def test_the_program_ends_with_its_exit_code_and_with_all_that_it_printed(
 
 
 @pytest.mark.parametrize("command", [("backfill", "2024-01", "2024-01"), ("status",)])
-def test_a_missing_server_is_named_with_the_way_out_and_without_the_password(
+def test_the_error_of_a_missing_server_says_what_to_do_and_contains_no_password(
     instance: DagsterInstance, command: tuple[str, ...]
 ) -> None:
     done = taxi(*command, **COMPLETE)
@@ -287,7 +285,7 @@ def test_a_server_that_refuses_the_password_is_named(instance: DagsterInstance, 
     assert "wr0ng" not in done.stderr
 
 
-def test_a_storage_of_dagsters_that_is_not_there_is_said_in_words(environment: dict[str, str]) -> None:
+def test_the_error_of_an_unreachable_dagster_storage_names_its_variable(environment: dict[str, str]) -> None:
     done = taxi("backfill", "2024-01", "2024-01", DAGSTER_POSTGRES_URL="postgresql://d:s3cret@127.0.0.1:9/d")
     assert done.returncode == 2, done.stderr[-500:]
     assert "DAGSTER_POSTGRES_URL" in done.stderr
@@ -302,7 +300,7 @@ def own_home(tmp_path: Path) -> Iterator[Path]:
     remove(home)
 
 
-def test_the_embedded_server_is_started_asked_and_stopped(own_home: Path, tmp_path: Path) -> None:
+def test_taxi_commands_start_use_and_stop_the_embedded_server(own_home: Path, tmp_path: Path) -> None:
     home = {"TAXI_HOME": str(own_home)}
     url = taxi("url", cwd=tmp_path, **home).stdout.strip()
     with psycopg.connect(url) as connection:
@@ -342,7 +340,7 @@ def test_the_embedded_server_is_started_asked_and_stopped(own_home: Path, tmp_pa
     assert find(own_home) is None
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(settings: Settings, target: PostgresTarget) -> None:
+def test_output_into_a_closed_pipe_prints_no_error(settings: Settings, target: PostgresTarget) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with open(writing, "wb") as closed:
@@ -350,7 +348,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(settings: Settings, target: P
     assert (done.returncode, done.stderr) == (1, "")
 
 
-def test_an_address_works_as_it_is_and_a_read_only_one_cannot_write(
+def test_the_printed_url_connects_and_the_read_only_url_cannot_write(
     settings: Settings, target: PostgresTarget, home: Path
 ) -> None:
     schema = settings.schema_name
@@ -387,7 +385,7 @@ def test_an_address_works_as_it_is_and_a_read_only_one_cannot_write(
 
 
 @pytest.mark.timeout(600)
-def test_make_dev_says_where_it_is_and_nothing_else_and_is_there_once(own_home: Path, tlc: TlcHost) -> None:
+def test_taxi_dev_prints_only_its_address_and_storage_and_cannot_run_twice(own_home: Path, tlc: TlcHost) -> None:
     for month in (JANUARY, FEBRUARY):
         tlc.publish(month)
     port = free_port()
@@ -473,7 +471,7 @@ PRINTING = ("backfill 2024-01 --missing", "status", "report", "url", "class stat
         ({"TERM": "dumb"}, (*PRINTING, "dbt debug"), ESCAPE),
     ],
 )
-def test_every_command_is_without_colours_where_a_terminal_has_or_wants_none(
+def test_no_command_prints_colours_on_a_terminal_without_colours_or_with_no_color(
     variables: Mapping[str, str],
     commands: tuple[str, ...],
     unwanted: re.Pattern[str],
@@ -505,7 +503,7 @@ for command in sys.argv[1:]:
     assert [command for command, text in printed.items() if unwanted.search(text)] == []
 
 
-def test_dbt_runs_with_the_warehouses_environment_and_its_exit_code_is_passed_on(
+def test_dbt_runs_with_the_warehouses_environment_and_its_exit_code_is_returned(
     tlc: TlcHost, environment: dict[str, str], tmp_path: Path
 ) -> None:
     shown = taxi(
@@ -516,7 +514,7 @@ def test_dbt_runs_with_the_warehouses_environment_and_its_exit_code_is_passed_on
     assert taxi("dbt", "no-such-command", cwd=tmp_path).returncode == 2
 
 
-def test_ctrl_c_ends_a_backfill_soon_and_the_next_one_goes_on_from_there(
+def test_ctrl_c_ends_a_backfill_soon_and_the_next_one_continues_it(
     tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: DagsterInstance
 ) -> None:
     schema = settings.schema_name
@@ -562,7 +560,7 @@ def test_ctrl_c_ends_a_backfill_soon_and_the_next_one_goes_on_from_there(
     ]
 
 
-def test_three_backfills_of_the_same_range_at_once_end_as_one_would(
+def test_three_backfills_of_the_same_range_at_once_have_the_result_of_one(
     tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: DagsterInstance
 ) -> None:
     for month in (JANUARY, FEBRUARY, MARCH):

@@ -65,7 +65,7 @@ def load_without_dagster(month: date, monkeypatch: pytest.MonkeyPatch, environme
 
 
 @pytest.mark.timeout(900)
-def test_months_from_the_ui_reach_the_marts_and_sensors_load_others_without_a_click(
+def test_months_launched_in_the_ui_reach_the_marts_and_sensors_load_other_months(
     tlc: TlcHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, httpserver: HTTPServer
 ) -> None:
     for month in MONTHS:
@@ -84,7 +84,7 @@ def test_months_from_the_ui_reach_the_marts_and_sensors_load_others_without_a_cl
         with dagster_dev(environment, tmp_path / "dev.log") as ui:
             # The sensor does not report failures from before its first tick.
             until(lambda: ui.has_ticked(ALERTS), DAEMON_SECONDS)
-            nodes = ui.ask(PARTITIONED_ASSETS)["assetNodes"]
+            nodes = ui.execute_graphql(PARTITIONED_ASSETS)["assetNodes"]
             # The selection of the UI's button on raw_trips: everything downstream, with the unpartitioned views.
             others = ("raw_zone", "stg_", "tlc_")
             selection = [
@@ -100,7 +100,9 @@ def test_months_from_the_ui_reach_the_marts_and_sensors_load_others_without_a_cl
                 event["error"]["message"]
                 for run in ended["runs"]
                 if run["status"] == "FAILURE"
-                for event in ui.ask(STEP_FAILURES, id=run["runId"])["runOrError"]["eventConnection"]["events"]
+                for event in ui.execute_graphql(STEP_FAILURES, id=run["runId"])["runOrError"]["eventConnection"][
+                    "events"
+                ]
                 if event["__typename"] == "ExecutionStepFailureEvent"
             ]
             assert any("2024-05" in m and "Sign in" in m for m in messages), messages

@@ -63,7 +63,7 @@ def host(tlc: TlcHost, tmp_path: Path) -> TlcHost:
     return TlcHost(tlc.http, tmp_path / "shuttle", SHUTTLE)
 
 
-def test_a_second_data_set_is_carried_to_raw_trips_by_its_object_alone(
+def test_a_second_data_set_needs_only_its_dataset_object_to_reach_raw_trips(
     host: TlcHost, settings: Settings, target: PostgresTarget, tmp_path: Path
 ) -> None:
     published = {month: host.publish(month, seed=1) for month in (OLD, NEW)}
@@ -121,8 +121,12 @@ def fetch_tables(target: PostgresTarget, settings: Settings) -> Rows:
     )
 
 
-@pytest.mark.parametrize(("first", "second"), [(DATASET, SHUTTLE), (SHUTTLE, DATASET)], ids=["the first", "the second"])
-def test_a_schema_of_another_data_set_is_refused_before_anything_is_touched(
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(DATASET, SHUTTLE), (SHUTTLE, DATASET)],
+    ids=["schema of the first data set", "schema of the second data set"],
+)
+def test_a_schema_of_another_data_set_is_refused_before_anything_is_changed(
     settings: Settings, target: PostgresTarget, first: DataSet, second: DataSet
 ) -> None:
     with open_loader(settings, open_warehouse(settings), first):
@@ -133,7 +137,7 @@ def test_a_schema_of_another_data_set_is_refused_before_anything_is_touched(
     assert fetch_tables(target, settings) == before
 
 
-def test_a_schema_of_an_earlier_version_is_known_by_its_columns_and_marked(
+def test_a_schema_of_an_earlier_version_is_recognized_by_its_columns_and_marked(
     settings: Settings, target: PostgresTarget
 ) -> None:
     create_raw_tables(Warehouse(target, settings.schema_name))
@@ -149,7 +153,7 @@ def test_a_schema_of_an_earlier_version_is_known_by_its_columns_and_marked(
     ]
 
 
-def test_the_comment_that_somebody_wrote_on_raw_trips_stays(settings: Settings, target: PostgresTarget) -> None:
+def test_a_comment_that_a_user_wrote_on_raw_trips_is_kept(settings: Settings, target: PostgresTarget) -> None:
     create_raw_tables(Warehouse(target, settings.schema_name))
     with psycopg.connect(target.url()) as connection:
         table = sql.Identifier(settings.schema_name, "raw_trips")

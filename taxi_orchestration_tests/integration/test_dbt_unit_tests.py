@@ -10,9 +10,7 @@ from taxi_orchestration_tests.support.programs import TAXI
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 
-def test_every_unit_test_of_dbts_passes_in_any_window(
-    environment: dict[str, str], loader: Loader, tlc: TlcHost
-) -> None:
+def test_every_dbt_unit_test_passes_in_any_window(environment: dict[str, str], loader: Loader, tlc: TlcHost) -> None:
     # The relations must exist: dbt queries the types of their columns from the server.
     tlc.publish(JANUARY)
     loader.load_month(JANUARY)

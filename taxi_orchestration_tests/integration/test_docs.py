@@ -1,8 +1,8 @@
 """Every command of the documentation, run in page order from an empty home; its output must equal the page.
 
 The commands run in a copy of the checkout, because lessons edit files. CI uses synthetic copies of the real months
-(support/lookalikes.py) and skips the blocks marked `slow`. `make check-docs` runs all blocks, on the real months if
-they are beside the checkout.
+(support/documented_months.py) and skips the blocks marked `slow`. `make check-docs` runs all blocks, on the real months
+if they are beside the checkout.
 """
 
 import difflib
@@ -25,7 +25,7 @@ import pytest
 from taxi_orchestration.postgres.server import remove
 from taxi_orchestration.settings import PROJECT_DIRECTORY
 from taxi_orchestration.tlc.dataset import DATASET
-from taxi_orchestration_tests.support.lookalikes import ROWS_AND_STRAYS, lookalike
+from taxi_orchestration_tests.support.documented_months import ROWS_AND_PICKUPS_OUTSIDE, documented_month
 from taxi_orchestration_tests.support.mirror import mirror
 from taxi_orchestration_tests.support.pages import Example, pages
 from taxi_orchestration_tests.support.tlc_host import TlcHost
@@ -48,8 +48,8 @@ def base_url(tlc: TlcHost) -> Iterator[str]:
         with mirror(real) as url:
             yield url
         return
-    for month in ROWS_AND_STRAYS:
-        tlc.publish_bytes(month, lookalike(month))
+    for month in ROWS_AND_PICKUPS_OUTSIDE:
+        tlc.publish_bytes(month, documented_month(month))
     yield tlc.url
 
 
@@ -110,7 +110,7 @@ def is_shown(printed: str, shown: str) -> bool:
 
 
 @pytest.mark.timeout(3600)
-def test_every_command_of_the_pages_does_and_prints_what_they_show(
+def test_every_command_of_the_pages_prints_what_they_show(
     base_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     wrong = []
@@ -127,10 +127,10 @@ def test_every_command_of_the_pages_does_and_prints_what_they_show(
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize("month", ROWS_AND_STRAYS, ids=str)
-def test_a_stand_in_has_the_rows_and_strays_of_the_real_month(month: date, real_months: Path) -> None:
+@pytest.mark.parametrize("month", ROWS_AND_PICKUPS_OUTSIDE, ids=str)
+def test_a_synthetic_file_has_as_many_pickups_per_month_as_the_real_file(month: date, real_months: Path) -> None:
     real = pq.read_table(real_months / "trip-data" / DATASET.file_name(month), columns=[DATASET.pickup])
-    synthetic = pq.read_table(io.BytesIO(lookalike(month)), columns=[DATASET.pickup])
+    synthetic = pq.read_table(io.BytesIO(documented_month(month)), columns=[DATASET.pickup])
     by_month = [
         Counter(pickup.strftime("%Y-%m") for pickup in table.column(0).to_pylist()) for table in (real, synthetic)
     ]
@@ -152,5 +152,5 @@ def test_a_block_that_is_too_slow_for_ci_is_run_by_make_check_docs(example: Exam
         ("a\n", "a\nb\n", False),
     ],
 )
-def test_only_what_a_page_marks_may_differ(printed: str, shown: str, same: bool) -> None:
+def test_output_may_differ_only_where_the_page_has_an_ellipsis(printed: str, shown: str, same: bool) -> None:
     assert is_shown(printed, shown) is same

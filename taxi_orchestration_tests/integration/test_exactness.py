@@ -97,7 +97,7 @@ def test_every_order_and_repetition_of_loads_ends_with_exactly_the_newest_files(
     assert all(status.is_exact and status.state == "completed" for status in statuses.values())
 
 
-def test_months_of_all_eras_stand_side_by_side_in_any_order(tlc: TlcHost, backfill: Backfill) -> None:
+def test_months_of_all_eras_can_be_loaded_in_any_order(tlc: TlcHost, backfill: Backfill) -> None:
     months = [NEW, *OLD, WINTER[0]]
     published = {month: tlc.publish(month, rows=400) for month in months}
     assert backfill.run([NEW]).succeeded

@@ -56,7 +56,7 @@ def write_parquet(table: pa.Table, path: Path) -> bytes:
     return path.read_bytes()
 
 
-def test_a_month_of_each_era_arrives_whole_and_to_the_cent(tlc: TlcHost, loader: Loader) -> None:
+def test_a_month_of_each_era_is_loaded_completely_and_to_the_cent(tlc: TlcHost, loader: Loader) -> None:
     published = {month: tlc.publish(month, rows=500) for month in (ERA_A, JANUARY, ERA_C)}
     loads = {month: loader.load_month(month, run_id="run") for month in published}
     found = query(
@@ -185,7 +185,7 @@ def test_a_host_that_is_down_changes_nothing_and_is_named(loader: Loader) -> Non
     assert query(loader, "select count(*) from raw_loads") == [(0,)]
 
 
-def test_of_months_side_by_side_those_that_fail_leave_the_others_alone(tlc: TlcHost, loader: Loader) -> None:
+def test_months_that_fail_do_not_affect_months_loaded_at_the_same_time(tlc: TlcHost, loader: Loader) -> None:
     tlc.publish(JANUARY)
     tlc.publish_bytes(FEBRUARY, b"<html>")
     outcomes = dict(loader.load_months([JANUARY, FEBRUARY, MARCH], 3))
@@ -194,14 +194,14 @@ def test_of_months_side_by_side_those_that_fail_leave_the_others_alone(tlc: TlcH
     assert query(loader, "select source_month, count(*) from raw_trips group by 1") == [(JANUARY, 200)]
 
 
-def test_months_begin_in_the_order_they_were_given(tlc: TlcHost, loader: Loader) -> None:
+def test_months_are_loaded_in_the_order_given(tlc: TlcHost, loader: Loader) -> None:
     months = [MARCH, JANUARY, FEBRUARY]
     for month in months:
         tlc.publish(month, rows=100)
     assert [month for month, _ in loader.load_months(months, 1)] == months
 
 
-def test_a_load_that_is_stopped_on_its_way_changes_nothing(tlc: TlcHost, loader: Loader) -> None:
+def test_a_load_that_is_stopped_before_its_end_changes_nothing(tlc: TlcHost, loader: Loader) -> None:
     tlc.publish(JANUARY, rows=200)
     loader.load_month(JANUARY)
     before = fetch_everything(loader)
@@ -218,7 +218,7 @@ def test_a_load_that_is_stopped_on_its_way_changes_nothing(tlc: TlcHost, loader:
     assert list(loader.scratch.iterdir()) == []
 
 
-def test_leaving_a_range_early_waits_for_no_silent_host(tlc: TlcHost, loader: Loader) -> None:
+def test_ending_a_range_early_does_not_wait_for_a_silent_host(tlc: TlcHost, loader: Loader) -> None:
     tlc.publish(JANUARY)
     tlc.http.on(month_path(FEBRUARY), silent(3))
     loads = replace(loader, stop_seconds=0.2).load_months([JANUARY, FEBRUARY, MARCH], 2)
@@ -229,7 +229,7 @@ def test_leaving_a_range_early_waits_for_no_silent_host(tlc: TlcHost, loader: Lo
     assert query(loader, "select source_month from raw_loads") == [(JANUARY,)]
 
 
-def test_the_zones_are_those_of_the_file_and_not_available_is_a_value(tlc: TlcHost, loader: Loader) -> None:
+def test_the_zones_are_those_of_the_file_and_n_a_is_text_and_not_null(tlc: TlcHost, loader: Loader) -> None:
     assert loader.load_zones() == 265
     assert query(loader, "select count(*), max(locationid) from raw_zones") == [(265, 265)]
     assert query(loader, "select * from raw_zones where locationid >= 264 order by 1") == [
@@ -239,7 +239,7 @@ def test_the_zones_are_those_of_the_file_and_not_available_is_a_value(tlc: TlcHo
     assert query(loader, r"select count(*) from raw_zones where service_zone ~ '[\r\n]'") == [(0,)]
 
 
-def test_the_shapes_of_the_zones_are_geojson_under_the_numbers_of_the_zone_table(tlc: TlcHost, loader: Loader) -> None:
+def test_the_zone_shapes_are_geojson_with_the_ids_of_the_zone_table(tlc: TlcHost, loader: Loader) -> None:
     for _ in range(2):
         assert loader.load_zone_shapes() == 7
     shapes = dict(query(loader, "select zone_id, polygons from raw_zone_shapes"))
@@ -250,9 +250,7 @@ def test_the_shapes_of_the_zones_are_geojson_under_the_numbers_of_the_zone_table
     assert all(980_000 <= x <= 985_000 for x, _ in ring)
 
 
-def test_a_host_without_shapes_and_a_file_that_is_none_leave_the_shapes_as_they_were(
-    tlc: TlcHost, loader: Loader
-) -> None:
+def test_a_missing_or_invalid_file_of_shapes_leaves_the_shapes_as_they_were(tlc: TlcHost, loader: Loader) -> None:
     loader.load_zone_shapes()
     for body in (b"<html>", b"PK\x03\x04 and no more"):
         tlc.http.on(ZONE_SHAPES, ok(body))
@@ -264,7 +262,7 @@ def test_a_host_without_shapes_and_a_file_that_is_none_leave_the_shapes_as_they_
     assert query(loader, "select count(*) from raw_zone_shapes") == [(7,)]
 
 
-def test_zones_that_the_tlc_takes_back_go_and_new_ones_come(tlc: TlcHost, loader: Loader) -> None:
+def test_zones_that_the_tlc_removes_are_deleted_and_new_ones_are_added(tlc: TlcHost, loader: Loader) -> None:
     loader.load_zones()
     tlc.http.on(ZONES, ok(b'"LocationID","Borough","Zone","service_zone"\r\n7,"Queens","Astoria, \xc3\xa9","Boro"\r\n'))
     assert loader.load_zones() == 1
@@ -284,7 +282,9 @@ def test_zones_that_the_tlc_takes_back_go_and_new_ones_come(tlc: TlcHost, loader
         b'"LocationID","Borough","Zone","service_zone"\n1,"a","b","\xff"\n',
     ],
 )
-def test_what_is_no_zone_table_is_refused_and_changes_nothing(tlc: TlcHost, loader: Loader, body: bytes) -> None:
+def test_a_file_that_is_not_a_zone_table_is_refused_and_changes_nothing(
+    tlc: TlcHost, loader: Loader, body: bytes
+) -> None:
     loader.load_zones()
     before = fetch_everything(loader)
     tlc.http.on(ZONES, ok(body))
@@ -302,9 +302,7 @@ def test_what_is_no_zone_table_is_refused_and_changes_nothing(tlc: TlcHost, load
         b'1,"a","b","c","too much"\r\n',
     ],
 )
-def test_zones_that_the_table_cannot_hold_are_refused_and_change_nothing(
-    tlc: TlcHost, loader: Loader, rows: bytes
-) -> None:
+def test_zones_that_cannot_be_stored_are_refused_and_change_nothing(tlc: TlcHost, loader: Loader, rows: bytes) -> None:
     loader.load_zones()
     before = fetch_everything(loader)
     tlc.http.on(ZONES, ok(b'"LocationID","Borough","Zone","service_zone"\r\n' + rows))
@@ -313,9 +311,7 @@ def test_zones_that_the_table_cannot_hold_are_refused_and_change_nothing(
     assert fetch_everything(loader) == before
 
 
-def test_a_new_column_keeps_its_first_type_as_long_as_nothing_is_lost(
-    tlc: TlcHost, loader: Loader, tmp_path: Path
-) -> None:
+def test_a_new_column_keeps_its_first_type_if_no_value_is_lost(tlc: TlcHost, loader: Loader, tmp_path: Path) -> None:
     for month, values in ((JANUARY, pa.array([3] * 200, pa.int64())), (FEBRUARY, pa.array([4.0] * 200))):
         table = month_table(month, 200).append_column("airport_fee", values)
         tlc.publish_bytes(month, write_parquet(table, tmp_path / "month.parquet"))
@@ -330,7 +326,7 @@ def test_a_new_column_keeps_its_first_type_as_long_as_nothing_is_lost(
         loader.load_month(MARCH)
 
 
-def test_a_disk_that_is_full_for_one_month_stops_no_other_and_is_named(
+def test_a_disk_full_during_one_month_stops_no_other_month_and_the_error_names_it(
     tlc: TlcHost, loader: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for month in (JANUARY, FEBRUARY):
@@ -355,5 +351,5 @@ def test_a_disk_that_is_full_for_one_month_stops_no_other_and_is_named(
     assert f"Loading 2024-01: the file could not be stored in {loader.scratch}: No space left" in str(outcomes[JANUARY])
 
 
-def test_rows_of_a_test_are_read_whatever_its_sql_ends_in(loader: Loader) -> None:
+def test_rows_of_a_dbt_test_are_read_even_if_its_sql_ends_with_a_comment(loader: Loader) -> None:
     assert loader.warehouse.rows_of("select 1 as a where 'x%' like 'x%' -- all", limit=5) == [{"a": 1}]

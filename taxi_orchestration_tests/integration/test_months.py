@@ -129,7 +129,7 @@ def test_a_first_load_holds_every_row_in_the_order_of_the_file(raw: Raw) -> None
 
 
 @pytest.mark.parametrize("rows", [1, 199, 200, 201, 1000])
-def test_a_reload_with_other_rows_leaves_exactly_these(raw: Raw, rows: int) -> None:
+def test_a_reload_with_other_rows_leaves_only_the_new_rows(raw: Raw, rows: int) -> None:
     raw.load(JANUARY, make_trips(JANUARY, 200))
     raw.load(FEBRUARY, make_trips(FEBRUARY, 50))
     table = make_trips(JANUARY, rows, seed=1)
@@ -147,7 +147,7 @@ def test_a_reload_with_no_rows_leaves_none(raw: Raw) -> None:
     assert raw.query("select rows from raw_loads") == [(0,)]
 
 
-def test_loading_the_same_again_changes_nothing(raw: Raw) -> None:
+def test_loading_the_same_month_again_changes_nothing(raw: Raw) -> None:
     raw.load(JANUARY, make_trips(JANUARY))
     before = raw.fetch_everything()
     for _ in range(3):
@@ -174,7 +174,7 @@ def test_the_key_is_enforced_by_the_database(raw: Raw) -> None:
     assert len(raw.fetch_rows(JANUARY)) == 5
 
 
-def test_a_month_is_a_partition_of_its_own_that_queries_prune_to(raw: Raw) -> None:
+def test_a_month_is_one_partition_and_a_query_of_it_reads_no_other(raw: Raw) -> None:
     for month in (JANUARY, FEBRUARY):
         raw.load(month, make_trips(month))
     plan = raw.query("explain select count(*) from raw_trips where source_month = '2024-02-01'")
@@ -183,7 +183,7 @@ def test_a_month_is_a_partition_of_its_own_that_queries_prune_to(raw: Raw) -> No
     assert "raw_trips_2024_01" not in text
 
 
-def test_twelve_months_at_once_arrive_as_they_would_one_by_one(raw: Raw) -> None:
+def test_twelve_months_loaded_at_once_equal_those_loaded_one_by_one(raw: Raw) -> None:
     with ThreadPoolExecutor(8) as executor:
         list(executor.map(lambda month: raw.load(month, make_trips(month)), YEAR))
     for month in YEAR:
@@ -191,7 +191,7 @@ def test_twelve_months_at_once_arrive_as_they_would_one_by_one(raw: Raw) -> None
     assert raw.query("select count(*) from raw_loads") == [(12,)]
 
 
-def test_the_same_month_from_eight_threads_at_once_ends_as_one_of_them(raw: Raw) -> None:
+def test_a_month_loaded_by_eight_threads_at_once_has_the_rows_of_the_last_one(raw: Raw) -> None:
     with ThreadPoolExecutor(8) as executor:
         versions = list(
             executor.map(lambda v: raw.load(JANUARY, make_trips(JANUARY, 100 + v, seed=v), run_id=str(v)), range(8))
@@ -209,7 +209,7 @@ def load_in_process(arguments: tuple[PostgresTarget, str, int]) -> None:
     Raw(target, schema).load(JANUARY, make_trips(JANUARY, 150, seed=seed), run_id=str(seed))
 
 
-def test_eight_processes_that_begin_with_an_empty_schema_end_with_one_whole_month(
+def test_eight_processes_that_start_in_an_empty_schema_load_one_complete_month(
     settings: Settings, target: PostgresTarget
 ) -> None:
     jobs = [(target, settings.schema_name, seed) for seed in range(8)]
@@ -225,7 +225,9 @@ def test_eight_processes_that_begin_with_an_empty_schema_end_with_one_whole_mont
 
 @pytest.mark.parametrize("loaded_before", [False, True])
 @pytest.mark.parametrize("failure", [ValueError("a damaged page"), KeyboardInterrupt(), MemoryError()])
-def test_batches_that_fail_leave_everything_as_it_was(raw: Raw, loaded_before: bool, failure: BaseException) -> None:
+def test_an_error_between_batches_leaves_everything_as_it_was(
+    raw: Raw, loaded_before: bool, failure: BaseException
+) -> None:
     if loaded_before:
         raw.load(JANUARY, make_trips(JANUARY))
     before = raw.fetch_everything()
@@ -242,7 +244,7 @@ def test_batches_that_fail_leave_everything_as_it_was(raw: Raw, loaded_before: b
     assert raw.fetch_rows(JANUARY) == to_rows(make_trips(JANUARY))
 
 
-def test_fewer_rows_than_the_file_promises_are_refused_and_nothing_is_changed(raw: Raw) -> None:
+def test_fewer_rows_than_the_file_declares_are_refused_and_nothing_is_changed(raw: Raw) -> None:
     raw.load(JANUARY, make_trips(JANUARY))
     before = raw.fetch_everything()
     with pytest.raises(WarehouseError, match=r"the file has 300 rows, PostgreSQL copied 200\. Nothing was changed"):
@@ -270,7 +272,7 @@ def test_the_load_and_its_record_are_one_transaction(raw: Raw) -> None:
         ("rename column extra to extras", "extra should be double precision, but is missing"),
     ],
 )
-def test_a_table_that_somebody_altered_is_refused_before_a_byte_is_copied(raw: Raw, change: str, found: str) -> None:
+def test_a_table_that_was_altered_is_refused_before_any_row_is_copied(raw: Raw, change: str, found: str) -> None:
     raw.load(JANUARY, make_trips(JANUARY))
     with raw.connected() as connection:
         connection.execute(sql.SQL("alter table raw_trips {}").format(sql.SQL(change)))
@@ -282,7 +284,7 @@ def test_a_table_that_somebody_altered_is_refused_before_a_byte_is_copied(raw: R
     assert raw.fetch_everything() == before
 
 
-def test_a_table_that_somebody_made_under_a_months_name_is_refused_and_left_alone(raw: Raw) -> None:
+def test_a_foreign_table_with_the_name_of_a_month_is_refused_and_not_changed(raw: Raw) -> None:
     with raw.connected() as connection:
         connection.execute("create table raw_trips_2024_01 as select 'mine' as whose")
     with pytest.raises(WarehouseError, match=r"raw_trips_2024_01 exists but is not a partition .* drop it, then load"):
@@ -291,7 +293,7 @@ def test_a_table_that_somebody_made_under_a_months_name_is_refused_and_left_alon
     assert loaded_files(Warehouse(raw.target, raw.schema)) == {}
 
 
-def test_a_column_that_a_new_file_brings_is_added_and_null_in_older_months(raw: Raw) -> None:
+def test_a_new_column_of_a_file_is_added_and_null_in_older_months(raw: Raw) -> None:
     raw.load(JANUARY, make_trips(JANUARY))
     table = make_trips(FEBRUARY).append_column("Night_Fee".lower(), pa.array([0.5] * 200))
     raw.load(FEBRUARY, table, new_columns={"night_fee": "double precision"})
@@ -302,7 +304,7 @@ def test_a_column_that_a_new_file_brings_is_added_and_null_in_older_months(raw: 
     assert raw.query(counts) == [(JANUARY, 200, 0), (FEBRUARY, 200, 0), (MARCH, 200, 0)]
 
 
-def test_two_loads_may_bring_the_same_new_column_at_once(raw: Raw) -> None:
+def test_four_loads_can_add_the_same_new_column_at_once(raw: Raw) -> None:
     def load(month: date) -> ReplacedMonth:
         table = make_trips(month).append_column("night_fee", pa.array([0.5] * 200))
         return raw.load(month, table, new_columns={"night_fee": "double precision"})
@@ -332,7 +334,7 @@ def test_the_same_rows_have_the_same_digest_however_the_file_was_saved(raw: Raw)
     assert len({first.rows_sha256, other.rows_sha256, changed.rows_sha256}) == 3
 
 
-def test_the_digest_does_not_depend_on_how_the_rows_are_cut_into_batches(raw: Raw) -> None:
+def test_the_digest_does_not_depend_on_how_the_rows_are_split_into_batches(raw: Raw) -> None:
     table = make_trips(JANUARY, 1000)
     digests = {
         raw.load(JANUARY, table, batches=table.to_batches(max_chunksize=size)).file.rows_sha256
@@ -359,7 +361,7 @@ def test_a_reader_with_an_open_transaction_delays_no_load_and_sees_the_old_month
     assert [(month, rows) for month, rows, _ in after] == [(JANUARY, 100), (FEBRUARY, 200)]
 
 
-def test_a_reader_that_keeps_looking_sees_one_version_whole_at_every_moment(raw: Raw) -> None:
+def test_a_concurrent_reader_always_sees_one_complete_version(raw: Raw) -> None:
     versions = {seed: make_trips(JANUARY, 1000 + seed, seed=seed) for seed in range(3)}
     raw.load(JANUARY, versions[0])
     seen: set[tuple[Any, ...]] = set()
@@ -383,21 +385,21 @@ def test_a_reader_that_keeps_looking_sees_one_version_whole_at_every_moment(raw:
 
 
 @pytest.mark.parametrize(
-    "held", ["lock table raw_trips_2024_01 in access exclusive mode", "select * from raw_trips for update"]
+    "lock_statement", ["lock table raw_trips_2024_01 in access exclusive mode", "select * from raw_trips for update"]
 )
-def test_a_lock_of_a_strangers_is_waited_for_a_while_and_then_the_holder_is_named(raw: Raw, held: str) -> None:
+def test_a_load_waits_for_a_lock_of_another_session_and_then_names_its_holder(raw: Raw, lock_statement: str) -> None:
     raw = dataclasses.replace(raw, target=dataclasses.replace(raw.target, lock_timeout="300ms"))
     raw.load(JANUARY, make_trips(JANUARY))
     before = raw.fetch_everything()
-    with psycopg.connect(raw.target.url(), application_name="stranger") as stranger:
-        stranger.execute(sql.SQL("set search_path = {}").format(sql.Identifier(raw.schema)))
-        stranger.execute(held)
+    with psycopg.connect(raw.target.url(), application_name="other_session") as other_session:
+        other_session.execute(sql.SQL("set search_path = {}").format(sql.Identifier(raw.schema)))
+        other_session.execute(lock_statement)
         started = time.monotonic()
         with pytest.raises(WarehouseUnavailableError) as caught:
             raw.load(JANUARY, make_trips(JANUARY, seed=1))
         assert time.monotonic() - started < 10
         message = str(caught.value)
-        assert f"process {stranger.info.backend_pid} of {raw.target.user} (stranger), in " in message
+        assert f"process {other_session.info.backend_pid} of {raw.target.user} (other_session), in " in message
         assert "Nothing was changed" in message
         assert raw.target.password not in message
     assert raw.fetch_everything() == before

@@ -80,7 +80,7 @@ def test_every_model_and_test_reads_only_the_months_of_its_window(plans: dict[st
             assert f"source_month >= '{FEBRUARY}'" in condition, (name, table, scan)
 
 
-def test_the_first_fill_of_the_facts_is_computed_by_every_process_that_reads(
+def test_the_whole_query_of_fct_trips_runs_in_parallel_workers(
     tlc: TlcHost, loader: Loader, settings: Settings
 ) -> None:
     tlc.publish(JANUARY)

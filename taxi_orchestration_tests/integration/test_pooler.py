@@ -18,7 +18,7 @@ from taxi_orchestration.postgres import session
 from taxi_orchestration.settings import PostgresTarget, SettingsError, load_settings
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.clusters import running_pooler
-from taxi_orchestration_tests.support.months import held, held_by_file
+from taxi_orchestration_tests.support.months import content_of_file, contents_of_schema
 from taxi_orchestration_tests.support.programs import TAXI
 from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.tlc_host import TlcHost
@@ -44,7 +44,7 @@ def files(
 
 
 def assert_exact(target: PostgresTarget, schema: str, instance: DagsterInstance, files: dict[date, bytes]) -> None:
-    assert held(target, schema) == {month: held_by_file(data) for month, data in files.items()}
+    assert contents_of_schema(target, schema) == {month: content_of_file(data) for month, data in files.items()}
     statuses = month_statuses(Warehouse(target, schema), instance, WINTER)
     assert {status.state for status in statuses.values()} == {"completed"}
     assert all(status.is_exact for status in statuses.values())
@@ -89,19 +89,23 @@ def test_two_backfills_at_once_through_a_transaction_pooler_are_exact(
     assert_exact(pooler, environment["PG_SCHEMA"], instance, files)
 
 
-def test_psql_through_a_transaction_pooler_says_how_to_find_the_tables(files: dict[date, bytes]) -> None:
+def test_psql_through_a_transaction_pooler_prints_how_to_set_the_search_path(files: dict[date, bytes]) -> None:
     program = subprocess.run([TAXI, "psql"], input="select 1;", capture_output=True, text=True, timeout=60)
     assert "begin; set local search_path = dagster_default,public;" in program.stderr
 
 
-def test_a_pooler_that_takes_no_options_says_so(files: dict[date, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pooler_that_refuses_pgoptions_is_an_error_that_names_pgoptions(
+    files: dict[date, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PGOPTIONS", "-c work_mem=64MB")
     program = subprocess.run([TAXI, "status"], capture_output=True, text=True, timeout=60)
     assert program.returncode == 2
     assert "Unset PGOPTIONS" in program.stderr
 
 
-@pytest.mark.parametrize("settings", [{}, {"ignore_startup_parameters": "options"}], ids=["refuses them", "drops them"])
+@pytest.mark.parametrize(
+    "settings", [{}, {"ignore_startup_parameters": "options"}], ids=["options refused", "options ignored"]
+)
 def test_dagsters_storage_behind_a_pooler_is_refused(
     settings: dict[str, str],
     server: PostgresTarget,

@@ -17,7 +17,7 @@ from taxi_orchestration.dbt.runner import prepared_project, read_manifest
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings, load_settings
 from taxi_orchestration_tests.support.mirror import mirror
-from taxi_orchestration_tests.support.questions import ask_each
+from taxi_orchestration_tests.support.questions import answer_questions
 
 pytestmark = pytest.mark.real_data
 
@@ -54,7 +54,7 @@ def warehouse(
 
 
 @pytest.mark.timeout(600)
-def test_the_marts_and_raw_trips_answer_alike_and_as_others_published(
+def test_the_marts_and_raw_trips_both_give_the_published_figures(
     warehouse: psycopg.Connection, settings: Settings
 ) -> None:
     # The patterns match every row of both tables; each table has two header lines.
@@ -63,7 +63,7 @@ def test_the_marts_and_raw_trips_answer_alike_and_as_others_published(
         (answer,) = fetch_one_row(warehouse, query)
         assert round(Decimal(str(answer)), len(figure.partition(".")[2])) == parse_number(figure), query
     # The clocks changed on 10 March.
-    for question, mart, raw in ask_each(warehouse, date(2024, 3, 1), [date(2024, 3, 9), date(2024, 3, 10)]):
+    for question, mart, raw in answer_questions(warehouse, date(2024, 3, 1), [date(2024, 3, 9), date(2024, 3, 10)]):
         assert mart == raw, question
 
     query = "select to_char(pickup_month, 'YYYY-MM'), trips_per_day from monthly_summary where is_complete order by 1"

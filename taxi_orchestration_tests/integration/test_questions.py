@@ -12,7 +12,7 @@ from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration_tests.support.parquet_files import file_of
-from taxi_orchestration_tests.support.questions import ask_each
+from taxi_orchestration_tests.support.questions import answer_questions
 from taxi_orchestration_tests.support.synthetic import month_table
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
@@ -105,7 +105,7 @@ def warehouse(
     return psycopg.connect(target.url(), options=f"-c search_path={settings.schema_name}")
 
 
-def test_each_oddity_is_flagged_and_marts_answer_as_raw_trips_does(
+def test_each_anomaly_is_flagged_and_marts_and_raw_trips_give_the_same_answers(
     warehouse: psycopg.Connection, instance: dg.DagsterInstance
 ) -> None:
     def fetch(query: str) -> list[tuple[Any, ...]]:
@@ -164,5 +164,5 @@ def test_each_oddity_is_flagged_and_marts_answer_as_raw_trips_does(
         ) == [(len(ODD_TRIPS),)]
 
         clock_changes = [date(2024, 11, 2), date(2024, 11, 3)]
-        for question, mart, raw in ask_each(warehouse, MONTH, clock_changes, [LOST_MINUTES]):
+        for question, mart, raw in answer_questions(warehouse, MONTH, clock_changes, [LOST_MINUTES]):
             assert mart == raw, question

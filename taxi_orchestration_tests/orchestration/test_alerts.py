@@ -26,7 +26,7 @@ from taxi_orchestration.settings import LOCATION, PostgresTarget, Settings, load
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.daemon import sensor_tick
 from taxi_orchestration_tests.support.http_host import status
-from taxi_orchestration_tests.support.interference import Refusing, losing_a_row
+from taxi_orchestration_tests.support.interference import RefuseRows, row_deleting_trigger
 from taxi_orchestration_tests.support.keys import FRESHNESS, RAW_CHECKS, RAW_TRIPS, TLC_FILES
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.tlc_host import ZONES, TlcHost
@@ -165,7 +165,7 @@ def test_a_failed_month_is_reported_once_with_reason_page_and_command_then_resol
     )
 
 
-def test_of_a_file_that_is_requested_again_by_itself_the_last_attempt_is_reported(alerts: Alerts, tlc: TlcHost) -> None:
+def test_a_file_that_is_requested_again_is_reported_only_after_the_last_attempt(alerts: Alerts, tlc: TlcHost) -> None:
     tlc.publish_bytes(FEBRUARY, b"PAR1 damaged PAR1")
     for number in range(1, MAX_ATTEMPTS):
         assert not alerts.run_attempt(number).success
@@ -180,7 +180,7 @@ def test_an_attempt_that_fails_after_the_month_was_loaded_is_reported_at_once(
     alerts: Alerts, tlc: TlcHost, target: PostgresTarget
 ) -> None:
     tlc.publish(FEBRUARY)
-    with losing_a_row(target, alerts.settings.schema_name, FEBRUARY):
+    with row_deleting_trigger(target, alerts.settings.schema_name, FEBRUARY):
         assert not alerts.run_attempt(1).success
     (title,) = alerts.tick_titles()
     assert "check file_is_whole of raw_trips" in title
@@ -196,7 +196,7 @@ def test_a_failed_check_of_error_level_is_reported_with_its_month_then_resolved(
     alerts: Alerts, tlc: TlcHost, target: PostgresTarget
 ) -> None:
     tlc.publish(FEBRUARY)
-    with losing_a_row(target, alerts.settings.schema_name, FEBRUARY):
+    with row_deleting_trigger(target, alerts.settings.schema_name, FEBRUARY):
         alerts.execute({"dagster/partition": "2024-02"})
     (message,) = alerts.tick()
     assert "check file_is_whole of raw_trips" in message["title"]
@@ -213,14 +213,14 @@ def test_a_check_that_only_warns_is_no_incident(alerts: Alerts, tlc: TlcHost) ->
     assert alerts.tick() == []
 
 
-def test_a_mart_that_failed_is_resolved_by_itself_alone_and_by_nothing_else(
-    alerts: Alerts, tlc: TlcHost, refusing: Refusing
+def test_a_failed_mart_is_resolved_only_by_its_own_success(
+    alerts: Alerts, tlc: TlcHost, refuse_rows: RefuseRows
 ) -> None:
     january = {"dagster/partition": "2024-01"}
     tlc.publish(JANUARY)
     assert alerts.execute(january, None).success
     assert alerts.tick_titles() == []
-    with refusing("trip_quality"):
+    with refuse_rows("trip_quality"):
         assert not alerts.execute(january, None).success
     (message,) = alerts.tick()
     assert message["title"] == "taxi: dbt_models failed for 2024-01"
@@ -231,13 +231,13 @@ def test_a_mart_that_failed_is_resolved_by_itself_alone_and_by_nothing_else(
     assert alerts.tick_titles() == ["taxi: resolved: dbt_models for 2024-01"]
 
 
-def test_what_never_came_to_its_turn_is_no_incident_and_resolves_none(
-    alerts: Alerts, tlc: TlcHost, refusing: Refusing
+def test_a_step_that_did_not_start_is_no_incident_and_resolves_none(
+    alerts: Alerts, tlc: TlcHost, refuse_rows: RefuseRows
 ) -> None:
     january = {"dagster/partition": "2024-01"}
     tlc.publish(JANUARY)
     assert alerts.execute(january, None).success
-    with refusing("trip_quality"):
+    with refuse_rows("trip_quality"):
         alerts.execute(january, None)
     assert alerts.tick_titles() == ["taxi: dbt_models failed for 2024-01"]
     tlc.withdraw(JANUARY)
@@ -252,7 +252,7 @@ def test_what_never_came_to_its_turn_is_no_incident_and_resolves_none(
     assert alerts.tick_titles() == ["taxi: resolved: dbt_models, raw_trips for 2024-01"]
 
 
-def test_a_month_that_a_run_is_at_work_on_or_nobody_has_built_is_no_incident(alerts: Alerts, tlc: TlcHost) -> None:
+def test_a_month_with_a_run_in_progress_or_without_a_build_is_no_incident(alerts: Alerts, tlc: TlcHost) -> None:
     tlc.publish(JANUARY)
     assert alerts.execute({"dagster/partition": "2024-01"}).success
     alerts.create_run({"dagster/partition": "2024-02"})
@@ -278,7 +278,7 @@ def test_a_month_that_fails_a_dbt_test_is_resolved_by_that_month_and_no_other(
     assert alerts.tick_titles() == [f"taxi: resolved: check {check.name} of trip_quality for 2024-01"]
 
 
-def test_a_failed_step_that_only_checks_is_reported(alerts: Alerts, tlc: TlcHost, target: PostgresTarget) -> None:
+def test_a_failed_step_that_runs_only_checks_is_reported(alerts: Alerts, tlc: TlcHost, target: PostgresTarget) -> None:
     tlc.publish(JANUARY)
     january = {"dagster/partition": "2024-01"}
     assert alerts.execute(january, None).success
@@ -295,7 +295,7 @@ def test_a_failed_step_that_only_checks_is_reported(alerts: Alerts, tlc: TlcHost
     assert alerts.tick_titles() == ["taxi: resolved: raw_trips for 2024-01"]
 
 
-def test_an_asset_without_months_that_failed_last_is_an_incident(alerts: Alerts, tlc: TlcHost) -> None:
+def test_an_unpartitioned_asset_whose_last_run_failed_is_an_incident(alerts: Alerts, tlc: TlcHost) -> None:
     tlc.http.on(ZONES, status(400))
     assert not alerts.execute({}, None, TAXI_REFERENCE).success
     (message,) = alerts.tick()
@@ -306,7 +306,7 @@ def test_an_asset_without_months_that_failed_last_is_an_incident(alerts: Alerts,
     assert alerts.tick_titles() == ["taxi: resolved: raw_zones"]
 
 
-def test_a_warehouse_that_cannot_be_started_keeps_no_message_back(
+def test_alerts_are_sent_even_if_the_warehouse_cannot_be_started(
     alerts: Alerts, tlc: TlcHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def raise_disk_full(settings: Settings) -> Warehouse:
@@ -419,7 +419,7 @@ def test_a_message_that_could_not_be_sent_is_sent_by_a_later_tick(alerts: Alerts
     assert alerts.tick_titles() == ["taxi: raw_trips failed for 2024-02"]
 
 
-def test_what_is_wrong_when_the_alerts_are_turned_on_is_reported_what_was_is_not(alerts: Alerts, tlc: TlcHost) -> None:
+def test_when_alerts_are_turned_on_only_unresolved_failures_are_reported(alerts: Alerts, tlc: TlcHost) -> None:
     alerts.execute({"dagster/partition": "2024-01"})
     alerts.execute({"dagster/partition": "2024-02"})
     tlc.publish(JANUARY)
@@ -428,7 +428,7 @@ def test_what_is_wrong_when_the_alerts_are_turned_on_is_reported_what_was_is_not
     assert alerts.tick_titles() == ["taxi: raw_trips failed for 2024-02"]
 
 
-def test_what_the_version_before_reported_is_not_reported_again(alerts: Alerts, tlc: TlcHost) -> None:
+def test_incidents_that_the_previous_version_reported_are_not_reported_again(alerts: Alerts, tlc: TlcHost) -> None:
     alerts.execute({"dagster/partition": "2024-01"})
     alerts.cursor = '{"after": 5, "told": ["raw_trips|2024-01", "raw_trips|2024-02"], "undecided": []}'
     assert alerts.tick_titles() == ["taxi: resolved: raw_trips for 2024-02"]
@@ -458,9 +458,7 @@ def test_a_tick_over_150_months_takes_less_than_a_second_of_cpu(alerts: Alerts) 
     assert time.process_time() - cpu < 1
 
 
-def test_the_sensor_is_there_only_where_somebody_is_to_be_alerted(
-    alerts: Alerts, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_sensor_exists_only_if_an_alert_url_is_set(alerts: Alerts, monkeypatch: pytest.MonkeyPatch) -> None:
     assert alerts.repository.has_sensor_def(ALERTS)
     monkeypatch.delenv("TAXI_ALERT_URLS")
     assert not build_definitions(load_settings()).get_repository_def().has_sensor_def(ALERTS)

@@ -16,7 +16,7 @@ from taxi_orchestration.months import Window, newest_month, parse_partition_key,
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.daemon import Daemon, clock_at
-from taxi_orchestration_tests.support.interference import Refusing
+from taxi_orchestration_tests.support.interference import RefuseRows
 from taxi_orchestration_tests.support.keys import RAW_TRIPS
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.statuses import month_statuses
@@ -65,7 +65,7 @@ def publish_and_load(tlc: TlcHost, loader: Loader, month: date, seed: int = 0, *
 
 
 def test_every_loaded_month_is_built_once_whatever_its_age_and_outcome(
-    tlc: TlcHost, loader: Loader, daemon: Daemon, statuses: Statuses, refusing: Refusing
+    tlc: TlcHost, loader: Loader, daemon: Daemon, statuses: Statuses, refuse_rows: RefuseRows
 ) -> None:
     assert daemon.evaluate() == set()
 
@@ -86,15 +86,15 @@ def test_every_loaded_month_is_built_once_whatever_its_age_and_outcome(
     assert daemon.evaluate() == {"2024-01"}
 
     # A failed build is not requested again at every tick, but it is when the rows change.
-    with refusing("fct_trips"):
+    with refuse_rows("fct_trips"):
         assert not daemon.build({"2024-01"})[0].success
     assert [daemon.evaluate() for _ in range(3)] == [set(), set(), set()]
     publish_and_load(tlc, loader, JANUARY, seed=2)
     assert daemon.evaluate() == {"2024-01"}
 
 
-def test_a_month_that_is_built_in_part_is_requested_once_until_all_is_built(
-    tlc: TlcHost, daemon: Daemon, statuses: Statuses, refusing: Refusing
+def test_a_partly_built_month_is_requested_once_until_all_models_are_built(
+    tlc: TlcHost, daemon: Daemon, statuses: Statuses, refuse_rows: RefuseRows
 ) -> None:
     def get_state() -> str:
         return statuses(Window(JANUARY, FEBRUARY))[JANUARY].state
@@ -106,7 +106,7 @@ def test_a_month_that_is_built_in_part_is_requested_once_until_all_is_built(
 
     # A model downstream of fct_trips fails.
     tlc.publish(JANUARY, rows=200, seed=1)
-    with refusing("int_monthly_revenue_by_file"):
+    with refuse_rows("int_monthly_revenue_by_file"):
         assert not daemon.execute("2024-01").success
     assert get_state() == "unfinished"
     assert [daemon.evaluate() for _ in range(3)] == [{"2024-01"}, set(), set()]
@@ -136,7 +136,7 @@ def test_a_month_whose_blocking_check_failed_is_not_built_until_it_passes(
     assert daemon.evaluate() == {"2024-02"}
 
 
-def test_an_automated_run_builds_nothing_from_rows_that_all_is_built_from(tlc: TlcHost, daemon: Daemon) -> None:
+def test_an_automated_run_does_not_rebuild_models_from_unchanged_rows(tlc: TlcHost, daemon: Daemon) -> None:
     def list_steps(result: dg.ExecuteInProcessResult) -> set[str]:
         assert result.success
         return {event.step_key or "" for event in result.all_events if event.is_step_success}

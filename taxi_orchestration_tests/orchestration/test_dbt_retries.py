@@ -14,7 +14,7 @@ from taxi_orchestration.dbt.runner import DbtError, DbtOutcome
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration_tests.support.daemon import Daemon, clock_at
-from taxi_orchestration_tests.support.interference import Refusing
+from taxi_orchestration_tests.support.interference import RefuseRows
 from taxi_orchestration_tests.support.months import JANUARY
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
@@ -81,9 +81,9 @@ def test_a_connection_cut_while_dbt_runs_is_retried_by_its_step_and_recorded_onc
     assert "dbt failed for a temporary reason, such as a lost connection, and is retried: fct_trips" in reason
 
 
-def test_a_model_that_fails_by_itself_is_not_tried_again(daemon: Daemon, refusing: Refusing) -> None:
+def test_a_model_that_fails_without_a_connection_error_is_not_retried(daemon: Daemon, refuse_rows: RefuseRows) -> None:
     assert daemon.execute("2024-01", daemon.models).success
-    with refusing("fct_trips"):
+    with refuse_rows("fct_trips"):
         result = daemon.execute("2024-01", daemon.models)
     assert not result.success
     assert list_retries(result) == []
@@ -101,5 +101,5 @@ def test_a_model_that_fails_by_itself_is_not_tried_again(daemon: Daemon, refusin
         ("division by zero", False),
     ],
 )
-def test_an_error_of_dbts_is_temporary_unless_a_rule_of_the_server_made_it(message: str, can_pass: bool) -> None:
+def test_a_lost_connection_or_a_deadlock_in_dbt_is_transient_and_a_timeout_is_not(message: str, can_pass: bool) -> None:
     assert DbtOutcome([], [], DbtError(message)).is_transient is can_pass

@@ -59,13 +59,13 @@ def test_the_definitions_load_as_dagster_dev_loads_them_and_start_no_server(
     assert not (tmp_path / "postgres").exists()
 
 
-def test_what_dagster_is_given_is_what_the_committed_text_says(settings: Settings) -> None:
+def test_the_definitions_are_those_of_the_committed_text(settings: Settings) -> None:
     lines = definitions_as_lines(build_definitions(settings.model_copy(update=ALERTING)))
     # After an intended change, run the command in the first lines of support/definitions_text.py.
     assert list(lines) == COMMITTED.read_text().splitlines()
 
 
-def test_every_asset_says_what_it_is_where_it_belongs_and_where_its_code_is(
+def test_every_asset_has_a_description_kinds_a_table_name_and_a_code_reference(
     specs: dict[str, dg.AssetSpec], settings: Settings
 ) -> None:
     for name, spec in specs.items():
@@ -87,7 +87,7 @@ def find_file(reference: dg.LocalFileCodeReference | dg.UrlCodeReference) -> Pat
     return PROJECT_DIRECTORY / re.sub(r"^https://.*/tree/HEAD/|#L\d+$", "", reference.url)
 
 
-def test_where_the_checkout_has_an_origin_every_asset_is_linked_to_its_page_there(
+def test_with_a_git_origin_every_asset_links_to_its_source_on_the_host(
     settings: Settings, recwarn: pytest.WarningsRecorder
 ) -> None:
     artifacts = prepared_project(settings)
@@ -125,7 +125,7 @@ def test_where_the_checkout_has_an_origin_every_asset_is_linked_to_its_page_ther
         ("/srv/git/taxi", None),
     ],
 )
-def test_the_page_of_an_origin_is_known_on_two_hosts_and_has_no_login(
+def test_the_web_address_of_an_origin_is_known_for_two_hosts_and_has_no_password(
     tmp_path: Path, origin: str, page: str | None
 ) -> None:
     assert repository_url(tmp_path) is None
@@ -145,7 +145,7 @@ def test_every_table_has_its_columns_with_types_and_meanings(specs: dict[str, dg
                 assert column.type, f"{name}.{column.name}"
 
 
-def test_the_lineage_ends_where_people_look_as_dbts_exposures_have_it(
+def test_the_lineage_ends_with_the_exposures_of_dbt(
     definitions: dg.Definitions, settings: Settings, specs: dict[str, dg.AssetSpec]
 ) -> None:
     manifest = read_manifest(prepared_project(settings))
@@ -173,7 +173,7 @@ def test_the_lineage_ends_where_people_look_as_dbts_exposures_have_it(
     assert leaves == EXPOSURES
 
 
-def test_every_check_says_what_it_checks_under_a_name_that_a_list_has_room_for(definitions: dg.Definitions) -> None:
+def test_every_check_has_a_description_and_a_name_of_at_most_42_characters(definitions: dg.Definitions) -> None:
     graph = definitions.resolve_asset_graph()
     for key in graph.asset_check_keys:
         assert graph.get(key).description, key
@@ -186,7 +186,7 @@ def test_the_definitions_load_without_a_warning(settings: Settings, recwarn: pyt
     assert [str(warning.message) for warning in recwarn] == []
 
 
-def test_raw_trips_goes_in_runs_of_as_many_months_as_set(
+def test_a_backfill_of_raw_trips_has_the_configured_number_of_months_per_run(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TAXI_MONTHS_PER_RUN", "6")
@@ -205,7 +205,9 @@ def test_every_step_of_the_pipeline_is_retried_and_dbt_has_one_slot(definitions:
         assert step.retry_policy == RETRIES
 
 
-def test_the_instance_is_made_from_the_checkouts_dagster_yaml(settings: Settings, instance: dg.DagsterInstance) -> None:
+def test_the_instance_is_configured_by_the_checkouts_dagster_yaml(
+    settings: Settings, instance: dg.DagsterInstance
+) -> None:
     assert isinstance(instance.compute_log_manager, TaxiStepLogs)
     assert instance.run_monitoring_enabled
     assert instance.get_settings("telemetry") == {"enabled": False}
@@ -214,13 +216,13 @@ def test_the_instance_is_made_from_the_checkouts_dagster_yaml(settings: Settings
     assert instance.get_settings("concurrency")["runs"] == {"max_concurrent_runs": 4}
 
 
-def test_two_openings_of_the_instance_share_one_history(instance: dg.DagsterInstance) -> None:
+def test_an_instance_that_is_opened_twice_has_the_same_runs(instance: dg.DagsterInstance) -> None:
     run = instance.create_run_for_job(dg.GraphDefinition("empty").to_job())
     with open_instance() as other:
         assert [r.run_id for r in other.get_runs()] == [run.run_id]
 
 
-def test_a_connection_to_the_history_that_was_cut_is_made_anew(
+def test_a_connection_to_dagsters_storage_that_was_cut_is_reopened(
     instance: dg.DagsterInstance, server: PostgresTarget
 ) -> None:
     materialization = dg.AssetMaterialization("raw_zones")
@@ -238,7 +240,7 @@ def test_a_connection_to_the_history_that_was_cut_is_made_anew(
     assert len(instance.fetch_materializations(dg.AssetKey("raw_zones"), limit=10).records) == 2
 
 
-def test_the_workspace_names_the_definitions_that_are_there() -> None:
+def test_the_workspace_names_definitions_that_exist() -> None:
     workspace = yaml.safe_load((PROJECT_DIRECTORY / "workspace.yaml").read_text())
     (entry,) = workspace["load_from"]
     assert entry["python_module"]["module_name"] == "taxi_orchestration.definitions"
@@ -253,7 +255,7 @@ def test_no_password_is_in_dagster_yaml() -> None:
     assert "://" not in text
 
 
-@pytest.mark.parametrize("variables", [{}, OWN_SERVER], ids=["embedded", "of one's own"])
+@pytest.mark.parametrize("variables", [{}, OWN_SERVER], ids=["embedded", "own server"])
 def test_the_ui_shows_where_the_tables_are_and_no_password(
     variables: dict[str, str], environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,7 @@ from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.tlc.client import Publication
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.warehouse.warehouse import Warehouse
-from taxi_orchestration_tests.support.interference import losing_a_row
+from taxi_orchestration_tests.support.interference import row_deleting_trigger
 from taxi_orchestration_tests.support.keys import COVERAGE, FCT_TRIPS, PLAIN, RAW_CHECKS, RAW_TRIPS
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.statuses import month_statuses
@@ -131,7 +131,7 @@ def test_a_backfill_checks_every_month_and_later_checks_find_what_was_changed(
         assert [e.passed for e in list_evaluations(instance, result.run_id)] == [passed]
 
 
-def test_a_month_that_is_not_whole_stops_what_is_downstream_of_it(
+def test_an_incomplete_month_stops_its_downstream_assets(
     tlc: TlcHost,
     settings: Settings,
     target: PostgresTarget,
@@ -140,7 +140,7 @@ def test_a_month_that_is_not_whole_stops_what_is_downstream_of_it(
     loader: Loader,
 ) -> None:
     tlc.publish(FEBRUARY)
-    with losing_a_row(target, settings.schema_name, FEBRUARY):
+    with row_deleting_trigger(target, settings.schema_name, FEBRUARY):
         result = definitions.resolve_job_def(TAXI_PIPELINE).execute_in_process(
             instance=instance, partition_key="2024-02", run_config=QUIET, raise_on_error=False
         )
@@ -151,7 +151,7 @@ def test_a_month_that_is_not_whole_stops_what_is_downstream_of_it(
     assert not any(event.step_key == "dbt_models" and event.is_step_start for event in result.all_events)
 
 
-def test_in_a_range_a_month_that_is_not_whole_is_red_alone(
+def test_in_a_range_only_the_incomplete_month_is_failed(
     tlc: TlcHost,
     settings: Settings,
     target: PostgresTarget,
@@ -161,7 +161,7 @@ def test_in_a_range_a_month_that_is_not_whole_is_red_alone(
 ) -> None:
     for month in QUARTER.months:
         tlc.publish(month)
-    with losing_a_row(target, settings.schema_name, FEBRUARY):
+    with row_deleting_trigger(target, settings.schema_name, FEBRUARY):
         outcome = backfill.run(QUARTER.months)
     assert list(outcome.failures) == [FEBRUARY]
     assert "the tables were changed by hand" in outcome.failures[FEBRUARY]
@@ -195,7 +195,7 @@ def test_checks_of_more_months_open_no_more_connections(
     assert len(connections) == 2 * connections_of_one_month
 
 
-def test_many_pickups_outside_the_month_come_with_a_sample_of_them(
+def test_many_pickups_outside_the_month_are_reported_with_a_sample(
     tlc: TlcHost, target: PostgresTarget, loader: Loader
 ) -> None:
     tlc.publish(JANUARY)
@@ -213,7 +213,7 @@ def test_many_pickups_outside_the_month_come_with_a_sample_of_them(
     assert len(finding.sample) == 5
 
 
-def test_coverage_compares_what_is_published_loaded_and_known(
+def test_coverage_compares_published_loaded_and_recorded_months(
     tlc: TlcHost,
     target: PostgresTarget,
     instance: dg.DagsterInstance,

@@ -81,7 +81,7 @@ def test_an_unpublished_month_warns_then_fails_and_a_silent_host_only_warns(
     assert watch.tick_level() == "ERROR"
 
 
-def test_a_month_that_was_observed_is_not_asked_for(tlc: TlcHost, watch: Watch, loader: Loader) -> None:
+def test_no_request_is_sent_for_a_month_that_was_already_observed(tlc: TlcHost, watch: Watch, loader: Loader) -> None:
     tlc.publish(FEBRUARY)
     loader.load_month(FEBRUARY)
     watch.instance.report_runless_asset_event(observation(PLAIN, MARCH, Publication("http://x", True, etag='"a"')))
@@ -101,12 +101,12 @@ def test_the_same_result_is_recorded_once(tlc: TlcHost, watch: Watch, loader: Lo
     )
 
 
-def test_nothing_is_asked_where_nothing_is_loaded(tlc: TlcHost, watch: Watch) -> None:
+def test_no_request_is_sent_if_no_month_is_loaded(tlc: TlcHost, watch: Watch) -> None:
     assert watch.tick_level() == "pass"
     assert not tlc.http.requests
 
 
-def test_the_button_in_the_ui_makes_the_same_check(
+def test_the_check_run_from_the_ui_has_the_same_result(
     tlc: TlcHost, watch: Watch, loader: Loader, instance: dg.DagsterInstance
 ) -> None:
     tlc.publish(FEBRUARY)
@@ -123,6 +123,6 @@ def test_the_button_in_the_ui_makes_the_same_check(
     assert evaluation.metadata["newest loaded"].value == "2024-02"
 
 
-def test_it_watches_by_itself_only_where_somebody_wants_alerts() -> None:
+def test_month_watch_is_on_by_default_only_if_alerts_are_configured() -> None:
     assert build_month_watch(PLAIN, runs_by_itself=False).default_status is dg.DefaultSensorStatus.STOPPED
     assert build_month_watch(PLAIN, runs_by_itself=True).default_status is dg.DefaultSensorStatus.RUNNING

@@ -138,7 +138,7 @@ def test_a_run_over_several_months_records_its_plan_for_every_asset_and_month(
     assert records[0].asset_entry.last_run_id == result.run_id
 
 
-def test_one_month_records_what_the_file_was_and_what_became_of_it(
+def test_a_run_of_one_month_records_the_file_and_the_result(
     tlc: TlcHost, instance: dg.DagsterInstance, target: PostgresTarget, settings: Settings, run: Any
 ) -> None:
     published = tlc.publish(JANUARY, rows=300)
@@ -190,7 +190,7 @@ def test_one_month_records_what_the_file_was_and_what_became_of_it(
     }
 
 
-def test_no_event_of_a_run_needs_a_connection_of_its_own(tlc: TlcHost, run: Any) -> None:
+def test_the_events_of_a_run_open_no_new_connections(tlc: TlcHost, run: Any) -> None:
     def record_connection(*_: object) -> None:
         connections.append(1)
 
@@ -205,7 +205,7 @@ def test_no_event_of_a_run_needs_a_connection_of_its_own(tlc: TlcHost, run: Any)
     assert connections == []
 
 
-def test_zones_and_code_lists_come_with_the_first_month_and_are_recorded_once(
+def test_zones_and_code_lists_are_loaded_with_the_first_month_and_recorded_once(
     tlc: TlcHost, instance: dg.DagsterInstance, run: Any, target: PostgresTarget, settings: Settings
 ) -> None:
     tlc.publish(JANUARY, rows=100)
@@ -242,7 +242,7 @@ def test_the_same_rows_in_another_file_are_the_same_data_and_other_rows_are_not(
     assert len({sha for _, sha in versions}) == 3
 
 
-def test_a_range_records_every_month_by_itself_and_a_bad_one_is_red_alone(
+def test_a_range_records_every_month_separately_and_only_a_bad_one_is_failed(
     tlc: TlcHost, instance: dg.DagsterInstance, definitions: dg.Definitions, run: Any
 ) -> None:
     for month, count in ((JANUARY, 210), (FEBRUARY, 220)):
@@ -282,7 +282,7 @@ def test_a_range_records_every_month_by_itself_and_a_bad_one_is_red_alone(
     )
 
 
-def test_a_failed_dbt_test_of_error_level_stops_what_is_downstream_of_it(
+def test_a_failed_dbt_test_of_error_level_stops_its_downstream_models(
     tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: dg.DagsterInstance, run: Any
 ) -> None:
     schema = settings.schema_name
@@ -368,7 +368,7 @@ def test_models_built_without_trip_quality_are_checked_against_the_facts(
         )
 
 
-def test_what_is_rare_is_kept_and_counted_and_what_only_warns_stops_nothing(
+def test_rare_values_are_kept_and_counted_and_a_warning_stops_nothing(
     tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: dg.DagsterInstance, run: Any
 ) -> None:
     tlc.publish(date(2025, 1, 1), rows=20_000)
@@ -414,7 +414,7 @@ def test_a_load_is_retried_only_if_postgresql_was_unavailable(error: Exception, 
     assert failure_of({JANUARY: error}, set()).allow_retries is is_retried
 
 
-def test_a_failure_says_of_every_month_what_became_of_it() -> None:
+def test_a_failure_lists_the_result_of_every_month() -> None:
     failure = failure_of({JANUARY: WarehouseError("no"), FEBRUARY: WarehouseError("half")}, {FEBRUARY, MARCH})
     assert str(failure.description).splitlines() == [
         "Not loaded: 2024-01. Loaded, but not whole: 2024-02. Loaded: 2024-03.",
@@ -451,7 +451,7 @@ def test_a_retried_range_has_the_records_and_checks_of_every_attempt(
     assert not any(status.checks.failed for status in statuses.values())
 
 
-def test_a_range_re_executed_from_failure_loads_what_failed_and_records_all(
+def test_a_range_re_executed_from_failure_loads_failed_months_and_records_all(
     tlc: TlcHost,
     instance: dg.DagsterInstance,
     definitions: dg.Definitions,
@@ -488,7 +488,7 @@ def test_a_range_re_executed_from_failure_loads_what_failed_and_records_all(
     assert not any(status.checks.failed for status in statuses.values())
 
 
-def test_a_run_that_somebody_terminates_ends_as_canceled_and_is_not_tried_again(
+def test_a_run_that_a_user_terminates_ends_as_canceled_and_is_not_retried(
     tlc: TlcHost, instance: dg.DagsterInstance, run: Any
 ) -> None:
     tlc.publish(FEBRUARY)

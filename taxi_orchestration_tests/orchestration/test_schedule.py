@@ -24,7 +24,7 @@ def tick(definitions: dg.Definitions, instance: dg.DagsterInstance, month: int =
     return [request.partition_key for request in data.run_requests or []], data.skip_message or ""
 
 
-def test_the_month_that_should_be_out_is_loaded_once_and_all_else_is_skipped(
+def test_the_schedule_requests_a_published_month_once_and_otherwise_skips(
     tlc: TlcHost, loader: Loader, definitions: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
     months, message = tick(definitions, instance)
@@ -41,7 +41,7 @@ def test_the_month_that_should_be_out_is_loaded_once_and_all_else_is_skipped(
     assert tick(definitions, instance) == (["2024-01"], "")
 
 
-def test_a_month_that_came_out_late_or_could_not_be_loaded_is_caught_up_with(
+def test_a_month_that_was_published_late_or_failed_is_requested_later(
     tlc: TlcHost, loader: Loader, definitions: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
     # Months before the oldest loaded month are not requested.
@@ -57,7 +57,7 @@ def test_a_month_that_came_out_late_or_could_not_be_loaded_is_caught_up_with(
     assert tick(definitions, instance, 8)[0] == ["2024-02"]
 
 
-def test_a_request_that_is_refused_is_made_again(
+def test_a_request_that_the_host_refuses_is_retried(
     tlc: TlcHost, loader: Loader, definitions: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
     tlc.publish(JANUARY)
@@ -65,7 +65,7 @@ def test_a_request_that_is_refused_is_made_again(
     assert tick(definitions, instance) == (["2024-01"], "")
 
 
-def test_a_month_that_a_run_is_under_way_for_is_left_to_it(
+def test_a_month_with_a_run_in_progress_is_not_requested(
     tlc: TlcHost, loader: Loader, definitions: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
     tlc.publish(JANUARY)
@@ -76,7 +76,7 @@ def test_a_month_that_a_run_is_under_way_for_is_left_to_it(
     assert "2024-01 is published; a run of it is queued or in progress." in message
 
 
-def test_the_schedule_runs_when_the_settings_say() -> None:
+def test_the_schedule_runs_at_the_time_of_the_settings() -> None:
     assert build_monthly_schedule("30 7 15 * *").cron_schedule == "30 7 15 * *"
     with pytest.raises(SettingsError, match="TAXI_SCHEDULE_CRON 'each month' is not a cron line"):
         build_monthly_schedule("each month")

@@ -36,7 +36,7 @@ def load(loader: Loader, *months: date) -> None:
         loader.load_month(month)
 
 
-def test_a_month_newly_out_is_requested_alone_and_only_until_it_is_loaded(
+def test_a_newly_published_month_is_requested_alone_and_only_until_it_is_loaded(
     tlc: TlcHost, loader: Loader, daemon: Daemon
 ) -> None:
     tlc.publish(JANUARY)
@@ -54,7 +54,7 @@ def test_a_month_newly_out_is_requested_alone_and_only_until_it_is_loaded(
     assert daemon.tick().requests == []
 
 
-def test_a_month_that_comes_out_after_its_successor_is_not_forgotten(
+def test_a_month_that_is_published_after_its_successor_is_requested(
     tlc: TlcHost, loader: Loader, daemon: Daemon
 ) -> None:
     tlc.publish(JANUARY)
@@ -63,12 +63,12 @@ def test_a_month_that_comes_out_after_its_successor_is_not_forgotten(
     tlc.publish(MARCH)
     assert daemon.tick().months == ["2024-03"]
     load(loader, MARCH)
-    assert "Not yet published: 2024-02" in daemon.tick().said
+    assert "Not yet published: 2024-02" in daemon.tick().skip_reason
     tlc.publish(FEBRUARY)
     assert daemon.tick().months == ["2024-02"]
 
 
-def test_a_reissued_month_is_requested_and_one_that_a_person_reloaded_is_not(
+def test_a_reissued_month_is_requested_unless_it_was_reloaded_manually(
     tlc: TlcHost, loader: Loader, daemon: Daemon
 ) -> None:
     for month in (JANUARY, FEBRUARY):
@@ -95,8 +95,8 @@ def test_the_settings_say_how_many_months_are_watched_for_a_reissue(
     assert daemon.tick().months == ["2024-02", "2024-03"]
 
 
-@pytest.mark.parametrize("first", ["the sensor looks", "a person loads one by one", "a person loads both at once"])
-def test_the_ui_shows_which_months_changed_at_the_source_whoever_saw_them_first(
+@pytest.mark.parametrize("first", ["sensor tick", "manual load of each month", "manual load of both months"])
+def test_the_ui_marks_changed_months_as_stale_after_any_first_observation(
     first: str, tlc: TlcHost, loader: Loader, daemon: Daemon
 ) -> None:
     # The UI computes the mark "stale" with these classes. Dagster does not export them.
@@ -110,9 +110,9 @@ def test_the_ui_shows_which_months_changed_at_the_source_whoever_saw_them_first(
 
     for month in (JANUARY, FEBRUARY):
         tlc.publish(month)
-    if first == "the sensor looks":
+    if first == "sensor tick":
         daemon.tick()
-    if first == "a person loads both at once":
+    if first == "manual load of both months":
         ends = {"dagster/asset_partition_range_start": "2024-01", "dagster/asset_partition_range_end": "2024-02"}
         assert daemon.execute(None, [RAW_TRIPS], tags=ends).success
     else:
@@ -128,13 +128,13 @@ def test_the_ui_shows_which_months_changed_at_the_source_whoever_saw_them_first(
     assert get_status("2024-01") is StaleStatus.FRESH
 
 
-def test_every_tick_says_in_words_what_it_saw(tlc: TlcHost, loader: Loader, daemon: Daemon) -> None:
+def test_every_tick_has_a_skip_reason_that_lists_the_months(tlc: TlcHost, loader: Loader, daemon: Daemon) -> None:
     for month in (JANUARY, FEBRUARY):
         tlc.publish(month)
         load(loader, month)
-    assert daemon.tick().said == "Unchanged: 2024-01 to 2024-02. Not yet published: 2024-03."
+    assert daemon.tick().skip_reason == "Unchanged: 2024-01 to 2024-02. Not yet published: 2024-03."
     tlc.withdraw(JANUARY)
-    assert "2024-01 was withdrawn by the TLC; its loaded rows are kept." in daemon.tick().said
+    assert "2024-01 was withdrawn by the TLC; its loaded rows are kept." in daemon.tick().skip_reason
 
 
 def test_the_source_is_observed_once_for_each_change(
@@ -157,8 +157,8 @@ def test_the_source_is_observed_once_for_each_change(
     assert len(instance.fetch_observations(TLC_FILES, limit=100).records) == 4
 
 
-def test_with_nothing_loaded_it_begins_with_the_newest_published_month(tlc: TlcHost, daemon: Daemon) -> None:
-    assert "load one with `taxi backfill`" in daemon.tick().said
+def test_with_nothing_loaded_the_sensor_requests_the_newest_published_month(tlc: TlcHost, daemon: Daemon) -> None:
+    assert "load one with `taxi backfill`" in daemon.tick().skip_reason
     tlc.publish(JANUARY)
     tlc.publish(FEBRUARY)
     assert daemon.tick().months == ["2024-02"]
@@ -178,7 +178,7 @@ def test_a_file_that_fails_is_requested_again_with_growing_pauses_and_a_limit(
             assert not daemon.execute("2024-02", selection=[dg.AssetKey("raw_trips")], tags=request.tags).success
         daemon.clock.forward(hours=1)
     assert hours == [0, 1, 5, 21, 85]
-    assert "could not be loaded in 5 attempts" in daemon.tick().said
+    assert "could not be loaded in 5 attempts" in daemon.tick().skip_reason
     # The failed month is still known after a later month is loaded.
     tlc.publish(MARCH)
     load(loader, MARCH)
@@ -187,7 +187,7 @@ def test_a_file_that_fails_is_requested_again_with_growing_pauses_and_a_limit(
     assert daemon.tick().months == ["2024-02"]
 
 
-def test_a_month_that_a_run_is_under_way_for_is_not_requested(
+def test_a_month_in_the_range_of_a_queued_run_is_not_requested(
     tlc: TlcHost, loader: Loader, daemon: Daemon, instance: dg.DagsterInstance
 ) -> None:
     tlc.publish(JANUARY)
@@ -198,12 +198,12 @@ def test_a_month_that_a_run_is_under_way_for_is_not_requested(
     run = instance.create_run_for_job(job, tags=tags)
     tick = daemon.tick()
     assert tick.requests == []
-    assert "2024-02 is published; a run of it is queued or in progress." in tick.said
+    assert "2024-02 is published; a run of it is queued or in progress." in tick.skip_reason
     instance.delete_run(run.run_id)
     assert daemon.tick().months == ["2024-02"]
 
 
-def test_a_host_in_trouble_is_a_skip_with_its_reason_and_never_a_crash(
+def test_a_failing_host_makes_a_tick_skip_with_the_reason_and_never_fail(
     tlc: TlcHost, loader: Loader, daemon: Daemon
 ) -> None:
     tlc.publish(JANUARY)
@@ -212,8 +212,8 @@ def test_a_host_in_trouble_is_a_skip_with_its_reason_and_never_a_crash(
     answers = dict(tlc.http.answers)
     for month in (JANUARY, FEBRUARY, MARCH):
         tlc.http.on(tlc.path_of(month), status(503))
-    assert "Unknown, requested again at the next tick: 2024-01 to 2024-03." in daemon.tick().said
-    assert "503" in daemon.tick().said
+    assert "Unknown, requested again at the next tick: 2024-01 to 2024-03." in daemon.tick().skip_reason
+    assert "503" in daemon.tick().skip_reason
     tlc.http.on(tlc.path_of(MARCH), silent(60))
     tlc.http.on(tlc.path_of(FEBRUARY), *answers[tlc.path_of(FEBRUARY)])
     began = time.monotonic()

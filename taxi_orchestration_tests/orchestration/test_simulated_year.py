@@ -43,7 +43,7 @@ def test_after_a_simulated_year_every_month_is_exact_and_every_alert_was_needed(
         reported.extend((day, request.get_json()["title"]) for request, _ in httpserver.log[len(reported) :])
 
     year = Year(daemon, tlc, after_day)
-    year.play()
+    year.simulate()
 
     statuses = month_statuses(
         Warehouse(target, settings.schema_name), instance, Window(LOADED_BEFORE[0], next_month(MONTHS[-1]))
@@ -72,6 +72,8 @@ def test_after_a_simulated_year_every_month_is_exact_and_every_alert_was_needed(
 
     assert year.resaved_run is not None
     assert {e.step_key for e in year.resaved_run.all_events if e.is_step_skipped} >= {"dbt_models"}
-    assert "503" in year.said[BAD_DAY]
-    assert any(f"{partition_key(WITHDRAWN)} was withdrawn by the TLC" in said for said in year.said.values())
+    assert "503" in year.skip_reasons[BAD_DAY]
+    assert any(
+        f"{partition_key(WITHDRAWN)} was withdrawn by the TLC" in reason for reason in year.skip_reasons.values()
+    )
     assert RESAVED in statuses

@@ -113,7 +113,7 @@ def other_database(server: PostgresTarget) -> Iterator[PostgresTarget]:
         connection.execute(sql.SQL("drop database {} with (force)").format(name))
 
 
-def test_every_key_pool_and_job_of_a_student_carries_their_name(create_student: Callable[..., Student]) -> None:
+def test_every_key_pool_and_job_of_a_student_contains_their_name(create_student: Callable[..., Student]) -> None:
     ada = create_student("ada")
     plain = build_definitions(Settings(dagster_student="default", pg_schema=None))
     graph, default_graph = ada.definitions.resolve_asset_graph(), plain.resolve_asset_graph()
@@ -133,7 +133,7 @@ def test_every_key_pool_and_job_of_a_student_carries_their_name(create_student: 
     assert workspace("ada")["load_from"][0]["python_module"]["location_name"] == ada.settings.location_name == "ada"
 
 
-def test_students_in_one_instance_do_not_see_each_others_months(
+def test_students_in_one_instance_do_not_see_months_of_other_students(
     create_student: Callable[..., Student], tlc: TlcHost, instance: dg.DagsterInstance, other_database: PostgresTarget
 ) -> None:
     for month in (JANUARY, FEBRUARY):

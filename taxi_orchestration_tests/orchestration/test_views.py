@@ -90,7 +90,7 @@ def execute_sql(settings: Settings, target: PostgresTarget, *statements: str) ->
             connection.execute(statement)
 
 
-def test_the_job_makes_everything_on_an_empty_database_and_views_only_once(
+def test_the_job_creates_everything_in_an_empty_database_and_views_only_once(
     tlc: TlcHost, run: Run, instance: dg.DagsterInstance, definitions: dg.Definitions, relations: Any
 ) -> None:
     for month in (JANUARY, FEBRUARY):
@@ -118,14 +118,16 @@ def test_the_job_makes_everything_on_an_empty_database_and_views_only_once(
         assert resolver.get_status(dg.AssetKey(name), "2024-01") is StaleStatus.FRESH, name
 
 
-def test_the_asset_page_makes_everything_on_an_empty_database(tlc: TlcHost, run: Run, relations: Any) -> None:
+def test_a_run_of_all_downstream_assets_creates_everything_in_an_empty_database(
+    tlc: TlcHost, run: Run, relations: Any
+) -> None:
     tlc.publish(JANUARY, rows=100)
     # One run with all downstream assets, with and without partitions.
     assert run("raw_trips", *TABLES, *VIEWS).success
     assert relations().keys() >= TABLES | VIEWS | SEEDS
 
 
-def test_a_table_alone_brings_what_it_reads_and_the_last_one_what_reads_them(
+def test_a_run_of_a_table_creates_its_sources_and_the_last_one_the_views_on_them(
     tlc: TlcHost, run: Run, relations: Any
 ) -> None:
     tlc.publish(JANUARY, rows=100)
@@ -138,7 +140,7 @@ def test_a_table_alone_brings_what_it_reads_and_the_last_one_what_reads_them(
     assert relations().keys() >= TABLES | VIEWS | SEEDS
 
 
-def test_a_view_that_is_missing_or_of_other_code_comes_with_the_next_month(
+def test_a_view_that_is_missing_or_changed_is_created_with_the_next_month(
     tlc: TlcHost,
     run: Run,
     instance: dg.DagsterInstance,
@@ -165,7 +167,7 @@ def test_a_view_that_is_missing_or_of_other_code_comes_with_the_next_month(
     assert find_materialized(run(*TABLES)) == TABLES
 
 
-def test_what_the_first_version_made_is_taken_over_for_every_loaded_month(
+def test_a_schema_of_version_0_1_is_upgraded_for_every_loaded_month(
     tlc: TlcHost,
     run: Run,
     instance: dg.DagsterInstance,

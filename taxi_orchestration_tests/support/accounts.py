@@ -10,7 +10,7 @@ import pytest
 
 from taxi_orchestration.postgres.binaries import ServerError
 
-STRANGER = 54321  # owns no file and no process of the tests
+OTHER_UID = 54321  # owns no file and no process of the tests
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 

@@ -70,7 +70,7 @@ class Tick:
     """The result of one evaluation of the sensor tlc_publications."""
 
     requests: list[dg.RunRequest]
-    said: str
+    skip_reason: str
     observed: list[dg.AssetObservation]
 
     @property

@@ -85,7 +85,7 @@ class Ui:
         self.page = f"http://127.0.0.1:{port}"
         self.url = f"{self.page}/graphql"
 
-    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
+    def execute_graphql(self, query: str, **variables: Any) -> dict[str, Any]:
         response = requests.post(self.url, json={"query": query, "variables": variables}, timeout=60).json()
         assert "errors" not in response, response["errors"]
         return dict(response["data"])
@@ -98,7 +98,7 @@ class Ui:
 
     def months(self, asset: str, status: str) -> list[str]:
         """Return the months of an asset that have the partition status MATERIALIZED or FAILED."""
-        node = self.ask(PARTITIONS, key={"path": [asset]})["assetNodeOrError"]
+        node = self.execute_graphql(PARTITIONS, key={"path": [asset]})["assetNodeOrError"]
         ranges = [r for r in node["assetPartitionStatuses"]["ranges"] if r["status"] == status]
         windows = [parse_range(r["startKey"], r["endKey"], Clock().now()) for r in ranges]
         return sorted(partition_key(month) for window in windows for month in window.months)
@@ -106,13 +106,13 @@ class Ui:
     def launch_backfill(self, assets: Sequence[Mapping[str, Any]], months: Sequence[str]) -> str:
         """Launch a backfill of these assets and months, as the dialog does, and return its id. The daemon runs it."""
         params = {"assetSelection": assets, "partitionNames": months, "tags": []}
-        launched = self.ask(LAUNCH_BACKFILL, params=params)["launchPartitionBackfill"]
+        launched = self.execute_graphql(LAUNCH_BACKFILL, params=params)["launchPartitionBackfill"]
         assert launched["__typename"] == "LaunchBackfillSuccess", launched
         return str(launched["backfillId"])
 
     def backfill(self, id_: str) -> dict[str, Any]:
         """Return the status of a backfill and of its runs."""
-        return dict(self.ask(BACKFILL, id=id_)["partitionBackfillOrError"])
+        return dict(self.execute_graphql(BACKFILL, id=id_)["partitionBackfillOrError"])
 
     def ended_backfill(self, id_: str, seconds: float) -> dict[str, Any]:
         """Wait until a backfill has ended, and return its status and that of its runs."""
@@ -123,28 +123,28 @@ class Ui:
     def re_execute_from_failure(self, run_id: str) -> str:
         """Re-execute a failed run "From failure", and return the final status of the new run."""
         params = {"parentRunId": run_id, "strategy": "FROM_FAILURE"}
-        launched = self.ask(RE_EXECUTE, params=params)["launchRunReexecution"]
+        launched = self.execute_graphql(RE_EXECUTE, params=params)["launchRunReexecution"]
         assert launched["__typename"] == "LaunchRunSuccess", launched
         new_run_id, ends = launched["run"]["runId"], {"SUCCESS", "FAILURE", "CANCELED"}
 
         def status() -> str:
-            return str(self.ask(STATUS_OF_RUN, id=new_run_id)["runOrError"]["status"])
+            return str(self.execute_graphql(STATUS_OF_RUN, id=new_run_id)["runOrError"]["status"])
 
         until(lambda: status() in ends, DAEMON_SECONDS)
         return status()
 
     def turn_on(self, sensor: str) -> None:
         """Start a sensor, as its switch under Automation does."""
-        started = self.ask(START_SENSOR, selector=self._selector(sensor))["startSensor"]
+        started = self.execute_graphql(START_SENSOR, selector=self._selector(sensor))["startSensor"]
         assert started == {"__typename": "Sensor", "sensorState": {"status": "RUNNING"}}
 
     def has_ticked(self, sensor: str) -> bool:
         """Return whether the daemon has evaluated a sensor."""
-        ticks = self.ask(TICKS, selector=self._selector(sensor))["sensorOrError"]["sensorState"]["ticks"]
+        ticks = self.execute_graphql(TICKS, selector=self._selector(sensor))["sensorOrError"]["sensorState"]["ticks"]
         return [tick["status"] for tick in ticks] not in ([], ["STARTED"])
 
     def _selector(self, sensor: str) -> dict[str, str]:
-        (repository,) = self.ask(REPOSITORIES)["repositoriesOrError"]["nodes"]
+        (repository,) = self.execute_graphql(REPOSITORIES)["repositoriesOrError"]["nodes"]
         return {
             "repositoryLocationName": repository["location"]["name"],
             "repositoryName": repository["name"],
@@ -153,7 +153,7 @@ class Ui:
 
     def runs_of(self, month: str) -> list[str]:
         """Return the statuses of the runs whose only partition is `month`."""
-        return [run["status"] for run in self.ask(RUNS_OF, month=month)["runsOrError"]["results"]]
+        return [run["status"] for run in self.execute_graphql(RUNS_OF, month=month)["runsOrError"]["results"]]
 
 
 @contextmanager

@@ -10,19 +10,21 @@ from psycopg import sql
 from taxi_orchestration.postgres.connection import connect
 from taxi_orchestration.settings import PostgresTarget
 
-Refusing = Callable[[str], AbstractContextManager[None]]
+RefuseRows = Callable[[str], AbstractContextManager[None]]
 
 
 @contextmanager
-def holding(target: PostgresTarget, schema: str, table: str, mode: str = "exclusive") -> Iterator[psycopg.Connection]:
+def table_lock(
+    target: PostgresTarget, schema: str, table: str, mode: str = "exclusive"
+) -> Iterator[psycopg.Connection]:
     """Hold a lock on a table in another session for the duration of the block, so that writers of the table wait."""
-    with psycopg.connect(target.url(), application_name="stranger") as connection:
+    with psycopg.connect(target.url(), application_name="other_session") as connection:
         connection.execute(sql.SQL("lock table {} in {} mode").format(sql.Identifier(schema, table), sql.SQL(mode)))
         yield connection
         connection.rollback()
 
 
-def waiting_for(target: PostgresTarget, schema: str, table: str) -> bool:
+def is_waiting_for_lock(target: PostgresTarget, schema: str, table: str) -> bool:
     """Return whether a session waits for a lock on a table."""
     with psycopg.connect(target.url()) as connection:
         row = connection.execute(
@@ -32,7 +34,7 @@ def waiting_for(target: PostgresTarget, schema: str, table: str) -> bool:
     return bool(row and row[0])
 
 
-def copying(target: PostgresTarget, schema: str) -> int | None:
+def find_copy_pid(target: PostgresTarget, schema: str) -> int | None:
     """Return the server process id of a COPY that has processed rows for a table of the schema, or None."""
     with psycopg.connect(target.url()) as connection:
         row = connection.execute(
@@ -46,17 +48,17 @@ def copying(target: PostgresTarget, schema: str) -> int | None:
 
 
 @contextmanager
-def losing_a_row(target: PostgresTarget, schema: str, month: date) -> Iterator[None]:
+def row_deleting_trigger(target: PostgresTarget, schema: str, month: date) -> Iterator[None]:
     """Delete a row of a month by a trigger when the loader records the month, for the duration of the block."""
     statements = [
-        "create function {schema}.lose() returns trigger language plpgsql as $$ begin "
+        "create function {schema}.delete_first_row() returns trigger language plpgsql as $$ begin "
         "delete from {schema}.raw_trips where source_month = new.source_month and source_row = 1; return new; end $$",
-        "create trigger lose after insert or update on {schema}.raw_loads for each row "
-        "when (new.source_month = {month}) execute function {schema}.lose()",
+        "create trigger delete_first_row after insert or update on {schema}.raw_loads for each row "
+        "when (new.source_month = {month}) execute function {schema}.delete_first_row()",
     ]
     with connect(target) as connection:
         for statement in statements:
             connection.execute(sql.SQL(statement).format(schema=sql.Identifier(schema), month=sql.Literal(month)))
     yield
     with connect(target) as connection:
-        connection.execute(sql.SQL("drop function {}.lose cascade").format(sql.Identifier(schema)))
+        connection.execute(sql.SQL("drop function {}.delete_first_row cascade").format(sql.Identifier(schema)))

@@ -4,5 +4,5 @@ from dagster import job
 
 
 @job
-def nothing() -> None:
+def empty_job() -> None:
     """No step: runs of this job are stored and never executed."""

@@ -17,7 +17,7 @@ JANUARY, FEBRUARY, MARCH = date(2024, 1, 1), date(2024, 2, 1), date(2024, 3, 1)
 
 
 @dataclass(frozen=True)
-class Held:
+class MonthContent:
     """The content of a month: the digest of its file, and its rows in file order, each as values by column name."""
 
     sha256: str
@@ -29,15 +29,15 @@ def _row(names: list[str], values: Row) -> frozenset[tuple[str, object]]:
     return frozenset((n.lower(), v) for n, v in zip(names, values, strict=True) if v is not None)
 
 
-def held_by_file(data: bytes) -> Held:
+def content_of_file(data: bytes) -> MonthContent:
     """Return the content that a month must have after a load of the file."""
     table = pq.read_table(io.BytesIO(data))
     columns = [column.to_pylist() for column in table.columns]
     rows = tuple(_row(table.column_names, values) for values in zip(*columns, strict=True))
-    return Held(hashlib.sha256(data).hexdigest(), rows)
+    return MonthContent(hashlib.sha256(data).hexdigest(), rows)
 
 
-def held_by_database(connection: psycopg.Connection, schema: str) -> dict[date, Held]:
+def contents_of_database(connection: psycopg.Connection, schema: str) -> dict[date, MonthContent]:
     """Return the content of all months in raw_loads and raw_trips. Fails if a month is in only one of the tables."""
     digests: dict[date, str] = dict(
         connection.execute(
@@ -55,10 +55,10 @@ def held_by_database(connection: psycopg.Connection, schema: str) -> dict[date, 
         assert position == len(found) + 1
         found.append(_row(names[2:], tuple(values)))
     assert rows.keys() == digests.keys()
-    return {month: Held(digests[month], tuple(found)) for month, found in rows.items()}
+    return {month: MonthContent(digests[month], tuple(found)) for month, found in rows.items()}
 
 
-def held(target: PostgresTarget, schema: str) -> dict[date, Held]:
+def contents_of_schema(target: PostgresTarget, schema: str) -> dict[date, MonthContent]:
     """Return the content of all months in a schema, read over a new connection."""
     with psycopg.connect(target.url()) as connection:
-        return held_by_database(connection, schema)
+        return contents_of_database(connection, schema)

@@ -56,7 +56,7 @@ class Programs:
 
     def end(self) -> None:
         for program in self.started:
-            for process in family(program.pid):
+            for process in process_tree(program.pid):
                 kill_9(process.pid)
             # A process that outlived its parent is no descendant any more, but still in the session of the program.
             for process in psutil.process_iter():
@@ -68,7 +68,7 @@ class Programs:
                 program.stdout.close()
 
 
-def family(pid: int) -> list[psutil.Process]:
+def process_tree(pid: int) -> list[psutil.Process]:
     """Return a process and all its descendants, or an empty list if the process has ended."""
     try:
         process = psutil.Process(pid)

@@ -115,7 +115,7 @@ QUESTIONS: dict[str, tuple[str, str]] = {
 }
 
 
-def ask_each(
+def answer_questions(
     connection: psycopg.Connection, month: date, clock_changes: Sequence[date], unreliable_vendors: Sequence[int] = ()
 ) -> Iterator[tuple[str, list[Answer], list[Answer]]]:
     """Yield each question's name, the rows of the mart and the rows of raw_trips, for one month.

@@ -15,7 +15,7 @@ PAYMENT_TYPES = {1: "Credit card", 2: "Cash", 3: "No charge", 4: "Dispute", 5: "
 MADE_AT = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 
 
-def made_frames(
+def synthetic_frames(
     first: str = "2024-01",
     months: int = 6,
     *,

@@ -6,7 +6,7 @@ from datetime import date
 from taxi_orchestration.loading import Progress
 
 
-class At(Progress):
+class CallAtStage(Progress):
     """A progress that calls a function once, when a load reaches a stage."""
 
     def __init__(self, stage: str, action: Callable[[], object]) -> None:

@@ -15,7 +15,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*(3[0-7]|9[0-7]|38;[0-9;]+)m")
 
 
 @dataclass(frozen=True)
-class Shown:
+class TerminalOutput:
     """The exit code of a program, and its output on the terminal and through a pipe."""
 
     returncode: int
@@ -41,7 +41,7 @@ def run_on_terminal(
     typed: str = "",
     columns: int = 80,
     cwd: Path | None = None,
-) -> Shown:
+) -> TerminalOutput:
     """Run a program on a terminal with `columns` columns, and return its output.
 
     With `pipes_output` only errors and prompts go to the terminal; the output goes through a pipe.
@@ -74,4 +74,4 @@ def run_on_terminal(
         piped, _ = process.communicate(timeout=240)
     reader.join()
     os.close(controller)
-    return Shown(process.returncode, b"".join(written).decode(errors="replace"), (piped or b"").decode())
+    return TerminalOutput(process.returncode, b"".join(written).decode(errors="replace"), (piped or b"").decode())

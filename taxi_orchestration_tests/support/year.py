@@ -45,7 +45,7 @@ class Year:
     issues: Counter[date] = field(default_factory=Counter)
     rows: dict[date, int] = field(default_factory=dict)
     failed_runs: list[tuple[date, str]] = field(default_factory=list)
-    said: dict[date, str] = field(default_factory=dict)
+    skip_reasons: dict[date, str] = field(default_factory=dict)
     unbuilt: set[str] = field(default_factory=set)
     resaved_run: dg.ExecuteInProcessResult | None = None
 
@@ -77,7 +77,7 @@ class Year:
         self.issues[month] += 1
         self.rows[month] = self.tlc.publish(month, rows=ROWS + 10 * seed, seed=seed, resaved=resaved).rows
 
-    def play(self) -> None:
+    def simulate(self) -> None:
         """Simulate all days, and then build the models that are not built yet."""
         plan = self.plan()
         for month in LOADED_BEFORE:
@@ -92,7 +92,7 @@ class Year:
             if day == BAD_DAY:
                 self.tlc.http.answers.update({path: [_unavailable()] for path in answers})
             tick = self.daemon.tick()
-            self.said[day] = tick.said
+            self.skip_reasons[day] = tick.skip_reason
             for request in tick.requests:
                 self._run(day, request)
             self.daemon.watch()

@@ -13,7 +13,7 @@ Square = tuple[int, int, str, str]
 """OBJECTID, LocationID, zone and borough of a square of a synthetic map."""
 
 ISLANDS = "Governor's Island/Ellis Island/Liberty Island"
-MADE: list[Square] = [
+SYNTHETIC_SQUARES: list[Square] = [
     (1, 1, "Newark Airport", "EWR"),
     (2, 2, "Jamaica Bay", "Queens"),
     (56, 56, "Corona", "Queens"),
@@ -41,7 +41,7 @@ def square(position: int) -> list[tuple[float, float]]:
 
 def write_zone_shapes(
     path: Path,
-    squares: Sequence[Square] = MADE,
+    squares: Sequence[Square] = SYNTHETIC_SQUARES,
     folder: str = "taxi_zones/",
     outline: Callable[[int], list[tuple[float, float]]] = square,
     leave_out: str = "",

@@ -90,7 +90,7 @@ def format_path(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if p != PACKAGE / "__init__.py"], ids=format_path)
-def test_imports_run_one_way(path: Path) -> None:
+def test_imports_follow_the_order_of_the_layers(path: Path) -> None:
     imports = {find_package_of_module(name) for name in find_imports(path) if name.startswith("taxi_orchestration.")}
     package = find_package(path)
     wrong = {name for name in imports if name != package and group_of(name) <= group_of(package)}
@@ -120,7 +120,7 @@ def find_unexported_names(code: str) -> set[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=format_path)
-def test_what_a_tool_does_not_export_is_used_in_one_module(path: Path) -> None:
+def test_names_that_a_tool_does_not_export_are_used_in_one_module(path: Path) -> None:
     for name in find_unexported_names(path.read_text()):
         tool, is_private = name.split(".")[0], name.rpartition(".")[2].startswith("_")
         module = format_path(path)
@@ -141,12 +141,12 @@ def test_what_a_tool_does_not_export_is_used_in_one_module(path: Path) -> None:
         ("from dbt.cli.main import dbtRunner", ""),
     ],
 )
-def test_every_way_to_an_unexported_name_is_seen(code: str, name: str) -> None:
+def test_every_kind_of_access_to_an_unexported_name_is_found(code: str, name: str) -> None:
     assert find_unexported_names(code) == ({name} if name else set())
 
 
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_what_tests_share_is_imported_from_support(path: Path) -> None:
+def test_shared_test_code_is_imported_only_from_support(path: Path) -> None:
     shared = {name for name in find_imports(path) if name.startswith("taxi_orchestration_tests.")}
     assert all(name.startswith("taxi_orchestration_tests.support") for name in shared)
 
@@ -208,7 +208,7 @@ def test_importing_any_module_connects_to_nothing_starts_nothing_and_writes_noth
         "taxi_orchestration.tlc.client",
     ],
 )
-def test_what_a_light_command_needs_does_not_import_dagster(module: str) -> None:
+def test_modules_of_light_commands_import_neither_dagster_nor_dbt(module: str) -> None:
     code = f"import sys, {module}; print([n for n in ('dagster', 'dbt', 'pyarrow', 'pandas') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_DIRECTORY, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
@@ -219,7 +219,7 @@ TIMERS = {"defs/clock.py", "tlc/client.py"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=format_path)
-def test_one_clock_says_what_day_it_is(path: Path) -> None:
+def test_only_the_clock_reads_the_current_date(path: Path) -> None:
     calls = {ast.unparse(node) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
     used = calls & {"datetime.now", "datetime.utcnow", "datetime.today", "date.today"}
     assert not used or str(path.relative_to(PACKAGE)) in TIMERS
@@ -229,17 +229,17 @@ LATER_MONTH = re.compile(r"days=\d+\)+\.replace\(day=1\)")
 
 
 @pytest.mark.parametrize("path", [*FILES, *TESTS], ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_months_are_added_in_months_py_alone(path: Path) -> None:
+def test_month_arithmetic_is_only_in_months_py(path: Path) -> None:
     assert not LATER_MONTH.search(path.read_text()), "use next_month or add_months of months.py"
 
 
 @pytest.mark.parametrize("path", FILES, ids=format_path)
-def test_every_module_says_what_it_is_for(path: Path) -> None:
+def test_every_module_has_a_docstring(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text()))
 
 
 @pytest.mark.parametrize("path", FILES, ids=format_path)
-def test_where_the_tables_are_is_one_argument(path: Path) -> None:
+def test_target_and_schema_are_passed_together_as_a_warehouse(path: Path) -> None:
     # Only the class Warehouse has both as fields. Code that needs both takes a Warehouse.
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
@@ -254,7 +254,7 @@ def test_where_the_tables_are_is_one_argument(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if format_path(p) != "warehouse/warehouse.py"], ids=format_path)
-def test_a_relations_name_is_looked_up_in_one_place(path: Path) -> None:
+def test_only_one_module_calls_to_regclass(path: Path) -> None:
     assert "to_regclass" not in path.read_text()
 
 

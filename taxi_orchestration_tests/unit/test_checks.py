@@ -44,7 +44,7 @@ def test_a_month_whose_counts_agree_is_whole() -> None:
         MonthMeasure(rows_logged=10),
     ],
 )
-def test_a_month_whose_counts_differ_is_an_error_with_the_way_to_repair_it(measure: MonthMeasure) -> None:
+def test_a_month_whose_counts_differ_is_an_error_that_says_how_to_repair_it(measure: MonthMeasure) -> None:
     finding = check_rows("2024-01", measure)
     assert finding.level == "error"
     assert "2024-01" in finding.summary
@@ -60,7 +60,7 @@ def test_a_new_column_warns_and_is_named() -> None:
     assert (finding.level, finding.counts["new columns"]) == ("warn", "Tolls_By_Mail")
 
 
-def test_a_column_that_was_left_out_is_named_and_no_reason_to_warn() -> None:
+def test_a_column_that_was_left_out_is_named_without_a_warning() -> None:
     finding = check_columns(JANUARY, {**ERA_B, "__index_level_0__": "int64"}, ["__index_level_0__"])
     assert (finding.level, finding.counts["left out"]) == ("pass", "__index_level_0__")
     assert "the 20 columns of its era, and beside them __index_level_0__, left out" in finding.summary
@@ -73,7 +73,7 @@ def test_a_missing_optional_column_warns_and_a_missing_required_one_is_an_error(
     assert (required.level, required.counts["missing columns"]) == ("error", "fare_amount")
 
 
-def test_a_few_pickups_outside_the_month_are_usual_and_many_warn_with_a_sample() -> None:
+def test_a_few_pickups_outside_the_month_pass_and_many_warn_with_a_sample() -> None:
     few = MonthMeasure(rows=50_000, pickups_outside=43)
     many = MonthMeasure(rows=50_000, pickups_outside=501)
     assert check_pickups("2024-01", few).level == "pass"
@@ -92,7 +92,7 @@ def test_a_month_is_compared_with_the_last_year_and_the_trailing_median() -> Non
     assert check_volume(JANUARY, rows | {JANUARY: 201}).level == "warn"
 
 
-def test_a_reference_has_one_name_and_so_one_plot_for_any_number_of_months() -> None:
+def test_a_reference_has_one_name_for_any_number_of_months_and_so_one_plot() -> None:
     findings = [
         check_volume(JANUARY, {add_months(JANUARY, -back): 100 for back in range(loaded + 1)})
         for loaded in range(3, 12)
@@ -101,12 +101,12 @@ def test_a_reference_has_one_name_and_so_one_plot_for_any_number_of_months() -> 
     assert findings[1].summary == "2024-01: 100 rows (median of the last 12 months, 4 loaded: 100)."
 
 
-def test_a_month_like_one_of_two_references_is_as_expected() -> None:
+def test_a_month_close_to_one_of_two_references_passes() -> None:
     rows = {add_months(JANUARY, -back): 100 for back in range(1, 12)} | {add_months(JANUARY, -12): 20}
     assert check_volume(JANUARY, rows | {JANUARY: 30}).level == "pass"
 
 
-def test_a_month_without_others_to_compare_with_is_as_expected() -> None:
+def test_a_month_without_others_to_compare_with_passes() -> None:
     assert check_volume(JANUARY, {JANUARY: 1}).level == "pass"
 
 
@@ -125,7 +125,7 @@ def test_a_volume_that_warns_is_drawn_in_the_reports_style() -> None:
     assert LIGHT["accent"] in svg
 
 
-def test_a_load_with_nothing_to_draw_imports_nothing_that_draws() -> None:
+def test_a_load_without_a_plot_does_not_import_altair() -> None:
     code = (
         "import sys, datetime; from taxi_orchestration_tests.support.keys import RAW_CHECKS;"
         "from taxi_orchestration.defs.evaluations import evaluation_of;"
@@ -139,25 +139,25 @@ def test_a_load_with_nothing_to_draw_imports_nothing_that_draws() -> None:
     assert done.stdout.strip() == "[]", done.stderr
 
 
-def test_what_is_loaded_and_known_everywhere_is_covered() -> None:
+def test_months_that_are_published_loaded_and_recorded_pass() -> None:
     months = {JANUARY, FEBRUARY}
     assert check_coverage(months, months, months).level == "pass"
     assert check_coverage(set(), set(), None).level == "pass"
 
 
-def test_a_published_month_that_nobody_loaded_warns() -> None:
+def test_a_published_month_that_is_not_loaded_warns() -> None:
     finding = check_coverage({JANUARY}, {JANUARY}, {date(2023, 12, 1), JANUARY, FEBRUARY, MARCH})
     assert (finding.level, finding.counts["published, not loaded"]) == ("warn", "2024-02 to 2024-03")
     assert finding.to_do == "taxi backfill --missing"
 
 
-def test_a_month_that_dagster_calls_loaded_and_postgres_lacks_is_an_error() -> None:
+def test_a_month_recorded_in_dagster_but_missing_in_postgres_is_an_error() -> None:
     finding = check_coverage({JANUARY}, {JANUARY, FEBRUARY}, None)
     assert (finding.level, finding.counts["in Dagster, not in PostgreSQL"]) == ("error", "2024-02")
     assert "taxi backfill 2024-02 2024-02 --reprocess completed" in finding.to_do
 
 
-def test_a_month_that_postgres_has_and_dagster_does_not_know_warns() -> None:
+def test_a_month_in_postgres_without_a_record_in_dagster_warns() -> None:
     finding = check_coverage({JANUARY, FEBRUARY}, {JANUARY}, None)
     assert (finding.level, finding.counts["in PostgreSQL, unknown to Dagster"]) == ("warn", "2024-02")
 
@@ -179,7 +179,7 @@ def test_a_published_month_that_is_not_loaded_warns_before_it_fails(days: float,
         assert "taxi backfill --missing 2024-03 2024-03" in finding.to_do
 
 
-def test_a_month_that_is_out_nobody_knows_since_when_warns() -> None:
+def test_a_published_month_with_an_unknown_publication_time_warns() -> None:
     assert check_freshness(NOW, {MARCH: None}, {FEBRUARY}).level == "warn"
 
 
@@ -190,19 +190,19 @@ def test_a_month_that_the_tlc_does_not_publish_warns_before_it_fails(days: int, 
     assert (finding.level, finding.counts["next month expected"]) == (level, "2024-03")
 
 
-def test_loading_an_old_month_again_makes_nothing_fresh() -> None:
+def test_loading_an_old_month_again_does_not_improve_freshness() -> None:
     late = datetime(2024, 12, 1, tzinfo=UTC)
     assert check_freshness(late, {}, {date(2019, 1, 1), FEBRUARY}).level == "error"
 
 
-def test_a_host_that_does_not_answer_warns_and_is_not_taken_for_a_month_that_is_late() -> None:
+def test_a_host_that_does_not_answer_warns_and_does_not_count_as_a_late_month() -> None:
     late = datetime(2024, 12, 1, tzinfo=UTC)
     finding = check_freshness(late, {}, {FEBRUARY}, answered=False)
     assert finding.level == "warn"
     assert "does not answer" in finding.summary
 
 
-def test_where_nothing_is_loaded_nothing_is_late() -> None:
+def test_if_nothing_is_loaded_nothing_is_late() -> None:
     assert check_freshness(NOW, {MARCH: None}, set()).level == "pass"
 
 

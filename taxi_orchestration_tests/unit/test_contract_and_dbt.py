@@ -29,7 +29,7 @@ def select_nodes(manifest: Manifest, resource_type: str = "model") -> list[Mappi
     return [node for node in manifest["nodes"].values() if node["resource_type"] == resource_type]
 
 
-def test_dbts_descriptions_of_the_raw_tables_are_made_from_those_of_the_loader() -> None:
+def test_dbts_descriptions_of_raw_tables_are_generated_from_those_of_the_loader() -> None:
     assert SOURCES_YML.read_text() == sources_yml(), "run python -m taxi_orchestration.dbt.sources"
 
 
@@ -38,7 +38,7 @@ def test_every_monthly_table_records_what_its_months_were_built_from(manifest: M
     assert monthly == set(MONTHLY_TABLES)
 
 
-def test_dbts_sources_are_the_tables_that_the_loader_makes(
+def test_dbts_sources_are_the_tables_that_the_loader_creates(
     manifest: Manifest, settings: Settings, target: PostgresTarget
 ) -> None:
     create_raw_tables(Warehouse(target, settings.schema_name))
@@ -74,7 +74,7 @@ def test_the_overview_of_dbts_documentation_names_every_fact_and_mart(manifest: 
     assert {name for name in marts if not name.startswith("dim_")} - set(re.findall(r"`(\w+)`", overview)) == set()
 
 
-def test_everything_and_every_column_is_described_and_has_a_type(manifest: Manifest) -> None:
+def test_every_model_seed_source_and_column_is_described_and_has_a_type(manifest: Manifest) -> None:
     incomplete = []
     for node in [*select_nodes(manifest), *select_nodes(manifest, "seed"), *manifest["sources"].values()]:
         if not node["description"].strip():
@@ -103,7 +103,7 @@ def test_the_days_begin_31_days_before_the_first_file(manifest: Manifest) -> Non
     assert f"date '{DATASET.first_month - timedelta(days=31)}'" in dates["raw_code"]
 
 
-def test_every_table_has_a_key_that_the_database_or_a_test_holds_to(manifest: Manifest) -> None:
+def test_every_table_has_a_key_that_the_database_or_a_test_enforces(manifest: Manifest) -> None:
     tested = {
         test.get("attached_node")
         for test in select_nodes(manifest, "test")
@@ -119,7 +119,7 @@ def test_every_table_has_a_key_that_the_database_or_a_test_holds_to(manifest: Ma
     assert keyless == []
 
 
-def test_every_column_of_every_model_is_held_to_something_by_a_constraint_or_a_test(manifest: Manifest) -> None:
+def test_every_column_of_every_model_has_a_constraint_or_a_test(manifest: Manifest) -> None:
     untested = []
     for model in select_nodes(manifest):
         covered = {name for constraint in model["constraints"] for name in constraint.get("columns") or []}
@@ -144,7 +144,7 @@ def _name_of(test: Mapping[str, Any]) -> str | None:
     return (test.get("test_metadata") or {}).get("name")
 
 
-def test_every_test_says_what_it_is_about_and_how_grave_it_is(manifest: Manifest) -> None:
+def test_every_dbt_test_has_a_description_and_a_severity(manifest: Manifest) -> None:
     for test in select_nodes(manifest, "test"):
         described = test["description"] or test["config"]["meta"].get("description")
         assert described, test["name"]

@@ -142,7 +142,7 @@ def test_every_page_of_the_documentation_is_checked() -> None:
 
 
 @every_page
-def test_every_block_is_run_or_says_why_not(page: Page) -> None:
+def test_every_block_is_run_or_has_a_known_mark(page: Page) -> None:
     blocks = list(page.blocks())
     for block, before in zip(blocks, [None, *blocks], strict=False):
         unknown = [mark for mark in block.marks if mark not in MARKS and not mark.startswith(TESTED_BY)]
@@ -159,7 +159,7 @@ def test_every_block_is_run_or_says_why_not(page: Page) -> None:
 
 
 @every_page
-def test_every_link_leads_somewhere(page: Page) -> None:
+def test_every_link_has_an_existing_target(page: Page) -> None:
     broken = []
     for link in page.links():
         if link.startswith(("http:", "https:")):
@@ -183,14 +183,14 @@ def test_every_picture_is_small_and_shown_on_a_page() -> None:
 
 
 @every_page
-def test_every_file_that_a_page_names_is_there(page: Page) -> None:
+def test_every_file_that_a_page_names_exists(page: Page) -> None:
     pattern = r"[\w.\-]+(?:/[\w.\-]+)*(?:/|\.(?:py|sql|yml|yaml|md|toml|csv|txt|sh|html|png))"
     names = {code for code in page.code() if re.fullmatch(pattern, code)} - GENERATED
     assert {name for name in names if not any((root / name).exists() for root in ROOTS)} == set()
 
 
 @every_page
-def test_every_command_and_flag_of_taxi_and_target_of_make_is_one(page: Page) -> None:
+def test_every_command_and_flag_of_taxi_and_target_of_make_exists(page: Page) -> None:
     text = find_commands(page)
     for name, rest in re.findall(r"(?:^|/)taxi ([a-z][a-z-]*)([^\n;|&`]*)", text, re.MULTILINE):
         command = main.commands.get(name)
@@ -205,7 +205,7 @@ def test_every_command_and_flag_of_taxi_and_target_of_make_is_one(page: Page) ->
 
 
 @every_page
-def test_every_flag_in_a_sentence_is_one_of_a_command(page: Page) -> None:
+def test_every_flag_in_a_sentence_belongs_to_a_command(page: Page) -> None:
     # Flags in code blocks need no check, because tests run the blocks.
     own_commands = [*main.commands.values(), *class_.commands.values()]
     flags = {flag for command in own_commands for option in command.params for flag in option.opts}
@@ -217,7 +217,7 @@ def test_every_flag_in_a_sentence_is_one_of_a_command(page: Page) -> None:
 
 
 @every_page
-def test_every_variable_is_one_that_is_read(page: Page) -> None:
+def test_every_variable_of_a_page_is_read_by_the_code(page: Page) -> None:
     named = set(re.findall(r"\b((?:PG|TAXI|TLC|DAGSTER)_[A-Z_]+)\b", read(page.path)))
     example = set(re.findall(r"^#([A-Z_]+)=", read(PROJECT_DIRECTORY / ".env.example"), re.MULTILINE))
     # DAGSTER_HOME belongs to Dagster. A name that ends in _ stands for several variables.
@@ -225,13 +225,13 @@ def test_every_variable_is_one_that_is_read(page: Page) -> None:
 
 
 @every_page
-def test_every_table_column_and_other_name_is_one_of_the_code(page: Page) -> None:
+def test_every_table_column_and_other_name_exists_in_the_code(page: Page) -> None:
     named = {code for code in page.code() if re.fullmatch(r"[a-z]+(?:_[a-z0-9]+)+", code)}
     assert named - find_known_names() - FOREIGN - find_created_names(page) == set()
 
 
 @pytest.mark.parametrize("name", ["fct_trip", "tips_amount", "int_daily_zone_activity"])
-def test_a_name_that_the_code_does_not_have_is_not_known(name: str) -> None:
+def test_a_name_that_is_not_in_the_code_is_not_found(name: str) -> None:
     assert name not in find_known_names()
 
 
@@ -240,7 +240,7 @@ def find_created_names(page: Page) -> set[str]:
     return set(re.findall(r"\w+", " ".join(block.text for block in page.blocks())))
 
 
-def test_every_term_of_the_course_has_a_line_to_run_and_what_it_prints() -> None:
+def test_every_airflow_term_has_a_command_to_run_and_its_output() -> None:
     text = read(PROJECT_DIRECTORY / "docs" / "from-airflow.md")
     sections = {part.split("\n")[0].lower(): part for part in re.split(r"^### ", text, flags=re.MULTILINE)[1:]}
     terms = [" ".join(term.split()).lower() for term in TERMS.split("|")]
@@ -257,14 +257,14 @@ def test_the_readme_has_at_most_120_lines() -> None:
 
 
 @pytest.mark.parametrize(("arguments", "runs"), MAKE_COMMANDS.items(), ids=str)
-def test_make_runs_what_the_pages_say(arguments: tuple[str, ...], runs: str) -> None:
+def test_make_targets_run_what_the_pages_say(arguments: tuple[str, ...], runs: str) -> None:
     done = subprocess.run(
         ["make", "--dry-run", *arguments], cwd=PROJECT_DIRECTORY, capture_output=True, text=True, check=True
     )
     assert runs in done.stdout
 
 
-def test_make_help_names_every_target_of_a_person() -> None:
+def test_make_help_lists_every_target_for_users() -> None:
     done = subprocess.run(["make", "help"], cwd=PROJECT_DIRECTORY, capture_output=True, text=True, check=True)
     makefile = read(PROJECT_DIRECTORY / "Makefile").replace("\\\n", " ")
     (phony,) = re.findall(r"^\.PHONY: (.*)", makefile, re.MULTILINE)
@@ -272,7 +272,7 @@ def test_make_help_names_every_target_of_a_person() -> None:
     assert set(phony.split()) - named == {"help", "no-dotenv"}
 
 
-def test_make_backfill_without_months_says_which_to_give() -> None:
+def test_make_backfill_without_months_says_how_to_give_them() -> None:
     # make must treat the environment as up to date, so that only the recipe of backfill runs.
     options = ["--assume-old=.venv/.installed"]
     done = subprocess.run(["make", *options, "backfill"], cwd=PROJECT_DIRECTORY, capture_output=True, text=True)

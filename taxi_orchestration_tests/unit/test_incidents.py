@@ -28,13 +28,13 @@ def test_an_incident_with_another_reason_is_the_same_one() -> None:
     assert difference([], [JANUARY, other]) == ([other], [])
 
 
-def test_what_may_yet_end_well_is_neither_new_nor_resolved() -> None:
+def test_a_failure_that_may_still_be_retried_is_neither_new_nor_resolved() -> None:
     assert difference([], [RETRIED]) == ([], [])
     assert difference([JANUARY.key], [RETRIED]) == ([], [])
     assert difference([], [RETRIED, JANUARY]) == ([JANUARY], [])
 
 
-def test_months_of_one_step_and_steps_of_one_run_make_one_message() -> None:
+def test_months_of_one_step_and_steps_of_one_run_are_one_message() -> None:
     assert group([JANUARY, FEBRUARY]) == [[JANUARY, FEBRUARY]]
     assert group([JANUARY, FACTS]) == [[JANUARY, FACTS]]
     assert group([JANUARY, FACTS, FEBRUARY]) == [[JANUARY, FEBRUARY], [FACTS]]

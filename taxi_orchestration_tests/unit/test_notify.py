@@ -49,7 +49,7 @@ def serve_webhook(httpserver: HTTPServer, status: int = 200) -> str:
     return f"json://taxi:hush-hush@{httpserver.host}:{httpserver.port}/alerts"
 
 
-def test_a_webhook_gets_the_message_and_whether_it_is_bad(httpserver: HTTPServer) -> None:
+def test_a_webhook_gets_the_message_and_its_type(httpserver: HTTPServer) -> None:
     assert send([SecretStr(serve_webhook(httpserver))], MESSAGE) == []
     sent = httpserver.log[0][0].get_json()
     assert (sent["title"], sent["message"], sent["type"]) == (MESSAGE.title, MESSAGE.body, "failure")
@@ -64,7 +64,7 @@ def test_a_mailbox_gets_the_message(mailbox: tuple[Mailbox, str]) -> None:
     assert "the host said 500" in mail.as_string()
 
 
-def test_a_service_that_refuses_is_named_and_the_others_have_the_message(
+def test_a_service_that_refuses_is_named_and_the_others_get_the_message(
     httpserver: HTTPServer, mailbox: tuple[Mailbox, str]
 ) -> None:
     box, url = mailbox
@@ -74,7 +74,7 @@ def test_a_service_that_refuses_is_named_and_the_others_have_the_message(
     assert len(box.mails) == 1
 
 
-def test_a_message_that_no_service_took_is_an_error_without_a_password(httpserver: HTTPServer) -> None:
+def test_a_message_that_no_service_accepted_is_an_error_without_a_password(httpserver: HTTPServer) -> None:
     with pytest.raises(NotifyError, match="No service accepted") as error:
         send([SecretStr(serve_webhook(httpserver, 500))], MESSAGE)
     assert "hush" not in str(error.value)
@@ -89,7 +89,7 @@ def test_no_secret_is_sent(httpserver: HTTPServer) -> None:
     assert "a=1" in sent
 
 
-def test_what_is_no_secret_stays() -> None:
+def test_text_without_a_secret_is_not_changed() -> None:
     text = "https://d37ci6vzurychx.cloudfront.net/trip-data/x.parquet at 12:30, mail to ada@example.org"
     assert scrubbed(text) == text
 
@@ -110,14 +110,14 @@ def test_several_urls_are_separated_by_commas_or_spaces(monkeypatch: pytest.Monk
         ("jsons://host.example/alerts", "JSON"),
     ],
 )
-def test_slack_teams_mail_and_webhooks_are_addresses_that_are_understood(url: str, service: str) -> None:
+def test_urls_of_slack_teams_mail_and_webhooks_are_accepted(url: str, service: str) -> None:
     assert parse_alert_urls(url) == [url]
     address = apprise.Apprise.instantiate(url)
     assert address
     assert service in str(address.service_name)
 
 
-def test_the_example_of_an_address_in_env_example_is_one() -> None:
+def test_the_example_of_an_alert_url_in_env_example_is_valid() -> None:
     lines = (PROJECT_DIRECTORY / ".env.example").read_text().splitlines()
     (example,) = [line.partition("=")[2] for line in lines if line.startswith("#TAXI_ALERT_URLS=")]
     assert len(parse_alert_urls(example)) == 2
@@ -126,7 +126,7 @@ def test_the_example_of_an_address_in_env_example_is_one() -> None:
 @pytest.mark.parametrize(
     "text", ["nonsense", "nonsense://hush-hush@host", "json://ok.example nonsense://hush-hush@host"]
 )
-def test_a_url_that_no_service_has_is_refused_at_the_start_without_repeating_it(
+def test_an_invalid_alert_url_is_refused_at_the_start_without_printing_it(
     monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     monkeypatch.setenv("TAXI_ALERT_URLS", text)
@@ -136,7 +136,7 @@ def test_a_url_that_no_service_has_is_refused_at_the_start_without_repeating_it(
     assert "nonsense" not in str(error.value)
 
 
-def test_the_urls_do_not_show_in_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_representation_of_the_settings_does_not_show_the_alert_urls(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAXI_ALERT_URLS", "json://taxi:hush-hush@host.example")
     settings = load_settings()
     assert settings.alert_urls
@@ -153,7 +153,9 @@ def test_alert_test_sends_one_message_to_everybody(
     assert len(httpserver.log) == len(mailbox[0].mails) == 1
 
 
-def test_alert_test_says_who_did_not_take_it(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_alert_test_names_the_service_that_refused_the_message(
+    httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TAXI_ALERT_URLS", serve_webhook(httpserver, 500))
     result = CliRunner().invoke(main, ["alert-test"])
     assert result.exit_code == 1

@@ -28,7 +28,7 @@ def keys(now: datetime) -> list[str]:
     return list(monthly_partitions().get_partition_keys(now))
 
 
-def test_the_partitions_begin_with_the_data_set_and_end_with_a_month_that_can_be_out() -> None:
+def test_partitions_begin_with_the_data_set_and_end_with_the_newest_possible_month() -> None:
     assert keys(NOW)[0] == "2013-08"
     assert keys(NOW)[-1] == "2024-03"
     assert len(keys(NOW)) == 5 + 10 * 12 + 3
@@ -44,14 +44,14 @@ def test_the_partitions_begin_with_the_data_set_and_end_with_a_month_that_can_be
         (datetime(2013, 10, 15, tzinfo=UTC), "2013-08"),
     ],
 )
-def test_a_month_is_a_partition_from_the_instant_at_which_it_can_be_out(now: datetime, newest: str) -> None:
+def test_a_month_is_a_partition_from_the_moment_it_can_be_published(now: datetime, newest: str) -> None:
     assert keys(now)[-1] == newest
     assert partition_key(newest_month(now)) == newest
     assert parse_month(newest, now) == parse_partition_key(newest)
 
 
 @pytest.mark.parametrize("text", keys(NOW)[::17])
-def test_a_key_and_its_month_are_each_others_inverse(text: str) -> None:
+def test_a_partition_key_and_its_month_convert_into_each_other(text: str) -> None:
     assert partition_key(parse_partition_key(text)) == text
     assert parse_month(text, NOW) == parse_partition_key(text)
 
@@ -64,18 +64,18 @@ def test_a_key_and_its_month_are_each_others_inverse(text: str) -> None:
         "2024-01'; drop table raw_trips; --",
     ],
 )
-def test_what_is_not_written_as_a_month_is_refused_with_an_example(text: str) -> None:
+def test_text_that_is_not_a_month_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(MonthError, match=r"is not a month\. Write it as YYYY-MM, for example 2024-01"):
         parse_month(text, NOW)
 
 
 @pytest.mark.parametrize("text", ["2013-07", "1999-12", "0001-01"])
-def test_a_month_before_the_first_is_refused_with_where_the_data_set_begins(text: str) -> None:
+def test_a_month_before_the_first_is_refused_and_the_error_names_the_first(text: str) -> None:
     with pytest.raises(MonthError, match=rf"{text} is before 2013-08, where {DATASET.label} begins"):
         parse_month(text, NOW)
 
 
-def test_no_month_that_is_over_for_45_days_is_without_a_partition_and_none_is_for_42() -> None:
+def test_a_month_becomes_a_partition_42_to_45_days_after_its_end() -> None:
     for days in range(800):
         now = datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=days)
         newest = newest_month(now)
@@ -84,7 +84,7 @@ def test_no_month_that_is_over_for_45_days_is_without_a_partition_and_none_is_fo
         assert now.date() - next_month(next_month(newest)) < timedelta(days=45)
 
 
-def test_another_first_month_narrows_the_partitions_and_what_can_be_asked_for(
+def test_a_later_first_month_limits_the_partitions_and_the_accepted_months(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TAXI_FIRST_MONTH", "2024-02")
@@ -96,12 +96,12 @@ def test_another_first_month_narrows_the_partitions_and_what_can_be_asked_for(
 
 
 @pytest.mark.parametrize("text", ["2024-04", "2024-06", "9999-12"])
-def test_a_month_too_new_to_be_published_is_refused_with_the_newest_one(text: str) -> None:
+def test_a_month_too_new_to_be_published_is_refused_and_the_error_names_the_newest(text: str) -> None:
     with pytest.raises(MonthError, match=rf"{text} cannot be published yet: .* 2024-03, .* two months late"):
         parse_month(text, NOW)
 
 
-def test_a_range_holds_both_its_ends() -> None:
+def test_a_range_contains_both_its_ends() -> None:
     window = parse_range("2023-11", "2024-02", NOW)
     assert window == Window(date(2023, 11, 1), date(2024, 3, 1))
     assert [partition_key(month) for month in window.months] == ["2023-11", "2023-12", "2024-01", "2024-02"]
@@ -125,7 +125,7 @@ def test_both_ends_of_a_range_have_to_be_months_with_a_file(first: str, last: st
         parse_range(first, last, NOW)
 
 
-def test_counting_months_passes_new_year_in_both_directions() -> None:
+def test_adding_months_crosses_new_year_in_both_directions() -> None:
     assert next_month(date(2023, 12, 1)) == date(2024, 1, 1)
     assert next_month(date(2024, 1, 1)) == date(2024, 2, 1)
     assert add_months(date(2024, 1, 1), -1) == date(2023, 12, 1)
@@ -134,7 +134,7 @@ def test_counting_months_passes_new_year_in_both_directions() -> None:
     assert add_months(date(2024, 3, 1), 0) == date(2024, 3, 1)
 
 
-def test_windows_are_the_fewest_that_hold_exactly_the_months() -> None:
+def test_windows_are_the_fewest_that_contain_exactly_the_months() -> None:
     months = [date(2024, 1, 1), date(2023, 11, 1), date(2023, 12, 1), date(2024, 3, 1), date(2023, 12, 1)]
     windows = windows_of(months)
     assert windows == [Window(date(2023, 11, 1), date(2024, 2, 1)), Window(date(2024, 3, 1), date(2024, 4, 1))]

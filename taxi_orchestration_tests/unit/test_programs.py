@@ -16,11 +16,11 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_program_stands_beside_python(environment: Path) -> None:
+def test_a_program_is_found_beside_python(environment: Path) -> None:
     assert program_command("dbt", "test") == [f"{environment}/bin/dbt", "test"]
 
 
-def test_a_program_that_an_incomplete_environment_lacks_is_named_with_the_way_out(environment: Path) -> None:
+def test_a_program_missing_in_the_environment_is_named_with_what_to_do(environment: Path) -> None:
     with pytest.raises(ProgramError) as raised:
         become(program_command("dbt", "test"), {})
     assert str(raised.value) == (
@@ -29,7 +29,7 @@ def test_a_program_that_an_incomplete_environment_lacks_is_named_with_the_way_ou
     )
 
 
-def test_another_program_that_cannot_be_started_is_named_with_the_reason_alone(environment: Path) -> None:
+def test_another_program_that_cannot_be_started_is_named_with_only_the_reason(environment: Path) -> None:
     psql = environment / "psql"
     psql.touch(mode=0o600)
     with pytest.raises(ProgramError) as raised:

@@ -13,19 +13,19 @@ def list_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name == "read-ahead"]
 
 
-def test_the_items_come_in_their_order_and_the_thread_ends_with_them() -> None:
+def test_the_items_keep_their_order_and_the_thread_ends_after_them() -> None:
     with read_ahead(iter(range(1000)), 2) as items:
         assert list(items) == list(range(1000))
     assert list_threads() == []
 
 
-def test_no_items_are_no_items() -> None:
+def test_an_empty_iterator_gives_no_items() -> None:
     with read_ahead(iter(()), 1) as items:
         assert list(items) == []
 
 
 @pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt, SystemExit])
-def test_an_error_comes_after_the_items_before_it_as_it_was_raised(kind: type[BaseException]) -> None:
+def test_an_error_is_raised_unchanged_after_the_items_before_it(kind: type[BaseException]) -> None:
     error = kind("spoilt")
 
     def produce() -> Iterator[int]:
@@ -41,7 +41,7 @@ def test_an_error_comes_after_the_items_before_it_as_it_was_raised(kind: type[Ba
     assert seen == [1, 2]
 
 
-def test_items_before_an_error_are_seen_before_it() -> None:
+def test_items_before_an_error_are_read_before_it_is_raised() -> None:
     def produce() -> Iterator[int]:
         yield 1
         raise ValueError("spoilt")
@@ -52,7 +52,7 @@ def test_items_before_an_error_are_seen_before_it() -> None:
             next(items)
 
 
-def test_an_early_end_stops_the_making_and_the_thread() -> None:
+def test_an_early_end_stops_the_producer_and_the_thread() -> None:
     produced: list[int] = []
 
     def produce_endlessly() -> Iterator[int]:
@@ -76,7 +76,7 @@ def test_an_error_in_the_block_passes_through_and_stops_the_thread() -> None:
     assert list_threads() == []
 
 
-def test_not_more_than_the_depth_and_the_one_in_the_making_are_ahead() -> None:
+def test_at_most_the_depth_and_one_more_item_are_produced_ahead() -> None:
     produced: list[int] = []
 
     def produce() -> Iterator[int]:
@@ -90,7 +90,7 @@ def test_not_more_than_the_depth_and_the_one_in_the_making_are_ahead() -> None:
         assert len(produced) <= 1 + 3 + 1
 
 
-def test_the_next_item_is_made_while_this_one_is_used() -> None:
+def test_the_next_item_is_produced_while_this_one_is_used() -> None:
     is_second_produced = threading.Event()
 
     def produce() -> Iterator[int]:

@@ -32,7 +32,7 @@ def get_error_message(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
     return str(caught.value)
 
 
-def test_nothing_has_to_be_set() -> None:
+def test_no_variable_is_required() -> None:
     settings = load_settings()
     assert settings.tlc_base_url == "https://d37ci6vzurychx.cloudfront.net"
     assert settings.taxi_home == PROJECT_DIRECTORY / ".taxi"
@@ -51,7 +51,7 @@ def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) ->
     assert settings.warehouse is None
 
 
-def test_every_variable_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     set_variables(monkeypatch, **SERVER, PG_PORT="6543", PG_SSLMODE="verify-full", PG_SSLROOTCERT="/etc/ca.pem")
     set_variables(monkeypatch, TLC_BASE_URL="http://127.0.0.1:8901/", TAXI_HOME=str(tmp_path), DAGSTER_STUDENT="ada")
     set_variables(monkeypatch, DAGSTER_POSTGRES_URL="postgresql://d:p@h/d")
@@ -86,7 +86,7 @@ def test_a_home_of_a_user_who_does_not_exist_is_refused(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("missing", ["PG_HOST", "PG_USER", "PG_PASSWORD", "PG_DBNAME"])
-def test_an_incomplete_server_is_refused_and_what_is_missing_named(
+def test_an_incomplete_server_is_refused_and_the_error_names_the_missing_variable(
     monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     message = get_error_message(monkeypatch, **{name: value for name, value in SERVER.items() if name != missing})
@@ -95,16 +95,18 @@ def test_an_incomplete_server_is_refused_and_what_is_missing_named(
     assert SERVER["PG_PASSWORD"] not in message
 
 
-def test_of_a_server_with_only_its_host_everything_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_for_a_server_with_only_its_host_all_missing_variables_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "PG_USER, PG_PASSWORD, PG_DBNAME not set" in get_error_message(monkeypatch, PG_HOST="db.example")
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "five", "5432.5"])
-def test_a_port_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, port: str) -> None:
+def test_an_invalid_port_is_refused(monkeypatch: pytest.MonkeyPatch, port: str) -> None:
     assert "PG_PORT" in get_error_message(monkeypatch, **SERVER, PG_PORT=port)
 
 
-def test_a_file_of_a_secret_has_a_value_and_a_variable_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_secret_is_read_from_its_file_unless_its_variable_is_set(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr("taxi_orchestration.settings.SECRETS_DIRECTORY", tmp_path)
     (tmp_path / "pg_password").write_text("of the file\n")
     set_variables(monkeypatch, **SERVER)
@@ -114,14 +116,14 @@ def test_a_file_of_a_secret_has_a_value_and_a_variable_wins(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("duration", ["0s", "60", "a minute", "1h; select 1"])
-def test_a_lock_timeout_that_is_no_duration_is_refused(monkeypatch: pytest.MonkeyPatch, duration: str) -> None:
+def test_a_lock_timeout_that_is_not_a_duration_is_refused(monkeypatch: pytest.MonkeyPatch, duration: str) -> None:
     assert "TAXI_LOCK_TIMEOUT" in get_error_message(monkeypatch, TAXI_LOCK_TIMEOUT=duration)
     monkeypatch.setenv("TAXI_LOCK_TIMEOUT", "500ms")
     assert load_settings().taxi_lock_timeout == "500ms"
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "six", "1.5"])
-def test_a_number_of_months_per_run_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, number: str) -> None:
+def test_an_invalid_number_of_months_per_run_is_refused(monkeypatch: pytest.MonkeyPatch, number: str) -> None:
     assert "TAXI_MONTHS_PER_RUN" in get_error_message(monkeypatch, TAXI_MONTHS_PER_RUN=number)
     monkeypatch.setenv("TAXI_MONTHS_PER_RUN", "6")
     assert load_settings().taxi_months_per_run == 6
@@ -141,7 +143,7 @@ def test_an_ssl_mode_that_libpq_does_not_have_is_refused(monkeypatch: pytest.Mon
         *(("localhost.example", "require"), ("2001:db8::1", "require")),
     ],
 )
-def test_what_leaves_the_machine_is_encrypted_unless_somebody_says_otherwise(
+def test_connections_to_other_machines_require_tls_unless_pg_sslmode_is_set(
     monkeypatch: pytest.MonkeyPatch, host: str, mode: str
 ) -> None:
     set_variables(monkeypatch, **SERVER | {"PG_HOST": host})
@@ -166,13 +168,13 @@ def test_a_name_that_is_not_plain_is_refused(monkeypatch: pytest.MonkeyPatch, va
 
 
 @pytest.mark.parametrize("name", ["pg_catalog", "pg_temp", "pg_mine", "1abc", "information_schema", "x" * 64])
-def test_a_schema_that_postgresql_would_not_take_or_keeps_for_itself_is_refused(
+def test_a_schema_name_that_postgresql_refuses_or_reserves_is_refused(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     assert "PG_SCHEMA" in get_error_message(monkeypatch, PG_SCHEMA=name)
 
 
-def test_names_up_to_postgresqls_limit_are_taken_and_none_beyond_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_up_to_postgresqls_limit_are_accepted_and_longer_ones_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     set_variables(monkeypatch, PG_SCHEMA="s" * 63)
     assert load_settings().schema_name == "s" * 63
     set_variables(monkeypatch, PG_SCHEMA="", DAGSTER_STUDENT="x" * 55)
@@ -185,7 +187,7 @@ def test_a_student_may_be_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings().schema_name == "dagster_4711"
 
 
-def test_the_schema_by_its_full_name_goes_before_the_students(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pg_schema_overrides_the_schema_of_the_student(monkeypatch: pytest.MonkeyPatch) -> None:
     set_variables(monkeypatch, DAGSTER_STUDENT="ada", PG_SCHEMA="taxi")
     assert load_settings().schema_name == "taxi"
 
@@ -217,12 +219,12 @@ def test_no_representation_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> No
     assert "db.example" in shown
 
 
-def test_no_refusal_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_error_message_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     message = get_error_message(monkeypatch, **SERVER, PG_PORT="0", PG_SSLMODE="s3cret-by-mistake")
     assert "s3cret" not in message
 
 
-def test_libpq_reads_the_url_as_it_was_meant() -> None:
+def test_libpq_parses_the_url_into_the_values_of_the_target() -> None:
     target = PostgresTarget("::1", 5432, "a@b:c", "p/w?d#%& +", "d/b", "verify-ca", "/a dir/ca.pem")
     assert psycopg.conninfo.conninfo_to_dict(target.url()) == {
         "host": "::1",
@@ -235,14 +237,14 @@ def test_libpq_reads_the_url_as_it_was_meant() -> None:
     }
 
 
-def test_a_home_is_made_where_there_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_home_that_does_not_exist_is_created(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     set_variables(monkeypatch, TAXI_HOME=str(tmp_path / "deep" / "state"))
     home = make_home(load_settings())
     # As root, the account of the embedded server must be able to enter the directory, but not to list it.
     assert stat.S_IMODE(home.stat().st_mode) == (0o711 if os.geteuid() == 0 else 0o700)
 
 
-def test_a_home_that_cannot_be_made_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_home_that_cannot_be_created_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     set_variables(monkeypatch, TAXI_HOME=str(tmp_path / "file" / "state"))
     with pytest.raises(SettingsError, match=r"TAXI_HOME .*file/state cannot be created: Not a directory\. Set it to"):
@@ -259,7 +261,7 @@ def test_a_home_that_cannot_be_written_is_refused(monkeypatch: pytest.MonkeyPatc
         make_home(load_settings())
 
 
-def test_the_url_of_a_server_behind_a_socket_leads_to_its_directory() -> None:
+def test_the_url_of_a_server_on_a_unix_socket_names_its_directory() -> None:
     target = PostgresTarget("/run/postgresql", 5432, "ada", "p w", "taxi")
     found = psycopg.conninfo.conninfo_to_dict(target.url())
     assert (found["host"], found["port"], found["dbname"]) == ("/run/postgresql", "5432", "taxi")

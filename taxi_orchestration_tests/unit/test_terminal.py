@@ -54,7 +54,9 @@ def make_missing_status(month: date = JANUARY) -> MonthStatus:
         (make_missing_status(), NO_ANSWER, terminal.UNKNOWN),
     ],
 )
-def test_a_month_has_one_sign(status: MonthStatus, publication: Publication | TlcError, sign: terminal.Sign) -> None:
+def test_a_month_has_the_sign_of_its_status(
+    status: MonthStatus, publication: Publication | TlcError, sign: terminal.Sign
+) -> None:
     assert terminal.sign_of(status, publication) is sign
 
 
@@ -69,7 +71,9 @@ def capture_needs(
     return capsys.readouterr().out.splitlines()
 
 
-def test_months_that_need_the_same_are_one_line_and_others_none(capsys: pytest.CaptureFixture[str]) -> None:
+def test_months_with_the_same_to_do_are_one_line_and_months_without_are_omitted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     months = Window(JANUARY, date(2024, 8, 1)).months
     statuses = {month: make_complete_status(month) for month in months}
     published: dict[date, Publication | TlcError] = dict.fromkeys(months, SAME)
@@ -87,11 +91,11 @@ def test_months_that_need_the_same_are_one_line_and_others_none(capsys: pytest.C
     ]
 
 
-def test_where_nothing_needs_anything_status_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_says_if_there_is_nothing_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert capture_needs({JANUARY: make_complete_status()}, {JANUARY: SAME}, capsys) == ["Nothing to do."]
 
 
-def test_what_only_all_months_together_show_is_said_too(capsys: pytest.CaptureFixture[str]) -> None:
+def test_findings_about_all_months_together_are_shown_too(capsys: pytest.CaptureFixture[str]) -> None:
     lost = Finding("error", "2024-02: loaded in Dagster's record, but not in PostgreSQL.", "Load it again.")
     late = Finding("warn", "2024-03: not published 80 days after its end.", "Look at the TLC's page.")
     assert capture_needs({JANUARY: make_complete_status()}, {JANUARY: SAME}, capsys, lost, late) == [
@@ -131,11 +135,11 @@ def test_a_class_fits_in_a_terminal_of_80_columns(
     assert wrong == "bob: code: no_such_module"
 
 
-def test_numbers_of_months_are_said_as_people_do() -> None:
+def test_a_number_of_months_is_written_in_singular_or_plural() -> None:
     assert [count_months(number) for number in (0, 1, 3)] == ["0 months", "1 month", "3 months"]
 
 
-def test_a_date_stands_for_its_month_as_airflow_users_write_them() -> None:
+def test_a_date_stands_for_its_month() -> None:
     assert parse_range("2024-01-01", "2024-03-31", NOW) == parse_range("2024-01", "2024-03", NOW)
     assert parse_range("2023-12-01", "2023-12-01", NOW) == parse_range("2023-12", "2023-12", NOW)
     with pytest.raises(MonthError, match="is not a month"):
@@ -143,7 +147,7 @@ def test_a_date_stands_for_its_month_as_airflow_users_write_them() -> None:
 
 
 @pytest.mark.parametrize("arguments", [["backfill", "2024-02", "2024-01"], ["backfill"], ["no-such"], ["--help"]])
-def test_bad_arguments_are_refused_before_anything_heavy_is_imported(arguments: list[str]) -> None:
+def test_bad_arguments_are_refused_before_large_libraries_are_imported(arguments: list[str]) -> None:
     command = [sys.executable, "-X", "importtime", "-c", "from taxi_orchestration.cli.commands import main; main()"]
     done = subprocess.run([*command, *arguments], cwd=PROJECT_DIRECTORY, capture_output=True, text=True)
     assert done.returncode == (0 if arguments == ["--help"] else 2)
@@ -171,7 +175,7 @@ with showing_progress(1, verbose=False) as screen:
     assert re.fullmatch(r"2024-01 +300 rows +3\.4 MB +\d+\.\d s", piped.stderr.strip()), piped.stderr
 
 
-def test_the_environment_is_made_by_uv_or_with_a_line_that_says_what_pip_does(tmp_path: Path) -> None:
+def test_the_environment_is_installed_by_uv_or_by_pip_with_a_line_of_progress(tmp_path: Path) -> None:
     wheel = tmp_path / "tiny-1.0-py3-none-any.whl"
     with ZipFile(wheel, "w") as file:
         file.writestr("tiny.py", "")

@@ -96,7 +96,7 @@ def resolve(path: str) -> Any:
     return reduce(getattr, others, NAMES[first])
 
 
-def test_the_contract_is_about_every_unexported_name() -> None:
+def test_every_unexported_name_has_a_contract_test() -> None:
     assert {path.split(".")[0] for path in (*CALLS, *MEMBERS)} == NAMES.keys()
 
 
@@ -129,7 +129,7 @@ def find_macros(directory: Path) -> set[str]:
     return {name for names in found for name in names}
 
 
-def test_what_shadows_a_tool_is_in_the_page_on_the_architecture() -> None:
+def test_every_override_of_a_tool_is_in_the_page_on_the_architecture() -> None:
     methods = {
         name
         for subclass in (TaxiEventLog, TaxiStorage, TaxiStepLogs, TaxiRunLauncher)

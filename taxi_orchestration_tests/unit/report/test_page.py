@@ -12,7 +12,7 @@ import pytest
 from taxi_orchestration.report.frames import Frames
 from taxi_orchestration.report.page import render_page
 from taxi_orchestration.tlc.dataset import DATASET
-from taxi_orchestration_tests.support.report_frames import columns_of, made_frames
+from taxi_orchestration_tests.support.report_frames import columns_of, synthetic_frames
 
 HOSTILE = "</script><script>document.title = 'taken'</script><img src=x onerror=alert(1)>"
 
@@ -48,7 +48,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def frames() -> Frames:
     """Frames of six months, one of them with an empty file, and a zone whose name contains markup."""
-    return made_frames(empty=("2024-03",), zone=HOSTILE)
+    return synthetic_frames(empty=("2024-03",), zone=HOSTILE)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def html(frames: Frames) -> str:
     return render_page(frames)
 
 
-def test_a_hostile_name_of_a_zone_is_text_everywhere(html: str) -> None:
+def test_a_hostile_name_of_a_zone_is_escaped_everywhere(html: str) -> None:
     assert HOSTILE not in html
     page = Page(html)
     assert "img" not in [tag for tag, _ in page.tags]
@@ -75,7 +75,7 @@ def test_nothing_in_the_page_refers_to_another_file(html: str) -> None:
     assert "default-src 'none'" in html
 
 
-def test_every_picture_is_drawn_in_the_page_itself(html: str) -> None:
+def test_every_chart_is_an_svg_in_the_page_with_a_label_and_a_description(html: str) -> None:
     charts = [attrs for tag, attrs in Page(html).tags if "data-chart" in attrs]
     assert len(charts) == 17
     assert len(re.findall(r'data-chart="[^"]+"[^>]*><svg', html)) == 17
@@ -91,7 +91,7 @@ def sum_column(page: Page, table: str, column: int) -> int:
     return sum(int(re.sub(r"[$,.]", "", row[column])) for row in page.tables[f"{table}-table"][1:])
 
 
-def test_what_the_tables_say_adds_up_to_the_frames_to_the_cent(html: str, frames: Frames) -> None:
+def test_the_tables_of_the_page_add_up_to_the_data_frames_to_the_cent(html: str, frames: Frames) -> None:
     page = Page(html)
     trips = int(frames.months["trips"].sum())
     cents = int((frames.months["total_amount"] * 100).round().sum())
@@ -109,12 +109,12 @@ def test_trips_of_months_without_a_file_are_counted_and_left_out(frames: Frames)
 
 
 def test_without_a_month_the_page_says_what_to_run() -> None:
-    html = render_page(made_frames(months=0))
+    html = render_page(synthetic_frames(months=0))
     assert "make backfill FROM=2024-01 TO=2024-03" in html
     assert "<figure" not in html
 
 
-def test_a_month_that_is_not_loaded_is_a_gap_that_the_page_names_and_draws(frames: Frames) -> None:
+def test_a_month_that_is_not_loaded_is_named_and_drawn_as_a_gap(frames: Frames) -> None:
     gap = pd.Timestamp("2024-03-01")
     remaining = {
         name: frame[frame[column].dt.to_period("M") != gap.to_period("M")]
@@ -130,8 +130,8 @@ def test_a_month_that_is_not_loaded_is_a_gap_that_the_page_names_and_draws(frame
     assert dict(zip(files["name"], files["state"], strict=True))["March 2024"] == "Not loaded"
 
 
-def test_one_month_makes_a_page_without_a_choice_of_months() -> None:
-    html = render_page(made_frames(months=1))
+def test_a_page_of_one_month_has_no_selection_of_months() -> None:
+    html = render_page(synthetic_frames(months=1))
     assert f"{DATASET.label}s in January 2024." in html
     assert 'id="first-month"' not in html
 
@@ -140,9 +140,9 @@ MANY_MONTHS = """
 import re, time
 from pathlib import Path
 from taxi_orchestration.report.page import render_page
-from taxi_orchestration_tests.support.report_frames import made_frames
+from taxi_orchestration_tests.support.report_frames import synthetic_frames
 
-frames = made_frames("2013-08", 150, zones=265, corners=26)
+frames = synthetic_frames("2013-08", 150, zones=265, corners=26)
 start = time.process_time()
 size = len(render_page(frames).encode())
 seconds = time.process_time() - start

@@ -19,7 +19,7 @@ from taxi_orchestration.report.pictures import (
     round_steps,
     with_year_before,
 )
-from taxi_orchestration_tests.support.report_frames import made_frames
+from taxi_orchestration_tests.support.report_frames import synthetic_frames
 
 MAKERS = [make for chapter in CHAPTERS for make in chapter.pictures]
 ALL_MAKERS = pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
@@ -28,7 +28,7 @@ ALL_MAKERS = pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__nam
 @pytest.fixture(scope="module")
 def frames() -> Frames:
     """Frames of fourteen months, one of them with an empty file."""
-    return made_frames("2023-01", 14, empty=("2023-05",))
+    return synthetic_frames("2023-01", 14, empty=("2023-05",))
 
 
 @ALL_MAKERS
@@ -50,21 +50,21 @@ def test_a_picture_has_a_question_a_sentence_a_table_and_can_be_drawn(frames: Fr
 
 @ALL_MAKERS
 @pytest.mark.parametrize("months", [0, 1])
-def test_no_month_makes_no_picture_and_one_month_a_whole_one(make, months: int) -> None:  # type: ignore[no-untyped-def]
-    picture = make(made_frames(months=months))
+def test_without_a_month_there_is_no_picture_and_one_month_is_enough(make, months: int) -> None:  # type: ignore[no-untyped-def]
+    picture = make(synthetic_frames(months=months))
     assert (picture is not None) == bool(months)
     if picture:
         assert "nan" not in picture.sentence.lower()
 
 
 @ALL_MAKERS
-def test_a_file_without_rows_makes_no_picture_wrong(make) -> None:  # type: ignore[no-untyped-def]
-    picture = make(made_frames(months=1, empty=("2024-01",)))
+def test_a_file_without_rows_puts_no_nan_into_a_picture(make) -> None:  # type: ignore[no-untyped-def]
+    picture = make(synthetic_frames(months=1, empty=("2024-01",)))
     assert picture is None or "nan" not in picture.sentence.lower()
 
 
-def test_only_a_complete_month_is_compared_with() -> None:
-    months = made_frames("2023-01", 26).months
+def test_months_are_compared_only_with_complete_months() -> None:
+    months = synthetic_frames("2023-01", 26).months
     months.loc[months["month"] == "2023-02-01", "is_complete"] = False
     compared = with_year_before(months, ["trips"]).set_index("month")["before_trips"]
     assert compared["2024-01-01"] == months["trips"].iloc[0]
@@ -99,14 +99,14 @@ def test_the_shares_of_zones_add_up_to_one_and_a_zone_without_a_name_gets_one(fr
 
 
 def test_without_shapes_there_is_a_reason_instead_of_a_map() -> None:
-    picture = pictures.map_of_zones(made_frames(shapes=False))
+    picture = pictures.map_of_zones(synthetic_frames(shapes=False))
     assert picture is not None
     assert not picture.panels
     assert picture.note == "There is no map: the TLC's host has no taxi_zones.zip."
-    assert pictures.top_zones(made_frames(shapes=False)) is not None
+    assert pictures.top_zones(synthetic_frames(shapes=False)) is not None
 
 
-def test_rows_that_do_not_add_up_are_named_and_marked(frames: Frames) -> None:
+def test_files_whose_rows_do_not_add_up_are_named_and_marked(frames: Frames) -> None:
     files = frames.pipeline.assign(
         raw_rows=frames.pipeline["raw_rows"] - (frames.pipeline["source_month"] == "2023-03-01")
     )
@@ -117,8 +117,8 @@ def test_rows_that_do_not_add_up_are_named_and_marked(frames: Frames) -> None:
     assert set(picture.data["files"]["state"]) == {"Adds up", "Does not add up", "Not loaded"}
 
 
-def test_more_payment_types_than_colours_become_others() -> None:
-    frames = made_frames()
+def test_payment_types_beyond_the_number_of_colours_become_others() -> None:
+    frames = synthetic_frames()
     many = [frames.payments.assign(payment_type_name=f"Type {n}", trips=n + 1) for n in range(9)]
     picture = pictures.payment_types(replace(frames, payments=pd.concat(many)))
     assert picture is not None
@@ -133,7 +133,7 @@ def test_the_page_states_that_tips_in_cash_are_not_recorded(frames: Frames) -> N
     assert "by credit card adds 21% to the fare, $3.20 a trip" in picture.sentence
 
 
-def test_names_that_hold_quotes_reach_an_expression_as_text(frames: Frames) -> None:
+def test_names_that_contain_quotes_are_escaped_in_an_expression(frames: Frames) -> None:
     name = 'it\'s "odd" \\ </script>'
     quality = frames.quality.assign(name=frames.quality["name"].replace("refund", name))
     payments = frames.payments.assign(payment_type_name=frames.payments["payment_type_name"].replace("Cash", name))
@@ -145,22 +145,22 @@ def test_names_that_hold_quotes_reach_an_expression_as_text(frames: Frames) -> N
             assert "<path" in draw_svg(panel.chart, picture.data, 300)
 
 
-def test_steps_grow_even_where_days_are_alike() -> None:
+def test_colour_steps_increase_even_if_all_days_are_equal() -> None:
     assert round_steps(pd.Series([5] * 30)) == [5, 6, 7, 8, 9, 10]
     assert round_steps(pd.Series(range(700))) == [100, 200, 300, 400, 500, 600]
 
 
-def test_months_are_numbers_that_no_time_zone_moves() -> None:
+def test_the_number_of_a_month_does_not_depend_on_a_time_zone() -> None:
     assert month_number(pd.Series(pd.to_datetime(["2024-01-01", "2023-12-31"]))).tolist() == [24288, 24287]
 
 
 def test_a_frame_that_lacks_a_column_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="frame days of the report lacks the columns trips"):
-        replace(made_frames(), days=empty_frame("days").drop(columns="trips"))
+        replace(synthetic_frames(), days=empty_frame("days").drop(columns="trips"))
 
 
-def test_the_calendar_finds_a_pandemic_and_a_congestion_fee_in_the_data_alone() -> None:
-    before = made_frames("2019-10", 12)
+def test_the_calendar_finds_a_pandemic_and_a_congestion_fee_from_the_data_alone() -> None:
+    before = synthetic_frames("2019-10", 12)
     days = before.days.assign(trips=np.where(before.days["day"] >= pd.Timestamp("2020-03-17"), 800, 12_000))
     calendar = calendar_of_days(replace(before, days=days))
     assert calendar
@@ -170,7 +170,7 @@ def test_the_calendar_finds_a_pandemic_and_a_congestion_fee_in_the_data_alone() 
     assert "from then on 800." in sentence
     assert "fee" not in sentence
 
-    winter = made_frames("2024-12", 3)
+    winter = synthetic_frames("2024-12", 3)
     stray = winter.days["day"] == pd.Timestamp("2024-12-03")
     paid = np.where(winter.days["day"] >= pd.Timestamp("2025-01-05"), winter.days["trips"] // 14, stray * 1)
     calendar = calendar_of_days(replace(winter, days=winter.days.assign(trips_with_cbd_fee=paid)))
@@ -183,8 +183,8 @@ def test_the_calendar_finds_a_pandemic_and_a_congestion_fee_in_the_data_alone() 
     assert "largest change" not in calendar.sentence
 
 
-def test_where_every_day_has_the_congestion_fee_no_day_is_called_its_first() -> None:
-    winter = made_frames("2025-02", 2)
+def test_if_every_day_has_the_congestion_fee_no_day_is_named_as_its_first() -> None:
+    winter = synthetic_frames("2025-02", 2)
     calendar = calendar_of_days(replace(winter, days=winter.days.assign(trips_with_cbd_fee=500)))
     assert calendar
     assert "congestion" not in calendar.sentence

@@ -74,7 +74,7 @@ def expect_failure(kind: type[TlcError], host: Host, directory: Path, **options:
 # Successful downloads
 
 
-def test_a_month_is_downloaded_byte_for_byte_with_what_the_host_says_of_it(host: Host, tmp_path: Path) -> None:
+def test_a_month_is_downloaded_byte_for_byte_with_the_metadata_of_the_host(host: Host, tmp_path: Path) -> None:
     host.on(PATH, ok(BODY, ETag='"v1"', Last_Modified="Wed, 06 Mar 2024 12:00:00 GMT"))
     with make_client(host) as client, client.download(MONTH, tmp_path) as download:
         assert download.path.read_bytes() == BODY
@@ -93,7 +93,7 @@ def test_progress_grows_to_the_size_of_the_file(host: Host, tmp_path: Path) -> N
         assert seen[-1] == (len(BODY), len(BODY))
 
 
-def test_the_request_names_the_project_and_asks_for_the_bytes_as_they_are(host: Host, tmp_path: Path) -> None:
+def test_the_request_names_the_project_and_accepts_no_compression(host: Host, tmp_path: Path) -> None:
     host.on(PATH, ok(BODY))
     make_client(host).download(MONTH, tmp_path)
     _, headers = host.requests[PATH][0]
@@ -107,14 +107,14 @@ def test_the_zone_table_is_downloaded(host: Host, tmp_path: Path) -> None:
         assert download.path.read_text().startswith('"LocationID"')
 
 
-def test_a_zone_table_that_is_something_else_is_refused(host: Host, tmp_path: Path) -> None:
+def test_a_response_that_is_not_a_zone_table_is_refused(host: Host, tmp_path: Path) -> None:
     host.on(ZONES_PATH, ok(b"<html>hello</html>"))
     with pytest.raises(BadFileError, match=r"taxi zones .*<html>"):
         make_client(host).download_zones(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_body_without_a_length_is_taken_to_its_end(host: Host, tmp_path: Path) -> None:
+def test_a_body_without_a_content_length_is_read_to_its_end(host: Host, tmp_path: Path) -> None:
     host.on(PATH, ok(BODY, Content_Length=""))
     with make_client(host).download(MONTH, tmp_path) as download:
         assert download.bytes == len(BODY)
@@ -140,7 +140,7 @@ def test_several_months_can_be_downloaded_at_once_by_one_client(host: Host, tmp_
 
 
 @pytest.mark.parametrize("code", [408, 429, 500, 502, 503, 504])
-def test_a_host_that_is_busy_or_broken_for_a_moment_is_asked_again(host: Host, tmp_path: Path, code: int) -> None:
+def test_a_request_that_fails_temporarily_is_retried(host: Host, tmp_path: Path, code: int) -> None:
     host.on(PATH, status(code), status(code), ok(BODY))
     with make_client(host).download(MONTH, tmp_path) as download:
         assert download.path.read_bytes() == BODY
@@ -148,7 +148,7 @@ def test_a_host_that_is_busy_or_broken_for_a_moment_is_asked_again(host: Host, t
 
 
 @pytest.mark.parametrize("code", [429, 500, 503])
-def test_a_host_that_stays_busy_or_broken_is_a_transient_failure(host: Host, tmp_path: Path, code: int) -> None:
+def test_a_request_that_fails_at_every_attempt_is_a_transient_failure(host: Host, tmp_path: Path, code: int) -> None:
     host.on(PATH, status(code))
     message = expect_failure(TransientTlcError, host, tmp_path)
     assert f"answered {code}" in message
@@ -156,13 +156,13 @@ def test_a_host_that_stays_busy_or_broken_is_a_transient_failure(host: Host, tmp
     assert host.count(PATH) == 3
 
 
-def test_a_pause_asked_for_in_seconds_is_kept(host: Host, tmp_path: Path) -> None:
+def test_a_retry_after_header_in_seconds_is_respected(host: Host, tmp_path: Path) -> None:
     host.on(PATH, status(503, Retry_After="1"), ok(BODY))
     make_client(host).download(MONTH, tmp_path)
     assert 1.0 <= host.times[1] - host.times[0] < 2.5
 
 
-def test_a_pause_asked_for_as_a_date_is_kept(host: Host, tmp_path: Path) -> None:
+def test_a_retry_after_header_with_a_date_is_respected(host: Host, tmp_path: Path) -> None:
     until = datetime.now(UTC) + timedelta(seconds=2)
     host.on(PATH, status(429, Retry_After=format_datetime(until, usegmt=True)), ok(BODY))
     make_client(host).download(MONTH, tmp_path)
@@ -170,13 +170,13 @@ def test_a_pause_asked_for_as_a_date_is_kept(host: Host, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("retry_after", ["soon", "-5", "Wed, 06 Mar 2019 12:00:00 GMT", "٣"])
-def test_a_pause_that_is_no_pause_delays_nothing(host: Host, tmp_path: Path, retry_after: str) -> None:
+def test_an_invalid_retry_after_header_delays_nothing(host: Host, tmp_path: Path, retry_after: str) -> None:
     host.on(PATH, status(503, Retry_After=retry_after.encode("utf-8").decode("latin-1")), ok(BODY))
     make_client(host).download(MONTH, tmp_path)
     assert host.times[1] - host.times[0] < 0.5
 
 
-def test_a_pause_longer_than_the_time_there_is_ends_the_attempts_at_once(host: Host, tmp_path: Path) -> None:
+def test_a_retry_after_header_beyond_the_time_limit_ends_the_attempts_at_once(host: Host, tmp_path: Path) -> None:
     host.on(PATH, status(503, Retry_After="86400"))
     started = time.monotonic()
     message = expect_failure(TransientTlcError, host, tmp_path, total_timeout=5)
@@ -184,14 +184,14 @@ def test_a_pause_longer_than_the_time_there_is_ends_the_attempts_at_once(host: H
     assert time.monotonic() - started < 1
 
 
-def test_a_host_that_is_not_there_is_a_transient_failure(tmp_path: Path) -> None:
+def test_a_host_that_refuses_connections_is_a_transient_failure(tmp_path: Path) -> None:
     with running_host() as stopped_host:
         pass
     message = expect_failure(UnreachableTlcError, stopped_host, tmp_path)
     assert "the host cannot be reached: Connection refused. Gave up after 2 of 2 attempts. Check the network" in message
 
 
-def test_a_host_out_of_reach_is_reported_soon_and_without_names_of_objects(tmp_path: Path) -> None:
+def test_an_unknown_host_is_reported_soon_and_without_names_of_python_objects(tmp_path: Path) -> None:
     started = time.monotonic()
     retries: list[str] = []
     with (
@@ -209,7 +209,7 @@ def test_a_host_out_of_reach_is_reported_soon_and_without_names_of_objects(tmp_p
     assert time.monotonic() - started < 10
 
 
-def test_a_proxy_that_is_not_there_is_named(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_proxy_is_named(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "")
     monkeypatch.setenv("no_proxy", "")
@@ -217,7 +217,7 @@ def test_a_proxy_that_is_not_there_is_named(host: Host, tmp_path: Path, monkeypa
     assert "the proxy of HTTPS_PROXY or HTTP_PROXY cannot be used: Connection refused" in message
 
 
-def test_a_host_that_was_reached_and_then_is_not_is_asked_as_often_as_a_busy_one(tmp_path: Path) -> None:
+def test_a_host_that_becomes_unreachable_is_retried_as_often_as_a_busy_one(tmp_path: Path) -> None:
     retries: list[str] = []
     with running_host() as host:
         client = make_client(host, on_retry=retries.append)
@@ -245,18 +245,18 @@ def test_a_body_shorter_than_its_content_length_is_a_transient_failure(host: Hos
     assert f"after {len(BODY):,} of {len(BODY) + 10:,} bytes" in expect_failure(TransientTlcError, host, tmp_path)
 
 
-def test_a_host_that_never_answers_meets_the_read_timeout(host: Host, tmp_path: Path) -> None:
+def test_a_host_that_never_answers_ends_with_the_read_timeout(host: Host, tmp_path: Path) -> None:
     host.on(PATH, silent(3))
     assert "no answer within" in expect_failure(TransientTlcError, host, tmp_path, read_timeout=0.2, attempts=2)
 
 
-def test_a_body_that_stalls_meets_the_read_timeout(host: Host, tmp_path: Path) -> None:
+def test_a_body_that_stalls_ends_with_the_read_timeout(host: Host, tmp_path: Path) -> None:
     host.on(PATH, stalled(BODY, 1000, 3))
     message = expect_failure(TransientTlcError, host, tmp_path, read_timeout=0.2, attempts=2)
     assert "nothing arrived for 0.2 s after 1,000 of" in message
 
 
-def test_a_body_that_drips_without_ever_stalling_meets_the_overall_time_limit(host: Host, tmp_path: Path) -> None:
+def test_a_slow_body_that_never_stalls_ends_with_the_total_timeout(host: Host, tmp_path: Path) -> None:
     host.on(PATH, drip(BODY, 0.02))
     started = time.monotonic()
     message = expect_failure(TransientTlcError, host, tmp_path, total_timeout=0.5)
@@ -277,7 +277,7 @@ def test_a_file_that_changes_before_its_download_is_recorded_as_downloaded(host:
 
 
 @pytest.mark.parametrize("code", [403, 404])
-def test_a_month_that_is_not_there_is_not_asked_for_again_and_the_delay_is_explained(
+def test_a_missing_month_is_not_retried_and_the_error_explains_the_tlcs_delay(
     host: Host, tmp_path: Path, code: int
 ) -> None:
     host.on(PATH, status(code, DENIED))
@@ -288,7 +288,7 @@ def test_a_month_that_is_not_there_is_not_asked_for_again_and_the_delay_is_expla
 
 
 @pytest.mark.parametrize("code", [400, 401, 204, 206, 304])
-def test_a_status_that_no_file_has_is_a_permanent_failure(host: Host, tmp_path: Path, code: int) -> None:
+def test_an_unexpected_status_is_a_permanent_failure(host: Host, tmp_path: Path, code: int) -> None:
     host.on(PATH, status(code))
     assert f"answered {code}" in expect_failure(PermanentTlcError, host, tmp_path)
     assert host.count(PATH) == 1
@@ -312,23 +312,23 @@ def test_an_empty_or_tiny_answer_with_status_200_is_refused(host: Host, tmp_path
     expect_failure(BadFileError, host, tmp_path)
 
 
-def test_a_file_published_cut_off_is_refused(host: Host, tmp_path: Path) -> None:
+def test_a_file_that_was_published_truncated_is_refused(host: Host, tmp_path: Path) -> None:
     host.on(PATH, ok(BODY[:-1000]))
     assert "truncated before publication" in expect_failure(BadFileError, host, tmp_path)
 
 
 ADVICE: dict[str, tuple[Answer, str, str]] = {
-    "nothing there": (status(404), "not have been copied there yet, or TLC_BASE_URL is wrong", "two months late"),
+    "a missing file": (status(404), "not have been copied there yet, or TLC_BASE_URL is wrong", "two months late"),
     "another status": (status(401), "Check TLC_BASE_URL", "proxy or a login page"),
     "a page": (ok(b"<html>Sign in</html>"), "Check TLC_BASE_URL", "proxy or a login page"),
-    "nothing in it": (ok(b""), "Copy the TLC's file to localhost:", "once the TLC has re-issued the file"),
-    "cut off": (ok(BODY[:-1000]), "Copy the TLC's file to localhost:", "once the TLC has re-issued the file"),
+    "an empty body": (ok(b""), "Copy the TLC's file to localhost:", "once the TLC has re-issued the file"),
+    "truncated": (ok(BODY[:-1000]), "Copy the TLC's file to localhost:", "once the TLC has re-issued the file"),
     "a redirect": (redirect("ftp://localhost/x"), "Check TLC_BASE_URL", "proxy or a login page"),
 }
 
 
 @pytest.mark.parametrize("answer", ADVICE)
-def test_the_advice_fits_the_host_whether_it_is_a_mirror_or_the_tlcs_own(
+def test_the_advice_depends_on_whether_the_host_is_a_mirror_or_the_tlcs(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
     response, mirror_advice, tlc_advice = ADVICE[answer]
@@ -341,12 +341,12 @@ def test_the_advice_fits_the_host_whether_it_is_a_mirror_or_the_tlcs_own(
     assert "TLC_BASE_URL" not in str(raised.value)
 
 
-def test_a_body_longer_than_its_content_length_is_never_taken_for_whole(host: Host, tmp_path: Path) -> None:
+def test_a_body_longer_than_its_content_length_is_refused(host: Host, tmp_path: Path) -> None:
     host.on(PATH, ok(BODY, Content_Length=str(len(BODY) - 10)))
     expect_failure(BadFileError, host, tmp_path)
 
 
-def test_a_compressed_answer_that_was_not_asked_for_is_refused(host: Host, tmp_path: Path) -> None:
+def test_a_compressed_response_that_was_not_requested_is_refused(host: Host, tmp_path: Path) -> None:
     host.on(PATH, ok(BODY, Content_Encoding="gzip"))
     assert "gzip" in expect_failure(BadFileError, host, tmp_path)
 
@@ -356,7 +356,7 @@ def test_a_file_beyond_the_limit_is_refused_before_it_is_downloaded(host: Host, 
     assert "limit is 1,000 bytes" in expect_failure(BadFileError, host, tmp_path, max_bytes=1000)
 
 
-def test_a_file_beyond_the_limit_that_hides_its_size_is_cut_off_at_the_limit(host: Host, tmp_path: Path) -> None:
+def test_a_file_without_a_content_length_is_refused_once_it_exceeds_the_limit(host: Host, tmp_path: Path) -> None:
     host.on(PATH, ok(BODY, Content_Length=""))
     assert "is larger" in expect_failure(BadFileError, host, tmp_path, max_bytes=1000)
 
@@ -376,12 +376,12 @@ def test_a_redirect_to_another_scheme_is_not_followed(host: Host, tmp_path: Path
 
 
 @pytest.mark.parametrize("target", ["http://[half", "http://", "http://localhost:99999/"])
-def test_a_redirect_to_an_address_that_is_none_is_a_permanent_failure(host: Host, tmp_path: Path, target: str) -> None:
+def test_a_redirect_to_an_invalid_address_is_a_permanent_failure(host: Host, tmp_path: Path, target: str) -> None:
     host.on(PATH, redirect(target))
     expect_failure(PermanentTlcError, host, tmp_path)
 
 
-def test_a_disk_without_space_leaves_no_file(host: Host, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_no_file(host: Host, tmp_path: Path) -> None:
     host.on(PATH, ok(BODY))
 
     def raise_disk_full(received: int, total: int | None) -> None:
@@ -404,7 +404,7 @@ def test_an_interrupted_download_leaves_no_file(host: Host, tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_download_that_was_stopped_reports_no_retry_and_makes_none(host: Host, tmp_path: Path) -> None:
+def test_a_download_that_was_stopped_is_not_retried_and_reports_no_retry(host: Host, tmp_path: Path) -> None:
     # The run may have ended already. A log entry for an ended run held Dagster's locks, and the next run waited.
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
@@ -419,7 +419,7 @@ def test_a_download_that_was_stopped_reports_no_retry_and_makes_none(host: Host,
 # Requests without a download
 
 
-def test_a_published_month_is_described_without_being_sent(host: Host) -> None:
+def test_a_published_month_is_described_without_a_download(host: Host) -> None:
     host.on(PATH, ok(BODY, ETag='"v1"', Last_Modified="Wed, 06 Mar 2024 12:00:00 GMT"))
     expected = datetime(2024, 3, 6, 12, tzinfo=UTC)
     assert make_client(host).publication(MONTH) == Publication(host.url + PATH, True, '"v1"', expected, len(BODY))
@@ -427,7 +427,7 @@ def test_a_published_month_is_described_without_being_sent(host: Host) -> None:
 
 
 @pytest.mark.parametrize("code", [403, 404])
-def test_a_month_that_is_not_there_is_not_published_yet_and_no_error(host: Host, code: int) -> None:
+def test_a_missing_month_is_not_published_yet_and_not_an_error(host: Host, code: int) -> None:
     host.on(PATH, status(code, DENIED))
     assert make_client(host).publication(MONTH) == Publication(host.url + PATH, published=False)
 
@@ -440,7 +440,7 @@ def test_a_broken_host_is_not_mistaken_for_an_unpublished_month(host: Host) -> N
 
 
 @pytest.mark.parametrize("headers", [{"Last_Modified": "yesterday"}, {"Last_Modified": "", "Content_Length": "many"}])
-def test_headers_that_make_no_sense_are_left_out(host: Host, headers: dict[str, str]) -> None:
+def test_invalid_headers_are_left_out(host: Host, headers: dict[str, str]) -> None:
     host.on(PATH, ok(BODY, **headers))
     publication = make_client(host).publication(MONTH)
     assert publication.published
@@ -457,7 +457,7 @@ def test_headers_that_make_no_sense_are_left_out(host: Host, headers: dict[str, 
      "http://exam ple.com",
      "http://example.com/\n"],
 )  # fmt: skip
-def test_a_base_url_that_is_no_plain_web_address_is_refused_and_not_repeated(url: str) -> None:
+def test_a_base_url_that_is_not_a_plain_web_address_is_refused_and_not_printed(url: str) -> None:
     with pytest.raises(ValueError, match="base URL must") as raised:
         TlcClient(url)
     assert "secret" not in str(raised.value)
@@ -470,7 +470,7 @@ def test_a_base_url_may_have_a_path_and_a_trailing_slash() -> None:
 
 
 @pytest.mark.parametrize("month", [date(2013, 7, 1), date(2024, 1, 2)])
-def test_what_is_not_a_month_of_the_data_set_has_no_url(month: date) -> None:
+def test_a_date_that_is_not_a_month_of_the_data_set_has_no_url(month: date) -> None:
     with pytest.raises(ValueError, match="not the first day of a month from 2013-08"):
         month_url("http://example.com", month)
 
@@ -501,7 +501,7 @@ def trusted(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory, mon
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
 
 
-def test_a_certificate_that_nobody_trusts_is_a_permanent_failure(tls_host: Host, tmp_path: Path) -> None:
+def test_an_untrusted_certificate_is_a_permanent_failure(tls_host: Host, tmp_path: Path) -> None:
     tls_host.on(PATH, ok(BODY))
     assert "certificate is not trusted" in expect_failure(PermanentTlcError, tls_host, tmp_path)
     assert tls_host.count(PATH) == 0

@@ -7,7 +7,7 @@ from taxi_orchestration.tlc.contract import arrow_schema, postgres_type_for
 from taxi_orchestration.tlc.dataset import DATASET
 
 
-def test_every_column_of_the_data_set_has_a_type_of_arrow_under_its_own_name() -> None:
+def test_every_column_of_the_data_set_has_an_arrow_type_under_its_own_name() -> None:
     assert [(field.name, str(field.type)) for field in arrow_schema(DATASET)] == [
         (column.name, column.type) for column in DATASET.columns
     ]
@@ -34,6 +34,6 @@ def test_a_new_column_gets_the_postgres_type_that_holds_its_values(arrow: pa.Dat
 @pytest.mark.parametrize(
     "arrow", [pa.timestamp("us", tz="UTC"), pa.list_(pa.int32()), pa.decimal128(38, 18), pa.binary(), pa.null()]
 )
-def test_a_new_column_without_a_settled_postgres_type_is_refused(arrow: pa.DataType) -> None:
+def test_a_new_column_without_a_defined_postgres_type_is_refused(arrow: pa.DataType) -> None:
     with pytest.raises(TypeError, match="Settled are: integers"):
         postgres_type_for(arrow)

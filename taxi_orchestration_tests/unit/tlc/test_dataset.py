@@ -13,7 +13,7 @@ from taxi_orchestration.tlc.dataset import DATASET, AmbiguousColumnError, Column
 ERAS: tuple[Era, ...] = ("A", "B", "C")
 
 
-def test_no_other_module_says_which_data_set_this_is() -> None:
+def test_no_other_module_names_the_data_set() -> None:
     kind = DATASET.label.split()[0]
     names = re.compile(rf"{DATASET.name}|{DATASET.pickup}|{DATASET.dropoff}|{kind}[ _-](taxi|trip)", re.IGNORECASE)
     folders = [PROJECT_DIRECTORY / name for name in ("taxi_orchestration", "taxi_orchestration_tests", "bench")]
@@ -37,19 +37,19 @@ def test_a_trip_has_21_columns_whose_names_need_no_quotes() -> None:
     assert {DATASET.pickup, DATASET.dropoff} < set(names)
 
 
-def test_every_column_says_what_it_means_and_what_its_codes_do() -> None:
+def test_every_column_and_its_codes_have_a_description() -> None:
     assert all(len(column.comment) > 20 and column.comment.endswith(".") for column in DATASET.columns)
     rate = next(column for column in DATASET.columns if column.name == "ratecodeid")
     assert rate.comment.startswith("Final rate code: 1 standard, 2 JFK, ")
     assert rate.comment.endswith(", 99 unknown.")
 
 
-def test_every_type_is_one_of_arrow() -> None:
+def test_every_type_is_an_arrow_type() -> None:
     for column in DATASET.columns:
         assert [str(pa.type_for_alias(name)) for name in column.types.values()] == list(column.types.values())
 
 
-def test_eras_follow_each_other_in_the_order_of_the_alphabet() -> None:
+def test_eras_are_in_alphabetical_order() -> None:
     assert sorted(DATASET.eras, key=lambda era: DATASET.eras[era]) == sorted(DATASET.eras)
     assert all(era in DATASET.eras for column in DATASET.columns for era in column.types)
 
@@ -69,7 +69,7 @@ def test_an_era_lasts_until_the_next_one_begins(month: date, era: Era) -> None:
     assert DATASET.era_of(month) == era
 
 
-def test_an_era_is_called_by_the_years_of_its_files() -> None:
+def test_an_era_is_named_by_the_years_of_its_files() -> None:
     assert [DATASET.label_of(era) for era in ERAS] == ["2013 to 2023", "2023 to 2024", "since 2025"]
     one_year = replace(DATASET, eras={"A": date(2024, 1, 1), "B": date(2025, 1, 1)})
     assert one_year.label_of("A") == "2024"
@@ -85,14 +85,14 @@ def test_the_congestion_relief_fee_came_with_era_c() -> None:
     assert DATASET.columns_of("C")[-1].name == "cbd_congestion_fee"
 
 
-def test_the_types_of_the_eras_are_those_of_the_files_they_were_measured_on() -> None:
+def test_the_types_of_an_era_are_those_of_its_published_files() -> None:
     rate = next(column for column in DATASET.columns if column.name == "ratecodeid")
     assert [rate.type_in_files(era) for era in ERAS] == ["double", "int64", "int64"]
     assert (rate.type, rate.postgres_type) == ("int32", "integer")
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_the_columns_of_an_era_match_it_whatever_their_case_and_order(era: Era) -> None:
+def test_the_columns_of_an_era_match_it_in_any_case_and_order(era: Era) -> None:
     shuffled = [(name.upper(), kind) for name, kind in reversed(list_fields(era).items())]
     match = DATASET.match(shuffled, era)
     assert (match.new, match.missing, match.other_types) == ((), (), {})
@@ -108,13 +108,13 @@ def test_new_missing_and_other_columns_are_distinguished() -> None:
     assert match.other_types == {"ratecodeid": "double, not int64"}
 
 
-def test_a_required_column_of_a_later_era_is_not_asked_of_older_files() -> None:
+def test_a_required_column_of_a_later_era_is_not_required_of_older_files() -> None:
     dataset = add_column(Column("toll_road", "double", {"C": "double"}, "Toll of a road that was built in 2025."))
     missing = {era: [c.name for c in dataset.match(list_fields(era).items(), era).missing_required] for era in ERAS}
     assert missing == {"A": [], "B": [], "C": ["toll_road"]}
 
 
-def test_a_column_of_a_later_era_in_an_older_file_is_known_and_not_missed_elsewhere() -> None:
+def test_a_column_of_a_later_era_is_known_in_an_older_file_and_not_required_there() -> None:
     match = DATASET.match(list_fields("C").items(), "B")
     assert (match.new, match.missing) == ((), ())
     assert match.names["cbd_congestion_fee"] == "cbd_congestion_fee"
@@ -129,7 +129,7 @@ def test_an_alias_stands_for_its_column_and_both_at_once_are_ambiguous() -> None
         dataset.match([("night_fee", "double"), ("FEE_AT_NIGHT", "double")], "B")
 
 
-def test_the_files_of_the_tlcs_other_data_sets_are_known_by_a_column() -> None:
+def test_the_files_of_the_tlcs_other_data_sets_are_recognized_by_a_column() -> None:
     assert recognize_label(list_fields("C")) == DATASET.label
     assert recognize_label(["VendorID", "tpep_pickup_datetime"]) == "yellow taxi"
     assert recognize_label(["dispatching_base_num", "pickup_datetime"]) == "for-hire vehicles"

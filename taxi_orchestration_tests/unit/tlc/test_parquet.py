@@ -76,7 +76,7 @@ def replace_value(table: pa.Table, name: str, row: int, value: Any, kind: pa.Dat
 
 
 @pytest.mark.parametrize("era", ["A", "B", "C"])
-def test_a_month_of_every_era_arrives_in_the_contract_without_drift(path: Path, era: Era) -> None:
+def test_a_month_of_every_era_is_read_with_the_contracts_columns_without_drift(path: Path, era: Era) -> None:
     written = write_month(path, MONTHS[era], 5000)
     file, rows = read(path, MONTHS[era])
     assert rows.schema.equals(ARROW_SCHEMA)
@@ -88,7 +88,7 @@ def test_a_month_of_every_era_arrives_in_the_contract_without_drift(path: Path, 
 
 
 @pytest.mark.parametrize("era", ["A", "B", "C"])
-def test_every_value_arrives_as_it_was(path: Path, era: Era) -> None:
+def test_every_value_is_read_unchanged(path: Path, era: Era) -> None:
     write_month(path, MONTHS[era], ROWS)
     _, rows = read(path, MONTHS[era])
     source = pq.read_table(path)
@@ -96,7 +96,7 @@ def test_every_value_arrives_as_it_was(path: Path, era: Era) -> None:
         assert rows[name.lower()].to_pylist() == source[name].to_pylist()
 
 
-def test_a_resaved_month_arrives_with_the_same_rows_and_a_description_of_its_drift(path: Path, tmp_path: Path) -> None:
+def test_a_resaved_month_is_read_with_the_same_rows_and_its_drift_is_described(path: Path, tmp_path: Path) -> None:
     write_month(path, MONTH, ROWS)
     write_month(tmp_path / "again.parquet", MONTH, ROWS, resaved=True)
     file, rows = read(tmp_path / "again.parquet")
@@ -141,7 +141,7 @@ def test_a_required_column_of_a_later_era_does_not_refuse_older_files(path: Path
     assert not file.drift
 
 
-def test_columns_are_matched_by_name_whatever_their_order_and_case(path: Path, table: pa.Table) -> None:
+def test_columns_are_matched_by_name_in_any_order_and_case(path: Path, table: pa.Table) -> None:
     pq.write_table(table, path)
     expected = read(path)[1]
     shuffled = table.select(table.column_names[::-1])
@@ -180,7 +180,7 @@ def test_an_optional_column_that_is_missing_is_null_and_reported(path: Path, tab
         ),
     ],
 )
-def test_a_column_that_is_added_arrives_after_the_known_ones_and_is_reported(
+def test_an_added_column_is_read_after_the_known_ones_and_is_reported(
     path: Path, table: pa.Table, values: pa.Array, words: str, postgres: str, arrived: Any
 ) -> None:
     pq.write_table(table.append_column("New_Fee", values), path)
@@ -212,7 +212,7 @@ def test_an_added_column_of_nothing_but_nulls_is_reported_and_left_out(path: Pat
         (DATASET.pickup, pa.timestamp("ns")),
     ],
 )
-def test_another_type_without_loss_is_taken_and_reported(
+def test_another_type_without_loss_is_accepted_and_reported(
     path: Path, table: pa.Table, name: str, kind: pa.DataType
 ) -> None:
     if name == "trip_distance":
@@ -223,12 +223,12 @@ def test_another_type_without_loss_is_taken_and_reported(
     assert list(file.drift.other_types) == [name.lower()]
 
 
-def test_whole_numbers_are_taken_for_amounts(path: Path, table: pa.Table) -> None:
+def test_whole_numbers_are_accepted_as_amounts(path: Path, table: pa.Table) -> None:
     pq.write_table(replace_column(table, "fare_amount", pa.array(range(ROWS), pa.int64())), path)
     assert read(path)[1]["fare_amount"].to_pylist() == list(map(float, range(ROWS)))
 
 
-def test_decimals_arrive_as_the_nearest_doubles(path: Path, table: pa.Table) -> None:
+def test_decimals_are_read_as_the_nearest_doubles(path: Path, table: pa.Table) -> None:
     cents = [Decimal(i * 7919 % 100_000_007) / 100 for i in range(ROWS)]
     pq.write_table(replace_column(table, "fare_amount", pa.array(cents, pa.decimal128(15, 2))), path)
     assert read(path)[1]["fare_amount"].to_pylist() == [float(value) for value in cents]
@@ -250,7 +250,7 @@ def test_nan_in_an_amount_is_kept_and_is_not_null(path: Path, table: pa.Table) -
     assert tips.null_count == 0
 
 
-def test_bad_text_that_no_row_uses_is_no_reason_to_refuse(path: Path, table: pa.Table) -> None:
+def test_a_file_with_bad_text_that_no_row_uses_is_accepted(path: Path, table: pa.Table) -> None:
     flags = pa.DictionaryArray.from_arrays(pa.array([0] * ROWS, pa.int32()), pa.array(["N", "a\0b"]))
     pq.write_table(replace_column(table, "store_and_fwd_flag", flags), path)
     assert set(read(path)[1]["store_and_fwd_flag"].to_pylist()) == {"N"}
@@ -273,7 +273,7 @@ def test_the_pickups_outside_are_known_only_once_all_rows_have_been_read(path: P
 @pytest.mark.parametrize("compression", ["none", "snappy", "gzip", "zstd", "brotli", "lz4"])
 @pytest.mark.parametrize("page_version", ["1.0", "2.0"])
 @pytest.mark.parametrize("text", ["dictionary", "PLAIN", "DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY"])
-def test_a_month_in_any_encoding_and_compression_arrives_exactly(
+def test_a_month_in_any_encoding_and_compression_is_read_exactly(
     path: Path, table: pa.Table, text: str, page_version: str, compression: str
 ) -> None:
     expected = pa.table([table[name].cast(ARROW_SCHEMA.field(name.lower()).type) for name in table.column_names],
@@ -298,7 +298,7 @@ def test_a_month_in_any_encoding_and_compression_arrives_exactly(
 
 
 @pytest.mark.parametrize("text", ["DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY"])
-def test_text_whose_encoding_changes_within_a_file_arrives_once(path: Path, table: pa.Table, text: str) -> None:
+def test_text_whose_encoding_changes_within_a_file_is_read_once(path: Path, table: pa.Table, text: str) -> None:
     # A page with only nulls has no values, and so no encoding that the reader must support.
     flags = [None] * 200 + table["store_and_fwd_flag"].to_pylist()[200:]
     table = replace_column(table, "store_and_fwd_flag", pa.array(flags, pa.string()))
@@ -309,7 +309,7 @@ def test_text_whose_encoding_changes_within_a_file_arrives_once(path: Path, tabl
     assert rows[DATASET.pickup].equals(table[DATASET.pickup])
 
 
-def test_a_long_text_that_prefixes_repeat_is_refused_before_it_is_repeated(
+def test_a_long_text_that_is_repeated_by_prefixes_is_refused_before_it_is_decoded(
     path: Path, table: pa.Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parquet, "MAX_TEXT_BATCH_BYTES", 2**20)
@@ -331,7 +331,7 @@ def test_a_long_text_that_prefixes_repeat_is_refused_before_it_is_repeated(
     assert max(sizes) <= 2**20
 
 
-def test_what_the_reader_has_not_implemented_is_not_called_damage(path: Path, table: pa.Table) -> None:
+def test_a_feature_that_pyarrow_does_not_support_is_not_reported_as_damage(path: Path, table: pa.Table) -> None:
     pq.write_table(table, path, compression="snappy")
     content = path.read_bytes()
     for name in table.column_names:
@@ -349,7 +349,7 @@ def test_what_the_reader_has_not_implemented_is_not_called_damage(path: Path, ta
 INT96_TIMES = [datetime(2500, 1, 1), datetime(1677, 9, 1), datetime.min, datetime.max, None, datetime(2024, 1, 1, 7)]
 
 
-def test_the_times_of_spark_are_read_without_a_wrap_and_their_type_is_reported(path: Path, table: pa.Table) -> None:
+def test_int96_timestamps_are_read_without_overflow_and_their_type_is_reported(path: Path, table: pa.Table) -> None:
     times = pa.array(INT96_TIMES * (ROWS // 6), pa.timestamp("us"))
     table = replace_column(table, DATASET.dropoff, times).append_column("seen", times)
     pq.write_table(table, path, use_deprecated_int96_timestamps=True)
@@ -369,7 +369,7 @@ def test_the_times_of_spark_are_read_without_a_wrap_and_their_type_is_reported(p
         ("s", 10_000_000_000_000, "<value out of range: 10000000000000000>"),
     ],
 )
-def test_a_time_of_spark_that_would_be_lost_is_shown_as_it_is_in_the_file(
+def test_an_int96_timestamp_that_would_be_lost_is_shown_as_it_is_in_the_file(
     path: Path, table: pa.Table, unit: str, value: int, shown: str
 ) -> None:
     times = table[DATASET.dropoff].cast(pa.timestamp(unit), safe=False).cast(pa.int64()).to_pylist()
@@ -380,7 +380,7 @@ def test_a_time_of_spark_that_would_be_lost_is_shown_as_it_is_in_the_file(
 
 
 @pytest.mark.parametrize("name", ["__index_level_0__", "__null_dask_index__", "_hoodie_commit_time", "_Dlt-Id"])
-def test_a_column_of_the_writers_own_is_left_out_and_reported(path: Path, table: pa.Table, name: str) -> None:
+def test_a_column_that_the_writer_added_is_left_out_and_reported(path: Path, table: pa.Table, name: str) -> None:
     pq.write_table(table.append_column(name, pa.array(range(ROWS))), path)
     file, rows = read(path)
     assert rows.column_names == ARROW_SCHEMA.names
@@ -396,7 +396,7 @@ def test_the_index_of_pandas_is_left_out_and_reported(path: Path, table: pa.Tabl
     assert dict(file.drift.left_out) == {name or "__index_level_0__": "the index of pandas"}
 
 
-def test_a_column_of_the_tlcs_that_is_the_index_of_pandas_is_data(path: Path, table: pa.Table) -> None:
+def test_a_column_of_the_tlcs_that_is_the_index_of_pandas_is_read_as_data(path: Path, table: pa.Table) -> None:
     table.to_pandas().set_index("VendorID").to_parquet(path)
     file, rows = read(path)
     assert rows["vendorid"].to_pylist() == table["VendorID"].to_pylist()
@@ -406,7 +406,7 @@ def test_a_column_of_the_tlcs_that_is_the_index_of_pandas_is_data(path: Path, ta
 @pytest.mark.parametrize(
     "noted", [b"", b"[]", b"{", b'{"index_columns": 7}', b'{"index_columns": [null, {}]}', b"\xff"]
 )
-def test_notes_of_pandas_that_make_no_sense_are_left_alone(path: Path, table: pa.Table, noted: bytes) -> None:
+def test_invalid_metadata_of_pandas_is_ignored(path: Path, table: pa.Table, noted: bytes) -> None:
     pq.write_table(table.replace_schema_metadata({"pandas": noted}), path)
     assert read(path)[1].num_rows == ROWS
 
@@ -419,16 +419,22 @@ FAULTS: dict[str, tuple[Any, str]] = {
         lambda t: t.rename_columns([f"{n} " if n == "trip_type" else n for n in t.column_names]),
         "name the column trip_type, without spaces",
     ),
-    "a name twice": (lambda t: t.append_column("vendorid", t["VendorID"]), "write it with one of the two"),
-    "no name": (lambda t: t.append_column("", t["VendorID"]), "leave the column out, or name it with 1 to 63"),
-    "raw_trips itself": (lambda t: t.append_column("source_row", t["VendorID"]), "leave out source_month and"),
-    "a column of PostgreSQL's": (lambda t: t.append_column("ctid", t["VendorID"]), "another name, since PostgreSQL"),
+    "two columns that differ only in case": (
+        lambda t: t.append_column("vendorid", t["VendorID"]),
+        "write it with one of the two",
+    ),
+    "an empty name": (lambda t: t.append_column("", t["VendorID"]), "leave the column out, or name it with 1 to 63"),
+    "a column of raw_trips": (lambda t: t.append_column("source_row", t["VendorID"]), "leave out source_month and"),
+    "a system column of PostgreSQL": (
+        lambda t: t.append_column("ctid", t["VendorID"]),
+        "another name, since PostgreSQL",
+    ),
     "a column missing": (lambda t: t.drop_columns(["VendorID"]), "write it with all columns of the TLC"),
     "text for an amount": (
         lambda t: replace_column(t, "fare_amount", t["fare_amount"].cast(pa.string())),
         "write it as double",
     ),
-    "a zone": (
+    "a time zone": (
         lambda t: replace_column(t, DATASET.pickup, t[DATASET.pickup].cast(pa.timestamp("us", "UTC"))),
         "without a zone (in Spark timestamp_ntz",
     ),
@@ -442,7 +448,9 @@ FAULTS: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_the_writer_of_a_mirrors_file_is_named_and_what_it_has_to_do(path: Path, table: pa.Table, fault: str) -> None:
+def test_the_error_for_a_mirrors_file_names_its_writer_and_what_to_change(
+    path: Path, table: pa.Table, fault: str
+) -> None:
     damage, advice = FAULTS[fault]
     metadata = {"pandas": '{"pandas_version": "2.2.3"}'}
     pq.write_table(damage(table).replace_schema_metadata(metadata), path)
@@ -455,7 +463,7 @@ def test_the_writer_of_a_mirrors_file_is_named_and_what_it_has_to_do(path: Path,
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_the_advice_on_the_tlcs_own_file_is_not_to_rewrite_it(path: Path, table: pa.Table, fault: str) -> None:
+def test_the_error_for_the_tlcs_own_file_does_not_advise_to_rewrite_it(path: Path, table: pa.Table, fault: str) -> None:
     pq.write_table(FAULTS[fault][0](table), path)
     with pytest.raises(BadFileError) as raised, MonthFile.open(path, MONTH, f"{TLC_BASE_URL}/x.parquet") as file:
         list(file.batches())
@@ -473,7 +481,7 @@ def test_the_advice_on_the_tlcs_own_file_is_not_to_rewrite_it(path: Path, table:
         ({}, "a copy that parquet-cpp-arrow"),
     ],
 )
-def test_the_writer_is_named_as_the_footer_has_it_in_one_line(
+def test_the_writer_is_named_as_in_the_footer_on_one_line(
     path: Path, table: pa.Table, noted: dict[str, str], writer: str
 ) -> None:
     pq.write_table(table.append_column("", table["VendorID"]).replace_schema_metadata(noted), path)
@@ -484,7 +492,7 @@ def test_the_writer_is_named_as_the_footer_has_it_in_one_line(
 
 
 @pytest.mark.parametrize("limit", ["MAX_ROWS", "MAX_COLUMNS", "MAX_ROW_BYTES"])
-def test_a_limit_is_named_with_where_to_raise_it(
+def test_the_error_for_an_exceeded_limit_says_where_to_raise_it(
     path: Path, table: pa.Table, limit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parquet, "MAX_COLUMNS", 20 if limit != "MAX_COLUMNS" else 19)
@@ -518,7 +526,7 @@ def test_a_file_with_a_damaged_footer_is_refused(path: Path) -> None:
     expect_refusal(path)
 
 
-def test_a_file_that_is_not_there_is_not_called_damaged(path: Path) -> None:
+def test_a_missing_file_is_not_reported_as_damaged(path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         MonthFile.open(path, MONTH, URL)
 
@@ -550,7 +558,7 @@ def test_no_single_flipped_bit_in_the_pages_ever_changes_a_value(path: Path) -> 
     assert detected > 100
 
 
-def test_no_single_flipped_bit_in_the_footer_raises_anything_but_a_bad_file(path: Path) -> None:
+def test_no_single_flipped_bit_in_the_footer_raises_anything_but_bad_file_error(path: Path) -> None:
     write_month(path, MONTH, 100)
     content = path.read_bytes()
     footer_start = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
@@ -587,7 +595,7 @@ def test_a_file_of_nothing_but_nulls_is_refused(path: Path, table: pa.Table) -> 
     assert "only 0 of its 300 pickups" in expect_refusal(path)
 
 
-def test_fewer_rows_than_the_footer_promises_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fewer_rows_than_the_footer_declares_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_month(path, MONTH, ROWS)
     decoded = MonthFile._decoded
     monkeypatch.setattr(MonthFile, "_decoded", lambda self, rows: list(decoded(self, rows))[:-1])
@@ -603,7 +611,7 @@ def test_rows_beyond_the_limit_are_refused_before_any_is_read(path: Path, monkey
     assert "it has 300 rows; the limit is 299" in expect_refusal(path, max_rows=299)
 
 
-def test_a_million_rows_packed_into_kilobytes_are_refused_by_their_number(path: Path, table: pa.Table) -> None:
+def test_a_million_rows_compressed_to_kilobytes_are_refused_by_their_number(path: Path, table: pa.Table) -> None:
     bomb = pa.concat_tables([table.slice(0, 1)] * 1000).combine_chunks()
     pq.write_table(pa.concat_tables([bomb] * 1000), path, compression="zstd")
     assert path.stat().st_size < 200_000
@@ -617,7 +625,7 @@ def test_columns_beyond_the_limit_are_refused(path: Path, table: pa.Table) -> No
     assert f"it has 120 columns; the limit is {MAX_COLUMNS}" in expect_refusal(path)
 
 
-def test_a_long_text_that_a_dictionary_repeats_is_refused_before_it_is_repeated(path: Path, table: pa.Table) -> None:
+def test_a_long_text_that_is_repeated_by_a_dictionary_is_refused_before_decoding(path: Path, table: pa.Table) -> None:
     flags = pa.DictionaryArray.from_arrays(pa.array([0] * ROWS, pa.int32()), pa.array(["x" * 1_000_000]))
     pq.write_table(replace_column(table, "store_and_fwd_flag", flags), path)
     before = pa.default_memory_pool().max_memory()
@@ -637,7 +645,9 @@ def test_a_long_text_that_a_dictionary_repeats_is_refused_before_it_is_repeated(
     ],
     ids=["yellow", "for-hire", "high-volume"],
 )
-def test_a_file_of_another_data_set_is_refused_as_what_it_is(path: Path, columns: list[str], label: str) -> None:
+def test_a_file_of_another_data_set_is_refused_and_the_error_names_that_data_set(
+    path: Path, columns: list[str], label: str
+) -> None:
     pq.write_table(pa.table({name: [1] for name in columns}), path)
     assert (
         f"it is a file of {label}, as its columns show. Nothing was loaded. Copy the TLC's file to host.example again"
@@ -689,7 +699,9 @@ def test_a_hostile_or_reserved_column_name_is_refused(path: Path, table: pa.Tabl
         pa.array([Decimal(1)] * ROWS, pa.decimal128(38, 2)),
     ],
 )
-def test_an_added_column_without_a_settled_type_is_refused(path: Path, table: pa.Table, values: pa.Array) -> None:
+def test_an_added_column_without_a_defined_postgres_type_is_refused(
+    path: Path, table: pa.Table, values: pa.Array
+) -> None:
     pq.write_table(table.append_column("new_fee", values), path)
     assert "the new column new_fee is of type" in expect_refusal(path)
 
@@ -743,7 +755,7 @@ def test_the_first_of_several_lost_values_is_the_one_that_is_named(path: Path, t
     assert "column payment_type, row 131: 1.5" in expect_refusal(path)
 
 
-def test_whole_microseconds_in_nanoseconds_are_taken_and_others_refused(path: Path, table: pa.Table) -> None:
+def test_nanoseconds_are_accepted_if_they_are_whole_microseconds(path: Path, table: pa.Table) -> None:
     nanoseconds = table[DATASET.dropoff].cast(pa.timestamp("ns")).cast(pa.int64()).to_pylist()
     nanoseconds[6] += 1
     changed = pa.array(nanoseconds, pa.timestamp("ns"))
@@ -763,7 +775,7 @@ def test_timestamps_with_a_zone_are_refused(path: Path, table: pa.Table, zone: s
 
 
 @pytest.mark.parametrize("microseconds", [-(2**63) + 1, 2**63 - 1])
-def test_a_time_that_no_calendar_holds_is_refused(path: Path, table: pa.Table, microseconds: int) -> None:
+def test_a_time_outside_the_years_1_to_9999_is_refused(path: Path, table: pa.Table, microseconds: int) -> None:
     times = table[DATASET.dropoff].cast(pa.int64()).to_pylist()
     times[9] = microseconds
     pq.write_table(replace_column(table, DATASET.dropoff, pa.array(times, pa.timestamp("us"))), path)
@@ -788,7 +800,7 @@ def test_text_that_postgres_cannot_hold_is_refused_with_its_row_and_value(
     assert reason in message
 
 
-def test_text_in_other_letters_is_kept(path: Path, table: pa.Table) -> None:
+def test_text_beyond_ascii_is_kept(path: Path, table: pa.Table) -> None:
     flags = ["Ñ", "是", "🚕", "", None] * (ROWS // 5)
     pq.write_table(replace_column(table, "store_and_fwd_flag", pa.array(flags, pa.large_string())), path)
     assert read(path)[1]["store_and_fwd_flag"].to_pylist() == flags
@@ -868,7 +880,7 @@ def parse_file_month(name: str) -> date:
 
 @pytest.mark.real_data
 @pytest.mark.parametrize(("name", "count", "outside", "total", "era"), REAL_MONTHS)
-def test_a_published_month_arrives_with_its_rows_and_its_total_to_the_cent(
+def test_a_published_month_is_read_with_its_rows_and_its_total_to_the_cent(
     pytestconfig: pytest.Config, name: str, count: int, outside: int, total: str, era: Era
 ) -> None:
     file, rows = read(find_real_file(pytestconfig, name), parse_file_month(name), batch_rows=32_768)
@@ -888,13 +900,13 @@ def test_the_reissued_month_has_the_rows_of_the_first_issue(pytestconfig: pytest
 
 
 @pytest.mark.real_data
-def test_the_congestion_relief_fee_of_2025_arrives(pytestconfig: pytest.Config) -> None:
+def test_the_congestion_relief_fee_of_2025_is_read(pytestconfig: pytest.Config) -> None:
     name = f"trip-data/{DATASET.file_name(date(2025, 1, 1))}"
     fee = read(find_real_file(pytestconfig, name), parse_file_month(name))[1]["cbd_congestion_fee"]
     assert len(fee) - fee.null_count == 46_490
 
 
 @pytest.mark.real_data
-def test_a_published_month_that_was_cut_off_is_refused(pytestconfig: pytest.Config) -> None:
+def test_a_published_month_that_was_truncated_is_refused(pytestconfig: pytest.Config) -> None:
     name = f"broken/{DATASET.file_name(date(2025, 2, 1))}"
     assert "footer is damaged" in expect_refusal(find_real_file(pytestconfig, name), parse_file_month(name))

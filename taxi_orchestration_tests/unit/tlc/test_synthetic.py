@@ -48,7 +48,7 @@ def test_the_summary_of_a_synthetic_month_matches_its_file(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("era", ["A", "B", "C"])
-def test_a_synthetic_month_has_the_oddities_of_real_ones(era: Era) -> None:
+def test_a_synthetic_month_has_the_anomalies_of_real_ones(era: Era) -> None:
     table = month_table(MONTHS[era], 60_000)
     pickups = table[DATASET.pickup]
     assert {2008, 2009} < set(pc.year(pickups).to_pylist())
@@ -95,7 +95,7 @@ def test_a_column_of_a_type_without_synthetic_values_is_an_error() -> None:
         month_table(MONTHS["B"], 10, replace(DATASET, columns=(*DATASET.columns, column)))
 
 
-def test_a_month_of_a_few_rows_can_be_made() -> None:
+def test_a_month_of_a_few_rows_can_be_generated() -> None:
     assert [month_table(MONTHS["C"], rows).num_rows for rows in (0, 1, 2, 3, 99, 101)] == [0, 1, 2, 3, 99, 101]
 
 
@@ -108,7 +108,7 @@ def test_row_groups_are_as_long_as_asked_for_across_batches(tmp_path: Path) -> N
     assert one.equals(many)
 
 
-def test_the_synthetic_zones_have_the_form_of_the_real_ones(tmp_path: Path) -> None:
+def test_the_synthetic_zones_have_the_format_of_the_real_ones(tmp_path: Path) -> None:
     write_zones(tmp_path / "zones.csv")
     text = (tmp_path / "zones.csv").read_bytes().decode()
     header, *lines = text.removesuffix("\r\n").split("\r\n")

@@ -33,13 +33,13 @@ def is_coverage(shapes: Sequence[ZoneShape]) -> bool:
 
 
 @pytest.mark.parametrize("folder", ["", "taxi_zones/", "a/b/"])
-def test_every_shape_gets_the_number_that_the_zone_table_has(tmp_path: Path, folder: str) -> None:
+def test_every_shape_gets_the_id_of_the_zone_table(tmp_path: Path, folder: str) -> None:
     shapes = read_zone_shapes(write_zone_shapes(tmp_path / "taxi_zones.zip", folder=folder))
     assert [zone.zone_id for zone in shapes] == [1, 2, 56, 57, 103, 104, 105]
     assert (shapes[3].zone_name, shapes[3].borough) == ("Corona", "Queens")
 
 
-def test_a_shadow_folder_of_macos_is_no_second_shapefile(tmp_path: Path) -> None:
+def test_a_metadata_folder_of_macos_is_not_read_as_a_second_shapefile(tmp_path: Path) -> None:
     path = write_zone_shapes(tmp_path / "taxi_zones.zip")
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("__MACOSX/taxi_zones/._taxi_zones.shp", b"shadow")
@@ -57,7 +57,7 @@ def test_simplified_neighbours_still_share_their_border(tmp_path: Path) -> None:
     assert shared.length == pytest.approx(SIDE, rel=0.01)
 
 
-def test_borders_that_gape_by_inches_are_made_one(tmp_path: Path) -> None:
+def test_small_gaps_between_borders_are_closed(tmp_path: Path) -> None:
     def square_with_gap(position: int) -> list[tuple[float, float]]:
         return [(x, y + 0.2 * position) for x, y in square(position)]
 
@@ -65,7 +65,7 @@ def test_borders_that_gape_by_inches_are_made_one(tmp_path: Path) -> None:
     assert is_coverage(simplify_zone_shapes(shapes))
 
 
-def test_no_zone_vanishes_however_small_it_is(tmp_path: Path) -> None:
+def test_a_very_small_zone_is_kept(tmp_path: Path) -> None:
     def small_square(position: int) -> list[tuple[float, float]]:
         x, y = LEFT + 1000 * position, BOTTOM
         return [(x, y), (x, y + 30), (x + 30, y + 30), (x + 30, y), (x, y)]
@@ -76,13 +76,13 @@ def test_no_zone_vanishes_however_small_it_is(tmp_path: Path) -> None:
     assert all(zone.geometry.area > 0 for zone in simple)
 
 
-def test_a_file_that_is_no_zip_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_zip_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "taxi_zones.zip"
     path.write_text("<html>moved</html>")
     assert "not a zip file" in expect_refusal(path)
 
 
-def test_a_zip_whose_directory_points_nowhere_is_refused(tmp_path: Path) -> None:
+def test_a_zip_with_an_invalid_directory_offset_is_refused(tmp_path: Path) -> None:
     path = write_zone_shapes(tmp_path / "taxi_zones.zip")
     content = bytearray(path.read_bytes())
     content[-6:-2] = (len(content) * 2).to_bytes(4, "little")
@@ -95,7 +95,7 @@ def test_a_zip_without_a_part_of_the_shapefile_is_refused(tmp_path: Path, suffix
     assert f"0 .{suffix} files" in expect_refusal(write_zone_shapes(tmp_path / "taxi_zones.zip", leave_out=suffix))
 
 
-def test_a_zip_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
+def test_a_zip_that_decompresses_to_too_much_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "taxi_zones.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for suffix in ("shp", "dbf", "shx"):
@@ -115,7 +115,7 @@ def test_a_zip_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_numbers_that_cannot_be_right_are_refused(tmp_path: Path, squares: list[Square], found: str) -> None:
+def test_invalid_zone_numbers_are_refused(tmp_path: Path, squares: list[Square], found: str) -> None:
     assert found in expect_refusal(write_zone_shapes(tmp_path / "taxi_zones.zip", squares))
 
 
@@ -142,7 +142,7 @@ def test_points_are_refused(tmp_path: Path) -> None:
     )
 
 
-def test_another_table_is_refused_with_what_it_lacks(tmp_path: Path) -> None:
+def test_a_shapefile_of_something_else_is_refused_with_the_missing_fields(tmp_path: Path) -> None:
     parts: dict[str, Any] = {suffix: io.BytesIO() for suffix in ("shp", "shx", "dbf")}
     with shapefile.Writer(**parts) as writer:
         writer.field("zone", "C")
@@ -155,7 +155,7 @@ def test_another_table_is_refused_with_what_it_lacks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_damaged_bytes_are_refused_or_read_and_nothing_else(tmp_path: Path, seed: int) -> None:
+def test_damaged_bytes_are_read_or_raise_bad_file_error_and_nothing_else(tmp_path: Path, seed: int) -> None:
     """Change bytes inside the zip and write a matching checksum, so that the shapefile reader gets the damage."""
     rng = random.Random(seed)
     with zipfile.ZipFile(write_zone_shapes(tmp_path / "whole.zip")) as archive:
@@ -179,7 +179,7 @@ def test_the_published_shapes_fit_the_published_zone_table(real_months: Path) ->
 
 
 @pytest.mark.real_data
-def test_the_published_shapes_become_small_and_stay_a_map(real_months: Path) -> None:
+def test_the_simplified_published_shapes_are_small_and_still_a_map(real_months: Path) -> None:
     shapes = read_zone_shapes(real_months / "misc" / "taxi_zones.zip")
     simple = simplify_zone_shapes(shapes)
     assert len(json.dumps([zone.polygons for zone in simple], separators=(",", ":"))) < 150_000

@@ -35,12 +35,12 @@ from taxi_orchestration.settings import (
     load_settings,
 )
 from taxi_orchestration.warehouse.warehouse import Warehouse, open_warehouse
-from taxi_orchestration_tests.support.accounts import STRANGER, as_root, call_as
+from taxi_orchestration_tests.support.accounts import OTHER_UID, as_root, call_as
 from taxi_orchestration_tests.support.clusters import DEBIAN, running_cluster
 from taxi_orchestration_tests.support.http_host import ok
-from taxi_orchestration_tests.support.jobs import nothing
-from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, held, held_by_file
-from taxi_orchestration_tests.support.programs import Programs, family
+from taxi_orchestration_tests.support.jobs import empty_job
+from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, content_of_file, contents_of_schema
+from taxi_orchestration_tests.support.programs import Programs, process_tree
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 from taxi_orchestration_tests.support.waiting import until
 
@@ -125,7 +125,7 @@ def as_owner(
     return owner
 
 
-def test_a_role_that_owns_its_schema_is_enough_over_tls_and_grants_survive(
+def test_a_role_that_owns_only_its_schema_works_over_tls_and_grants_are_kept(
     as_owner: PostgresTarget,
     tls_server: PostgresTarget,
     tlc: TlcHost,
@@ -180,7 +180,7 @@ BAD_TLS = {
 
 
 @pytest.mark.parametrize("fault", BAD_TLS)
-def test_with_verify_full_the_loader_dbt_and_dagsters_storage_all_refuse(
+def test_with_verify_full_loader_dbt_and_dagsters_storage_refuse_a_bad_certificate(
     fault: str,
     as_owner: PostgresTarget,
     tmp_path: Path,
@@ -209,7 +209,7 @@ def test_a_server_without_tls_is_refused_where_tls_is_required(server: PostgresT
         pass
 
 
-def test_tls_is_required_of_a_host_that_is_not_local_unless_somebody_says_otherwise(
+def test_tls_is_required_of_a_host_that_is_not_local_unless_the_settings_disable_it(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
 ) -> None:
     for name in ("PG_USER", "PG_PASSWORD", "PG_DBNAME"):
@@ -239,14 +239,14 @@ def test_tls_is_required_of_a_host_that_is_not_local_unless_somebody_says_otherw
 HOSTILE_NAMES = {
     "a quote and a semicolon": 'x"; drop schema public; --',
     "an apostrophe": "x'; select 1; --",
-    "letters beyond a to z": "Öffentlich",
-    "a Cyrillic look-alike": "t\N{CYRILLIC SMALL LETTER A}xi",
+    "letters other than a to z": "Öffentlich",
+    "a Cyrillic letter": "t\N{CYRILLIC SMALL LETTER A}xi",
     "64 bytes": "x" * 64,
-    "a name of PostgreSQL's own": "pg_catalog",
+    "a name that PostgreSQL reserves": "pg_catalog",
     "a space": "two words",
     "NUL": "x\0y",
     "a path": "../x",
-    "a digit at its beginning": "1st",
+    "a leading digit": "1st",
     "dollar quotes": "$$",
 }
 
@@ -261,7 +261,8 @@ def test_a_schema_with_a_hostile_name_is_refused(kind: str) -> None:
 
 def test_a_student_with_a_hostile_name_is_refused() -> None:
     # The name is a suffix, so it may begin with a digit or pg_. With its prefix it must fit into 63 bytes.
-    hostile = {kind: name for kind, name in HOSTILE_NAMES.items() if kind[0:7] not in ("a digit", "a name ")}
+    allowed = ("a leading digit", "a name that PostgreSQL reserves")
+    hostile = {kind: name for kind, name in HOSTILE_NAMES.items() if kind not in allowed}
     for name in [*hostile.values(), "x" * 60]:
         with pytest.raises(ValueError, match="plain name"):
             Settings(dagster_student=name)
@@ -271,18 +272,18 @@ HOSTILE_DATABASES = {
     "an apostrophe": "o'neil",
     "a double quote": 'x"; drop database y; --',
     "a backslash": "back\\slash",
-    "a line's end": "x\ny",
+    "a line break": "x\ny",
     "64 bytes": "x" * 64,
 }
 
 
 @pytest.mark.parametrize("kind", HOSTILE_DATABASES)
-def test_a_warehouse_with_a_name_that_dbt_would_not_quote_is_refused(kind: str) -> None:
+def test_a_database_name_that_dbt_would_not_quote_is_refused(kind: str) -> None:
     with pytest.raises(ValueError, match="without quotes"):
         Settings(pg_dbname=HOSTILE_DATABASES[kind])
 
 
-def test_hostile_names_of_roles_and_databases_are_quoted_right_everywhere(
+def test_hostile_names_of_roles_and_databases_are_quoted_correctly_everywhere(
     environment: dict[str, str], server: PostgresTarget, tlc: TlcHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hostile = """o'neil"; drop %s; -- @:/?#\N{CYRILLIC SMALL LETTER A}"""
@@ -304,7 +305,7 @@ def test_hostile_names_of_roles_and_databases_are_quoted_right_everywhere(
             settings = load_settings()
             with open_loader(settings, open_warehouse(settings)) as loader:
                 loader.load_month(JANUARY)
-            assert held(hostile_target, settings.schema_name) == {JANUARY: held_by_file(data)}
+            assert contents_of_schema(hostile_target, settings.schema_name) == {JANUARY: content_of_file(data)}
             outcome = invoke_dbt(
                 ["show", "--inline", "select 1"], Warehouse(hostile_target, "taxi"), prepared_project(settings)
             )
@@ -349,7 +350,7 @@ query {
 
 
 @pytest.mark.timeout(600)
-def test_no_password_is_found_in_anything_written_or_shown_after_failures_on_purpose(
+def test_no_password_is_in_any_file_log_or_output_after_provoked_failures(
     environment: dict[str, str],
     server: PostgresTarget,
     instance: DagsterInstance,
@@ -442,7 +443,7 @@ def test_no_password_is_found_in_anything_written_or_shown_after_failures_on_pur
             answer = f"{answer} {page.read().decode()}"
         for process in psutil.process_iter(["cmdline"]):
             command_lines.add(" ".join(process.info["cmdline"] or []))
-        for process in family(web.pid):
+        for process in process_tree(web.pid):
             process.kill()
         output += answer + web.communicate()[0]
         assert "FAILURE" in output
@@ -477,10 +478,10 @@ mutation { launchPipelineExecution(executionParams: {
 DELETE = 'mutation { deletePipelineRun(runId: "%s") { __typename } }'
 
 
-def test_the_ui_listens_on_loopback_alone_and_read_only_starts_and_deletes_nothing(
+def test_the_ui_listens_on_loopback_only_and_a_read_only_ui_changes_nothing(
     instance: DagsterInstance, programs: Programs
 ) -> None:
-    run_id = instance.create_run_for_job(nothing).run_id
+    run_id = instance.create_run_for_job(empty_job).run_id
     port = postmaster.free_port()
     # Without the project's code, which would double the time of the start.
     web = programs.start(sys.executable, "-m", "dagster_webserver", "--read-only", "--empty-workspace", "-p", str(port))
@@ -488,7 +489,7 @@ def test_the_ui_listens_on_loopback_alone_and_read_only_starts_and_deletes_nothi
     assert run_id in str(shown)
     listening = {
         connection.laddr.ip
-        for process in family(web.pid)
+        for process in process_tree(web.pid)
         for connection in process.net_connections("tcp")
         if connection.status == psutil.CONN_LISTEN
     }
@@ -515,7 +516,7 @@ def test_another_user_of_the_machine_cannot_connect_to_the_embedded_server(home:
             results.append("not read")
         return " ".join(results)
 
-    assert call_as(STRANGER, try_access) == "refused refused refused not read"
+    assert call_as(OTHER_UID, try_access) == "refused refused refused not read"
 
 
 def get_storage_url(environment: dict[str, str]) -> str:

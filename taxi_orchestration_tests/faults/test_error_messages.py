@@ -37,10 +37,10 @@ from taxi_orchestration.tlc.client import TlcClient
 from taxi_orchestration.warehouse.load_log import loaded_files
 from taxi_orchestration.warehouse.raw_tables import create_raw_tables
 from taxi_orchestration.warehouse.warehouse import Warehouse
-from taxi_orchestration_tests.support.interference import holding
+from taxi_orchestration_tests.support.interference import table_lock
 from taxi_orchestration_tests.support.months import JANUARY
 from taxi_orchestration_tests.support.programs import TAXI, taxi
-from taxi_orchestration_tests.support.stages import At
+from taxi_orchestration_tests.support.stages import CallAtStage
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 from taxi_orchestration_tests.support.waiting import until
 from taxi_orchestration_tests.support.warehouses import point_at
@@ -83,7 +83,7 @@ FOREIGN = {
 
 @pytest.mark.parametrize("what", FOREIGN)
 @pytest.mark.parametrize("name", ["raw_trips", "raw_loads", "raw_zones", "raw_zone_shapes"])
-def test_a_raw_table_whose_name_is_taken_is_refused_before_anything_is_made(
+def test_a_raw_table_whose_name_is_taken_is_refused_before_anything_is_created(
     name: str, what: str, target: PostgresTarget, settings: Settings, execute: Callable[[str], object]
 ) -> None:
     statement, words = FOREIGN[what]
@@ -99,7 +99,7 @@ def test_a_raw_table_whose_name_is_taken_is_refused_before_anything_is_made(
 
 
 @pytest.mark.parametrize("what", ["a table of another shape", "a view", "a type"])
-def test_a_model_whose_name_is_taken_is_refused_by_the_run_and_taxi_alike(
+def test_a_model_whose_name_is_taken_is_refused_by_the_run_and_by_taxi(
     what: str,
     tlc: TlcHost,
     settings: Settings,
@@ -119,7 +119,7 @@ def test_a_model_whose_name_is_taken_is_refused_by_the_run_and_taxi_alike(
     assert execute("select to_regclass('{}.fct_trips')").fetchone() == (None,)  # type: ignore[attr-defined]
 
 
-def test_a_table_of_another_version_with_a_column_less_is_not_foreign(
+def test_a_raw_table_with_fewer_columns_of_another_version_is_accepted(
     target: PostgresTarget, settings: Settings, execute: Callable[[str], object]
 ) -> None:
     create_raw_tables(Warehouse(target, settings.schema_name))
@@ -128,7 +128,7 @@ def test_a_table_of_another_version_with_a_column_less_is_not_foreign(
     create_raw_tables(Warehouse(target, settings.schema_name))
 
 
-def test_a_table_that_another_role_owns_is_refused_with_its_owner(
+def test_a_table_that_another_role_owns_is_refused_and_the_error_names_the_owner(
     target: PostgresTarget, role: PostgresTarget, settings: Settings
 ) -> None:
     create_raw_tables(Warehouse(target, settings.schema_name))
@@ -136,7 +136,7 @@ def test_a_table_that_another_role_owns_is_refused_with_its_owner(
         create_raw_tables(Warehouse(role, settings.schema_name))
 
 
-def test_status_names_a_table_of_loads_that_is_somebody_elses(
+def test_reading_a_raw_loads_table_of_another_application_is_an_error(
     target: PostgresTarget, settings: Settings, execute: Callable[[str], object]
 ) -> None:
     execute("create table {}.raw_loads (id integer)")
@@ -151,7 +151,7 @@ LIMITS = ["statement_timeout", "transaction_timeout", "idle_in_transaction_sessi
 
 
 @pytest.mark.parametrize("limit", LIMITS)
-def test_a_load_cut_by_a_limit_of_the_server_names_it_and_how_to_lift_it(
+def test_a_load_ended_by_a_server_timeout_names_the_timeout_and_how_to_change_it(
     limit: str, tlc: TlcHost, role: PostgresTarget, settings: Settings, tmp_path: Path
 ) -> None:
     tlc.publish(JANUARY)
@@ -172,7 +172,7 @@ def test_a_load_cut_by_a_limit_of_the_server_names_it_and_how_to_lift_it(
 def pause_in(loader: Loader, stage: str) -> None:
     """Pause for 0.7 s in the COPY of January (`copied`), or in a transaction between two statements."""
     if stage == "copied":
-        loader.load_month(JANUARY, progress=At("copied", lambda: time.sleep(0.7)))
+        loader.load_month(JANUARY, progress=CallAtStage("copied", lambda: time.sleep(0.7)))
         return
     with translate_errors("Waiting", loader.warehouse.target), connect(loader.warehouse.target) as connection:
         connection.execute("select 1")
@@ -180,7 +180,7 @@ def pause_in(loader: Loader, stage: str) -> None:
         connection.execute("select 1")
 
 
-def test_a_statement_that_somebody_canceled_by_hand_is_not_laid_upon_a_limit(
+def test_a_statement_that_another_session_canceled_is_not_reported_as_a_timeout(
     target: PostgresTarget, settings: Settings
 ) -> None:
     with pytest.raises(WarehouseError, match="Another session canceled the statement"):
@@ -199,7 +199,7 @@ def cancel(target: PostgresTarget, pid: int) -> None:
 
 
 @pytest.mark.parametrize("limit", ["statement_timeout", "transaction_timeout"])
-def test_the_error_of_dbt_names_a_limit_whatever_the_language(
+def test_the_error_of_dbt_names_a_server_timeout_in_any_language(
     limit: str, role: PostgresTarget, settings: Settings
 ) -> None:
     with psycopg.connect(role.url(), autocommit=True) as connection:
@@ -209,7 +209,7 @@ def test_the_error_of_dbt_names_a_limit_whatever_the_language(
     assert advice_on_text("division by zero", 0.1, role) is None
 
 
-def test_a_model_cut_by_statement_timeout_names_it_in_the_run(
+def test_a_run_whose_model_is_ended_by_statement_timeout_names_the_timeout(
     tlc: TlcHost,
     role: PostgresTarget,
     target: PostgresTarget,
@@ -225,7 +225,7 @@ def test_a_model_cut_by_statement_timeout_names_it_in_the_run(
     capfd.readouterr()
     with psycopg.connect(role.url(), autocommit=True) as connection:
         connection.execute("alter role current_user set statement_timeout = '3s'")
-    with holding(target, settings.schema_name, "fct_trips"):
+    with table_lock(target, settings.schema_name, "fct_trips"):
         assert backfill("2024-01", "2024-01", "--reprocess", "completed") == 1
     message = " ".join(capfd.readouterr().err.split())
     assert "The server's statement_timeout ended it. Disable that for this role (alter role" in message
@@ -262,18 +262,18 @@ needs_unshare = pytest.mark.skipif(
 
 @needs_unshare
 @pytest.mark.parametrize("options", ["ro", "size=4k"])
-@pytest.mark.parametrize("when", ["its data is made", "it starts"])
-def test_an_embedded_server_without_room_in_dev_shm_names_that(when: str, options: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("when", ["initdb", "start"])
+def test_an_embedded_server_without_space_in_dev_shm_names_dev_shm(when: str, options: str, tmp_path: Path) -> None:
     home = tmp_path / "home"
     try:
-        if when == "it starts":
+        if when == "start":
             taxi("url", TAXI_HOME=str(home))
             taxi("stop", TAXI_HOME=str(home))
         mount = f"mount -t tmpfs -o {options},mode=1777 tmpfs /dev/shm"
         done = run_unshared(f'{mount}; exec "$1" url', TAXI, TAXI_HOME=str(home))
         if done.returncode == 0:
             # initdb chose another kind of shared memory.
-            assert (when, options) == ("its data is made", "ro")
+            assert (when, options) == ("initdb", "ro")
             return
         assert done.returncode == 2, done.stderr
         assert "/dev/shm, through which PostgreSQL's processes share memory, is full, too small" in done.stderr
@@ -299,7 +299,7 @@ with running_cluster(settings={"dynamic_shared_memory_type": "posix"}) as target
 
 
 @needs_unshare
-def test_a_parallel_query_without_room_in_dev_shm_names_that_and_not_the_disk(tmp_path: Path) -> None:
+def test_a_parallel_query_without_space_in_dev_shm_names_dev_shm_and_not_the_disk(tmp_path: Path) -> None:
     done = run_unshared('mount -t tmpfs -o size=3m tmpfs /dev/shm; exec "$1" -c "$2"', sys.executable, PARALLEL)
     assert "disk is full" not in done.stderr
     assert "WarehouseUnavailableError" in done.stderr, done.stderr
@@ -352,13 +352,13 @@ HOMES = {
     "relative": ("dagster_home", "is not an absolute path"),
     "missing": ("{}/missing", "is no directory"),
     "a file": ("{}/file", "is no directory"),
-    "empty of a dagster.yaml": ("{}/empty", "has no dagster.yaml"),
+    "without a dagster.yaml": ("{}/empty", "has no dagster.yaml"),
     "with a broken dagster.yaml": ("{}/broken", "dagster.yaml cannot be used"),
 }
 
 
 @pytest.mark.parametrize("kind", HOMES)
-def test_a_dagster_home_that_cannot_be_used_is_an_error_with_what_to_set(
+def test_a_dagster_home_that_cannot_be_used_is_an_error_that_says_what_to_set(
     kind: str, environment: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
@@ -388,14 +388,17 @@ def test_dagster_dev_in_a_home_without_a_dagster_yaml_loads_no_definitions(
 
 
 DOTENVS = {
-    "in UTF-16 with its mark": ("PG_SCHEMA=x\n".encode("utf-16"), "is in UTF-16, as PowerShell's > writes it"),
-    "in UTF-16 without": ("PG_SCHEMA=x\n".encode("utf-16-le"), "is in UTF-16, as PowerShell's > writes it"),
+    "in UTF-16 with a byte order mark": ("PG_SCHEMA=x\n".encode("utf-16"), "is in UTF-16, as PowerShell's > writes it"),
+    "in UTF-16 without a byte order mark": (
+        "PG_SCHEMA=x\n".encode("utf-16-le"),
+        "is in UTF-16, as PowerShell's > writes it",
+    ),
     "in Latin-1": (b"PG_SCHEMA=\xe9\n", "is not in UTF-8"),
 }
 
 
 @pytest.mark.parametrize("kind", DOTENVS)
-def test_a_dotenv_that_is_not_in_utf_8_is_refused_with_how_to_save_it(
+def test_a_dotenv_that_is_not_in_utf_8_is_an_error_that_says_how_to_save_it(
     kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     content, words = DOTENVS[kind]
@@ -406,7 +409,7 @@ def test_a_dotenv_that_is_not_in_utf_8_is_refused_with_how_to_save_it(
     assert f"taxi: {tmp_path / '.env'} {words}: save it as UTF-8" in done.stderr
 
 
-def test_a_dotenv_with_the_mark_of_utf_8_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_dotenv_with_the_byte_order_mark_of_utf_8_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(settings_module, "PROJECT_DIRECTORY", tmp_path)
     monkeypatch.setenv("PG_SCHEMA", "of_the_shell")
     (tmp_path / ".env").write_bytes(b"\xef\xbb\xbfPG_SCHEMA=of_the_file\n")
@@ -421,7 +424,7 @@ SHUTS_DOWN = re.compile(rb"(\d\d:\d\d:\d\d) .*(?:shutting down daemon threads|Da
 
 
 @pytest.mark.timeout(400)
-def test_dagster_dev_ends_soon_though_its_embedded_server_was_stopped(tmp_path: Path) -> None:
+def test_dagster_dev_exits_soon_even_if_its_embedded_server_was_stopped(tmp_path: Path) -> None:
     home, log = tmp_path / "home", tmp_path / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -14,7 +14,7 @@ from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration_tests.support.synthetic import month_table
 
 # The number of rows, and the pickups outside the month, as the TLC published them.
-ROWS_AND_STRAYS: dict[date, tuple[int, tuple[str, ...]]] = {
+ROWS_AND_PICKUPS_OUTSIDE: dict[date, tuple[int, tuple[str, ...]]] = {
     date(2023, 12, 1): (
         64_215,
         ("2023-11-30 23:06:05", "2023-11-30 23:57:51", "2023-11-24 21:03:34", "2023-11-27 00:46:39"),
@@ -38,9 +38,9 @@ ROWS_AND_STRAYS: dict[date, tuple[int, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
-def lookalike(month: date) -> bytes:
+def documented_month(month: date) -> bytes:
     """Return the synthetic file of one of the months, as Parquet."""
-    rows, strays = ROWS_AND_STRAYS[month]
+    rows, strays = ROWS_AND_PICKUPS_OUTSIDE[month]
     table = month_table(month, rows)
     start, end = (datetime.combine(day, datetime.min.time()) for day in (month, next_month(month)))
     pickups = table.column(DATASET.pickup).to_pylist()
