@@ -1,5 +1,8 @@
 """Database faults and interference of other sessions: bounded waits, errors with a next step, no partial changes."""
 
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -76,8 +79,6 @@ def test_a_load_whose_connection_is_cut_is_tried_again_by_its_run(
     loader: Loader,
     backfill: Callable[..., int],
 ) -> None:
-    import threading
-
     tlc.publish(JANUARY)
     with holding(target, settings.schema_name, "raw_loads"):
         thread = threading.Thread(target=lambda: codes.append(backfill("2024-01", "2024-01")))
@@ -94,8 +95,6 @@ def test_a_load_whose_connection_is_cut_is_tried_again_by_its_run(
 def test_connections_cut_while_dbt_runs_are_made_again_and_models_are_exact(
     tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: DagsterInstance, backfill: Callable[..., int]
 ) -> None:
-    import threading
-
     tlc.publish(JANUARY)
     assert backfill("2024-01", "2024-01") == 0
     tlc.publish(JANUARY, rows=300, seed=1)
@@ -143,8 +142,6 @@ def test_a_lock_of_somebody_else_while_dbt_builds_is_waited_for_and_named(
 def test_a_lock_that_is_let_go_in_time_only_delays_the_load(
     loader: Loader, before: Held, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
-    import threading
-
     with holding(target, settings.schema_name, "raw_trips_2024_01"):
         thread = threading.Thread(target=loader.load_month, args=[JANUARY])
         thread.start()
@@ -285,9 +282,6 @@ def test_a_server_that_crashes_in_the_middle_of_a_copy_keeps_the_month_as_it_was
                 row = connection.execute(
                     "select pid from pg_stat_activity where application_name = 'taxi' and state = 'active'"
                 ).fetchone()
-            import os
-            import signal
-
             assert row
             os.kill(row[0], signal.SIGKILL)
 

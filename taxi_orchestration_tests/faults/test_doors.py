@@ -41,7 +41,7 @@ from taxi_orchestration_tests.support.http_host import ok
 from taxi_orchestration_tests.support.jobs import nothing
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, held, held_by_file
 from taxi_orchestration_tests.support.programs import Programs, family
-from taxi_orchestration_tests.support.tlc_host import TlcHost
+from taxi_orchestration_tests.support.tlc_host import TlcHost, month_path
 from taxi_orchestration_tests.support.waiting import until
 
 OWNER, OWNER_PASSWORD = "taxi_owner", "correct-horse/battery:staple@%"
@@ -403,7 +403,7 @@ def test_no_password_is_found_in_anything_written_or_shown_after_failures_on_pur
         # A good backfill; then one with an HTML file, an unpublished month, and a table that differs from its model.
         tlc.publish(JANUARY)
         assert run("backfill", "2024-01", "2024-01") == 0
-        tlc.http.on(tlc.path_of(date(2024, 2, 1)), ok(b"<html>"))
+        tlc.http.on(month_path(date(2024, 2, 1)), ok(b"<html>"))
         with psycopg.connect(server.url(), autocommit=True) as connection:
             connection.execute(
                 sql.SQL("alter table {} drop column fare_amount cascade").format(

@@ -5,6 +5,7 @@ unit/tlc/test_parquet.py tests the errors of the reader in detail; the tests her
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -241,8 +242,6 @@ def test_a_bomb_of_text_is_refused_before_it_is_unpacked(
 def test_a_bomb_of_bytes_is_refused_before_it_is_downloaded(
     loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
-    from dataclasses import replace
-
     tlc.publish_bytes(JANUARY, GOOD)
     with TlcClient(tlc.url, max_bytes=1000) as client, pytest.raises(BadFileError, match="1,000 bytes"):
         replace(loader, tlc=client).load_month(JANUARY)

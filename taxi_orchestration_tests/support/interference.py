@@ -57,6 +57,8 @@ def losing_a_row(target: PostgresTarget, schema: str, month: date) -> Iterator[N
     with connect(target) as connection:
         for statement in statements:
             connection.execute(sql.SQL(statement).format(schema=sql.Identifier(schema), month=sql.Literal(month)))
-    yield
-    with connect(target) as connection:
-        connection.execute(sql.SQL("drop function {}.lose cascade").format(sql.Identifier(schema)))
+    try:
+        yield
+    finally:
+        with connect(target) as connection:
+            connection.execute(sql.SQL("drop function {}.lose cascade").format(sql.Identifier(schema)))
