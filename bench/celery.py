@@ -41,7 +41,7 @@ def measure(hosts: Hosts) -> tuple[float, float, float]:
     """Return the seconds of all loads, from first start to last end, of all builds, and from launch to the end."""
     hosts.wait_until_up()
     began = time.time()
-    ended = hosts.wait_for(hosts.launch_backfill(), 1800)
+    ended = hosts.ui.ended_backfill(hosts.launch_backfill(), 1800)
     if ended["status"] != "COMPLETED_SUCCESS":
         raise SystemExit(f"The backfill ended as {ended['status']}: {ended['error']}")
     runs = sorted(ended["runs"], key=lambda run: run["startTime"])

@@ -23,7 +23,7 @@ from bench.workplace import MONTH_ROWS, Workplace, workplace
 from taxi_orchestration.cli.programs import program_command
 from taxi_orchestration.postgres.postmaster import free_port
 from taxi_orchestration.settings import PROJECT_DIRECTORY
-from taxi_orchestration_tests.support.dagster_dev import LAUNCH_BACKFILL, PARTITIONED_ASSETS, Ui
+from taxi_orchestration_tests.support.dagster_dev import Ui
 from taxi_orchestration_tests.support.waiting import until
 
 FIRST_MONTH, MONTHS = date(2024, 1, 1), 3
@@ -34,9 +34,6 @@ _LOCATIONS = """
     { workspaceOrError { ... on Workspace { locationEntries {
         name loadStatus locationOrLoadError { __typename ... on PythonError { message } }
     } } } }
-"""
-_BACKFILL = """
-    query Backfill($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }
 """
 
 
@@ -113,7 +110,7 @@ def _load_at_once(
     """Launch a backfill for each student; return the seconds until all end, and the peak memory and connections."""
     began, peak, connections = time.perf_counter(), 0.0, 0
     backfills = {name: _launch_backfill(ui, name, months) for name in students}
-    while unfinished := [name for name, id_ in backfills.items() if not _has_ended(ui, id_)]:
+    while unfinished := [name for name, id_ in backfills.items() if not ui.find_ended_backfill(id_)]:
         peak = max(peak, sum(_measure_memory(supervisor).values()))
         connections = max(connections, _count_connections(place))
         if time.perf_counter() - began > 900:
@@ -187,19 +184,8 @@ def _read_served_students(ui: Ui) -> set[str]:
 
 def _launch_backfill(ui: Ui, student: str, months: list[date]) -> str:
     """Launch a backfill of all partitioned assets of a student, as the button on raw_trips does, and return its id."""
-    nodes = ui.execute_graphql(PARTITIONED_ASSETS)["assetNodes"]
-    own = [n for n in nodes if n["assetKey"]["path"][0] == student and n["isExecutable"] and n["isPartitioned"]]
-    keys = [f"{month:%Y-%m}" for month in months]
-    params = {"assetSelection": [n["assetKey"] for n in own], "partitionNames": keys, "tags": []}
-    launched = ui.execute_graphql(LAUNCH_BACKFILL, params=params)["launchPartitionBackfill"]
-    if "backfillId" not in launched:
-        raise RuntimeError(f"the backfill of {student} was not launched: {launched}")
-    return str(launched["backfillId"])
-
-
-def _has_ended(ui: Ui, backfill: str) -> bool:
-    status = ui.execute_graphql(_BACKFILL, id=backfill)["partitionBackfillOrError"]["status"]
-    return str(status).startswith(("COMPLETED", "FAILED", "CANCELED"))
+    own = [key for key in ui.list_assets() if key["path"][0] == student]
+    return ui.launch_backfill(own, [f"{month:%Y-%m}" for month in months])
 
 
 def _read_status(place: Workplace) -> dict[str, Any]:

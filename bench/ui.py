@@ -18,7 +18,7 @@ from taxi_orchestration.cli.programs import program_command
 from taxi_orchestration.instance.storage import DRIVER
 from taxi_orchestration.postgres.postmaster import free_port
 from taxi_orchestration.settings import PROJECT_DIRECTORY
-from taxi_orchestration_tests.support.dagster_dev import LAUNCH_BACKFILL, PARTITIONED_ASSETS, REPOSITORIES, Ui
+from taxi_orchestration_tests.support.dagster_dev import REPOSITORIES, Ui
 from taxi_orchestration_tests.support.programs import process_tree
 from taxi_orchestration_tests.support.waiting import until
 
@@ -37,13 +37,6 @@ _STATS = """
 query($id: ID!) {
   runOrError(runId: $id) {
     ... on Run { status stats { ... on RunStatsSnapshot { launchTime endTime } } }
-  }
-}
-"""
-_BACKFILL = """
-query($id: String!) {
-  partitionBackfillOrError(backfillId: $id) {
-    ... on PartitionBackfill { status runs(limit: 100) { startTime endTime } }
   }
 }
 """
@@ -216,22 +209,10 @@ def _launch_month(ui: Ui, place: Workplace) -> tuple[float, float]:
 
 def _launch_range(ui: Ui, months: Sequence[date]) -> tuple[float, float]:
     """Return the seconds from the click on a range of all partitioned assets to the backfill's end, and of its runs."""
-    assets = [
-        n["assetKey"]
-        for n in ui.execute_graphql(PARTITIONED_ASSETS)["assetNodes"]
-        if n["isPartitioned"] and n["isExecutable"]
-    ]
-    params = {"assetSelection": assets, "partitionNames": [f"{m:%Y-%m}" for m in months], "tags": []}
+    assets = ui.list_assets()
     began = time.perf_counter()
-    launched = ui.execute_graphql(LAUNCH_BACKFILL, params=params)["launchPartitionBackfill"]
-    if "backfillId" not in launched:
-        raise RuntimeError(f"the backfill was not launched: {launched}")
-    deadline = time.monotonic() + 600
-    while time.monotonic() < deadline:
-        found = ui.execute_graphql(_BACKFILL, id=launched["backfillId"])["partitionBackfillOrError"]
-        if found["status"] == "COMPLETED_SUCCESS":
-            return time.perf_counter() - began, sum(run["endTime"] - run["startTime"] for run in found["runs"])
-        if found["status"] not in ("REQUESTED", "COMPLETED"):
-            raise RuntimeError(f"the backfill ended with {found['status']}")
-        time.sleep(0.3)
-    raise RuntimeError("the backfill did not end in ten minutes")
+    ended = ui.ended_backfill(ui.launch_backfill(assets, [f"{month:%Y-%m}" for month in months]), 600, pause=0.3)
+    seconds = time.perf_counter() - began
+    if ended["status"] != "COMPLETED_SUCCESS":
+        raise RuntimeError(f"the backfill ended with {ended['status']}")
+    return seconds, sum(run["endTime"] - run["startTime"] for run in ended["runs"])

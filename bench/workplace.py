@@ -19,6 +19,7 @@ from psycopg import sql
 from taxi_orchestration.cli.programs import program_command
 from taxi_orchestration.loading import Loader, open_loader
 from taxi_orchestration.months import add_months
+from taxi_orchestration.postgres.postmaster import free_port
 from taxi_orchestration.postgres.server import WAREHOUSE_DATABASE, ensure_running, remove
 from taxi_orchestration.settings import DEFAULT_SCHEMA, PostgresTarget, Settings
 from taxi_orchestration.tlc.dataset import DATASET
@@ -97,9 +98,7 @@ def workplace() -> Iterator[Workplace]:
     for folder in ("host/trip-data", "host/misc", "home"):
         (directory / folder).mkdir(parents=True)
     write_zones(directory / "host" / "misc" / "taxi_zone_lookup.csv")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     # A separate process does not compete for this interpreter's lock.
     serve = [
         sys.executable,

@@ -24,11 +24,10 @@ from taxi_orchestration.postgres.server import WAREHOUSE_DATABASE, ensure_runnin
 from taxi_orchestration.settings import DEFAULT_SCHEMA, PROJECT_DIRECTORY, PostgresTarget, Settings, load_settings
 from taxi_orchestration.warehouse.warehouse import open_warehouse
 from taxi_orchestration_tests.support.interference import RefuseRows
-from taxi_orchestration_tests.support.programs import Programs
+from taxi_orchestration_tests.support.programs import Programs, delete_outer_variables
 from taxi_orchestration_tests.support.tlc_host import TlcHost, running_tlc_host
 
 HOME = "TAXI_TEST_HOME"
-OUTER_VARIABLES = ("PG_", "TAXI_", "DAGSTER_", "TLC_", "DBT_")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -41,8 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         # A shell script starts background commands with SIGINT ignored, and programs that tests interrupt inherit this.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        for name in [name for name in os.environ if name.startswith(OUTER_VARIABLES)]:
-            del os.environ[name]
+        delete_outer_variables()
         os.environ[HOME] = tempfile.mkdtemp(prefix="taxi-tests-")
 
 
@@ -122,8 +120,10 @@ def refuse_rows(settings: Settings, target: PostgresTarget) -> RefuseRows:
         drop = sql.SQL("alter table {} drop constraint in_the_way").format(table)
         with psycopg.connect(target.url(), autocommit=True) as connection:
             connection.execute(add)
-            yield
-            connection.execute(drop)
+            try:
+                yield
+            finally:
+                connection.execute(drop)
 
     return add_constraint
 

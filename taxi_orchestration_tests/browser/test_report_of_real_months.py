@@ -4,7 +4,6 @@ from datetime import date
 from itertools import product
 from pathlib import Path
 
-import psycopg
 import pytest
 from dagster import DagsterInstance
 from playwright.sync_api import Locator
@@ -26,6 +25,7 @@ from taxi_orchestration_tests.support.browser import (
     running_chromium,
 )
 from taxi_orchestration_tests.support.mirror import mirror
+from taxi_orchestration_tests.support.warehouses import connect_to_schema
 
 pytestmark = [
     pytest.mark.real_data,
@@ -59,7 +59,7 @@ def test_real_months_are_drawn_in_every_mode_and_selections_follow_sql(
     pickups_of = sql.SQL("select count(*) {}").format(by_zone)
     revenue_of = sql.SQL("select sum(total_amount)::float8 {}").format(by_zone)
     paid = sql.SQL("select count(distinct payment_type_id) {} and payment_type_id <> 2").format(january)
-    with psycopg.connect(target.url(), options=f"-c search_path={settings.schema_name}") as connection:
+    with connect_to_schema(target, settings.schema_name) as connection:
         ((trips, amount),) = connection.execute(of_all).fetchall()
         pickups = [trips for (trips,) in connection.execute(pickups_of)]
         revenue = [amount for (amount,) in connection.execute(revenue_of)]

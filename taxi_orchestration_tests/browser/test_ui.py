@@ -15,6 +15,7 @@ from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.defs.clock import Clock
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.instance.backfills import new_record
+from taxi_orchestration.instance.dagster_names import BACKFILL
 from taxi_orchestration.months import Window, newest_month, partition_key
 from taxi_orchestration_tests.support.browser import CHROMIUM, running_chromium
 from taxi_orchestration_tests.support.dagster_dev import Ui, dagster_dev
@@ -132,4 +133,10 @@ def test_the_pages_of_the_ui_show_the_loaded_months_and_their_buttons_work(
             expect(page.get_by_text("Failed", exact=True)).to_have_count(0)
 
         until(lambda: instance.get_backfill("orphaned").status.value == "COMPLETED_FAILED", DAEMON_SECONDS)  # type: ignore[union-attr]
-        assert not instance.get_runs(dg.RunsFilter(tags={"dagster/backfill": "orphaned"}))
+        counts = {
+            record.backfill_id: instance.get_runs_count(dg.RunsFilter(tags={BACKFILL: record.backfill_id}))
+            for record in instance.get_backfills()
+        }
+        assert counts.pop("orphaned") == 0
+        (runs_of_taxi_backfill,) = counts.values()
+        assert runs_of_taxi_backfill > 0

@@ -23,12 +23,12 @@ def test_a_backfill_is_exact_even_if_a_host_is_killed_while_it_runs(tmp_path: Pa
         backfill = hosts.launch_backfill()
 
         def list_started_runs() -> list[str]:
-            return [run["runId"] for run in hosts.read_backfill(backfill)["runs"] if run["status"] == "STARTED"]
+            return [run["runId"] for run in hosts.ui.backfill(backfill)["runs"] if run["status"] == "STARTED"]
 
         # Each worker takes one run at a time.
         until(lambda: len(list_started_runs()) == 3, 240, pause=0.5)
         docker("kill", f"{NETWORK}-host2")
-        ended = hosts.wait_for(backfill, 1200)
+        ended = hosts.ui.ended_backfill(backfill, 1200)
         failed = [run for run in ended["runs"] if run["status"] == "FAILURE"]
         assert len(failed) == 1, f"only the run of the killed host may fail: {failed}"
         retried = [run for run in ended["runs"] if any(tag["key"] == "dagster/retry_number" for tag in run["tags"])]

@@ -179,7 +179,7 @@ def test_months_are_exact_after_any_container_is_killed_during_a_run(deployment:
     run_id = deployment.launch("2024-02")
     container = until(lambda: docker("ps", "--quiet", "--filter", f"label=dagster/run_id={run_id}").strip(), SECONDS)
     deployment.wait_for("2024-02", "STARTED")
-    deployment.crash(str(container))
+    deployment.crash(container)
     deployment.wait_for("2024-02", "SUCCESS", "FAILURE")
 
     # The other containers during a run: the run needs none of them, and Docker restarts each.

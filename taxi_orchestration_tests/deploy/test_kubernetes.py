@@ -5,17 +5,21 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 from jsonschema.validators import validator_for
+from pydantic import SecretStr
 
 from taxi_orchestration.settings import PROJECT_DIRECTORY, Settings
 
 TEXT = (PROJECT_DIRECTORY / "deploy/kubernetes/values.yaml").read_text()
 VALUES = yaml.safe_load(TEXT)
 DEPLOYMENTS = VALUES["dagster-user-deployments"]["deployments"]
+SECRETS = {name.upper() for name, field in Settings.model_fields.items() if SecretStr in get_args(field.annotation)}
+# A value under a key that contains "password", or a URL with a password.
+PASSWORD = re.compile(r"""(?i)password\w*["']?[:,=]\s*(?!""|''|false\b)\S|://[^\s/@]*:[^\s/@]+@""")
 
 
 def merge_values(base: Any, override: Any) -> Any:
@@ -59,9 +63,12 @@ def test_each_student_has_a_deployment_that_refers_to_its_secret_by_name() -> No
         assert variables["DAGSTER_STUDENT"] == deployment["name"]
         assert variables["PG_USER"] == f"dagster_{deployment['name']}"
         assert deployment["envSecrets"] == [{"name": f"taxi-{deployment['name']}"}]
-        assert variables.keys() <= {name.upper() for name in Settings.model_fields}
+        assert variables.keys() <= {name.upper() for name in Settings.model_fields} - SECRETS
         assert deployment["codeServerArgs"] == ["-m", "taxi_orchestration.definitions"]
-    assert not re.search(r"(?i)password: +(?!\"\")\S", TEXT)
+    assert {"PG_PASSWORD", "DAGSTER_POSTGRES_URL"} <= SECRETS
+    assert not PASSWORD.search(TEXT)
+    for wrong in ("postgresqlPassword: x", "pgPassword_value: x", "url: postgresql://dagster:x@postgres.example.org/d"):
+        assert PASSWORD.search(wrong), wrong
 
 
 def test_no_container_runs_as_root_and_each_has_a_memory_limit() -> None:

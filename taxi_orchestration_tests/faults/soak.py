@@ -35,7 +35,7 @@ from taxi_orchestration.postgres.server import WAREHOUSE_DATABASE, ensure_runnin
 from taxi_orchestration.settings import PROJECT_DIRECTORY, Settings, load_settings
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.warehouse.warehouse import Warehouse
-from taxi_orchestration_tests.support.programs import TAXI
+from taxi_orchestration_tests.support.programs import TAXI, delete_outer_variables
 from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.tlc_host import TlcHost, running_tlc_host
 
@@ -43,7 +43,6 @@ FIRST, LAST = "2023-12", "2024-04"
 MONTHS = Window(date(2023, 12, 1), date(2024, 5, 1))
 # The row counts of the TLC's real files of these months.
 ROWS = dict(zip(MONTHS.months, (64_215, 56_551, 53_577, 57_457, 56_471), strict=True))
-OUTER_VARIABLES = ("PG_", "TAXI_", "DAGSTER_", "TLC_", "DBT_")
 NONE = "none: it had ended"
 
 
@@ -140,8 +139,7 @@ def environment(tlc: TlcHost) -> Iterator[Path]:
     """Set a new home and the download host for this process and its children, for the duration of the block."""
     home = Path(tempfile.mkdtemp(prefix="taxi-soak-"))
     home.chmod(0o755)
-    for name in [name for name in os.environ if name.startswith(OUTER_VARIABLES)]:
-        del os.environ[name]
+    delete_outer_variables()
     os.environ.update({"TAXI_HOME": str(home), "TLC_BASE_URL": tlc.url})
     try:
         yield home

@@ -41,7 +41,7 @@ from taxi_orchestration_tests.support.http_host import ok
 from taxi_orchestration_tests.support.jobs import empty_job
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, content_of_file, contents_of_schema
 from taxi_orchestration_tests.support.programs import Programs, process_tree
-from taxi_orchestration_tests.support.tlc_host import TlcHost
+from taxi_orchestration_tests.support.tlc_host import TlcHost, month_path
 from taxi_orchestration_tests.support.waiting import until
 
 OWNER, OWNER_PASSWORD = "taxi_owner", "correct-horse/battery:staple@%"
@@ -404,7 +404,7 @@ def test_no_password_is_in_any_file_log_or_output_after_provoked_failures(
         # A good backfill; then one with an HTML file, an unpublished month, and a table that differs from its model.
         tlc.publish(JANUARY)
         assert run("backfill", "2024-01", "2024-01") == 0
-        tlc.http.on(tlc.path_of(date(2024, 2, 1)), ok(b"<html>"))
+        tlc.http.on(month_path(date(2024, 2, 1)), ok(b"<html>"))
         with psycopg.connect(server.url(), autocommit=True) as connection:
             connection.execute(
                 sql.SQL("alter table {} drop column fare_amount cascade").format(

@@ -1,5 +1,8 @@
 """Database faults and interference of other sessions: bounded waits, errors with a next step, no partial changes."""
 
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -78,8 +81,6 @@ def test_a_load_whose_connection_is_cut_is_retried_by_its_run(
     loader: Loader,
     backfill: Callable[..., int],
 ) -> None:
-    import threading
-
     tlc.publish(JANUARY)
     with table_lock(target, settings.schema_name, "raw_loads"):
         thread = threading.Thread(target=lambda: codes.append(backfill("2024-01", "2024-01")))
@@ -96,8 +97,6 @@ def test_a_load_whose_connection_is_cut_is_retried_by_its_run(
 def test_connections_cut_while_dbt_runs_are_reopened_and_models_are_exact(
     tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: DagsterInstance, backfill: Callable[..., int]
 ) -> None:
-    import threading
-
     tlc.publish(JANUARY)
     assert backfill("2024-01", "2024-01") == 0
     tlc.publish(JANUARY, rows=300, seed=1)
@@ -145,8 +144,6 @@ def test_a_dbt_build_waits_for_the_lock_of_another_session_and_then_names_it(
 def test_a_lock_that_is_released_in_time_only_delays_the_load(
     loader: Loader, before: MonthContent, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
-    import threading
-
     with table_lock(target, settings.schema_name, "raw_trips_2024_01"):
         thread = threading.Thread(target=loader.load_month, args=[JANUARY])
         thread.start()
@@ -287,9 +284,6 @@ def test_a_server_that_crashes_during_a_copy_keeps_the_month_as_it_was(
                 row = connection.execute(
                     "select pid from pg_stat_activity where application_name = 'taxi' and state = 'active'"
                 ).fetchone()
-            import os
-            import signal
-
             assert row
             os.kill(row[0], signal.SIGKILL)
 

@@ -5,6 +5,7 @@ unit/tlc/test_parquet.py tests the errors of the reader in detail; the tests her
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -245,8 +246,6 @@ def test_a_file_that_decompresses_to_too_much_text_is_refused_before_it_is_read(
 def test_a_file_with_too_many_bytes_is_refused_before_it_is_downloaded(
     loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
-    from dataclasses import replace
-
     tlc.publish_bytes(JANUARY, GOOD)
     with TlcClient(tlc.url, max_bytes=1000) as client, pytest.raises(BadFileError, match="1,000 bytes"):
         replace(loader, tlc=client).load_month(JANUARY)

@@ -42,8 +42,9 @@ from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.http_host import Answer, ok, reset_after, status
 from taxi_orchestration_tests.support.months import MonthContent, content_of_file, contents_of_database
 from taxi_orchestration_tests.support.parquet_files import damaged, file_version
+from taxi_orchestration_tests.support.programs import kill_9
 from taxi_orchestration_tests.support.stages import CallAtStage
-from taxi_orchestration_tests.support.tlc_host import TlcHost, running_tlc_host
+from taxi_orchestration_tests.support.tlc_host import TlcHost, month_path, running_tlc_host
 
 SCHEMA = "model"
 # One month of each era.
@@ -70,16 +71,14 @@ def fail() -> None:
     raise BrokenError
 
 
-def kill_9() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def make_loader(url: str, target: PostgresTarget, scratch: Path) -> Loader:
     return Loader(TlcClient(url, attempts=1, read_timeout=5), Warehouse(target, SCHEMA), scratch)
 
 
 def load_in_this_process(url: str, target: PostgresTarget, scratch: Path, month: date, killed_at: str | None) -> None:
-    make_loader(url, target, scratch).load_month(month, progress=CallAtStage(killed_at or "", kill_9))
+    make_loader(url, target, scratch).load_month(
+        month, progress=CallAtStage(killed_at or "", lambda: kill_9(os.getpid()))
+    )
 
 
 # Processes are forked from a server process without threads, which has imported all modules once.
@@ -246,7 +245,7 @@ class World:
     @contextmanager
     def answering(self, month: date, answer: Answer) -> Iterator[None]:
         """Replace the host's answer for a month for the duration of the block."""
-        answers, path = self.tlc.http.answers, self.tlc.path_of(month)
+        answers, path = self.tlc.http.answers, month_path(month)
         before = answers.get(path)
         answers[path] = [answer]
         try:

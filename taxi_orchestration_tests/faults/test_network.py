@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 
+import psycopg
 import pytest
+from psycopg import sql
 
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.settings import PostgresTarget, Settings
@@ -152,9 +154,6 @@ def test_a_broken_month_does_not_stop_the_others(
 def test_a_response_that_is_not_a_zone_table_leaves_the_zones_as_they_were(
     quick_loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
-    import psycopg
-    from psycopg import sql
-
     def zones() -> object:
         with psycopg.connect(target.url()) as connection:
             return connection.execute(

@@ -1,7 +1,6 @@
 """Killed processes: no partial result is visible, and one command restores everything."""
 
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -36,8 +35,9 @@ from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH, co
 from taxi_orchestration_tests.support.programs import Programs, kill_9, process_tree
 from taxi_orchestration_tests.support.stages import CallAtStage
 from taxi_orchestration_tests.support.statuses import month_statuses
-from taxi_orchestration_tests.support.tlc_host import TlcHost
+from taxi_orchestration_tests.support.tlc_host import TlcHost, month_path
 from taxi_orchestration_tests.support.waiting import until
+from taxi_orchestration_tests.support.warehouses import storage_database
 
 BIG = 400_000
 
@@ -72,8 +72,8 @@ def test_a_backfill_killed_while_it_downloads_leaves_nothing_behind(
                     found += [path] if path.read_bytes() == data[: len(data) // 2] else []
         return found
 
-    healthy = tlc.http.answers[tlc.path_of(FEBRUARY)]
-    tlc.http.on(tlc.path_of(FEBRUARY), stalled(data, len(data) // 2, 60))
+    healthy = tlc.http.answers[month_path(FEBRUARY)]
+    tlc.http.on(month_path(FEBRUARY), stalled(data, len(data) // 2, 60))
     program = programs.taxi("backfill", "2024-01", "2024-02")
     until(lambda: find_partial_downloads() and loaded_files(Warehouse(target, settings.schema_name)))
     kill_9(program.pid)
@@ -84,7 +84,7 @@ def test_a_backfill_killed_while_it_downloads_leaves_nothing_behind(
     dead = list_runs(instance, DagsterRunStatus.STARTED)
     assert len(dead) == 1
 
-    tlc.http.on(tlc.path_of(FEBRUARY), *healthy)
+    tlc.http.on(month_path(FEBRUARY), *healthy)
     assert backfill("2024-01", "2024-02") == 0
     assert list_runs(instance, DagsterRunStatus.FAILURE) == dead
     # Newest first. No daemon was running that could have ended the oldest backfill earlier.
@@ -99,7 +99,7 @@ def test_a_backfill_in_a_terminal_is_canceled_from_the_ui(
     tlc: TlcHost, instance: DagsterInstance, programs: Programs
 ) -> None:
     data = tlc.publish(JANUARY).path.read_bytes()
-    tlc.http.on(tlc.path_of(JANUARY), stalled(data, len(data) // 2, 60))
+    tlc.http.on(month_path(JANUARY), stalled(data, len(data) // 2, 60))
     program = programs.taxi("backfill", "2024-01", "2024-02")
     until(lambda: tlc.requests_for(JANUARY))
     (run_id,) = list_runs(instance, DagsterRunStatus.STARTED)
@@ -161,7 +161,7 @@ def test_a_month_committed_before_dagster_recorded_it_is_unfinished_and_repaired
     backfill: Callable[..., int],
 ) -> None:
     expected = content_of_file(tlc.publish(JANUARY).path.read_bytes())
-    storage = replace(server, dbname=os.environ["DAGSTER_POSTGRES_URL"].rpartition("/")[2].partition("?")[0])
+    storage = replace(server, dbname=storage_database())
     with table_lock(target, settings.schema_name, "raw_loads") as loads_lock:
         program = programs.taxi("backfill", "2024-01", "2024-01")
         until(lambda: is_waiting_for_lock(target, settings.schema_name, "raw_loads"))
@@ -298,10 +298,10 @@ def test_a_run_continues_after_a_killed_daemon_and_fails_with_its_code_server(
     backfill: Callable[..., int],
 ) -> None:
     data = {month: tlc.publish(month, seed=month.month).path.read_bytes() for month in (JANUARY, FEBRUARY)}
-    healthy = {month: tlc.http.answers[tlc.path_of(month)] for month in data}
+    healthy = {month: tlc.http.answers[month_path(month)] for month in data}
     # The host closes the connection in the middle, and the client retries.
-    tlc.http.on(tlc.path_of(JANUARY), stalled(data[JANUARY], len(data[JANUARY]) // 2, 10), *healthy[JANUARY])
-    tlc.http.on(tlc.path_of(FEBRUARY), stalled(data[FEBRUARY], len(data[FEBRUARY]) // 2, 600))
+    tlc.http.on(month_path(JANUARY), stalled(data[JANUARY], len(data[JANUARY]) // 2, 10), *healthy[JANUARY])
+    tlc.http.on(month_path(FEBRUARY), stalled(data[FEBRUARY], len(data[FEBRUARY]) // 2, 600))
 
     def get_worker_pid(run: DagsterRun | None) -> int | None:
         return int(json.loads(run.tags[PROCESS_TAG])["pid"]) if run and PROCESS_TAG in run.tags else None
@@ -323,7 +323,7 @@ def test_a_run_continues_after_a_killed_daemon_and_fails_with_its_code_server(
     assert worker
     code_server = psutil.Process(worker).parent()
     assert code_server
-    tlc.http.on(tlc.path_of(FEBRUARY), *healthy[FEBRUARY])
+    tlc.http.on(month_path(FEBRUARY), *healthy[FEBRUARY])
     kill_9(code_server.pid)
     kill_9(worker)
     until(lambda: instance.get_run_by_id(second.run_id).status is DagsterRunStatus.FAILURE, 120)  # type: ignore[union-attr]
@@ -344,7 +344,7 @@ def test_after_all_processes_are_killed_one_command_recovers_everything(
     data = {month: tlc.publish(month, seed=month.month).path.read_bytes() for month in (JANUARY, FEBRUARY, MARCH)}
     healthy = dict(tlc.http.answers)
     for month in (FEBRUARY, MARCH):
-        tlc.http.on(tlc.path_of(month), stalled(data[month], len(data[month]) // 2, 600))
+        tlc.http.on(month_path(month), stalled(data[month], len(data[month]) // 2, 600))
     try:
         running = ensure_running(home)
         programs.start(*DAEMON)

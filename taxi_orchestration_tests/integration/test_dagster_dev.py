@@ -17,6 +17,7 @@ from taxi_orchestration.warehouse.warehouse import open_warehouse
 from taxi_orchestration_tests.support.dagster_dev import PARTITIONED_ASSETS, dagster_dev
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 from taxi_orchestration_tests.support.waiting import DAEMON_SECONDS, until
+from taxi_orchestration_tests.support.warehouses import connect_to_schema
 
 MONTHS = [date(2024, month, 1) for month in range(1, 7)]
 UNPUBLISHED, DAMAGED = date(2024, 4, 1), date(2024, 5, 1)
@@ -34,12 +35,15 @@ STEP_FAILURES = """
 """
 
 
-def fetch_trips_by_month(home: Path) -> dict[date, int]:
-    """Return the number of facts and rejected trips of every month, from the mart trip_quality."""
+def connect(home: Path) -> psycopg.Connection:
     server = find(home)
     assert server is not None, "the embedded PostgreSQL outlives dagster dev"
-    url = server.target(WAREHOUSE_DATABASE).url()
-    with psycopg.connect(url, options=f"-c search_path={DEFAULT_SCHEMA}") as connection:
+    return connect_to_schema(server.target(WAREHOUSE_DATABASE), DEFAULT_SCHEMA)
+
+
+def fetch_trips_by_month(home: Path) -> dict[date, int]:
+    """Return the number of facts and rejected trips of every month, from the mart trip_quality."""
+    with connect(home) as connection:
         return dict(
             connection.execute(
                 "select source_month, fact_trips + rejected_trips from trip_quality where raw_trips > 0"
@@ -49,10 +53,7 @@ def fetch_trips_by_month(home: Path) -> dict[date, int]:
 
 def delete_a_row(home: Path, month: date) -> None:
     """Delete the first row of a month from raw_trips."""
-    server = find(home)
-    assert server is not None
-    url = server.target(WAREHOUSE_DATABASE).url()
-    with psycopg.connect(url, options=f"-c search_path={DEFAULT_SCHEMA}") as connection:
+    with connect(home) as connection:
         connection.execute("delete from raw_trips where source_month = %s and source_row = 1", [month])
 
 

@@ -22,6 +22,7 @@ from taxi_orchestration.warehouse.raw_tables import create_raw_tables
 from taxi_orchestration.warehouse.warehouse import Warehouse, open_warehouse
 from taxi_orchestration_tests.support.months import JANUARY
 from taxi_orchestration_tests.support.tlc_host import TlcHost
+from taxi_orchestration_tests.support.warehouses import fetch_rows
 
 Rows = list[tuple[Any, ...]]
 
@@ -52,8 +53,7 @@ COUNTS = (
 
 
 def query(target: PostgresTarget, settings: Settings, text: str) -> Rows:
-    with psycopg.connect(target.url(), options=f"-c search_path={settings.schema_name}") as connection:
-        return connection.execute(text).fetchall()
+    return fetch_rows(target, settings.schema_name, text)
 
 
 @pytest.fixture

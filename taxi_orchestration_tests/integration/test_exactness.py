@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from datetime import date
 from typing import Any
 
-import psycopg
 import pytest
 from dagster import DagsterInstance, Definitions
 
@@ -16,6 +15,7 @@ from taxi_orchestration.warehouse.warehouse import Warehouse, open_warehouse
 from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.synthetic import SyntheticMonth
 from taxi_orchestration_tests.support.tlc_host import TlcHost
+from taxi_orchestration_tests.support.warehouses import MARTS, fetch_rows
 
 WINTER = Window(date(2023, 12, 1), date(2024, 5, 1)).months
 OLD = [date(2022, 1, 1), date(2022, 2, 1)]
@@ -38,8 +38,6 @@ BOTH = """
 FACTS = "select count(*), sum(total_amount) from fct_trips"
 DAILY = "select sum(trips), sum(total_amount) from daily_zone_activity"
 MONTHLY = "select sum(trips), sum(total_amount) from monthly_revenue"
-MARTS = ("fct_trips", "rejected_trips", "hourly_zone_activity", "zone_flows", "monthly_summary", "monthly_revenue",
-         "trip_quality")  # fmt: skip
 
 
 @pytest.fixture
@@ -47,22 +45,20 @@ def backfill(instance: DagsterInstance, definitions: Definitions) -> Backfill:
     return Backfill(definitions, instance, months_at_once=2)
 
 
-def fetch_rows(query: str) -> list[tuple[Any, ...]]:
-    settings = load_settings()
-    options = f"-c search_path={settings.schema_name}"
-    with psycopg.connect(open_warehouse(settings).target.url(), options=options) as connection:
-        return connection.execute(query).fetchall()
+def fetch(query: str) -> list[tuple[Any, ...]]:
+    warehouse = open_warehouse(load_settings())
+    return fetch_rows(warehouse.target, warehouse.schema, query)
 
 
 def assert_exact(published: Iterable[tuple[date, SyntheticMonth]]) -> None:
     expected = [(month, m.rows, m.total_cents) for month, m in sorted(published)]
-    assert fetch_rows(RAW) == expected
-    assert fetch_rows(BOTH) == expected
-    assert fetch_rows(FACTS) == fetch_rows(DAILY) == fetch_rows(MONTHLY)
+    assert fetch(RAW) == expected
+    assert fetch(BOTH) == expected
+    assert fetch(FACTS) == fetch(DAILY) == fetch(MONTHLY)
 
 
 def fetch_marts() -> list[list[tuple[Any, ...]]]:
-    return [fetch_rows(f"select * from {name} order by {name}::text") for name in MARTS]
+    return [fetch(f"select * from {name} order by {name}::text") for name in MARTS]
 
 
 def test_every_order_and_repetition_of_loads_ends_with_exactly_the_newest_files(
@@ -74,9 +70,7 @@ def test_every_order_and_repetition_of_loads_ends_with_exactly_the_newest_files(
     in_order = fetch_marts()
 
     # Files have pickups of other months: a delete by the month of the pickup would lose or duplicate rows.
-    (outside,) = fetch_rows(
-        f"select count(*) from raw_trips where date_trunc('month', {DATASET.pickup}) <> source_month"
-    )
+    (outside,) = fetch(f"select count(*) from raw_trips where date_trunc('month', {DATASET.pickup}) <> source_month")
     assert outside[0] > 10
 
     assert Backfill(**{**vars(backfill), "newest_first": True}).run(WINTER).succeeded
@@ -103,6 +97,6 @@ def test_months_of_all_eras_can_be_loaded_in_any_order(tlc: TlcHost, backfill: B
     assert backfill.run([NEW]).succeeded
     assert backfill.run([*OLD, WINTER[0]]).succeeded
     assert_exact(published.items())
-    charged = dict(fetch_rows("select source_month, count(cbd_congestion_fee) from raw_trips group by 1"))
+    charged = dict(fetch("select source_month, count(cbd_congestion_fee) from raw_trips group by 1"))
     assert charged[NEW] > 0
     assert sum(charged.values()) == charged[NEW]

@@ -8,7 +8,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -30,14 +29,13 @@ from taxi_orchestration_tests.support.http_host import Answer, drip, ok, redirec
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.synthetic import month_table
 from taxi_orchestration_tests.support.tlc_host import ZONE_SHAPES, ZONES, TlcHost, month_path
+from taxi_orchestration_tests.support.warehouses import fetch_rows
 
 ERA_A, ERA_C = date(2022, 1, 1), date(2025, 1, 1)
 
 
 def query(loader: Loader, text: str) -> list[tuple[Any, ...]]:
-    warehouse = loader.warehouse
-    with psycopg.connect(warehouse.target.url(), options=f"-c search_path={warehouse.schema}") as connection:
-        return connection.execute(text).fetchall()
+    return fetch_rows(loader.warehouse.target, loader.warehouse.schema, text)
 
 
 def fetch_everything(loader: Loader) -> tuple[list[tuple[Any, ...]], ...]:

@@ -1,15 +1,14 @@
 """Tables of dbt that no longer match their models."""
 
+from functools import partial
 from typing import Any
-
-import psycopg
-from psycopg import sql
 
 from taxi_orchestration.dbt.runner import DbtOutcome, invoke_dbt, prepared_project
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.settings import Settings
 from taxi_orchestration_tests.support.months import JANUARY
 from taxi_orchestration_tests.support.tlc_host import TlcHost
+from taxi_orchestration_tests.support.warehouses import connect_to_schema, fetch_rows
 
 COLUMNS = """
     select attname, format_type(atttypid, atttypmod), attnotnull, col_description(attrelid, attnum)
@@ -36,9 +35,7 @@ def test_a_table_that_differs_from_its_model_is_refused_until_a_full_refresh(
         selection = ["--select", "+trips", "--exclude-resource-type", "test", "unit_test"]
         return invoke_dbt(["build", "--quiet", *selection, *options], warehouse, artifacts)
 
-    def fetch(query: str) -> list[tuple[Any, ...]]:
-        with psycopg.connect(warehouse.target.url(), options=f"-c search_path={warehouse.schema}") as connection:
-            return connection.execute(sql.SQL(query)).fetchall()
+    fetch = partial(fetch_rows, warehouse.target, warehouse.schema)
 
     def fetch_table() -> list[Any]:
         rows = "select to_jsonb(t) from fct_trips t order by source_month, source_row"
@@ -46,7 +43,7 @@ def test_a_table_that_differs_from_its_model_is_refused_until_a_full_refresh(
 
     assert build().error is None
     expected = fetch_table()
-    with psycopg.connect(warehouse.target.url(), options=f"-c search_path={warehouse.schema}") as connection:
+    with connect_to_schema(warehouse.target, warehouse.schema) as connection:
         connection.execute("drop view trips")
         connection.execute("alter table fct_trips alter source_row type bigint, drop pickup_at, add surprise integer")
     error = str(build().error)

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from types import MappingProxyType
 from typing import Any
@@ -27,6 +26,7 @@ from taxi_orchestration.warehouse.raw_tables import create_raw_tables
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.synthetic import month_table
+from taxi_orchestration_tests.support.warehouses import connect_to_schema
 
 ARROW_SCHEMA = arrow_schema(DATASET)
 YEAR = [date(2023, month, 1) for month in range(1, 13)]
@@ -69,11 +69,8 @@ class Raw:
             new_columns,
         )
 
-    @contextmanager
-    def connected(self) -> Iterator[psycopg.Connection]:
-        """Open a connection with the schema in its search path for the duration of the block."""
-        with psycopg.connect(self.target.url(), options=f"-c search_path={self.schema}") as connection:
-            yield connection
+    def connected(self) -> psycopg.Connection:
+        return connect_to_schema(self.target, self.schema)
 
     def query(self, query: str, *values: object) -> Rows:
         with self.connected() as connection:
@@ -295,7 +292,7 @@ def test_a_foreign_table_with_the_name_of_a_month_is_refused_and_not_changed(raw
 
 def test_a_new_column_of_a_file_is_added_and_null_in_older_months(raw: Raw) -> None:
     raw.load(JANUARY, make_trips(JANUARY))
-    table = make_trips(FEBRUARY).append_column("Night_Fee".lower(), pa.array([0.5] * 200))
+    table = make_trips(FEBRUARY).append_column("night_fee", pa.array([0.5] * 200))
     raw.load(FEBRUARY, table, new_columns={"night_fee": "double precision"})
     counts = "select source_month, count(*), count(night_fee) from raw_trips group by 1 order by 1"
     assert raw.query(counts) == [(JANUARY, 200, 0), (FEBRUARY, 200, 200)]

@@ -1,6 +1,5 @@
 """PgBouncer in transaction mode in front of the warehouse: each transaction may run in another server session."""
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -19,10 +18,10 @@ from taxi_orchestration.settings import PostgresTarget, SettingsError, load_sett
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.clusters import running_pooler
 from taxi_orchestration_tests.support.months import content_of_file, contents_of_schema
-from taxi_orchestration_tests.support.programs import TAXI
+from taxi_orchestration_tests.support.programs import Programs, taxi
 from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.tlc_host import TlcHost
-from taxi_orchestration_tests.support.warehouses import point_at
+from taxi_orchestration_tests.support.warehouses import point_at, storage_database
 
 WINTER = Window(date(2023, 12, 1), date(2024, 5, 1))
 
@@ -50,10 +49,6 @@ def assert_exact(target: PostgresTarget, schema: str, instance: DagsterInstance,
     assert all(status.is_exact for status in statuses.values())
 
 
-def start_taxi(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([TAXI, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
 def test_five_months_through_a_transaction_pooler_are_exact_and_leave_no_setting(
     files: dict[date, bytes], pooler: PostgresTarget, server: PostgresTarget, instance: DagsterInstance
 ) -> None:
@@ -65,10 +60,9 @@ def test_five_months_through_a_transaction_pooler_are_exact_and_leave_no_setting
         ["dbt", "test", "--select", "trip_quality"],
         ["psql", "--", "-Atc", "select count(*) from fct_trips"],
     ):
-        program = start_taxi(*arguments)
-        output, _ = program.communicate(timeout=300)
-        assert program.returncode == 0, output
-    assert 900 < int(output) <= 1000
+        done = taxi(*arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert 900 < int(done.stdout) <= 1000
 
     query = "select lower(name), setting from pg_settings where lower(name) = any(%s) order by 1"
     names = [[*session.SETTINGS, "lock_timeout", "default_transaction_isolation", "statement_timeout"]]
@@ -81,26 +75,29 @@ def test_five_months_through_a_transaction_pooler_are_exact_and_leave_no_setting
 
 
 def test_two_backfills_at_once_through_a_transaction_pooler_are_exact(
-    files: dict[date, bytes], pooler: PostgresTarget, environment: dict[str, str], instance: DagsterInstance
+    files: dict[date, bytes],
+    pooler: PostgresTarget,
+    environment: dict[str, str],
+    instance: DagsterInstance,
+    programs: Programs,
 ) -> None:
-    programs = [start_taxi("backfill", "2023-12", "2024-03"), start_taxi("backfill", "2024-02", "2024-04")]
-    outputs = [program.communicate(timeout=600)[0] for program in programs]
-    assert [program.returncode for program in programs] == [0, 0], outputs
+    started = [programs.taxi("backfill", "2023-12", "2024-03"), programs.taxi("backfill", "2024-02", "2024-04")]
+    outputs = [program.communicate(timeout=600)[0] for program in started]
+    assert [program.returncode for program in started] == [0, 0], outputs
     assert_exact(pooler, environment["PG_SCHEMA"], instance, files)
 
 
 def test_psql_through_a_transaction_pooler_prints_how_to_set_the_search_path(files: dict[date, bytes]) -> None:
-    program = subprocess.run([TAXI, "psql"], input="select 1;", capture_output=True, text=True, timeout=60)
-    assert "begin; set local search_path = dagster_default,public;" in program.stderr
+    assert "begin; set local search_path = dagster_default,public;" in taxi("psql", stdin="select 1;").stderr
 
 
 def test_a_pooler_that_refuses_pgoptions_is_an_error_that_names_pgoptions(
     files: dict[date, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGOPTIONS", "-c work_mem=64MB")
-    program = subprocess.run([TAXI, "status"], capture_output=True, text=True, timeout=60)
-    assert program.returncode == 2
-    assert "Unset PGOPTIONS" in program.stderr
+    done = taxi("status")
+    assert done.returncode == 2
+    assert "Unset PGOPTIONS" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -113,7 +110,7 @@ def test_dagsters_storage_behind_a_pooler_is_refused(
     environment: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    name = environment["DAGSTER_POSTGRES_URL"].rpartition("/")[2].partition("?")[0]
+    name = storage_database()
     with running_pooler(server, {"pool_mode": "transaction", **settings}) as pooler:
         monkeypatch.setenv("DAGSTER_POSTGRES_URL", replace(pooler, dbname=name).url())
         with pytest.raises(SettingsError, match=r"behind a pooler .* Set DAGSTER_POSTGRES_URL to the server itself"):

@@ -18,6 +18,7 @@ from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings, load_settings
 from taxi_orchestration_tests.support.mirror import mirror
 from taxi_orchestration_tests.support.questions import answer_questions
+from taxi_orchestration_tests.support.warehouses import connect_to_schema
 
 pytestmark = pytest.mark.real_data
 
@@ -49,7 +50,7 @@ def warehouse(
     with mirror(real_months) as url:
         monkeypatch.setenv("TLC_BASE_URL", url)
         assert Backfill(build_definitions(load_settings()), instance, 2, False).run(MONTHS).succeeded
-    with psycopg.connect(target.url(), options=f"-c search_path={settings.schema_name}") as connection:
+    with connect_to_schema(target, settings.schema_name) as connection:
         yield connection
 
 

@@ -15,6 +15,7 @@ from taxi_orchestration_tests.support.parquet_files import file_of
 from taxi_orchestration_tests.support.questions import answer_questions
 from taxi_orchestration_tests.support.synthetic import month_table
 from taxi_orchestration_tests.support.tlc_host import TlcHost
+from taxi_orchestration_tests.support.warehouses import connect_to_schema
 
 # Tables, views and columns without a comment, except the partitions of raw_trips.
 WITHOUT_COMMENT = """
@@ -102,7 +103,7 @@ def warehouse(
     tlc.publish(date(2024, 10, 1), rows=500)
     tlc.publish_bytes(MONTH, file_of(pa.concat_tables([table, odd])))
     assert Backfill(definitions, instance, 2, False).run([date(2024, 10, 1), MONTH]).succeeded
-    return psycopg.connect(target.url(), options=f"-c search_path={settings.schema_name}")
+    return connect_to_schema(target, settings.schema_name)
 
 
 def test_each_anomaly_is_flagged_and_marts_and_raw_trips_give_the_same_answers(

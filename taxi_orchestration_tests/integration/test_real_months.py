@@ -4,10 +4,10 @@ import os
 import shutil
 from datetime import date
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from dagster import DagsterInstance
 
@@ -19,6 +19,7 @@ from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.tlc.errors import BadFileError
 from taxi_orchestration.warehouse.warehouse import open_warehouse
 from taxi_orchestration_tests.support.mirror import mirror
+from taxi_orchestration_tests.support.warehouses import MARTS, fetch_rows
 
 pytestmark = pytest.mark.real_data
 
@@ -37,8 +38,6 @@ OTHERS = {
 OUTSIDE = {(2022, 1): 4, (2022, 2): 23, (2023, 12): 4, (2024, 1): 2, (2024, 2): 6, (2024, 3): 10, (2024, 4): 4,
            (2025, 1): 43}  # fmt: skip
 RAW = "select source_month, count(*), sum(total_amount::numeric) from raw_trips group by 1 order by 1"
-MARTS = ("fct_trips", "rejected_trips", "hourly_zone_activity", "zone_flows", "monthly_summary", "monthly_revenue",
-         "trip_quality")  # fmt: skip
 
 
 @pytest.mark.timeout(600)
@@ -50,9 +49,7 @@ def test_real_months_are_complete_and_exact_to_the_cent_however_they_are_loaded(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    def fetch(query: str) -> list[tuple[Any, ...]]:
-        with psycopg.connect(target.url(), options=f"-c search_path={settings.schema_name}") as connection:
-            return connection.execute(query).fetchall()
+    fetch = partial(fetch_rows, target, settings.schema_name)
 
     def load(url: str, *months: date, newest_first: bool = False) -> None:
         monkeypatch.setenv("TLC_BASE_URL", url)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import psycopg
 import pytest
 from dagster import DagsterInstance, Definitions
 
@@ -19,15 +18,15 @@ from taxi_orchestration.defs.conditions import changed_upstream
 from taxi_orchestration.report.read import NO_SHAPES, read_frames
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.warehouse.warehouse import Warehouse
-from taxi_orchestration_tests.support.daemon import Daemon, clock_at
+from taxi_orchestration_tests.support.daemon import QUIET, Daemon, clock_at
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY
 from taxi_orchestration_tests.support.programs import TAXI
 from taxi_orchestration_tests.support.report_frames import columns_of
 from taxi_orchestration_tests.support.tlc_host import ZONE_SHAPES, TlcHost
+from taxi_orchestration_tests.support.warehouses import connect_to_schema, fetch_rows
 
 # The page counts months from year 0.
 JANUARY_NUMBER = 2024 * 12
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 def write_page(path: Path) -> str:
@@ -55,7 +54,7 @@ def test_the_page_agrees_with_sql_to_the_cent_and_the_asset_shows_its_charts(
     assert Backfill(definitions, instance, months_at_once=2).run([JANUARY, FEBRUARY]).succeeded
 
     page = write_page(tmp_path / "report.html")
-    with psycopg.connect(target.url(), options=f"-c search_path={settings.schema_name}") as connection:
+    with connect_to_schema(target, settings.schema_name) as connection:
 
         def sum_trips(by: str) -> dict[Any, tuple[int, Any]]:
             rows = connection.execute(
@@ -129,8 +128,7 @@ def test_a_month_that_is_re_issued_updates_the_report_without_a_manual_run(
 
     def count_facts() -> int:
         query = "select count(*) from fct_trips where pickup_date between '2024-01-01' and '2024-01-31'"
-        with psycopg.connect(target.url(), options=f"-c search_path={settings.schema_name}") as connection:
-            return connection.execute(query).fetchall()[0][0]
+        return fetch_rows(target, settings.schema_name, query)[0][0]
 
     def tick() -> bool:
         """Run the requests of the sensors, and return whether the report was due and written."""

@@ -28,7 +28,7 @@ from taxi_orchestration.warehouse.warehouse import Warehouse, open_warehouse
 from taxi_orchestration_tests.support.programs import TAXI
 from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.tlc_host import TlcHost
-from taxi_orchestration_tests.support.warehouses import point_at
+from taxi_orchestration_tests.support.warehouses import point_at, storage_database
 
 # Two eras, with a column that only the second has.
 MONTHS = [date(2024, 12, 1), date(2025, 1, 1)]
@@ -189,16 +189,11 @@ def expected_contents(
     return expected
 
 
-def get_storage_database(environment: dict[str, str]) -> str:
-    """Return the name of the database of Dagster's storage."""
-    return environment["DAGSTER_POSTGRES_URL"].rpartition("/")[2].partition("?")[0]
-
-
 def set_default(default: Default, database: PostgresTarget, environment: dict[str, str]) -> None:
     """Set a default of the warehouse's database and, unless an error is expected, of Dagster's storage."""
     names = [database.dbname]
     if default.error is None and default.name not in NOT_FOR_STORAGE:
-        names.append(get_storage_database(environment))
+        names.append(storage_database())
     value = sql.SQL(", ").join(map(sql.Literal, default.value.split(", ")))
     with psycopg.connect(database.url(), autocommit=True) as connection:
         for name in names:
@@ -223,7 +218,7 @@ def test_defaults_of_the_database_change_no_row(
         connection.execute("create table impostor.pg_class (oid oid, relname name)")
 
     def changes_result(*defaults: Default) -> bool:
-        names = [database.dbname, get_storage_database(environment)]
+        names = [database.dbname, storage_database()]
         with psycopg.connect(database.url(), autocommit=True, options="-c search_path=pg_catalog") as connection:
             connection.execute(sql.SQL("drop schema if exists {} cascade").format(schema))
             for name in names:

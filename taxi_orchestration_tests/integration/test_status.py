@@ -27,19 +27,12 @@ from taxi_orchestration.warehouse.load_log import LoadedFile
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.http_host import status
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
-from taxi_orchestration_tests.support.programs import TAXI
+from taxi_orchestration_tests.support.programs import TAXI, taxi
 from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.terminal import COLOUR, run_on_terminal
-from taxi_orchestration_tests.support.tlc_host import TlcHost
+from taxi_orchestration_tests.support.tlc_host import TlcHost, month_path
 
 APRIL, MAY = date(2024, 4, 1), date(2024, 5, 1)
-
-
-def taxi(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Return the result of `taxi` as a subprocess with this environment."""
-    # COLUMNS=250, so that tables have their full width.
-    env = {"PATH": "/usr/bin:/bin", "COLUMNS": "250", **environment}
-    return subprocess.run([TAXI, *arguments], env=env, capture_output=True, text=True, timeout=120, check=False)
 
 
 def make_loaded_file(month: date, etag: str = '"a"', rows: int = 10) -> LoadedFile:
@@ -109,7 +102,7 @@ def test_a_host_that_does_not_answer_is_not_asked_for_every_month(tlc: TlcHost) 
     tlc.http.answers.clear()
     months = Window(date(2014, 1, 1), date(2024, 1, 1)).months
     for month in months:
-        tlc.http.on(tlc.path_of(month), status(503))
+        tlc.http.on(month_path(month), status(503))
     answers = fetch_publications(tlc.url, months)
     assert list(answers) == months
     assert all(isinstance(answer, TlcError) for answer in answers.values())
@@ -120,7 +113,7 @@ def test_months_with_an_unknown_publication_do_not_affect_the_others(tlc: TlcHos
     months = Window(date(2014, 1, 1), date(2016, 1, 1)).months
     tlc.publish(months[-1])
     for month in months[:7]:
-        tlc.http.on(tlc.path_of(month), status(503))
+        tlc.http.on(month_path(month), status(503))
     answers = fetch_publications(tlc.url, months)
     assert [month for month, answer in answers.items() if isinstance(answer, TlcError)] == months[:7]
     assert [m for m, a in answers.items() if isinstance(a, Publication) and a.published] == [months[-1]]
@@ -140,7 +133,7 @@ def test_status_says_what_to_do_and_backfill_does_it(
     tlc.publish(FEBRUARY, seed=7)
     tlc.publish(MARCH)
 
-    shown = taxi(environment, "status", "--json")
+    shown = taxi("status", "--json")
     rows = {row["month"]: row for row in json.loads(shown.stdout)}
     assert shown.returncode == 1, shown.stderr
     assert [rows[key]["to_do"] for key in ("2024-01", "2024-02", "2024-03")] == [
@@ -160,7 +153,7 @@ def test_status_says_what_to_do_and_backfill_does_it(
     assert "2024-02 re-issued" in again.stdout
     assert not re.search(r"\| +(dagster|dbt|pyarrow|pandas)$", again.stderr, re.MULTILINE)
 
-    done = taxi(environment, "backfill", "--missing", "--changed")
+    done = taxi("backfill", "--missing", "--changed")
     assert done.returncode == 0, done.stderr
     window = known_window(Warehouse(target, settings.schema_name), Clock().now())
     statuses = month_statuses(Warehouse(target, settings.schema_name), instance, window)
@@ -187,7 +180,8 @@ def test_status_says_what_to_do_and_backfill_does_it(
     # A later record of another process shows at once.
     other_rows = {"dagster/data_version": "of other rows"}
     instance.report_runless_asset_event(AssetMaterialization("raw_trips", partition="2024-01", tags=other_rows))
-    changed = taxi(environment, "status")
+    # So that the table has its full width.
+    changed = taxi("status", COLUMNS="250")
     assert changed.returncode == 1
     assert "2024-01 unfinished: " in changed.stdout
     assert "◧ 1 unfinished" in changed.stdout
@@ -200,11 +194,10 @@ def test_without_a_range_or_an_option_backfill_says_what_it_needs() -> None:
 
 
 def test_an_unreachable_host_stops_backfill_missing_and_backfill_changed(
-    tlc: TlcHost, environment: dict[str, str], instance: DagsterInstance, loader: Loader
+    tlc: TlcHost, instance: DagsterInstance, loader: Loader
 ) -> None:
     tlc.publish(JANUARY)
     loader.load_month(JANUARY)
-    environment["TLC_BASE_URL"] = "http://127.0.0.1:9"
-    refused = taxi(environment, "backfill", "--missing", "2024-01", "2024-03")
+    refused = taxi("backfill", "--missing", "2024-01", "2024-03", TLC_BASE_URL="http://127.0.0.1:9")
     assert refused.returncode == 1
     assert "does not answer" in refused.stderr

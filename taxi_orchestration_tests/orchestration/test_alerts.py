@@ -24,7 +24,7 @@ from taxi_orchestration.postgres.binaries import ServerError
 from taxi_orchestration.quality.finding import Finding, Level
 from taxi_orchestration.settings import LOCATION, PostgresTarget, Settings, load_settings
 from taxi_orchestration.warehouse.warehouse import Warehouse
-from taxi_orchestration_tests.support.daemon import sensor_tick
+from taxi_orchestration_tests.support.daemon import QUIET, Sensor
 from taxi_orchestration_tests.support.http_host import status
 from taxi_orchestration_tests.support.interference import RefuseRows, row_deleting_trigger
 from taxi_orchestration_tests.support.keys import FRESHNESS, RAW_CHECKS, RAW_TRIPS, TLC_FILES
@@ -32,7 +32,6 @@ from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.tlc_host import ZONES, TlcHost
 
 QUARTER = {"dagster/asset_partition_range_start": "2024-01", "dagster/asset_partition_range_end": "2024-03"}
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 UI = "http://ui.example:3000"
 # The tag that `taxi backfill` gives to its runs: the daemon does not retry them.
 NO_RETRY = {"dagster/max_retries": "0"}
@@ -40,23 +39,20 @@ NO_RETRY = {"dagster/max_retries": "0"}
 
 @dataclass
 class Alerts:
-    """The sensor `alerts` with its cursor, and the number of messages that were read from the webhook."""
+    """The sensor `alerts`, and the number of messages that were read from the webhook."""
 
     settings: Settings
     instance: dg.DagsterInstance
     webhook: HTTPServer
-    cursor: str | None = None
     seen: int = 0
-    skip_message: str = ""
 
     def __post_init__(self) -> None:
         self.definitions = build_definitions(self.settings)
-        self.repository = self.definitions.get_repository_def()
+        self.sensor = Sensor(self.definitions.get_repository_def(), self.instance, ALERTS)
 
     def tick(self) -> list[Mapping[str, str]]:
         """Return the messages that a tick of the sensor sends."""
-        result = sensor_tick(self.repository, self.instance, ALERTS, self.cursor)
-        self.cursor, self.skip_message = result.cursor, result.skip_message
+        self.sensor.tick()
         return self.take_messages()
 
     def take_messages(self) -> list[Mapping[str, str]]:
@@ -144,10 +140,10 @@ def test_a_failed_month_is_reported_once_with_reason_page_and_command_then_resol
     assert "Sign in" in message["message"]
     assert f"{UI}/runs/{run.run_id}" in message["message"]
     assert "taxi backfill 2024-02 2024-02" in message["message"]
-    assert alerts.skip_message == "Sent: taxi: raw_trips failed for 2024-02."
+    assert alerts.sensor.skip_message == "Sent: taxi: raw_trips failed for 2024-02."
 
     assert alerts.tick() == []
-    assert alerts.skip_message == "Nothing new."
+    assert alerts.sensor.skip_message == "Nothing new."
     alerts.execute({"dagster/partition": "2024-02"})
     assert alerts.tick() == [], "the same incident is reported once"
 
@@ -424,13 +420,13 @@ def test_when_alerts_are_turned_on_only_unresolved_failures_are_reported(alerts:
     alerts.execute({"dagster/partition": "2024-02"})
     tlc.publish(JANUARY)
     alerts.execute({"dagster/partition": "2024-01"})
-    alerts.cursor = None
+    alerts.sensor.cursor = None
     assert alerts.tick_titles() == ["taxi: raw_trips failed for 2024-02"]
 
 
 def test_incidents_that_the_previous_version_reported_are_not_reported_again(alerts: Alerts, tlc: TlcHost) -> None:
     alerts.execute({"dagster/partition": "2024-01"})
-    alerts.cursor = '{"after": 5, "told": ["raw_trips|2024-01", "raw_trips|2024-02"], "undecided": []}'
+    alerts.sensor.cursor = '{"after": 5, "told": ["raw_trips|2024-01", "raw_trips|2024-02"], "undecided": []}'
     assert alerts.tick_titles() == ["taxi: resolved: raw_trips for 2024-02"]
 
 
@@ -459,6 +455,6 @@ def test_a_tick_over_150_months_takes_less_than_a_second_of_cpu(alerts: Alerts) 
 
 
 def test_the_sensor_exists_only_if_an_alert_url_is_set(alerts: Alerts, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert alerts.repository.has_sensor_def(ALERTS)
+    assert alerts.sensor.repository.has_sensor_def(ALERTS)
     monkeypatch.delenv("TAXI_ALERT_URLS")
     assert not build_definitions(load_settings()).get_repository_def().has_sensor_def(ALERTS)

@@ -13,7 +13,7 @@ from psycopg import sql
 from taxi_orchestration.dbt.runner import DbtError, DbtOutcome
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.settings import PostgresTarget, Settings
-from taxi_orchestration_tests.support.daemon import Daemon, clock_at
+from taxi_orchestration_tests.support.daemon import Daemon, clock_at, list_materialized
 from taxi_orchestration_tests.support.interference import RefuseRows
 from taxi_orchestration_tests.support.months import JANUARY
 from taxi_orchestration_tests.support.tlc_host import TlcHost
@@ -58,11 +58,6 @@ def terminate_waiting_connections(target: PostgresTarget, schema: str, table: st
     finally:
         is_over.set()
         thread.join()
-
-
-def list_materialized(result: dg.ExecuteInProcessResult) -> list[str]:
-    keys = (event.asset_key for event in result.all_events if event.is_step_materialization)
-    return sorted(key.to_user_string() for key in keys if key)
 
 
 def list_retries(result: dg.ExecuteInProcessResult) -> list[str]:

@@ -1,7 +1,6 @@
 """The definitions before any run: assets, checks, jobs, partitions, and the configuration of Dagster."""
 
 import json
-import os
 import re
 import subprocess
 import time
@@ -13,7 +12,6 @@ import dagster as dg
 import psycopg
 import pytest
 import yaml
-from sqlalchemy.engine import make_url
 
 from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.dbt.runner import prepared_project, read_manifest
@@ -34,6 +32,7 @@ from taxi_orchestration.report.read import SOURCES
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings, load_settings
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration_tests.support.definitions_text import ALERTING, COMMITTED, definitions_as_lines
+from taxi_orchestration_tests.support.warehouses import storage_database
 
 REPORT, CLIENTS = "taxi_report", "sql_clients"
 EXPOSURES = {REPORT, CLIENTS}
@@ -227,7 +226,7 @@ def test_a_connection_to_dagsters_storage_that_was_cut_is_reopened(
 ) -> None:
     materialization = dg.AssetMaterialization("raw_zones")
     instance.report_runless_asset_event(materialization)
-    database = make_url(os.environ["DAGSTER_POSTGRES_URL"]).database
+    database = storage_database()
     with psycopg.connect(server.url(), autocommit=True) as other_session:
         terminated = other_session.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [database]

@@ -19,6 +19,7 @@ from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.tlc.client import Publication
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.warehouse.warehouse import Warehouse
+from taxi_orchestration_tests.support.daemon import QUIET
 from taxi_orchestration_tests.support.interference import row_deleting_trigger
 from taxi_orchestration_tests.support.keys import COVERAGE, FCT_TRIPS, PLAIN, RAW_CHECKS, RAW_TRIPS
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
@@ -27,7 +28,6 @@ from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 QUARTER = Window(JANUARY, date(2024, 4, 1))
 KEYS = [partition_key(month) for month in QUARTER.months]
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 RANGE = {"dagster/asset_partition_range_start": KEYS[0], "dagster/asset_partition_range_end": KEYS[-1]}
 
 

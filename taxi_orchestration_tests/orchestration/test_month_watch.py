@@ -11,30 +11,28 @@ from taxi_orchestration.defs.tlc_source import observation
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.settings import Settings
 from taxi_orchestration.tlc.client import Publication
-from taxi_orchestration_tests.support.daemon import FakeClock, clock_at, sensor_tick
+from taxi_orchestration_tests.support.daemon import FakeClock, Sensor, clock_at
 from taxi_orchestration_tests.support.http_host import status
 from taxi_orchestration_tests.support.keys import COVERAGE, FRESHNESS, PLAIN
 from taxi_orchestration_tests.support.months import FEBRUARY, MARCH
-from taxi_orchestration_tests.support.tlc_host import TlcHost
+from taxi_orchestration_tests.support.tlc_host import TlcHost, month_path
 
 
 @dataclass
 class Watch:
-    """The sensor month_watch with its cursor. Its results are recorded as the daemon records them."""
+    """The sensor month_watch with a fake clock."""
 
     settings: Settings
     instance: dg.DagsterInstance
     clock: FakeClock
-    cursor: str | None = None
-    skip_message: str = ""
 
     def __post_init__(self) -> None:
-        self.repository = build_definitions(self.settings, clock=self.clock).get_repository_def()
+        repository = build_definitions(self.settings, clock=self.clock).get_repository_def()
+        self.sensor = Sensor(repository, self.instance, MONTH_WATCH)
 
     def tick(self) -> dict[dg.AssetCheckKey, dg.AssetCheckEvaluation]:
-        result = sensor_tick(self.repository, self.instance, MONTH_WATCH, self.cursor)
-        self.cursor, self.skip_message = result.cursor, result.skip_message
-        return {e.asset_check_key: e for e in result.asset_events if isinstance(e, dg.AssetCheckEvaluation)}
+        events = self.sensor.tick().asset_events
+        return {e.asset_check_key: e for e in events if isinstance(e, dg.AssetCheckEvaluation)}
 
     def tick_level(self) -> str:
         """Return the recorded level of the freshness check after another tick."""
@@ -75,7 +73,7 @@ def test_an_unpublished_month_warns_then_fails_and_a_silent_host_only_warns(
     watch.clock.forward(days=32)
     assert watch.tick_level() == "WARN"
     watch.clock.forward(days=25)
-    tlc.http.on(tlc.path_of(MARCH), status(503))
+    tlc.http.on(month_path(MARCH), status(503))
     assert watch.tick_level() == "WARN"
     tlc.withdraw(MARCH)
     assert watch.tick_level() == "ERROR"
@@ -95,7 +93,7 @@ def test_the_same_result_is_recorded_once(tlc: TlcHost, watch: Watch, loader: Lo
     loader.load_month(FEBRUARY)
     assert set(watch.tick()) == {FRESHNESS.key, COVERAGE.key}
     assert watch.tick() == {}
-    assert watch.skip_message == (
+    assert watch.sensor.skip_message == (
         "2024-02 is the newest month that is loaded; 2024-03 is not overdue. "
         "2024-02: in PostgreSQL, but not in Dagster's record."
     )

@@ -30,13 +30,14 @@ from taxi_orchestration.tlc.errors import PermanentTlcError, TransientTlcError
 from taxi_orchestration.warehouse.load_log import LoadedFile
 from taxi_orchestration.warehouse.measures import measure_months
 from taxi_orchestration.warehouse.warehouse import Warehouse
+from taxi_orchestration_tests.support.daemon import QUIET, list_materialized
 from taxi_orchestration_tests.support.http_host import silent, status
 from taxi_orchestration_tests.support.keys import RAW_TRIPS
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.tlc_host import ZONES, TlcHost, month_path
+from taxi_orchestration_tests.support.warehouses import fetch_rows
 
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 FCT_TRIPS = dg.AssetKey("fct_trips")
 
 
@@ -80,19 +81,6 @@ def get_checks(instance: dg.DagsterInstance, run_id: str) -> dict[str, dg.AssetC
     entries = instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
     found = [entry.get_dagster_event().asset_check_evaluation_data for entry in entries]
     return {evaluation.check_name: evaluation for evaluation in found}
-
-
-def fetch_rows(target: PostgresTarget, schema: str, query: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(target.url(), options=f"-c search_path={schema}") as connection:
-        return connection.execute(query).fetchall()
-
-
-def find_materialized(result: dg.ExecuteInProcessResult, partition: str) -> set[str]:
-    return {
-        event.asset_key.to_user_string()
-        for event in result.all_events
-        if event.is_step_materialization and event.asset_key and event.partition == partition
-    }
 
 
 def find_warnings(instance: dg.DagsterInstance, run_id: str) -> list[str]:
@@ -159,7 +147,7 @@ def test_a_run_of_one_month_records_the_file_and_the_result(
     assert metadata["pickups outside the month"] == published.pickups_outside
     assert metadata["seconds"] > 0
     assert metadata["rows a second"] > 0
-    assert metadata["url"] == f"{tlc.url}{tlc.path_of(JANUARY)}"
+    assert metadata["url"] == f"{tlc.url}{month_path(JANUARY)}"
     assert metadata["preview"].count("\n") == 1 + 5
     assert "last modified" in metadata
     assert raw.tags
@@ -275,8 +263,8 @@ def test_a_range_records_every_month_separately_and_only_a_bad_one_is_failed(
     (failure,) = [event for event in bad.all_events if event.is_step_failure]
     assert list(failure.step_failure_data.user_failure_data.metadata) == ["2024-02"]
     assert "html" in failure.step_failure_data.user_failure_data.metadata["2024-02"].value
-    assert find_materialized(bad, "2024-01") == find_materialized(bad, "2024-03") == {"raw_trips"}
-    assert find_materialized(bad, "2024-02") == set()
+    assert list_materialized(bad, "2024-01") == list_materialized(bad, "2024-03") == ["raw_trips"]
+    assert list_materialized(bad, "2024-02") == []
     assert (
         get_newest_materialization(instance, RAW_TRIPS, "2024-02").metadata["dagster/partition_row_count"].value == 220
     )
@@ -302,8 +290,8 @@ def test_a_failed_dbt_test_of_error_level_stops_its_downstream_models(
     assert not result.success
     failed = get_checks(instance, result.run_id)["rejected_trips_have_a_known_reason"]
     assert (failed.passed, failed.severity) == (False, dg.AssetCheckSeverity.ERROR)
-    built = find_materialized(result, "2024-01")
-    assert {"fct_trips", "rejected_trips"} <= built
+    built = list_materialized(result, "2024-01")
+    assert {"fct_trips", "rejected_trips"} <= set(built)
     assert "trip_quality" not in built
     assert fetch_rows(target, schema, "select * from trip_quality") == before
 
@@ -337,7 +325,7 @@ def test_an_error_of_a_dbt_test_is_a_failed_check_that_names_its_month(
     months_of_failures = {name: evaluation.metadata["months"].value for name, evaluation in failed.items()}
     assert months_of_failures["raw_trips_equal_fact_plus_rejected"] == "2024-02"
     assert months_of_failures["raw_money_equals_fact_plus_rejected"] == "2024-01, 2024-02"
-    assert find_materialized(result, "2024-02") >= {"raw_trips", "fct_trips"}
+    assert {"raw_trips", "fct_trips"} <= set(list_materialized(result, "2024-02"))
 
     # After the repair, the same run has the correct result.
     with psycopg.connect(target.url()) as connection:
@@ -374,7 +362,7 @@ def test_rare_values_are_kept_and_counted_and_a_warning_stops_nothing(
     tlc.publish(date(2025, 1, 1), rows=20_000)
     result = run("2025-01")
     assert result.success
-    assert "int_monthly_revenue_by_file" in find_materialized(result, "2025-01")
+    assert "int_monthly_revenue_by_file" in list_materialized(result, "2025-01")
     # Of 20,000 synthetic rows, some have a vendor that the TLC does not document.
     unusual = get_checks(instance, result.run_id)["raw_trips_have_no_undocumented_codes"]
     assert (unusual.passed, unusual.severity) == (False, dg.AssetCheckSeverity.WARN)
@@ -507,4 +495,4 @@ def test_a_run_that_a_user_terminates_ends_as_canceled_and_is_not_retried(
     assert time.monotonic() - began < 15
     assert get_status(instance, result.run_id) is dg.DagsterRunStatus.CANCELED
     assert not [event for event in result.all_events if event.is_step_up_for_retry]
-    assert "fct_trips" not in find_materialized(result, "2024-02")
+    assert "fct_trips" not in list_materialized(result, "2024-02")

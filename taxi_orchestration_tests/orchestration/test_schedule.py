@@ -12,7 +12,7 @@ from taxi_orchestration.settings import SettingsError
 from taxi_orchestration_tests.support.daemon import schedule_tick
 from taxi_orchestration_tests.support.http_host import status
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
-from taxi_orchestration_tests.support.tlc_host import TlcHost
+from taxi_orchestration_tests.support.tlc_host import TlcHost, month_path
 
 
 def tick(definitions: dg.Definitions, instance: dg.DagsterInstance, month: int = 4) -> tuple[list[str | None], str]:
@@ -30,7 +30,7 @@ def test_the_schedule_requests_a_published_month_once_and_otherwise_skips(
     months, message = tick(definitions, instance)
     assert months == []
     assert "none of 2023-06 to 2024-01 is known to be published" in message
-    tlc.http.on(tlc.path_of(JANUARY), status(400))
+    tlc.http.on(month_path(JANUARY), status(400))
     assert "Unknown, requested again at the next tick: 2024-01." in tick(definitions, instance)[1]
     tlc.publish(JANUARY)
     assert tick(definitions, instance) == (["2024-01"], "")
@@ -61,7 +61,7 @@ def test_a_request_that_the_host_refuses_is_retried(
     tlc: TlcHost, loader: Loader, definitions: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
     tlc.publish(JANUARY)
-    tlc.http.on(tlc.path_of(JANUARY), status(503), *tlc.http.answers[tlc.path_of(JANUARY)])
+    tlc.http.on(month_path(JANUARY), status(503), *tlc.http.answers[month_path(JANUARY)])
     assert tick(definitions, instance) == (["2024-01"], "")
 
 

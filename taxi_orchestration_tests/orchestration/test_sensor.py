@@ -21,7 +21,7 @@ from taxi_orchestration_tests.support.daemon import Daemon, clock_at
 from taxi_orchestration_tests.support.http_host import silent, status
 from taxi_orchestration_tests.support.keys import RAW_TRIPS, TLC_FILES
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
-from taxi_orchestration_tests.support.tlc_host import TlcHost
+from taxi_orchestration_tests.support.tlc_host import TlcHost, month_path
 
 
 @pytest.fixture
@@ -211,11 +211,11 @@ def test_a_failing_host_makes_a_tick_skip_with_the_reason_and_never_fail(
     load(loader, JANUARY)
     answers = dict(tlc.http.answers)
     for month in (JANUARY, FEBRUARY, MARCH):
-        tlc.http.on(tlc.path_of(month), status(503))
+        tlc.http.on(month_path(month), status(503))
     assert "Unknown, requested again at the next tick: 2024-01 to 2024-03." in daemon.tick().skip_reason
     assert "503" in daemon.tick().skip_reason
-    tlc.http.on(tlc.path_of(MARCH), silent(60))
-    tlc.http.on(tlc.path_of(FEBRUARY), *answers[tlc.path_of(FEBRUARY)])
+    tlc.http.on(month_path(MARCH), silent(60))
+    tlc.http.on(month_path(FEBRUARY), *answers[month_path(FEBRUARY)])
     began = time.monotonic()
     assert daemon.tick().months == ["2024-02"]
     assert time.monotonic() - began < 10
@@ -260,7 +260,7 @@ def test_a_tick_over_a_full_history_takes_under_five_seconds_and_thirty_requests
         assert after - before <= 30
         before = after
     # The cursor must stay small: the UI shows it, and the daemon stores it again at each tick.
-    assert len(str(daemon.cursors[TLC_PUBLICATIONS])) < 30 * 152
+    assert len(str(daemon.sensors[TLC_PUBLICATIONS].cursor)) < 30 * 152
     paths = {path for path, seen in tlc.http.requests.items() if any(command == "HEAD" for command, _ in seen)}
     assert len(paths) == 152
     for evaluate in (daemon.watch, daemon.evaluate):

@@ -32,13 +32,12 @@ from taxi_orchestration.instance.run_tags import (
 from taxi_orchestration.months import parse_range
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings
 from taxi_orchestration.warehouse.warehouse import Warehouse, open_warehouse
-from taxi_orchestration_tests.support.daemon import clock_at, sensor_tick
+from taxi_orchestration_tests.support.daemon import QUIET, Sensor, clock_at
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY
 from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 
 QUARTER = parse_range("2024-01", "2024-03", clock_at(2024, 7, 1).now())
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 UI_JOB = "__ASSET_JOB"
 
 
@@ -49,12 +48,11 @@ class Student:
     settings: Settings
     instance: dg.DagsterInstance
     webhook: HTTPServer
-    alerts_cursor: str | None = None
 
     def __post_init__(self) -> None:
         self.assets = AssetKeys(self.settings.student)
         self.definitions = build_definitions(self.settings)
-        self.repository = self.definitions.get_repository_def()
+        self.alerts = Sensor(self.definitions.get_repository_def(), self.instance, ALERTS)
         self.pipeline = self.definitions.resolve_job_def(TAXI_PIPELINE)
 
     @property
@@ -68,7 +66,7 @@ class Student:
     def tick_alerts(self) -> list[str]:
         """Return the titles of the messages that a tick of the sensor `alerts` sends."""
         seen = len(self.webhook.log)
-        self.alerts_cursor = sensor_tick(self.repository, self.instance, ALERTS, self.alerts_cursor).cursor
+        self.alerts.tick()
         return [request.get_json()["title"] for request, _ in self.webhook.log[seen:]]
 
     def requested_by_conditions(self) -> set[Any]:
@@ -127,7 +125,9 @@ def test_every_key_pool_and_job_of_a_student_contains_their_name(create_student:
     for definitions, pool in ((ada.definitions, "dbt_ada"), (plain, "dbt")):
         ops = definitions.resolve_job_def(UI_JOB).nodes_in_topological_order
         assert {op.definition.pool for op in ops if isinstance(op.definition, dg.OpDefinition)} == {None, pool}
-    assert {job.run_tags[SCHEMA] for job in ada.repository.get_all_jobs() if job.name != UI_JOB} == {"dagster_ada"}
+    assert {job.run_tags[SCHEMA] for job in ada.alerts.repository.get_all_jobs() if job.name != UI_JOB} == {
+        "dagster_ada"
+    }
     # `make dev`, `taxi backfill` and plain `dagster dev` use the same name for the code location.
     assert workspace(None) == yaml.safe_load((PROJECT_DIRECTORY / "workspace.yaml").read_text())
     assert workspace("ada")["load_from"][0]["python_module"]["location_name"] == ada.settings.location_name == "ada"

@@ -18,12 +18,13 @@ from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.warehouse.dbt_tables import TABLES_OF_0_1
 from taxi_orchestration.warehouse.load_log import loaded_files
 from taxi_orchestration.warehouse.warehouse import Warehouse
+from taxi_orchestration_tests.support.daemon import QUIET, list_materialized
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY
 from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.tlc_host import TlcHost
+from taxi_orchestration_tests.support.warehouses import connect_to_schema
 
 LEFT_BY_0_1 = Path(__file__).parents[1] / "support" / "version_0_1.sql"
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 FCT_TRIPS = dg.AssetKey("fct_trips")
 VIEWS = {
     *("stg_trips", "stg_zones", "dim_zones", "dim_vendors", "dim_rate_codes", "dim_payment_types", "dim_trip_types"),
@@ -76,16 +77,8 @@ def relations(settings: Settings, target: PostgresTarget) -> Callable[[], dict[s
     return read_relations
 
 
-def find_materialized(result: dg.ExecuteInProcessResult) -> set[str]:
-    return {
-        event.asset_key.to_user_string()
-        for event in result.all_events
-        if event.is_step_materialization and event.asset_key
-    }
-
-
 def execute_sql(settings: Settings, target: PostgresTarget, *statements: str) -> None:
-    with psycopg.connect(target.url(), options=f"-c search_path={settings.schema_name}") as connection:
+    with connect_to_schema(target, settings.schema_name) as connection:
         for statement in statements:
             connection.execute(statement)
 
@@ -97,7 +90,7 @@ def test_the_job_creates_everything_in_an_empty_database_and_views_only_once(
         tlc.publish(month, rows=100)
     first = run(job=TAXI_PIPELINE)
     assert first.success
-    assert find_materialized(first) == {"raw_trips", "raw_zones", "raw_zone_shapes"} | TABLES | VIEWS | SEEDS
+    assert list_materialized(first) == sorted({"raw_trips", "raw_zones", "raw_zone_shapes"} | TABLES | VIEWS | SEEDS)
     oids = relations()
     assert oids.keys() >= TABLES | VIEWS | SEEDS
     checked = {e.check_name for e in first.get_asset_check_evaluations()}
@@ -106,7 +99,7 @@ def test_the_job_creates_everything_in_an_empty_database_and_views_only_once(
     for key in ("2024-01", "2024-02"):
         later = run(job=TAXI_PIPELINE, month=key)
         assert later.success
-        assert find_materialized(later) == {"raw_trips"} | TABLES
+        assert list_materialized(later) == sorted({"raw_trips"} | TABLES)
     assert relations() == oids
 
     # The UI marks no asset as "unsynced", however often months are built.
@@ -152,19 +145,19 @@ def test_a_view_that_is_missing_or_changed_is_created_with_the_next_month(
     assert run(job=TAXI_PIPELINE).success
     everything = relations().keys()
     execute_sql(settings, target, "drop view daily_zone_activity")
-    assert find_materialized(run(*TABLES)) == TABLES | {"daily_zone_activity"}
+    assert list_materialized(run(*TABLES)) == sorted(TABLES | {"daily_zone_activity"})
     assert relations().keys() == everything
 
     # An earlier version of the project would have recorded such a code version.
     old = {CODE_VERSION_KEY: "of another day"}
     instance.report_runless_asset_event(dg.AssetMaterialization(dg.AssetKey("dim_zones"), metadata=old))
-    assert find_materialized(run(*TABLES)) == TABLES | {"dim_zones"} | DOWNSTREAM_OF_ZONES
+    assert list_materialized(run(*TABLES)) == sorted(TABLES | {"dim_zones"} | DOWNSTREAM_OF_ZONES)
     assert relations().keys() == everything
 
     # dbt drops the dependent views of a view that it rebuilds, so they are rebuilt too.
-    assert find_materialized(run("stg_zones", month=None)) == {"stg_zones", "dim_zones"} | DOWNSTREAM_OF_ZONES
+    assert list_materialized(run("stg_zones", month=None)) == sorted({"stg_zones", "dim_zones"} | DOWNSTREAM_OF_ZONES)
     assert relations().keys() == everything
-    assert find_materialized(run(*TABLES)) == TABLES
+    assert list_materialized(run(*TABLES)) == sorted(TABLES)
 
 
 def test_a_schema_of_version_0_1_is_upgraded_for_every_loaded_month(
@@ -212,13 +205,13 @@ def test_a_schema_of_version_0_1_is_upgraded_for_every_loaded_month(
     ]
     raw = {"raw_loads", "raw_zones", "raw_zone_shapes"}
     assert relations().keys() == raw | TABLES | VIEWS | SEEDS
-    assert find_materialized(result) >= TABLES | VIEWS
+    assert set(list_materialized(result)) >= TABLES | VIEWS
     # The run was for January, but February is complete too: in the tables, in the record and in the UI.
     assert get_states() == ["completed", "completed"]
     resolver = CachingStaleStatusResolver(instance, definitions.resolve_asset_graph(), LoadingContextForTest(instance))
     for name in TABLES:
         assert resolver.get_status(dg.AssetKey(name), "2024-02") is StaleStatus.FRESH, name
-    with psycopg.connect(target.url(), options=f"-c search_path={settings.schema_name}") as connection:
+    with connect_to_schema(target, settings.schema_name) as connection:
         (counts,) = connection.execute(
             """
             select array[

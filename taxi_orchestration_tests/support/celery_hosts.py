@@ -3,18 +3,17 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import requests
 import yaml
 
 from taxi_orchestration.months import partition_key
 from taxi_orchestration.settings import PROJECT_DIRECTORY
 from taxi_orchestration.tlc.dataset import DATASET
-from taxi_orchestration_tests.support.dagster_dev import LAUNCH_BACKFILL
+from taxi_orchestration_tests.support.dagster_dev import Ui
 from taxi_orchestration_tests.support.docker_engine import docker, stand_in
 from taxi_orchestration_tests.support.synthetic import write_month, write_zones
 from taxi_orchestration_tests.support.waiting import until
@@ -24,18 +23,6 @@ NETWORK = "taxi-celery"
 PORT = 3283
 PASSWORD = "only-for-this-network"
 WORKER = ("celery", "-A", "dagster_celery.app", "worker", "-Q", "dagster", "-c", "1", "--disable-prefetch")
-ASSETS = "{ assetNodes { assetKey { path } isPartitioned isExecutable } }"
-BACKFILL = """
-    query Backfill($id: String!) {
-      partitionBackfillOrError(backfillId: $id) {
-        ... on PartitionBackfill {
-          status
-          error { message }
-          runs(limit: 100) { runId status startTime endTime assetSelection { path } tags { key value } }
-        }
-      }
-    }
-"""
 
 
 @dataclass
@@ -43,50 +30,16 @@ class Hosts:
     """The containers of one test or benchmark."""
 
     months: Sequence[date]
-
-    def execute_graphql(self, query: str, **variables: Any) -> Any:
-        response = requests.post(
-            f"http://127.0.0.1:{PORT}/graphql", json={"query": query, "variables": variables}, timeout=60
-        ).json()
-        assert "errors" not in response, response
-        return response["data"]
-
-    def list_assets(self) -> list[dict[str, Any]]:
-        """Return the keys of the assets that a backfill can materialize; none until UI and code server are up."""
-        try:
-            nodes = self.execute_graphql(ASSETS)["assetNodes"]
-        except requests.RequestException:
-            return []
-        return [node["assetKey"] for node in nodes if node["isPartitioned"] and node["isExecutable"]]
+    ui: Ui = field(default_factory=lambda: Ui(PORT))
 
     def wait_until_up(self) -> None:
         """Wait until the UI knows the assets of the code server."""
-        until(self.list_assets, 180, pause=1)
+        until(lambda: self.ui.is_up() and self.ui.list_assets(), 180, pause=1)
 
     def launch_backfill(self) -> str:
         """Launch a backfill of all months, with the request of the UI's dialog, and return its id."""
         self.wait_until_up()
-        assets = self.list_assets()
-        keys = [partition_key(month) for month in self.months]
-        launched = self.execute_graphql(LAUNCH_BACKFILL, params={"assetSelection": assets, "partitionNames": keys})[
-            "launchPartitionBackfill"
-        ]
-        assert launched["__typename"] == "LaunchBackfillSuccess", launched
-        return str(launched["backfillId"])
-
-    def read_backfill(self, id_: str) -> dict[str, Any]:
-        return dict(self.execute_graphql(BACKFILL, id=id_)["partitionBackfillOrError"])
-
-    def wait_for(self, id_: str, seconds: float) -> dict[str, Any]:
-        """Wait until a backfill has ended, and return its record."""
-
-        def read_if_ended() -> dict[str, Any] | None:
-            record = self.read_backfill(id_)
-            return record if record["status"].startswith(("COMPLETED", "FAILED", "CANCELED")) else None
-
-        found = until(read_if_ended, seconds, pause=2)
-        assert isinstance(found, dict)
-        return found
+        return self.ui.launch_backfill(self.ui.list_assets(), [partition_key(month) for month in self.months])
 
     def read_month_states(self) -> dict[str, tuple[str, int]]:
         """Return the state and the number of rows of each month that has rows, as `taxi status` reports them."""

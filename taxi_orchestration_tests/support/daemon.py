@@ -19,6 +19,9 @@ from taxi_orchestration.instance.run_tags import TLC_PUBLICATIONS
 from taxi_orchestration.months import parse_partition_key, partition_key, windows_of
 from taxi_orchestration_tests.support.keys import RAW_TRIPS, TAXI_REPORT
 
+# The run config of runs that log nothing to the console.
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
 
 class FakeClock(Clock):
     """A clock that stands still until the test moves it."""
@@ -37,20 +40,36 @@ def clock_at(year: int, month: int, day: int) -> FakeClock:
     return FakeClock(datetime(year, month, day, 12, tzinfo=UTC))
 
 
-def sensor_tick(
-    repository: dg.RepositoryDefinition, instance: dg.DagsterInstance, name: str, cursor: str | None
-) -> Any:
-    """Evaluate a sensor once, record the asset events of its result, and return the result."""
-    with dg.build_sensor_context(
-        instance=instance,
-        cursor=cursor,
-        repository_def=repository,
-        resources=repository.get_top_level_resources(),
-    ) as context:
-        result = repository.get_sensor_def(name).evaluate_tick(context)
-    for event in result.asset_events:
-        instance.report_runless_asset_event(event)
-    return result
+@dataclass
+class Sensor:
+    """A sensor with its cursor, and the skip message of its last tick."""
+
+    repository: dg.RepositoryDefinition
+    instance: dg.DagsterInstance
+    name: str
+    cursor: str | None = None
+    skip_message: str | None = None
+
+    def tick(self) -> Any:
+        """Evaluate the sensor once, record the asset events of the result as the daemon does, and return the result."""
+        with dg.build_sensor_context(
+            instance=self.instance,
+            cursor=self.cursor,
+            repository_def=self.repository,
+            resources=self.repository.get_top_level_resources(),
+        ) as context:
+            result = self.repository.get_sensor_def(self.name).evaluate_tick(context)
+        for event in result.asset_events:
+            self.instance.report_runless_asset_event(event)
+        self.cursor, self.skip_message = result.cursor, result.skip_message
+        return result
+
+
+def list_materialized(result: dg.ExecuteInProcessResult, partition: str | None = None) -> list[str]:
+    """Return the assets that the steps of a run materialized, sorted; only those of one partition if it is given."""
+    events = [event for event in result.all_events if event.is_step_materialization]
+    keys = (event.asset_key for event in events if partition in (None, event.partition))
+    return sorted(key.to_user_string() for key in keys if key)
 
 
 def schedule_tick(definitions: dg.Definitions, instance: dg.DagsterInstance, moment: datetime) -> Any:
@@ -80,19 +99,21 @@ class Tick:
 
 @dataclass
 class Daemon:
-    """The sensors and conditions of `definitions`, evaluated by the test, and their cursors."""
+    """The sensors and conditions of `definitions`, evaluated by the test."""
 
     definitions: dg.Definitions
     instance: dg.DagsterInstance
     clock: FakeClock
-    cursors: dict[str, str | None] = field(default_factory=dict)
     conditions: Any = None
     run_keys: set[str] = field(default_factory=set)
     # Set by the last evaluation of the conditions.
     report_is_due: bool = False
 
     def __post_init__(self) -> None:
-        self.repository = self.definitions.get_repository_def()
+        repository = self.definitions.get_repository_def()
+        self.sensors = {
+            name: Sensor(repository, self.instance, name) for name in (TLC_PUBLICATIONS, MONTH_WATCH, ALERTS)
+        }
         self.models = sorted(
             key
             for key in self.definitions.resolve_job_def(TAXI_PIPELINE).asset_layer.executable_asset_keys
@@ -101,7 +122,7 @@ class Daemon:
 
     def tick(self) -> Tick:
         """Evaluate tlc_publications once, and return its result. As in the daemon, a run key is accepted only once."""
-        result = self._evaluate_sensor(TLC_PUBLICATIONS)
+        result = self.sensors[TLC_PUBLICATIONS].tick()
         observed = [event for event in result.asset_events if isinstance(event, dg.AssetObservation)]
         requests = [r for r in result.run_requests or [] if r.run_key not in self.run_keys]
         self.run_keys |= {str(request.run_key) for request in requests}
@@ -109,16 +130,11 @@ class Daemon:
 
     def watch(self) -> None:
         """Evaluate month_watch once."""
-        self._evaluate_sensor(MONTH_WATCH)
+        self.sensors[MONTH_WATCH].tick()
 
     def alert(self) -> None:
         """Evaluate alerts once."""
-        self._evaluate_sensor(ALERTS)
-
-    def _evaluate_sensor(self, name: str) -> Any:
-        result = sensor_tick(self.repository, self.instance, name, self.cursors.get(name))
-        self.cursors[name] = result.cursor
-        return result
+        self.sensors[ALERTS].tick()
 
     def run(self, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
         """Execute a run that the sensor requested, and return its result."""
@@ -137,7 +153,7 @@ class Daemon:
             partition_key=partition_key,
             asset_selection=selection,
             tags=dict(tags or {}),
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            run_config=QUIET,
             raise_on_error=False,
         )
 

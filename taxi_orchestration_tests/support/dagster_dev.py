@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ import requests
 from taxi_orchestration.cli.programs import program_command
 from taxi_orchestration.defs.clock import Clock
 from taxi_orchestration.months import parse_range, partition_key
+from taxi_orchestration.postgres.postmaster import free_port
 from taxi_orchestration.settings import PROJECT_DIRECTORY
 from taxi_orchestration_tests.support.waiting import DAEMON_SECONDS, until
 
@@ -41,7 +41,11 @@ LAUNCH_BACKFILL = """
 BACKFILL = """
     query Backfill($id: String!) {
       partitionBackfillOrError(backfillId: $id) {
-        ... on PartitionBackfill { status error { message } runs(limit: 50) { runId status } }
+        ... on PartitionBackfill {
+          status
+          error { message }
+          runs(limit: 100) { runId status startTime endTime assetSelection { path } tags { key value } }
+        }
       }
     }
 """
@@ -103,6 +107,11 @@ class Ui:
         windows = [parse_range(r["startKey"], r["endKey"], Clock().now()) for r in ranges]
         return sorted(partition_key(month) for window in windows for month in window.months)
 
+    def list_assets(self) -> list[dict[str, list[str]]]:
+        """Return the keys of the assets that a backfill can materialize."""
+        nodes = self.execute_graphql(PARTITIONED_ASSETS)["assetNodes"]
+        return [node["assetKey"] for node in nodes if node["isPartitioned"] and node["isExecutable"]]
+
     def launch_backfill(self, assets: Sequence[Mapping[str, Any]], months: Sequence[str]) -> str:
         """Launch a backfill of these assets and months, as the dialog does, and return its id. The daemon runs it."""
         params = {"assetSelection": assets, "partitionNames": months, "tags": []}
@@ -111,14 +120,17 @@ class Ui:
         return str(launched["backfillId"])
 
     def backfill(self, id_: str) -> dict[str, Any]:
-        """Return the status of a backfill and of its runs."""
+        """Return the record of a backfill and of its runs."""
         return dict(self.execute_graphql(BACKFILL, id=id_)["partitionBackfillOrError"])
 
-    def ended_backfill(self, id_: str, seconds: float) -> dict[str, Any]:
-        """Wait until a backfill has ended, and return its status and that of its runs."""
-        ends = ("COMPLETED", "FAILED", "CANCELED")
-        until(lambda: self.backfill(id_)["status"].startswith(ends), seconds, pause=2)
-        return self.backfill(id_)
+    def find_ended_backfill(self, id_: str) -> dict[str, Any] | None:
+        """Return the record of a backfill if it has ended."""
+        record = self.backfill(id_)
+        return record if record["status"].startswith(("COMPLETED", "FAILED", "CANCELED")) else None
+
+    def ended_backfill(self, id_: str, seconds: float, pause: float = 2) -> dict[str, Any]:
+        """Wait until a backfill has ended, and return its record."""
+        return until(lambda: self.find_ended_backfill(id_), seconds, pause)
 
     def re_execute_from_failure(self, run_id: str) -> str:
         """Re-execute a failed run "From failure", and return the final status of the new run."""
@@ -159,9 +171,7 @@ class Ui:
 @contextmanager
 def dagster_dev(environment: Mapping[str, str], log: Path) -> Iterator[Ui]:
     """Run `dagster dev` in the checkout, on a free port, for the duration of the block; then end all its processes."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = program_command("dagster", "dev", "--port", str(port))
     with log.open("ab") as output:
         process = subprocess.Popen(

@@ -59,6 +59,8 @@ def row_deleting_trigger(target: PostgresTarget, schema: str, month: date) -> It
     with connect(target) as connection:
         for statement in statements:
             connection.execute(sql.SQL(statement).format(schema=sql.Identifier(schema), month=sql.Literal(month)))
-    yield
-    with connect(target) as connection:
-        connection.execute(sql.SQL("drop function {}.delete_first_row cascade").format(sql.Identifier(schema)))
+    try:
+        yield
+    finally:
+        with connect(target) as connection:
+            connection.execute(sql.SQL("drop function {}.lose cascade").format(sql.Identifier(schema)))

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from taxi_orchestration.postgres.postmaster import free_port
+
 
 @contextmanager
 def mirror(directory: Path, overlay: Path | None = None) -> Iterator[str]:
     """Run the mirror on a free port for the duration of the block. Files in `overlay` replace those of the mirror."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, str(directory / "mirror.py"), "--port", str(port)]
     command += ["--overlay", str(overlay)] if overlay else []
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

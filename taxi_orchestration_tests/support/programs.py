@@ -30,6 +30,12 @@ def taxi(*arguments: str, cwd: str | Path | None = None, stdin: str | None = Non
     )
 
 
+def delete_outer_variables() -> None:
+    """Delete the user's settings from the environment of this process."""
+    for name in [name for name in os.environ if name.startswith(("PG_", "TAXI_", "DAGSTER_", "TLC_", "DBT_"))]:
+        del os.environ[name]
+
+
 class Programs:
     """The programs that a test started, with its environment. `end` kills all processes that are left of them."""
 

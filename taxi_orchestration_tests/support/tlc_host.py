@@ -32,10 +32,6 @@ class TlcHost:
         self._dataset = dataset
         self._issued = 0.0
 
-    def path_of(self, month: date) -> str:
-        """Return the path of a month's file."""
-        return month_path(month, self._dataset)
-
     def publish(self, month: date, rows: int = 200, *, seed: int = 0, resaved: bool = False) -> SyntheticMonth:
         """Publish or re-issue a month, and return its totals.
 
@@ -48,7 +44,7 @@ class TlcHost:
 
     def publish_bytes(self, month: date, data: bytes) -> None:
         """Publish any bytes under a month's address."""
-        self._serve(self.path_of(month), data)
+        self._serve(month_path(month, self._dataset), data)
 
     def publish_zones(self) -> None:
         """Publish a zone table."""
@@ -64,11 +60,11 @@ class TlcHost:
 
     def withdraw(self, month: date) -> None:
         """Answer 403 for a month from now on, as for a month that was never published."""
-        self.http.answers.pop(self.path_of(month), None)
+        self.http.answers.pop(month_path(month, self._dataset), None)
 
     def requests_for(self, month: date, method: str = "GET") -> int:
         """Return the number of requests for a month by one method."""
-        return sum(1 for command, _ in self.http.requests[self.path_of(month)] if command == method)
+        return sum(1 for command, _ in self.http.requests[month_path(month, self._dataset)] if command == method)
 
     def _serve(self, path: str, data: bytes) -> None:
         etag = f'"{hashlib.md5(data, usedforsecurity=False).hexdigest()}"'

@@ -2,12 +2,15 @@
 
 import time
 from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 # The daemon polls every 30 seconds, and starts a run some seconds later.
 DAEMON_SECONDS = 240
 
 
-def until(condition: Callable[[], object], seconds: float = 60, pause: float | None = None) -> object:
+def until(condition: Callable[[], T | None], seconds: float = 60, pause: float | None = None) -> T:
     """Return the result of `condition` as soon as it is true.
 
     By default each pause is nine times as long as the last call: queries without a pause use a whole CPU.

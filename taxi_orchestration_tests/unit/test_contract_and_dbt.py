@@ -127,16 +127,13 @@ def test_every_column_of_every_model_has_a_constraint_or_a_test(manifest: Manife
         for unit_test in manifest["unit_tests"].values():
             if unit_test["model"] == model["name"]:
                 covered |= {name for row in unit_test["expect"]["rows"] for name in row}
-        test_arguments = " ".join(
-            str((test.get("test_metadata") or {}).get("kwargs"))
-            for test in select_nodes(manifest, "test")
-            if test.get("attached_node") == model["unique_id"]
-        )
-        untested += [
-            f"{model['name']}.{c}"
-            for c in model["columns"]
-            if c not in covered and not re.search(rf"\b{c}\b", test_arguments)
-        ]
+        for test in select_nodes(manifest, "test"):
+            if test.get("attached_node") == model["unique_id"]:
+                arguments = test["test_metadata"]["kwargs"]
+                covered |= {*arguments.get("combination_of_columns", ())}
+                # Text between quotes names no column.
+                covered |= {*re.findall(r"\w+", re.sub("'[^']*'", "", arguments.get("expression", "")))}
+        untested += [f"{model['name']}.{column}" for column in model["columns"] if column not in covered]
     assert untested == []
 
 
@@ -154,9 +151,11 @@ def test_every_dbt_test_has_a_description_and_a_severity(manifest: Manifest) -> 
 def test_the_codes_of_the_data_set_are_those_of_dbts_lists(manifest: Manifest) -> None:
     codes = {column.name: {str(code) for code in column.codes} for column in DATASET.columns}
     lists = {"tlc_payment_types": "payment_type", "tlc_rate_codes": "ratecodeid", "tlc_trip_types": "trip_type"}
+    lists["tlc_vendors"] = "vendorid"
+    assert {seed["name"] for seed in select_nodes(manifest, "seed")} == lists.keys()
     for seed in select_nodes(manifest, "seed"):
         lines = (Path(seed["root_path"]) / seed["original_file_path"]).read_text().splitlines()[1:]
         listed = {line.split(",")[0] for line in lines}
         # Vendor 5 occurs in the files, but no document of the TLC describes it.
-        column = lists.get(seed["name"], "vendorid")
+        column = lists[seed["name"]]
         assert listed == codes[column] - ({"5"} if column == "vendorid" else set()), seed["name"]

@@ -866,14 +866,6 @@ REAL_MONTHS = [
 ]
 
 
-def find_real_file(pytestconfig: pytest.Config, name: str) -> Path:
-    """Return the path of a file of the TLC in the folder beside the repository; skip the test if it is missing."""
-    path = pytestconfig.rootpath.parent / "shared" / "tlc" / name
-    if not path.exists():
-        pytest.skip(f"{path} does not exist")
-    return path
-
-
 def parse_file_month(name: str) -> date:
     return date.fromisoformat(f"{name.removesuffix('.parquet')[-7:]}-01")
 
@@ -881,9 +873,9 @@ def parse_file_month(name: str) -> date:
 @pytest.mark.real_data
 @pytest.mark.parametrize(("name", "count", "outside", "total", "era"), REAL_MONTHS)
 def test_a_published_month_is_read_with_its_rows_and_its_total_to_the_cent(
-    pytestconfig: pytest.Config, name: str, count: int, outside: int, total: str, era: Era
+    real_months: Path, name: str, count: int, outside: int, total: str, era: Era
 ) -> None:
-    file, rows = read(find_real_file(pytestconfig, name), parse_file_month(name), batch_rows=32_768)
+    file, rows = read(real_months / name, parse_file_month(name), batch_rows=32_768)
     assert (rows.num_rows, file.pickups_outside, file.era) == (count, outside, era)
     assert f"{pc.sum(rows['total_amount']).as_py():.2f}" == total
     assert rows.schema.equals(ARROW_SCHEMA)
@@ -891,22 +883,20 @@ def test_a_published_month_is_read_with_its_rows_and_its_total_to_the_cent(
 
 
 @pytest.mark.real_data
-def test_the_reissued_month_has_the_rows_of_the_first_issue(pytestconfig: pytest.Config) -> None:
+def test_the_reissued_month_has_the_rows_of_the_first_issue(real_months: Path) -> None:
     name = DATASET.file_name(date(2024, 3, 1))
-    first, again = (
-        read(find_real_file(pytestconfig, f"{at}/{name}"), parse_file_month(name)) for at in ("trip-data", "reissued")
-    )
+    first, again = (read(real_months / at / name, parse_file_month(name)) for at in ("trip-data", "reissued"))
     assert first[1].equals(again[1])
 
 
 @pytest.mark.real_data
-def test_the_congestion_relief_fee_of_2025_is_read(pytestconfig: pytest.Config) -> None:
+def test_the_congestion_relief_fee_of_2025_is_read(real_months: Path) -> None:
     name = f"trip-data/{DATASET.file_name(date(2025, 1, 1))}"
-    fee = read(find_real_file(pytestconfig, name), parse_file_month(name))[1]["cbd_congestion_fee"]
+    fee = read(real_months / name, parse_file_month(name))[1]["cbd_congestion_fee"]
     assert len(fee) - fee.null_count == 46_490
 
 
 @pytest.mark.real_data
-def test_a_published_month_that_was_truncated_is_refused(pytestconfig: pytest.Config) -> None:
+def test_a_published_month_that_was_truncated_is_refused(real_months: Path) -> None:
     name = f"broken/{DATASET.file_name(date(2025, 2, 1))}"
-    assert "footer is damaged" in expect_refusal(find_real_file(pytestconfig, name), parse_file_month(name))
+    assert "footer is damaged" in expect_refusal(real_months / name, parse_file_month(name))
