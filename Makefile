@@ -63,9 +63,9 @@ screenshots: $(DEVELOPMENT)
 
 bench soak: | no-dotenv
 
-# It would win over the environment that they make for the programs that they start.
+# Both give their programs an environment of their own, which .env would override.
 no-dotenv:
-	@test ! -e .env || { echo 'Move .env out of the checkout for the time of this.'; exit 2; }
+	@test ! -e .env || { echo '.env would override the settings of this target. Move it out of the checkout, then run the target again.'; exit 2; }
 
 bench: $(PEERS)
 	@$(BIN)/python -m bench $(ARGS)

@@ -376,7 +376,7 @@ def names_of(columns: object) -> str:
 def failure_of(failures: Mapping[date, Exception], made: Set[date], not_published: Set[date] = frozenset()) -> Failure:
     """Return the failure of a run with these failed months, of which `made` were loaded; retryable if that can help."""
     kinds = {
-        "Not yet published, and so no model of this run was built": not_published,
+        "Not yet published, so that everything downstream of raw_trips is skipped": not_published,
         "Not loaded": failures.keys() - made,
         "Loaded, but not whole": failures.keys() & made,
         "Loaded": made - failures.keys(),
