@@ -1,6 +1,6 @@
-"""Whether a server in this container answers: `health.py code-server` or `health.py webserver`.
+"""Health check of the server in this container: `health.py code-server` or `health.py webserver`.
 
-Dagster's own command for the first imports all of Dagster: a second and a half of CPU for every look.
+Dagster's own command for the code server imports all of Dagster: 1.5 s of CPU for every check.
 """
 
 import sys
@@ -12,7 +12,7 @@ TIMEOUT_SECONDS = 10
 
 
 def code_server() -> bool:
-    """Whether Dagster's gRPC server serves; also where the student's code is broken, which the UI then shows."""
+    """Return whether Dagster's gRPC server serves. It does so with broken code too, whose error the UI shows."""
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -23,7 +23,7 @@ def code_server() -> bool:
 
 
 def webserver() -> bool:
-    """Whether the UI answers."""
+    """Return whether the UI responds."""
     connection = HTTPConnection(*WEBSERVER, timeout=TIMEOUT_SECONDS)
     connection.request("GET", "/server_info")
     return connection.getresponse().status == 200

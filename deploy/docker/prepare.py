@@ -1,8 +1,8 @@
-"""What has to be there before the rest starts: passwords, and roles and databases that have them. Again is harmless.
+"""Preparation of passwords, roles and databases before the services start. Idempotent.
 
-`prepare.py passwords` writes what is missing into the volumes of secrets, each file for its owner alone.
-`prepare.py database` makes, with what these say, a role for Dagster and one for each student, as the superuser.
-Who is a student is said by the volumes: a directory each in /secrets/students.
+`prepare.py passwords` writes missing passwords into the volumes of secrets; only the owner can read each file.
+`prepare.py database` creates, as the superuser, the roles of Dagster and of each student with these passwords.
+Each directory in /secrets/students is a student: the mounted volumes define them.
 """
 
 import os
@@ -31,7 +31,7 @@ USER = pwd.getpwnam("taxi")
 
 
 def write_new(path: Path, content: str, uid: int = USER.pw_uid) -> str:
-    """Write a file for its owner alone unless it is there; returns what it has."""
+    """Write a file with mode 0600 if it is missing, and return the content of the file."""
     if not path.exists():
         unfinished = path.with_suffix(".new")
         unfinished.unlink(missing_ok=True)
@@ -42,21 +42,21 @@ def write_new(path: Path, content: str, uid: int = USER.pw_uid) -> str:
     return path.read_text()
 
 
-def students() -> list[str]:
-    """The students, by the volumes."""
+def list_students() -> list[str]:
+    """Return the names of the students."""
     return sorted(path.name for path in STUDENTS.iterdir())
 
 
-def passwords() -> None:
-    """Make the passwords that are not there yet."""
-    # Root reads it in the container of PostgreSQL, and whoever looks after that.
+def write_passwords() -> None:
+    """Write the missing passwords."""
+    # Root reads the superuser's password in the container of PostgreSQL.
     write_new(SUPERUSER, secrets.token_urlsafe(24), uid=0)
-    # The network is the one of this compose file, on this machine.
+    # No TLS: the network is a bridge on this machine.
     url = f"postgresql://dagster:{quote(secrets.token_urlsafe(24))}@{HOST}:5432/dagster?sslmode=disable"
     url = write_new(DAGSTER / "dagster_postgres_url", url)
-    for name in ["teacher", "guest", *students()]:
+    for name in ["teacher", "guest", *list_students()]:
         write_new(LOGINS / name, secrets.token_urlsafe(12), uid=0)
-    for name in students():
+    for name in list_students():
         write_new(STUDENTS / name / "pg_password", secrets.token_urlsafe(24))
         write_new(STUDENTS / name / "dagster_postgres_url", url)
     for directory in [DAGSTER, *STUDENTS.iterdir()]:
@@ -64,8 +64,8 @@ def passwords() -> None:
         directory.chmod(0o700)
 
 
-def database() -> None:
-    """Make the roles, the databases and the schemas that are not there yet, with the passwords as they are now."""
+def create_database_objects() -> None:
+    """Create the missing roles, databases and schemas, and set the roles' passwords to those of the files."""
     superuser = SUPERUSER.read_text()
     dagster_password = (DAGSTER / "dagster_postgres_url").read_text().split(":")[2].split("@")[0]
     with connect(superuser, "postgres") as connection:
@@ -73,26 +73,26 @@ def database() -> None:
         make_database(connection, "dagster", owner="dagster")
         make_database(connection, WAREHOUSE, owner="postgres")
     target = PostgresTarget(HOST, 5432, "postgres", superuser, WAREHOUSE, sslmode="disable")
-    for name in students():
+    for name in list_students():
         make_student(Warehouse(target, schema_of_student(name)), (STUDENTS / name / "pg_password").read_text())
 
 
 def connect(password: str, dbname: str) -> psycopg.Connection:
-    """A connection of the superuser's."""
+    """Return a connection of the superuser."""
     return psycopg.connect(host=HOST, user="postgres", password=password, dbname=dbname, autocommit=True)
 
 
 def make_role(connection: psycopg.Connection, name: str, password: str) -> None:
-    """Make a role that can log in, or give it its password anew."""
+    """Create a role that can log in, or set the password of an existing one."""
     is_there = connection.execute("select 1 from pg_roles where rolname = %s", [name]).fetchone()
     statement = sql.SQL("alter role {} login password {}" if is_there else "create role {} login password {}")
-    # As the server keeps it: a statement that fails stands in the server's log.
+    # A hash: the server logs a failed statement with its text.
     verifier = connection.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
     connection.execute(statement.format(sql.Identifier(name), sql.Literal(verifier)))
 
 
 def make_database(connection: psycopg.Connection, name: str, owner: str) -> None:
-    """Make a database that only its owner and whoever is let in can enter."""
+    """Create a database if it is missing, and allow only roles with an explicit privilege to connect."""
     if not connection.execute("select 1 from pg_database where datname = %s", [name]).fetchone():
         make = sql.SQL("create database {} owner {}")
         connection.execute(make.format(sql.Identifier(name), sql.Identifier(owner)))
@@ -100,5 +100,5 @@ def make_database(connection: psycopg.Connection, name: str, owner: str) -> None
 
 
 if __name__ == "__main__":
-    (what,) = sys.argv[1:]
-    {"passwords": passwords, "database": database}[what]()
+    (step,) = sys.argv[1:]
+    {"passwords": write_passwords, "database": create_database_objects}[step]()

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The logins, hashed as Caddy wants them; then Caddy. A password changes with its file, at the next start.
+# Hash the passwords of the logins for Caddy, then start Caddy. A changed password file is read at the next start.
 set -eu
 umask 077
 : >/tmp/logins
