@@ -1,9 +1,9 @@
-# Everything that a fresh machine with python3 (3.11 to 3.13) and make needs is made by the first target that is asked for.
+# Each target first installs what it needs on a machine with python3 (3.11 to 3.13) and make.
 .DEFAULT_GOAL := help
 .PHONY: help backfill dev report test test-fast test-deploy check-docs lint screenshots bench soak bare-machine clean \
 	clean-data no-dotenv
 
-# The first that runs and is of a version that every package has: a name alone may be a shim with nothing behind it.
+# The first Python that starts and has a supported version: a name on PATH may be a shim without a Python.
 FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c '$(FITS)' 2>/dev/null && echo $$python && break; done)
@@ -21,7 +21,7 @@ help:
 	@echo 'make test-fast                          the tests without a server and a run: in a minute'
 	@echo 'make check-docs                         every command of README.md and docs/, also those too slow for make test'
 	@echo 'make test-deploy                        deploy/ for real, with a Docker engine; the base image: BASE=python:3.12-slim'
-	@echo 'make screenshots                        the pictures of docs/images anew, of five months, with Chromium'
+	@echo 'make screenshots                        the pictures of docs/images again, from five months, with Chromium'
 	@echo 'make bare-machine                       make backfill and make test on a bare Debian 13: as root, with debootstrap'
 	@echo 'make clean                              stop the embedded PostgreSQL and remove .venv; the data is kept'
 	@echo 'make clean-data                         remove the loaded months and the history, after a confirmation'
@@ -37,7 +37,7 @@ report: $(ENVIRONMENT)
 	@$(BIN)/taxi report $(ARGS)
 
 test: $(DEVELOPMENT)
-	@# A process more than cores: some tests wait for a daemon or a host. On two cores, with lint beside, 22 minutes; 24 with two.
+	@# One process more than cores, because some tests wait for a daemon or a host: 22 minutes on two cores, 24 with two processes.
 	@$(BIN)/pytest --numprocesses $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal --durations 15
 
 test-fast: $(DEVELOPMENT)
@@ -54,7 +54,7 @@ lint: $(DEVELOPMENT)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/sqlfluff lint --disable-progress-bar dbt_project
-	@# With the storage of the checkout it would start the embedded PostgreSQL, and leave it running.
+	@# An empty DAGSTER_HOME: the storage of the checkout would start the embedded PostgreSQL, and leave it running.
 	@home=$$(mktemp -d) && trap "rm -r $$home" EXIT && echo 'telemetry: {enabled: false}' >$$home/dagster.yaml && \
 		VIRTUAL_ENV=$(CURDIR)/.venv DAGSTER_HOME=$$home $(BIN)/dg check defs
 
