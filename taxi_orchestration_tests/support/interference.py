@@ -63,4 +63,4 @@ def row_deleting_trigger(target: PostgresTarget, schema: str, month: date) -> It
         yield
     finally:
         with connect(target) as connection:
-            connection.execute(sql.SQL("drop function {}.lose cascade").format(sql.Identifier(schema)))
+            connection.execute(sql.SQL("drop function {}.delete_first_row cascade").format(sql.Identifier(schema)))
