@@ -177,7 +177,7 @@ def _is_reachable(page: str) -> bool:
 def _measure_idle(process: psutil.Process) -> tuple[int, float]:
     """Return the number of processes, and their memory in MB. Shared pages count in part (PSS)."""
     time.sleep(REST_SECONDS)
-    processes = [process, *process.children(recursive=True)]
+    processes = process_tree(process.pid)
     return len(processes), sum(each.memory_full_info().pss for each in processes) / 1e6
 
 

@@ -57,12 +57,13 @@ def execute(target: PostgresTarget, settings: Settings) -> Iterator[Callable[[st
 
 
 @pytest.fixture
-def role(target: PostgresTarget, execute: Callable[[str], object]) -> Iterator[PostgresTarget]:
+def role(target: PostgresTarget, settings: Settings, execute: Callable[[str], object]) -> Iterator[PostgresTarget]:
     """A new role that may create tables in the test's schema."""
     name = f"role_{os.getpid()}"
     with psycopg.connect(target.url(), autocommit=True) as connection:
         connection.execute(sql.SQL("create role {} login password 'x'").format(sql.Identifier(name)))
-        execute(f"grant usage, create on schema {{}} to {name}")
+        grant = sql.SQL("grant usage, create on schema {} to {}")
+        connection.execute(grant.format(sql.Identifier(settings.schema_name), sql.Identifier(name)))
         yield replace(target, user=name, password="x")
         connection.execute(sql.SQL("drop owned by {}").format(sql.Identifier(name)))
         connection.execute(sql.SQL("drop role {}").format(sql.Identifier(name)))
