@@ -9,8 +9,8 @@ from bench.workplace import workplace
 FIRST = date(2024, 1, 1)
 # Name, arguments of `taxi`, limit in seconds, and exit code.
 COMMANDS = (
-    ("the same backfill with nothing to do", ("backfill", "2024-01", "2024-03"), 1.5, 0),
-    ("bad arguments", ("backfill", "2024-13"), 0.5, 2),
+    ("backfill of completed months, nothing to do", ("backfill", "2024-01", "2024-03"), 1.5, 0),
+    ("backfill of an invalid month", ("backfill", "2024-13"), 0.5, 2),
     ("taxi status", ("status",), 1.5, 0),
 )
 
@@ -26,4 +26,4 @@ def run(quick: bool) -> Section:
             for what, arguments, _, code in COMMANDS
         }
     goals = [Goal(what, seconds[what], "s", at_most=wanted) for what, _, wanted, _ in COMMANDS]
-    return Section("Commands with little to do", goals, note=f"Three months are loaded; medians of {times}.")
+    return Section("Commands with little to do", goals, note=f"With three months loaded; medians of {times} runs.")

@@ -23,15 +23,15 @@ def run(quick: bool) -> Section:
         "A fresh clone",
         [
             Goal(
-                "fresh clone to the table of three months, the cache of packages empty",
+                "make backfill of three months in a fresh clone, package cache empty",
                 whole,
                 "s",
                 at_most=LIMIT_SECONDS,
-                measured=f"of which the environment {installing:.0f} s",
+                measured=f"environment {installing:.0f} s of it",
                 reason="pip installs Dagster's and dbt's packages",
             )
         ],
-        note="Packages come from the registry that this machine is set up for: how fast that is, is in the figure.",
+        note="Includes the download of the packages from the registry that pip is configured for.",
         quotes={"fresh_clone": f"{whole:.0f} s"},
     )
 

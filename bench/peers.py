@@ -76,11 +76,11 @@ def run(quick: bool) -> Section:
             ]
             for name, of in seconds.items()
         ],
-        note="From asking for the file to the commit; the host, the file and the server are the same, and so is the "
-        "number of rows afterwards, which is that of the file"
-        + ("" if counts[COURSE] == small else f" but for the course's way: {counts[COURSE]:,} of {small:,}")
-        + ". Ours includes the checks of the file, its digest, the key and the entry in raw_loads; the others do none "
-        "of that. Versions are in constraints.txt.",
+        note="From the request of the file to the commit, with the same host, file and server. Each way leaves as many "
+        "rows as the file has"
+        + ("" if counts[COURSE] == small else f", except the course's: {counts[COURSE]:,} of {small:,}")
+        + ". Ours includes the checks of the file, its digest, the primary key and the entry in raw_loads; the others "
+        "do none of that. Versions are in constraints.txt.",
         quotes={
             "month": f"{ours[small]:.2f} s",
             "month_course": f"{seconds[COURSE][small]:.1f} s",

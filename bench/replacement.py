@@ -44,38 +44,38 @@ def run(quick: bool) -> Section:
         "Replacement",
         [
             Goal(
-                f"a month of {rows:,} rows replaced, seconds against its first load",
+                f"replacement of a month of {rows:,} rows, time against its first load",
                 statistics.median(pair[1] / pair[0] for pair in pairs),
                 "×",
                 at_most=FACTOR,
                 measured=f"{loads[1]:.1f} against {loads[0]:.1f} s",
-                reason="old rows are deleted and the key grows row by row; a first load copies first and sorts once",
+                reason="deletes the old rows and inserts into an existing index; a first load builds its index once",
             ),
             Goal(
-                "its models replaced, seconds against their first build",
+                "rebuild of its models, time against their first build",
                 sum(again.values()) / sum(first.values()),
                 "×",
                 at_most=FACTOR,
                 measured=f"{sum(again.values()):.1f} against {sum(first.values()):.1f} s",
-                reason="PostgreSQL inserts with one process; a first build is computed by several",
+                reason="PostgreSQL inserts with one process; several compute a first build",
             ),
             Goal(
-                "parts of a month that a reader saw meanwhile",
+                "partial months seen by a concurrent reader",
                 parts,
                 "",
                 at_most=0,
-                measured=f"{sum(len(counts) for _, counts in read)} looks at raw_trips and fct_trips",
+                measured=f"{sum(len(counts) for _, counts in read)} counts of raw_trips and fct_trips",
             ),
-            Goal("the slowest of these looks", slowest, "s", at_most=COUNT_SECONDS),
-            Goal(f"refunds of {rows:,} trips found ({REFUNDS})", first[REFUNDS], "s", at_most=REFUND_SECONDS),
+            Goal("slowest count of this reader", slowest, "s", at_most=COUNT_SECONDS),
+            Goal(f"matching the refunds of {rows:,} trips ({REFUNDS})", first[REFUNDS], "s", at_most=REFUND_SECONDS),
         ],
         ["models, s", *longest],
         [
             [name, *(f"{seconds[node]:.1f}" for node in longest)]
-            for name, seconds in (("first", first), ("again", again))
+            for name, seconds in (("first build", first), ("rebuild", again))
         ],
-        note="The replacement deletes the old rows and copies the new ones into the same table and its key, in one "
-        "transaction: a swap of tables would wait for readers, and make them wait.",
+        note="A replacement deletes the old rows and copies the new ones into the same table and index in one "
+        "transaction: swapping tables would wait for open readers, and block new ones.",
     )
 
 

@@ -54,13 +54,13 @@ def run(quick: bool) -> Section:
     return Section(
         "The report",
         [
-            Goal(f"page of {count} months", size / 1e6, "MB", at_most=LIMIT_BYTES / 1e6),
-            Goal(f"taxi report of {count} months, start to end", seconds, "s", at_most=LIMIT_SECONDS),
+            Goal(f"size of the report of {count} months", size / 1e6, "MB", at_most=LIMIT_BYTES / 1e6),
+            Goal(f"taxi report of {count} months", seconds, "s", at_most=LIMIT_SECONDS),
             Goal(f"largest resident memory of taxi report of {count} months", memory, "MiB", at_most=LIMIT_MIB),
         ],
-        ["part of the page", "kB"],
+        ["part of the report", "kB"],
         [[name, f"{bytes_ / 1e3:,.0f}"] for name, bytes_ in parts.items()],
-        note="Months of 57,000 rows, and outlines with as many points as those of the TLC's zones. The best of three.",
+        note="Months of 57,000 rows, and zone shapes with as many points as the TLC's. Best of three runs.",
     )
 
 

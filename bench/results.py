@@ -133,13 +133,14 @@ class Results:
         lines = [
             "# Benchmarks",
             "",
-            f"Made by `make bench` until {max(item['ended'] for item in kept)} UTC, of commit {kept[0]['version']}, on "
-            f"{kept[0]['machine']}. {sum(goal.is_met for goal in goals)} of {len(goals)} goals met. All that is "
-            "compared was measured in one run, on synthetic months; the seconds depend on the machine.",
+            f"Commit {kept[0]['version']}, measured by `make bench`, which ended "
+            f"{max(item['ended'] for item in kept)} UTC, on {kept[0]['machine']}. "
+            f"{sum(goal.is_met for goal in goals)} of {len(goals)} goals met. Everything was measured in one run, on "
+            "synthetic months. Seconds depend on the machine.",
             "",
             *([f"Failed: {'; '.join(failed)}.", ""] if failed else []),
             *([f"Not run: {', '.join(missing)}.", ""] if missing else []),
-            "| what | figure | goal | met | measured | where it goes |",
+            "| benchmark | figure | goal | met | measured | reason |",
             "|---|---:|---:|---|---|---|",
             *(_goal_line(goal) for goal in goals),
         ]
@@ -152,7 +153,7 @@ class Results:
             lines += [f"\n![{section.title}](plots/{plot})" for plot in section.plots]
         durations = ", ".join(f"{item['name']} {item['seconds']} s" for item in kept)
         minutes = sum(item["seconds"] for item in kept) / 60
-        lines += ["", "## How long the benchmarks took", "", f"{minutes:.0f} minutes: {durations}."]
+        lines += ["", "## Duration of the benchmarks", "", f"{minutes:.0f} minutes: {durations}."]
         (self.directory / "RESULTS.md").write_text("\n".join(lines).replace("\n\n\n", "\n\n") + "\n")
 
     def quotable(self) -> dict[str, str]:

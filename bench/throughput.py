@@ -28,12 +28,12 @@ def run(quick: bool) -> Section:
         "Load throughput",
         [
             Goal(
-                f"one month of {size:,} rows, rows a second against psql's \\copy of a ready file",
+                f"one month of {size:,} rows, throughput against psql's \\copy of a prepared file",
                 limits[size] / ours[size],
                 "×",
                 at_least=GOALS[size],
                 measured=f"{size / ours[size]:,.0f} against {size / limits[size]:,.0f} rows/s",
-                reason="ours also makes the text, checks and hashes every row, and builds the key",
+                reason="ours also encodes, checks and hashes every row, and builds the primary key",
             )
             for size in sizes
             if size in GOALS
@@ -55,7 +55,7 @@ def run(quick: bool) -> Section:
             )
         },
         "Ours includes the download, the checks of the file, its digest, the primary key and the entry in raw_loads; "
-        "the limit is COPY alone, into a table without a key.",
+        "the limit is COPY alone, into a table without a primary key.",
         {
             "load_small": f"{ours[MONTH_ROWS]:.2f} s",
             "load_large": f"{ours[largest]:.1f} s for {largest:,}",

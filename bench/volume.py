@@ -22,7 +22,7 @@ def run(quick: bool) -> Section:
         "Volume",
         [
             Goal(
-                f"{count} months of {ROWS:,} rows: rate of the last ten loads against the first ten",
+                f"{count} months of {ROWS:,} rows, throughput of the last ten loads against the first ten",
                 last / first,
                 "×",
                 at_least=0.9,

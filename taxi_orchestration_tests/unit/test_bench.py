@@ -30,7 +30,7 @@ def test_a_benchmark_that_fails_is_reported_and_the_others_are_kept(tmp_path: Pa
     benchmarks = {"ui": fail, "load": lambda: make_section(1)}
     assert run_benchmarks(benchmarks, names, "abc", results, Console(quiet=True)) == FAILED
     report = (tmp_path / "RESULTS.md").read_text()
-    assert "of commit abc" in report
+    assert "Commit abc" in report
     assert "1 of 1 goals met" in report
     assert "Failed: ui (RuntimeError: no server here)." in report
     assert "Not run: volume." in report
