@@ -120,7 +120,7 @@ def test_a_host_that_answers_once_with_an_error_only_delays_the_month(
     assert contents_of_schema(target, settings.schema_name) == {JANUARY: content_of_file(reissued)}
 
 
-def test_a_file_that_changes_between_head_and_get_is_recorded_as_it_was_loaded(
+def test_a_file_that_changes_between_two_requests_is_recorded_as_it_was_loaded(
     quick_loader: Loader, before: MonthContent, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
     before_reissue = quick_loader.tlc.publication(JANUARY)
