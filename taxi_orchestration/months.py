@@ -54,7 +54,7 @@ def parse_partition_key(key: str) -> date:
 
 def next_month(month: date) -> date:
     """Return the first day of the following month."""
-    return date(month.year + month.month // 12, month.month % 12 + 1, 1)
+    return add_months(month, 1)
 
 
 def add_months(month: date, months: int) -> date:

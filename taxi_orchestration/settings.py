@@ -40,7 +40,6 @@ SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"
 # libpq's variables for the format of values: the project's sessions set these, and PgBouncer refuses PGGEQO.
 SESSION_VARIABLES = ("PGCLIENTENCODING", "PGDATESTYLE", "PGGEQO", "PGTZ")
 
-
 # The directory of Docker's and Kubernetes' secret files: a file named as the variable in lower case has its value.
 SECRETS_DIRECTORY = Path("/run/secrets")
 
@@ -128,8 +127,8 @@ class PostgresTarget:
 
     def environment(self) -> dict[str, str]:
         """Return the target as libpq's environment variables, for psql and similar programs."""
-        tls = {"PGSSLMODE": self.sslmode} | ({"PGSSLROOTCERT": self.sslrootcert} if self.sslrootcert else {})
         login = {"PGUSER": self.user, "PGPASSWORD": self.password}
+        tls = {f"PG{name.upper()}": value for name, value in self._tls.items()}
         return {"PGHOST": self.host, "PGPORT": str(self.port), "PGDATABASE": self.dbname} | login | tls
 
 

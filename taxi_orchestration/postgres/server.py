@@ -26,18 +26,6 @@ from taxi_orchestration.postgres import binaries, postmaster, server_config
 from taxi_orchestration.postgres.binaries import Account, ServerError
 from taxi_orchestration.settings import HOME_MODE, PostgresTarget
 
-__all__ = [
-    "STORAGE_DATABASE",
-    "USER",
-    "WAREHOUSE_DATABASE",
-    "EmbeddedServer",
-    "ensure_running",
-    "find",
-    "remove",
-    "stop",
-    "write_private",
-]
-
 WAREHOUSE_DATABASE = "taxi"
 STORAGE_DATABASE = "dagster"
 USER = "taxi"
