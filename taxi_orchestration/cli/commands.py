@@ -285,7 +285,7 @@ def status(settings: Settings, shows_all: bool, as_json: bool) -> int:
     """
     from taxi_orchestration.cli import terminal
     from taxi_orchestration.defs.clock import Clock
-    from taxi_orchestration.instance.status import compare_months, known_window, overall
+    from taxi_orchestration.instance.status import check_all_months, compare_months, known_window
     from taxi_orchestration.tlc.publications import fetch_publications
     from taxi_orchestration.warehouse.warehouse import open_warehouse
 
@@ -297,7 +297,7 @@ def status(settings: Settings, shows_all: bool, as_json: bool) -> int:
         records = _read_records(settings, warehouse, window)
         statuses = compare_months(warehouse, records, window)
         published = answers.result()
-        findings = overall(warehouse, records, published, now)
+        findings = check_all_months(warehouse, records, published, now)
     if as_json:
         terminal.show_json(statuses, published)
     else:

@@ -135,7 +135,7 @@ def to_do(status: MonthStatus, publication: Publication | TlcError) -> str:
     return "re-issued: taxi backfill --changed" if is_changed(status.file, publication) else ""
 
 
-def overall(
+def check_all_months(
     warehouse: Warehouse,
     records: Records,
     published: Mapping[date, Publication | TlcError],

@@ -378,9 +378,9 @@ def _translate_errors(doing: str, home: Path) -> Iterator[None]:
     except OSError as error:
         match error.errno:
             case errno.EACCES | errno.EPERM | errno.EROFS:
-                way_out = f"Give yourself access, or set TAXI_HOME (now {home}) to another directory."
+                advice = f"Give yourself access, or set TAXI_HOME (now {home}) to another directory."
             case errno.ENOSPC | errno.EDQUOT:
-                way_out = "Free some space on that disk and try again."
+                advice = "Free some space on that disk and try again."
             case _:
-                way_out = f"Fix that, or set TAXI_HOME (now {home}) to another directory."
-        raise ServerError(f"{doing} the PostgreSQL of {home} failed: {error}. {way_out}") from error
+                advice = f"Fix that, or set TAXI_HOME (now {home}) to another directory."
+        raise ServerError(f"{doing} the PostgreSQL of {home} failed: {error}. {advice}") from error

@@ -70,16 +70,7 @@ class Drift:
     left_out: Mapping[str, str]
 
     def __bool__(self) -> bool:
-        return bool(self.new_columns or self.missing_columns or self.other_types or self.left_out)
-
-    def to_dict(self) -> dict[str, dict[str, str]]:
-        """Return the drift by kind and column, for JSON."""
-        return {
-            "new_columns": dict(self.new_columns),
-            "missing_columns": dict(self.missing_columns),
-            "other_types": dict(self.other_types),
-            "left_out": dict(self.left_out),
-        }
+        return any(vars(self).values())
 
 
 @dataclass(frozen=True)
