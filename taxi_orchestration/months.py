@@ -37,8 +37,13 @@ class Window:
             months.append(following)
         return months
 
+    @property
+    def keys(self) -> tuple[str, str]:
+        """Return the partition keys of the first and the last month."""
+        return partition_key(self.start), partition_key(add_months(self.end, -1))
+
     def __str__(self) -> str:
-        first, last = partition_key(self.start), partition_key(self.months[-1])
+        first, last = self.keys
         return first if first == last else f"{first} to {last}"
 
 

@@ -20,7 +20,7 @@ from taxi_orchestration.instance.incidents import (
     failed_instigators,
     from_key,
 )
-from taxi_orchestration.months import parse_partition_key, partition_key, windows_of
+from taxi_orchestration.months import parse_partition_key, windows_of
 from taxi_orchestration.postgres.binaries import ServerError
 from taxi_orchestration.settings import Settings
 from taxi_orchestration.warehouse.warehouse import open_warehouse
@@ -149,7 +149,7 @@ def _again(incidents: Sequence[Incident]) -> str:
         return "Fix the cause above, then materialize it again in the UI."
     # Without the option a backfill skips a completed month, unless its file could not be loaded.
     option = "" if incidents[0].what == "raw_trips" else " --reprocess completed"
-    commands = [f"taxi backfill {partition_key(w.start)} {partition_key(w.months[-1])}{option}" for w in windows]
+    commands = [f"taxi backfill {' '.join(w.keys)}{option}" for w in windows]
     return f"Fix the cause above, then run: {'; '.join(commands)}"
 
 
