@@ -9,11 +9,11 @@ from functools import cached_property
 from io import StringIO
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from dotenv import load_dotenv
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from taxi_orchestration.tlc.dataset import DATASET
@@ -148,7 +148,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, populate_by_name=True, extra="ignore")
 
-    tlc_base_url: str = TLC_BASE_URL
+    tlc_base_url: Annotated[str, AfterValidator(check_base_url)] = TLC_BASE_URL
     taxi_home: Path = PROJECT_DIRECTORY / ".taxi"
 
     pg_host: str | None = None
@@ -202,11 +202,6 @@ class Settings(BaseSettings):
         if url.scheme not in ("http", "https") or not url.hostname:
             raise ValueError("must be the address at which you open the UI, for example http://127.0.0.1:3000")
         return value.rstrip("/")
-
-    @field_validator("tlc_base_url")
-    @classmethod
-    def _http_only(cls, value: str) -> str:
-        return check_base_url(value)
 
     @field_validator("taxi_home")
     @classmethod
