@@ -187,7 +187,7 @@ def _load(
     progress: Progress,
     months: Sequence[date],
 ) -> tuple[dict[date, AssetMaterialization], dict[date, Exception], set[date]]:
-    """Load the months that no attempt before has loaded.
+    """Load the months that no earlier attempt of the run has loaded.
 
     Return the records of the loaded months, the errors of the failed ones, and those that are not published.
     """

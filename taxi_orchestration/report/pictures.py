@@ -513,11 +513,12 @@ def pipeline(frames: Frames) -> Picture | None:
         files["raw_rows"] == files["fact_rows"] + files["rejected_rows"]
     )
     if adds_up.all():
+        rows = format_count(files["file_rows"].sum())
         sentence = (
-            f"All {len(files)} files are in whole: {format_count(files['file_rows'].sum())} rows published, as many "
-            f"loaded, and every one of them a trip that counts or rejected with its reasons."
+            f"All {len(files)} files are loaded in full: {rows} rows published, as many loaded, and every one of them "
+            "a trip that counts or rejected with its reasons."
             if len(files) > 1
-            else f"The file is in whole: {format_count(files['file_rows'].sum())} rows, each one counted or rejected."
+            else f"The file is loaded in full: {rows} rows, each one counted or rejected."
         )
     else:
         wrong = [f"{month:%Y-%m}" for month in files["source_month"][~adds_up]]

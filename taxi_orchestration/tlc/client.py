@@ -189,7 +189,7 @@ class TlcClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def publication(self, month: date) -> Publication:
+    def fetch_publication(self, month: date) -> Publication:
         """Fetch whether a month is published, and its version. Raises TransientTlcError or PermanentTlcError."""
         task = self._month_task("Requesting", month)
 
