@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -210,7 +210,7 @@ class Loader:
                 sha256=download.sha256,
                 rows=file.rows,
                 columns=file.columns,
-                drift=file.drift.to_dict(),
+                drift=asdict(file.drift),
                 dagster_run_id=run_id,
             )
             preview: list[dict[str, Any]] = []

@@ -37,8 +37,13 @@ class Window:
             months.append(following)
         return months
 
+    @property
+    def keys(self) -> tuple[str, str]:
+        """Return the partition keys of the first and the last month."""
+        return partition_key(self.start), partition_key(add_months(self.end, -1))
+
     def __str__(self) -> str:
-        first, last = partition_key(self.start), partition_key(self.months[-1])
+        first, last = self.keys
         return first if first == last else f"{first} to {last}"
 
 
@@ -54,7 +59,7 @@ def parse_partition_key(key: str) -> date:
 
 def next_month(month: date) -> date:
     """Return the first day of the following month."""
-    return date(month.year + month.month // 12, month.month % 12 + 1, 1)
+    return add_months(month, 1)
 
 
 def add_months(month: date, months: int) -> date:

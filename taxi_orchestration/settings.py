@@ -9,11 +9,11 @@ from functools import cached_property
 from io import StringIO
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from dotenv import load_dotenv
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from taxi_orchestration.tlc.dataset import DATASET
@@ -39,7 +39,6 @@ SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"
 
 # libpq's variables for the format of values: the project's sessions set these, and PgBouncer refuses PGGEQO.
 SESSION_VARIABLES = ("PGCLIENTENCODING", "PGDATESTYLE", "PGGEQO", "PGTZ")
-
 
 # The directory of Docker's and Kubernetes' secret files: a file named as the variable in lower case has its value.
 SECRETS_DIRECTORY = Path("/run/secrets")
@@ -128,8 +127,8 @@ class PostgresTarget:
 
     def environment(self) -> dict[str, str]:
         """Return the target as libpq's environment variables, for psql and similar programs."""
-        tls = {"PGSSLMODE": self.sslmode} | ({"PGSSLROOTCERT": self.sslrootcert} if self.sslrootcert else {})
         login = {"PGUSER": self.user, "PGPASSWORD": self.password}
+        tls = {f"PG{name.upper()}": value for name, value in self._tls.items()}
         return {"PGHOST": self.host, "PGPORT": str(self.port), "PGDATABASE": self.dbname} | login | tls
 
 
@@ -149,7 +148,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, populate_by_name=True, extra="ignore")
 
-    tlc_base_url: str = TLC_BASE_URL
+    tlc_base_url: Annotated[str, AfterValidator(check_base_url)] = TLC_BASE_URL
     taxi_home: Path = PROJECT_DIRECTORY / ".taxi"
 
     pg_host: str | None = None
@@ -203,11 +202,6 @@ class Settings(BaseSettings):
         if url.scheme not in ("http", "https") or not url.hostname:
             raise ValueError("must be the address at which you open the UI, for example http://127.0.0.1:3000")
         return value.rstrip("/")
-
-    @field_validator("tlc_base_url")
-    @classmethod
-    def _http_only(cls, value: str) -> str:
-        return check_base_url(value)
 
     @field_validator("taxi_home")
     @classmethod

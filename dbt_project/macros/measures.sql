@@ -31,27 +31,17 @@
     coalesce(sum(total_amount), 0) as total_amount
 {%- endmacro %}
 
-{# The measures summed over rows that already have measures. #}
+{# The measures summed over rows that already have measures: miles and dollars are decimals, the others are counts. #}
 {% macro added_measures() -%}
-    sum(trips)::bigint as trips,
-    sum(net_trips)::bigint as net_trips,
-    sum(trips_with_distance)::bigint as trips_with_distance,
-    sum(trips_with_duration)::bigint as trips_with_duration,
-    sum(trips_with_passengers)::bigint as trips_with_passengers,
-    sum(trips_with_cbd_fee)::bigint as trips_with_cbd_fee,
-    sum(passengers)::bigint as passengers,
-    sum(trip_miles)::numeric(14, 2) as trip_miles,
-    sum(trip_seconds)::bigint as trip_seconds,
-    sum(timed_trips)::bigint as timed_trips,
-    sum(timed_miles)::numeric(14, 2) as timed_miles,
-    sum(timed_seconds)::bigint as timed_seconds,
-    sum(distance_total_amount)::numeric(14, 2) as distance_total_amount,
-    sum(card_total_amount)::numeric(14, 2) as card_total_amount,
-    sum(card_tip_amount)::numeric(14, 2) as card_tip_amount,
-    sum(fare_amount)::numeric(14, 2) as fare_amount,
-    sum(tip_amount)::numeric(14, 2) as tip_amount,
-    sum(tolls_amount)::numeric(14, 2) as tolls_amount,
-    sum(total_amount)::numeric(14, 2) as total_amount
+    {%- for name in [
+        'trips', 'net_trips', 'trips_with_distance', 'trips_with_duration', 'trips_with_passengers', 'trips_with_cbd_fee',
+        'passengers', 'trip_miles', 'trip_seconds', 'timed_trips', 'timed_miles', 'timed_seconds',
+        'distance_total_amount', 'card_total_amount', 'card_tip_amount', 'fare_amount', 'tip_amount', 'tolls_amount',
+        'total_amount',
+    ] %}
+    {%- set type = 'numeric(14, 2)' if name.endswith(('_miles', '_amount')) else 'bigint' %}
+    sum({{ name }})::{{ type }} as {{ name }}{{ "," if not loop.last }}
+    {%- endfor %}
 {%- endmacro %}
 
 {# The quotients of the measures of a relation. #}

@@ -1,3 +1,11 @@
+{# The amounts of a trip, in dollars. #}
+{% macro amount_columns() -%}
+    {{ return([
+        'fare_amount', 'extra', 'mta_tax', 'tip_amount', 'tolls_amount', 'ehail_fee', 'improvement_surcharge',
+        'congestion_surcharge', 'cbd_congestion_fee', 'total_amount',
+    ]) }}
+{%- endmacro %}
+
 {# The smallest impossible amount, in dollars: just below what numeric(10,2) can hold. #}
 {% macro impossible_dollars() -%} 99999999 {%- endmacro %}
 

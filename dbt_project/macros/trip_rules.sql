@@ -4,10 +4,7 @@
     hundred million dollars and more. fct_trips, rejected_trips and trip_quality use this list.
 #}
 {% macro rejection_rules() -%}
-    {%- set amounts -%}
-        fare_amount, extra, mta_tax, tip_amount, tolls_amount, ehail_fee, improvement_surcharge, total_amount,
-        congestion_surcharge, cbd_congestion_fee
-    {%- endset -%}
+    {%- set amounts = amount_columns() | join(', ') -%}
     {%- set limit = impossible_dollars() -%}
     {{ return({
         'pickup_missing': "pickup_at is null",

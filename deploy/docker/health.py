@@ -11,7 +11,7 @@ WEBSERVER = ("127.0.0.1", 3000)
 TIMEOUT_SECONDS = 10
 
 
-def code_server() -> bool:
+def is_code_server_serving() -> bool:
     """Return whether Dagster's gRPC server serves. It does so with broken code too, whose error the UI shows."""
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -22,7 +22,7 @@ def code_server() -> bool:
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-def webserver() -> bool:
+def is_webserver_responding() -> bool:
     """Return whether the UI responds."""
     connection = HTTPConnection(*WEBSERVER, timeout=TIMEOUT_SECONDS)
     connection.request("GET", "/server_info")
@@ -31,4 +31,4 @@ def webserver() -> bool:
 
 if __name__ == "__main__":
     (server,) = sys.argv[1:]
-    sys.exit(not {"code-server": code_server, "webserver": webserver}[server]())
+    sys.exit(not {"code-server": is_code_server_serving, "webserver": is_webserver_responding}[server]())

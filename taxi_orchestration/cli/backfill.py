@@ -143,7 +143,7 @@ class Backfill:
 
 
 def _loaded(events: Sequence[DagsterEvent], raw_trips: AssetKey) -> dict[date, int]:
-    """The months that were loaded, with their rows."""
+    """Return the months that were loaded, with their rows."""
     of_raw_trips = (e for e in events if e.is_step_materialization and e.asset_key == raw_trips)
     made = (event.step_materialization_data.materialization for event in of_raw_trips)
     rows = ((each.partition, each.metadata[ROWS].value) for each in made)

@@ -161,7 +161,7 @@ def list_parts(settings: Settings, port: int, read_only_port: int | None) -> lis
     """Return the programs that serve the class."""
     home = dagster_home() or make_dagster_home(settings)
     shared = {"DAGSTER_HOME": str(home), "TAXI_HOME": str(settings.taxi_home), "PYTHONWARNINGS": "ignore"}
-    of_class = {**os.environ, **shared}
+    class_environment = {**os.environ, **shared}
     folder = settings.taxi_home / "class"
     parts = []
     for student in list_students(settings):
@@ -172,17 +172,17 @@ def list_parts(settings: Settings, port: int, read_only_port: int | None) -> lis
         command += ["--location-name", student.name, "--log-level", "error"]
         student.log.unlink(missing_ok=True)
         student.socket.unlink(missing_ok=True)
-        environment = {**student.environment(of_class), **shared}
+        environment = {**student.environment(class_environment), **shared}
         parts.append(Part(f"The code server of {student.name}", command, environment, student.log))
     workspace = ["--workspace", str(folder / WORKSPACE)]
     page = program_command("dagster-webserver", *workspace, "--host", HOST, "--dagster-log-level", "error")
     log = folder / "webserver.log"
-    parts.append(Part("The webserver", [*page, "--port", str(port)], of_class, log))
+    parts.append(Part("The webserver", [*page, "--port", str(port)], class_environment, log))
     if read_only_port:
         only = [*page, "--port", str(read_only_port), "--read-only"]
-        parts.append(Part("The read-only webserver", only, of_class, folder / "read_only_webserver.log"))
+        parts.append(Part("The read-only webserver", only, class_environment, folder / "read_only_webserver.log"))
     daemon = program_command("dagster-daemon", "run", *workspace, "--log-level", "error")
-    parts.append(Part("The daemon", daemon, of_class, folder / "daemon.log"))
+    parts.append(Part("The daemon", daemon, class_environment, folder / "daemon.log"))
     return parts
 
 

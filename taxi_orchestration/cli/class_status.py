@@ -74,7 +74,7 @@ def read_class(settings: Settings, now: datetime) -> tuple[list[StudentStatus], 
 
 
 def student_status(
-    student: Student, of_class: Settings, instance: DagsterInstance, code_errors: Mapping[str, str], now: datetime
+    student: Student, class_settings: Settings, instance: DagsterInstance, code_errors: Mapping[str, str], now: datetime
 ) -> StudentStatus:
     """Return the status of a student; an error on reading the tables is part of it."""
     from dagster import RunsFilter
@@ -86,7 +86,7 @@ def student_status(
 
     wrong = [f"code: {code_errors[student.name]}"] if student.name in code_errors else []
     try:
-        settings = student.settings(of_class)
+        settings = student.settings(class_settings)
     except SettingsError as error:
         return StudentStatus(student.name, wrong=[*wrong, f"{student.file}: {error}"])
     found = instance.get_run_records(RunsFilter(tags={SCHEMA: settings.schema_name}), limit=1)

@@ -68,16 +68,16 @@ class Student:
         values = dotenv_values(self.file, interpolate=False)
         return {name: value for name, value in values.items() if value is not None}
 
-    def environment(self, of_class: Mapping[str, str]) -> dict[str, str]:
+    def environment(self, class_environment: Mapping[str, str]) -> dict[str, str]:
         """Return the environment of the student's processes: that of the class with the student's variables."""
-        others = {name: value for name, value in of_class.items() if not name.startswith("PG_")}
+        others = {name: value for name, value in class_environment.items() if not name.startswith("PG_")}
         return {**others, **self.variables()}
 
-    def settings(self, of_class: Settings) -> Settings:
+    def settings(self, class_settings: Settings) -> Settings:
         """Return the student's settings. Raises SettingsError for a damaged file."""
         own = {name.lower(): value for name, value in self.variables().items()}
         nowhere = dict.fromkeys(name for name in Settings.model_fields if name.startswith("pg_") and name != "pg_port")
-        return load_settings(**{**of_class.model_dump(exclude_unset=True), **nowhere, **own})
+        return load_settings(**{**class_settings.model_dump(exclude_unset=True), **nowhere, **own})
 
 
 def list_students(settings: Settings) -> list[Student]:
@@ -190,9 +190,9 @@ def _line(student: Student, name: str, value: str) -> str:
     return f"{name}={shlex.quote(value)}\n"
 
 
-def _warehouse_of(student: Student, of_class: Warehouse) -> Warehouse:
+def _warehouse_of(student: Student, class_warehouse: Warehouse) -> Warehouse:
     """Return the student's schema with the administrator's login."""
-    return replace(of_class, schema=schema_of_student(student.name))
+    return replace(class_warehouse, schema=schema_of_student(student.name))
 
 
 def _write_workspace(settings: Settings) -> None:

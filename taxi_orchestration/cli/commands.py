@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 import click
 
@@ -73,21 +73,21 @@ def main() -> None:
     gc.set_threshold(100_000, 20, 100)
 
 
-def _translate_errors(command: Callable[Arguments, int | None]) -> Callable[Arguments, None]:
-    """Prepare the environment, run a command, and print expected errors without a traceback."""
+def _with_settings(command: Callable[Concatenate[Settings, Arguments], int | None]) -> Callable[Arguments, None]:
+    """Load the settings, run a command with these, and print expected errors without a traceback."""
 
     @wraps(command)
     def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
         from taxi_orchestration.cli.programs import ProgramError
         from taxi_orchestration.postgres.binaries import ServerError
         from taxi_orchestration.postgres.connection import WarehouseError
-        from taxi_orchestration.settings import SettingsError, read_dotenv
+        from taxi_orchestration.settings import SettingsError, load_settings, read_dotenv
 
         # Dagster and dbt warn of their own deprecated and beta parts, which a user cannot change.
         warnings.simplefilter("ignore")
         try:
             read_dotenv()
-            code = command(*args, **kwargs) or 0
+            code = command(load_settings(), *args, **kwargs) or 0
             sys.stdout.flush()
         except BrokenPipeError:
             # The reader closed the pipe, as `head` does; Python would fail again when it flushes the output at its end.
@@ -149,8 +149,9 @@ def _parse_window(context: click.Context, _: click.Parameter, months: Sequence[s
     help="How many months are loaded side by side.  [default: as many as there are cores]",
 )
 @click.option("--verbose", is_flag=True, help="Show the lines of dbt's log too.")
-@_translate_errors
+@_with_settings
 def backfill(
+    settings: Settings,
     window: Window | None,
     missing: bool,
     changed: bool,
@@ -170,13 +171,11 @@ def backfill(
     from taxi_orchestration.defs.clock import Clock
     from taxi_orchestration.instance.status import compare_months, known_window
     from taxi_orchestration.months import partition_key
-    from taxi_orchestration.settings import load_settings
     from taxi_orchestration.tlc.errors import TlcError
     from taxi_orchestration.tlc.publications import fetch_publications
     from taxi_orchestration.warehouse.warehouse import open_warehouse
 
     began = time.monotonic()
-    settings = load_settings()
     if window and window.start < settings.first_month:
         raise click.UsageError(
             f"{partition_key(window.start)} is before {partition_key(settings.first_month)}, the TAXI_FIRST_MONTH of "
@@ -278,20 +277,18 @@ def _read_records(settings: Settings, warehouse: Warehouse, window: Window, *, e
 @main.command()
 @click.option("--all", "shows_all", is_flag=True, help="One row a month, in place of the grid.")
 @click.option("--json", "as_json", is_flag=True, help="For programs: a list of objects, one a month.")
-@_translate_errors
-def status(shows_all: bool, as_json: bool) -> int:
+@_with_settings
+def status(settings: Settings, shows_all: bool, as_json: bool) -> int:
     """Show every month, and the months that need something: failed, unfinished, newly published or re-issued.
 
     The exit code is 1 if a requested month failed, is unfinished or was re-issued.
     """
     from taxi_orchestration.cli import terminal
     from taxi_orchestration.defs.clock import Clock
-    from taxi_orchestration.instance.status import compare_months, known_window, overall
-    from taxi_orchestration.settings import load_settings
+    from taxi_orchestration.instance.status import check_all_months, compare_months, known_window
     from taxi_orchestration.tlc.publications import fetch_publications
     from taxi_orchestration.warehouse.warehouse import open_warehouse
 
-    settings = load_settings()
     now = Clock().now()
     with terminal.waiting("Looking at what is loaded"), ThreadPoolExecutor(1) as executor:
         warehouse = open_warehouse(settings)
@@ -300,7 +297,7 @@ def status(shows_all: bool, as_json: bool) -> int:
         records = _read_records(settings, warehouse, window)
         statuses = compare_months(warehouse, records, window)
         published = answers.result()
-        findings = overall(warehouse, records, published, now)
+        findings = check_all_months(warehouse, records, published, now)
     if as_json:
         terminal.show_json(statuses, published)
     else:
@@ -318,19 +315,17 @@ def status(shows_all: bool, as_json: bool) -> int:
     type=click.Path(dir_okay=False, path_type=Path),
     help="The file to write.  [default: report.html in TAXI_HOME]",
 )
-@_translate_errors
-def report(opens: bool, output: Path | None) -> None:
+@_with_settings
+def report(settings: Settings, opens: bool, output: Path | None) -> None:
     """Write the report: one HTML file with charts of all months, which needs no network."""
     from taxi_orchestration.asset_keys import AssetKeys
     from taxi_orchestration.defs.clock import Clock
     from taxi_orchestration.instance.opening import open_instance
     from taxi_orchestration.instance.status import count_checks
     from taxi_orchestration.report.file import report_path, write_report
-    from taxi_orchestration.settings import load_settings
     from taxi_orchestration.warehouse.load_log import loaded_files
     from taxi_orchestration.warehouse.warehouse import open_warehouse
 
-    settings = load_settings()
     path = output or report_path(settings)
     if not path.parent.is_dir():
         raise click.UsageError(f"{path.parent} is no directory: make it, or give --output another file.")
@@ -344,13 +339,12 @@ def report(opens: bool, output: Path | None) -> None:
 
 
 @main.command("alert-test")
-@_translate_errors
-def alert_test() -> int:
+@_with_settings
+def alert_test(settings: Settings) -> int:
     """Send a message to all of TAXI_ALERT_URLS."""
     from taxi_orchestration.defs.notify import Message, NotifyError, send
-    from taxi_orchestration.settings import SettingsError, load_settings
+    from taxi_orchestration.settings import SettingsError
 
-    settings = load_settings()
     if not settings.alert_urls:
         raise SettingsError("TAXI_ALERT_URLS is not set, so that alerts reach nobody. .env.example shows an example.")
     message = Message(
@@ -373,57 +367,52 @@ def alert_test() -> int:
 @click.option("--jdbc", "form", flag_value="jdbc", help="For DBeaver, Metabase and others in Java.")
 @click.option("--sqlalchemy", "form", flag_value="sqlalchemy", help="For pandas, Superset and others in Python.")
 @click.option("--read-only", is_flag=True, help="For a role that can only read, created if missing.")
-@_translate_errors
-def url(form: str | None, read_only: bool) -> None:
+@_with_settings
+def url(settings: Settings, form: str | None, read_only: bool) -> None:
     """Print the address for other programs.
 
     It is a libpq URL of the warehouse, with schema and password. Starts the embedded PostgreSQL if needed.
     docs/connect.md has the lines for each program.
     """
     from taxi_orchestration.cli.connect import make_address
-    from taxi_orchestration.settings import load_settings
 
-    click.echo(make_address(load_settings(), form, read_only))
+    click.echo(make_address(settings, form, read_only))
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@_translate_errors
-def psql(arguments: Sequence[str]) -> None:
+@_with_settings
+def psql(settings: Settings, arguments: Sequence[str]) -> None:
     """Open psql on the warehouse, in the right schema. What follows `--` goes to psql."""
     from taxi_orchestration.cli.connect import open_psql
-    from taxi_orchestration.settings import load_settings
 
-    open_psql(load_settings(), arguments)
+    open_psql(settings, arguments)
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@_translate_errors
-def dbt(arguments: Sequence[str]) -> None:
+@_with_settings
+def dbt(settings: Settings, arguments: Sequence[str]) -> None:
     """Run dbt on the project and the warehouse.
 
     ARGUMENTS are dbt's, for example: taxi dbt test --select fct_trips.
     """
     from taxi_orchestration.cli.connect import run_dbt
-    from taxi_orchestration.settings import load_settings
 
-    run_dbt(load_settings(), arguments)
+    run_dbt(settings, arguments)
 
 
 @main.command()
 @click.option("--force", is_flag=True, help="Stop it even while programs are connected.")
-@_translate_errors
-def stop(force: bool) -> int:
+@_with_settings
+def stop(settings: Settings, force: bool) -> int:
     """Stop the embedded PostgreSQL, data kept."""
     from taxi_orchestration.cli import terminal
     from taxi_orchestration.cli.dev import find_running
     from taxi_orchestration.postgres.clients import list_clients
     from taxi_orchestration.postgres.server import find
     from taxi_orchestration.postgres.server import stop as stop_server
-    from taxi_orchestration.settings import load_settings
 
-    settings = load_settings()
     server = find(settings.taxi_home)
     clients = list_clients(server) if server and not force else []
     if clients:
@@ -441,13 +430,12 @@ def stop(force: bool) -> int:
 
 @main.command(hidden=True)
 @click.option("--port", type=click.IntRange(1, 65535), default=3000)
-@_translate_errors
-def dev(port: int) -> int:
+@_with_settings
+def dev(settings: Settings, port: int) -> int:
     """Start the Dagster UI: what `make dev` runs."""
     from taxi_orchestration.cli.dev import start
-    from taxi_orchestration.settings import load_settings
 
-    return start(load_settings(), port)
+    return start(settings, port)
 
 
 @main.group("class")
@@ -462,8 +450,8 @@ def class_() -> None:
     type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
     help="A checkout of the students' own, for what their code location serves.  [default: this one]",
 )
-@_translate_errors
-def class_add(names: Sequence[str], code: Path | None) -> None:
+@_with_settings
+def class_add(settings: Settings, names: Sequence[str], code: Path | None) -> None:
     """Create a role, a schema and a code location for each of NAMES.
 
     The role of PG_USER must be allowed to create roles and schemas. Repeating the command changes no password and no
@@ -471,11 +459,9 @@ def class_add(names: Sequence[str], code: Path | None) -> None:
     """
     from taxi_orchestration.cli.classroom import add_students, name_students
     from taxi_orchestration.cli.dev import find_running
-    from taxi_orchestration.settings import load_settings
 
     if code and not (code / "taxi_orchestration" / "definitions.py").is_file():
         raise click.UsageError(f"{code} is no checkout of this project: it has no taxi_orchestration/definitions.py.")
-    settings = load_settings()
     students = name_students(settings, names)
     add_students(settings, students, code)
     for student in students:
@@ -487,13 +473,11 @@ def class_add(names: Sequence[str], code: Path | None) -> None:
 @class_.command("remove")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-@_translate_errors
-def class_remove(names: Sequence[str], yes: bool) -> int:
+@_with_settings
+def class_remove(settings: Settings, names: Sequence[str], yes: bool) -> int:
     """Remove the students NAMES with all their tables, after a confirmation."""
     from taxi_orchestration.cli.classroom import describe_student, name_students, remove_students
-    from taxi_orchestration.settings import load_settings
 
-    settings = load_settings()
     students = name_students(settings, names)
     for student in students:
         click.echo(describe_student(settings, student))
@@ -507,8 +491,8 @@ def class_remove(names: Sequence[str], yes: bool) -> int:
 
 @class_.command("status")
 @click.option("--json", "as_json", is_flag=True, help="For programs: a list of objects, one a student.")
-@_translate_errors
-def class_status(as_json: bool) -> int:
+@_with_settings
+def class_status(settings: Settings, as_json: bool) -> int:
     """Show the status of each student: months, rows, checks, the last run, and what is wrong.
 
     The exit code is 1 if anything is wrong.
@@ -516,9 +500,7 @@ def class_status(as_json: bool) -> int:
     from taxi_orchestration.cli import terminal
     from taxi_orchestration.cli.class_status import read_class
     from taxi_orchestration.defs.clock import Clock
-    from taxi_orchestration.settings import load_settings
 
-    settings = load_settings()
     with terminal.waiting("Reading what each student has loaded"):
         found, note = read_class(settings, Clock().now())
     (terminal.show_class_json if as_json else terminal.show_class)(found)
@@ -530,23 +512,20 @@ def class_status(as_json: bool) -> int:
 @class_.command("serve")
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
 @click.option("--read-only-port", type=click.IntRange(1, 65535), help="The port of a second, read-only UI.")
-@_translate_errors
-def class_serve(port: int, read_only_port: int | None) -> int:
+@_with_settings
+def class_serve(settings: Settings, port: int, read_only_port: int | None) -> int:
     """Serve one Dagster UI for all students, with a code server for each, until Ctrl-C."""
     from taxi_orchestration.cli.class_server import serve
-    from taxi_orchestration.settings import load_settings
 
-    return serve(load_settings(), port, read_only_port)
+    return serve(settings, port, read_only_port)
 
 
 @main.command("remove-data", hidden=True)
-@_translate_errors
-def remove_data() -> int:
+@_with_settings
+def remove_data(settings: Settings) -> int:
     """Remove the loaded months and Dagster's history, after a confirmation: what `make clean-data` runs."""
     from taxi_orchestration.cli.data import describe_data, remove_data
-    from taxi_orchestration.settings import load_settings
 
-    settings = load_settings()
     if not (found := describe_data(settings)):
         click.echo(f"There is no data in {settings.taxi_home}.")
         return 0

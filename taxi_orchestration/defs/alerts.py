@@ -20,7 +20,7 @@ from taxi_orchestration.instance.incidents import (
     failed_instigators,
     from_key,
 )
-from taxi_orchestration.months import parse_partition_key, partition_key, windows_of
+from taxi_orchestration.months import parse_partition_key, windows_of
 from taxi_orchestration.postgres.binaries import ServerError
 from taxi_orchestration.settings import Settings
 from taxi_orchestration.warehouse.warehouse import open_warehouse
@@ -98,14 +98,14 @@ def group(incidents: Iterable[Incident]) -> list[list[Incident]]:
 
 def incident_message(incidents: Sequence[Incident], ui_url: str, student: str | None = None) -> Message:
     """Return the message for the new incidents of a group."""
-    what, months = _whats(incidents), _months(incidents)
+    what, months = _join_subjects(incidents), _format_months(incidents)
     reasons = [r if len(r) <= REASON_LENGTH else f"{r[:REASON_LENGTH]} ..." for r in (i.reason for i in incidents)]
     lines = [
         f"What: {what}",
         f"Months: {months}" if months else "",
-        f"Why: {_some(reasons, chr(10))}",
-        f"To do: {_some([i.to_do for i in incidents if i.to_do] or [_again(incidents)], ' ')}",
-        f"See: {_some([f'{ui_url}/{i.page}' for i in incidents], ' ')}",
+        f"Why: {_join_first(reasons, chr(10))}",
+        f"To do: {_join_first([i.to_do for i in incidents if i.to_do] or [_advise(incidents)], ' ')}",
+        f"See: {_join_first([f'{ui_url}/{i.page}' for i in incidents], ' ')}",
     ]
     return Message(
         f"{_sender(student)}: {what} failed" + (f" for {months}" if months else ""), "\n".join(filter(None, lines))
@@ -114,7 +114,7 @@ def incident_message(incidents: Sequence[Incident], ui_url: str, student: str | 
 
 def resolved_message(incidents: Sequence[Incident], ui_url: str, student: str | None = None) -> Message:
     """Return the message for the resolved incidents of a group."""
-    what, months = _whats(incidents), _months(incidents)
+    what, months = _join_subjects(incidents), _format_months(incidents)
     subject = f"{what} for {months}" if months else what
     return Message(
         f"{_sender(student)}: resolved: {subject}", f"What: {subject}\nTo do: nothing.\nSee: {ui_url}", is_bad=False
@@ -126,30 +126,30 @@ def _sender(student: str | None) -> str:
     return f"taxi of {student}" if student else "taxi"
 
 
-def _whats(incidents: Sequence[Incident]) -> str:
+def _join_subjects(incidents: Sequence[Incident]) -> str:
     return ", ".join(dict.fromkeys(incident.what for incident in incidents))
 
 
-def _months(incidents: Sequence[Incident]) -> str:
+def _format_months(incidents: Sequence[Incident]) -> str:
     months = sorted({incident.month or incident.about for incident in incidents} - {""})
     return ", ".join(months) if len(months) <= 6 else f"{months[0]} to {months[-1]} ({len(months)} months)"
 
 
-def _some(texts: Sequence[str], between: str) -> str:
+def _join_first(texts: Sequence[str], between: str) -> str:
     """Return the first few distinct texts, and the number of further ones."""
     different = list(dict.fromkeys(texts))
     more = len(different) - TEXTS_SHOWN
     return between.join(different[:TEXTS_SHOWN] + ([f"and {more} more."] if more > 0 else []))
 
 
-def _again(incidents: Sequence[Incident]) -> str:
+def _advise(incidents: Sequence[Incident]) -> str:
     """Return how to run a failed step again."""
     windows = windows_of(parse_partition_key(incident.month) for incident in incidents if incident.month)
     if not windows:
         return "Fix the cause above, then materialize it again in the UI."
     # Without the option a backfill skips a completed month, unless its file could not be loaded.
     option = "" if incidents[0].what == "raw_trips" else " --reprocess completed"
-    commands = [f"taxi backfill {partition_key(w.start)} {partition_key(w.months[-1])}{option}" for w in windows]
+    commands = [f"taxi backfill {' '.join(w.keys)}{option}" for w in windows]
     return f"Fix the cause above, then run: {'; '.join(commands)}"
 
 

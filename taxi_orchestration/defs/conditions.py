@@ -18,7 +18,6 @@ BUILD_CHANGED_MONTHS = "build_changed_months"
 # A prefix that distinguishes versions of a month, and keeps the cursors of nine models small.
 VERSION_LENGTH = 16
 
-
 # Dagster's id of an evaluation of all assets, and its time.
 _Tick = tuple[int, datetime]
 
@@ -82,11 +81,8 @@ class RowsNotBuilt(dg.AutomationCondition):
         """Return the version of the rows that the models of these months were built from."""
         key = ((context.evaluation_id, context.evaluation_time), months)
         if self._built is None or self._built[0] != key:
-            self._built = (key, self._read_built(context.asset_graph_view.instance, months))
+            self._built = (key, rows_built_from(context.asset_graph_view.instance, self.assets, months))
         return self._built[1]
-
-    def _read_built(self, instance: dg.DagsterInstance, months: frozenset[date]) -> dict[date, str]:
-        return rows_built_from(instance, self.assets, months) if months else {}
 
 
 def changed_months(settings: Settings) -> dg.AutomationCondition:

@@ -159,7 +159,7 @@ class DbtStep:
         return views_to_make(
             made_of,
             [unique_id for unique_id in selected if unique_id in made_of],
-            there={unique_id for unique_id, node in made_of.items() if node["name"] in existing},
+            existing={unique_id for unique_id, node in made_of.items() if node["name"] in existing},
             current={
                 unique_id
                 for unique_id in made_of

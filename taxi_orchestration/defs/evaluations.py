@@ -9,11 +9,11 @@ from taxi_orchestration.quality.finding import SAMPLE_ROWS, Finding
 
 
 def evaluation_of(
-    spec: AssetCheckSpec, finding: Finding, month: str | None = None, of: EventLogRecord | None = None
+    spec: AssetCheckSpec, finding: Finding, month: str | None = None, checked: EventLogRecord | None = None
 ) -> AssetCheckEvaluation:
     """Return the evaluation of a finding, for the partition `month` or for all months.
 
-    `of` is the checked materialization: without it no automation condition counts the check as current.
+    `checked` is the checked materialization: without it no automation condition counts the check as current.
     """
     metadata: dict[str, MetadataValue] = {TO_DO: MetadataValue.text(finding.to_do)}
     if months := month or finding.months:
@@ -43,8 +43,8 @@ def evaluation_of(
         blocking=spec.blocking,
         partition=month,
         target_materialization_data=AssetCheckEvaluationTargetMaterializationData(
-            storage_id=of.storage_id, run_id=of.run_id, timestamp=of.timestamp
+            storage_id=checked.storage_id, run_id=checked.run_id, timestamp=checked.timestamp
         )
-        if of
+        if checked
         else None,
     )

@@ -16,7 +16,7 @@ from taxi_orchestration.quality.pickups import check_pickups, has_many_outside
 from taxi_orchestration.quality.rows import check_rows
 from taxi_orchestration.quality.volume import check_volume
 from taxi_orchestration.tlc.dataset import DATASET
-from taxi_orchestration.warehouse.load_log import LoadedFile, loaded_files
+from taxi_orchestration.warehouse.load_log import loaded_files
 from taxi_orchestration.warehouse.measures import MonthMeasure, measure_months, pickups_outside
 from taxi_orchestration.warehouse.warehouse import Warehouse
 
@@ -27,7 +27,7 @@ COLUMNS_AS_AGREED = "columns_as_agreed"
 PICKUPS_IN_MONTH = "pickups_lie_in_the_month"
 VOLUME_AS_EXPECTED = "volume_as_expected"
 _DESCRIPTIONS = {
-    FILE_IS_WHOLE: ("The row counts of the file's footer, of raw_loads and of raw_trips are equal."),
+    FILE_IS_WHOLE: "The row counts of the file's footer, of raw_loads and of raw_trips are equal.",
     COLUMNS_AS_AGREED: (
         "The file has the columns of its era: a new or a missing optional column warns, a missing required one fails."
     ),
@@ -71,21 +71,15 @@ def raw_findings(
         measure = measures.get(month, MonthMeasure())
         outside = []
         if has_many_outside(measure):
-            times = (DATASET.pickup, DATASET.dropoff)
-            outside = pickups_outside(warehouse, month, SAMPLE_ROWS, *times)
+            outside = pickups_outside(warehouse, month, SAMPLE_ROWS, DATASET.pickup, DATASET.dropoff)
         findings[month] = {FILE_IS_WHOLE: check_rows(key, measure, (footer_rows or {}).get(month))}
         if file:
             findings[month] |= {
-                COLUMNS_AS_AGREED: check_columns(month, file.columns, _left_out(file)),
+                COLUMNS_AS_AGREED: check_columns(month, file.columns, list(file.drift.get("left_out", ()))),
                 PICKUPS_IN_MONTH: check_pickups(key, measure, outside),
                 VOLUME_AS_EXPECTED: check_volume(month, rows),
             }
     return findings
-
-
-def _left_out(file: LoadedFile) -> list[str]:
-    found = file.drift.get("left_out")
-    return list(found) if isinstance(found, Mapping) else []
 
 
 def evaluations(

@@ -119,7 +119,7 @@ def build_month_watch(assets: AssetKeys, *, runs_by_itself: bool) -> dg.SensorDe
         finding, known = evaluate_freshness(instance, opened, settings.tlc_base_url, now, seen)
         evaluations = [evaluation_of(freshness_spec(assets), finding), coverage_evaluation(instance, opened)]
         return dg.SensorResult(
-            asset_events=[evaluation for evaluation in evaluations if _is_news(instance, evaluation, now)],
+            asset_events=[evaluation for evaluation in evaluations if _is_new(instance, evaluation, now)],
             skip_reason=" ".join(str(evaluation.description) for evaluation in evaluations),
             cursor=json.dumps({partition_key(month): at.isoformat() for month, at in known.items() if at}),
         )
@@ -127,7 +127,7 @@ def build_month_watch(assets: AssetKeys, *, runs_by_itself: bool) -> dg.SensorDe
     return month_watch
 
 
-def _is_news(instance: dg.DagsterInstance, evaluation: dg.AssetCheckEvaluation, now: datetime) -> bool:
+def _is_new(instance: dg.DagsterInstance, evaluation: dg.AssetCheckEvaluation, now: datetime) -> bool:
     """Return whether the last record of a check differs or is old."""
     last = instance.get_latest_asset_check_evaluation_record(evaluation.asset_check_key)
     if last is None or not isinstance(last.evaluation, dg.AssetCheckEvaluation):

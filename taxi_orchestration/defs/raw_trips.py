@@ -116,7 +116,7 @@ def build_raw_trips(
     ) -> Iterator[MaterializeResult | AssetCheckEvaluation | Output[None]]:
         """Load and check the months of the run; a failed month does not affect the others."""
         with translate_to_failure():
-            yield from load_and_check(context, config, settings, warehouse.open(), progress)
+            yield from _load_and_check(context, config, settings, warehouse.open(), progress)
 
     return raw_trips
 
@@ -140,7 +140,7 @@ def _spec(assets: AssetKeys, months: PartitionsDefinition, qualified_schema: str
     )
 
 
-def load_and_check(
+def _load_and_check(
     context: AssetExecutionContext,
     config: LoadConfig,
     settings: Settings,
@@ -149,49 +149,22 @@ def load_and_check(
 ) -> Iterator[MaterializeResult | AssetCheckEvaluation | Output[None]]:
     """Load and check the months; expected errors are raised unchanged."""
 
-    def warn(text: str) -> None:
-        context.log.warning(text)
-        progress.warned(text)
-
     assets = AssetKeys(warehouse.student)
     outputs = {spec.key: spec.get_python_identifier() for spec in (*raw_checks(assets), coverage_spec(assets))}
     # Evaluations are not outputs of the step, and Dagster would log each check as skipped.
     for key in context.selected_asset_check_keys:
         yield Output(None, output_name=outputs[key])
-    months = sorted(months_to_do(context, settings, warehouse), reverse=config.newest_first)
+    months = sorted(_months_of_run(context, settings, warehouse), reverse=config.newest_first)
     if assets.raw_trips not in context.selected_asset_keys:
-        yield from check_months(context, warehouse, months)
+        yield from _check_months(context, warehouse, months)
         return
-    made: dict[date, AssetMaterialization] = {}
-    failures: dict[date, Exception] = {}
-    not_published: dict[date, NotPublishedError] = {}
-    is_alone = len(months) == 1 and not (config.is_of_a_range or is_of_a_backfill_of_several(context, assets.raw_trips))
-    with canceled_by_interrupt(context), open_loader(settings, warehouse, on_retry=warn) as loader:
-        load_missing_zones(context, loader, warn)
-        attempts = attempts_before(context)
-        if attempts and not context.has_partition_key:
-            made = made_before(context.instance, assets.raw_trips, attempts, warehouse)
-        to_load = [month for month in months if month not in made]
-        for month, outcome in loader.load_months(to_load, config.months_at_once, context.run.run_id, progress):
-            if isinstance(outcome, NotPublishedError) and not is_alone:
-                not_published[month] = outcome
-                context.log_event(
-                    observation_of(assets.raw_trips, month, "Not yet published.", outcome, {WITHDRAWS_PLAN: "true"})
-                )
-            elif isinstance(outcome, Exception):
-                failures[month] = outcome
-                context.log.error(str(outcome))
-                context.log_event(observation_of(assets.raw_trips, month, "Not loaded.", outcome))
-            else:
-                made[month] = month_materialization(context, assets, outcome)
-                if not context.has_partition_key:
-                    context.log_event(made[month])
+    made, failures, not_published = _load(context, config, settings, warehouse, progress, months)
     if not failures and not not_published:
-        yield from records(context, assets, made)
+        yield from _record_months(context, assets, made)
     findings: Findings = {}
     try:
-        findings = raw_findings(warehouse, made, rows_of(made)) if made else {}
-        yield from selected_evaluations(context, warehouse, findings)
+        findings = raw_findings(warehouse, made, _count_rows(made)) if made else {}
+        yield from _evaluate_selected(context, warehouse, findings)
     except WarehouseError as error:
         if not failures:
             # A retry would load nothing, and so evaluate no check.
@@ -201,12 +174,57 @@ def load_and_check(
         for month, of_month in findings.items()
         if of_month[FILE_IS_WHOLE].level == "error"
     }
-    if failures or (not_published and has_steps_after(context, assets.raw_trips)):
+    if failures or (not_published and _builds_models(context, assets.raw_trips)):
         # The next step would build all months of the run, or none.
-        raise failure_of(failures, made.keys(), not_published.keys())
+        raise failure_of(failures, made.keys(), not_published)
 
 
-def months_to_do(context: AssetExecutionContext, settings: Settings, warehouse: Warehouse) -> list[date]:
+def _load(
+    context: AssetExecutionContext,
+    config: LoadConfig,
+    settings: Settings,
+    warehouse: Warehouse,
+    progress: Progress,
+    months: Sequence[date],
+) -> tuple[dict[date, AssetMaterialization], dict[date, Exception], set[date]]:
+    """Load the months that no earlier attempt of the run has loaded.
+
+    Return the records of the loaded months, the errors of the failed ones, and those that are not published.
+    """
+
+    def warn(text: str) -> None:
+        context.log.warning(text)
+        progress.warned(text)
+
+    assets = AssetKeys(warehouse.student)
+    made: dict[date, AssetMaterialization] = {}
+    failures: dict[date, Exception] = {}
+    not_published: set[date] = set()
+    is_alone = len(months) == 1 and not (config.is_of_a_range or _is_chunk_of_range(context, assets.raw_trips))
+    with canceled_by_interrupt(context), open_loader(settings, warehouse, on_retry=warn) as loader:
+        load_missing_zones(context, loader, warn)
+        attempts = _find_attempts(context)
+        if attempts and not context.has_partition_key:
+            made = _find_loaded(context.instance, assets.raw_trips, attempts, warehouse)
+        to_load = [month for month in months if month not in made]
+        for month, outcome in loader.load_months(to_load, config.months_at_once, context.run.run_id, progress):
+            if isinstance(outcome, NotPublishedError) and not is_alone:
+                not_published.add(month)
+                context.log_event(
+                    _observation(assets.raw_trips, month, "Not yet published.", outcome, {WITHDRAWS_PLAN: "true"})
+                )
+            elif isinstance(outcome, Exception):
+                failures[month] = outcome
+                context.log.error(str(outcome))
+                context.log_event(_observation(assets.raw_trips, month, "Not loaded.", outcome))
+            else:
+                made[month] = _materialization(context, assets, outcome)
+                if not context.has_partition_key:
+                    context.log_event(made[month])
+    return made, failures, not_published
+
+
+def _months_of_run(context: AssetExecutionContext, settings: Settings, warehouse: Warehouse) -> list[date]:
     """Return the months of the run; all loaded months for a run of checks without a month."""
     if context.has_partition_key or context.has_partition_key_range:
         return [parse_partition_key(key) for key in context.partition_keys]
@@ -215,15 +233,15 @@ def months_to_do(context: AssetExecutionContext, settings: Settings, warehouse: 
     return [month for month in loaded_files(warehouse) if month >= settings.first_month]
 
 
-def check_months(
+def _check_months(
     context: AssetExecutionContext, warehouse: Warehouse, months: Collection[date]
 ) -> Iterator[AssetCheckEvaluation]:
     """Check the loaded months among these."""
     loaded = loaded_files(warehouse).keys() & set(months)
-    yield from selected_evaluations(context, warehouse, raw_findings(warehouse, loaded) if loaded else {})
+    yield from _evaluate_selected(context, warehouse, raw_findings(warehouse, loaded) if loaded else {})
 
 
-def selected_evaluations(
+def _evaluate_selected(
     context: AssetExecutionContext, warehouse: Warehouse, findings: Findings
 ) -> Iterator[AssetCheckEvaluation]:
     """Yield the evaluations of the selected checks."""
@@ -234,7 +252,7 @@ def selected_evaluations(
         yield coverage_evaluation(context.instance, warehouse)
 
 
-def is_of_a_backfill_of_several(context: AssetExecutionContext, raw_trips: AssetKey) -> bool:
+def _is_chunk_of_range(context: AssetExecutionContext, raw_trips: AssetKey) -> bool:
     """Return whether the single month of this run is a chunk of a range, which Dagster splits into runs."""
     id_ = context.run.tags.get(BACKFILL)
     backfill = context.instance.get_backfill(id_) if id_ else None
@@ -242,12 +260,12 @@ def is_of_a_backfill_of_several(context: AssetExecutionContext, raw_trips: Asset
     return data is not None and len(data.target_subset.get_partitions_subset(raw_trips)) > 1
 
 
-def has_steps_after(context: AssetExecutionContext, raw_trips: AssetKey) -> bool:
+def _builds_models(context: AssetExecutionContext, raw_trips: AssetKey) -> bool:
     """Return whether this run builds models too."""
     return context.run.asset_selection != {raw_trips}
 
 
-def observation_of(
+def _observation(
     raw_trips: AssetKey, month: date, found: str, error: Exception, tags: Mapping[str, str] | None = None
 ) -> AssetObservation:
     """Return the observation with the reason of a failed month, for its partition's page."""
@@ -261,7 +279,7 @@ def observation_of(
     )
 
 
-def attempts_before(context: AssetExecutionContext) -> list[str]:
+def _find_attempts(context: AssetExecutionContext) -> list[str]:
     """Return this run and the runs that it re-executes from failure, newest first."""
     run: DagsterRun | None = context.run
     attempts = [context.run.run_id] if context.retry_number else []
@@ -271,7 +289,7 @@ def attempts_before(context: AssetExecutionContext) -> list[str]:
     return attempts
 
 
-def made_before(
+def _find_loaded(
     instance: DagsterInstance, raw_trips: AssetKey, attempts: Sequence[str], warehouse: Warehouse
 ) -> dict[date, AssetMaterialization]:
     """Return the months that these runs loaded and recorded, and that are unchanged and whole since."""
@@ -284,23 +302,23 @@ def made_before(
                 month = parse_partition_key(materialization.partition)
                 if month in files and files[month].dagster_run_id == run_id:
                     made[month] = materialization
-    findings = raw_findings(warehouse, made, rows_of(made)) if made else {}
+    findings = raw_findings(warehouse, made, _count_rows(made)) if made else {}
     return {month: made[month] for month in findings if findings[month][FILE_IS_WHOLE].level != "error"}
 
 
-def rows_of(made: Mapping[date, AssetMaterialization]) -> dict[date, int]:
+def _count_rows(made: Mapping[date, AssetMaterialization]) -> dict[date, int]:
     """Return the row counts of the loaded files."""
     return {month: cast(int, materialization.metadata[ROWS].value) for month, materialization in made.items()}
 
 
-def records(
+def _record_months(
     context: AssetExecutionContext, assets: AssetKeys, made: Mapping[date, AssetMaterialization]
 ) -> Iterator[MaterializeResult]:
     """Yield the output events of a run in which every month was loaded."""
     if context.has_partition_key:
         ((month, materialization),) = made.items()
         tags = materialization.tags or {}
-        if ONLY_IF_CHANGED in context.run.tags and is_built(context, assets, month, tags[DATA_VERSION]):
+        if ONLY_IF_CHANGED in context.run.tags and _is_built(context, assets, month, tags[DATA_VERSION]):
             context.log.info(
                 f"{partition_key(month)}: another file with the same rows. Nothing downstream is built again."
             )
@@ -312,7 +330,7 @@ def records(
             data_version=DataVersion(tags[DATA_VERSION]),
             tags={name: value for name, value in tags.items() if name.startswith("dagster/input_")},
         )
-    elif has_steps_after(context, assets.raw_trips):
+    elif _builds_models(context, assets.raw_trips):
         # The next step runs only if there is an output, which records one data version for all months; the records of
         # each month follow it and take precedence.
         yield MaterializeResult(assets.raw_trips)
@@ -320,19 +338,19 @@ def records(
             context.log_event(materialization)
 
 
-def is_built(context: AssetExecutionContext, assets: AssetKeys, month: date, rows_sha256: str) -> bool:
+def _is_built(context: AssetExecutionContext, assets: AssetKeys, month: date, rows_sha256: str) -> bool:
     """Return whether the models were last built from exactly these rows."""
     return rows_built_from(context.instance, assets, [month]).get(month) == rows_sha256
 
 
-def month_materialization(context: AssetExecutionContext, assets: AssetKeys, load: MonthLoad) -> AssetMaterialization:
+def _materialization(context: AssetExecutionContext, assets: AssetKeys, load: MonthLoad) -> AssetMaterialization:
     """Return the materialization of one month, with the sha256 of its rows as data version."""
     file = load.file
     publication = Publication(file.url, True, file.etag, file.last_modified, file.bytes)
     return AssetMaterialization(
         asset_key=assets.raw_trips,
         partition=partition_key(file.source_month),
-        metadata=month_metadata(load),
+        metadata=_metadata(load),
         tags={
             **data_version_tags(file.rows_sha256 or ""),
             "dagster/code_version": CODE_VERSION,
@@ -341,10 +359,10 @@ def month_materialization(context: AssetExecutionContext, assets: AssetKeys, loa
     )
 
 
-def month_metadata(load: MonthLoad) -> dict[str, MetadataValue]:
+def _metadata(load: MonthLoad) -> dict[str, MetadataValue]:
     """Return the metadata of a loaded month."""
     file = load.file
-    drift = "; ".join(f"{kind.replace('_', ' ')}: {names_of(found)}" for kind, found in file.drift.items() if found)
+    drift = "; ".join(f"{kind.replace('_', ' ')}: {', '.join(found)}" for kind, found in file.drift.items() if found)
     metadata: dict[str, MetadataValue] = {
         ROWS: MetadataValue.int(file.rows),
         "rows before": MetadataValue.int(load.rows_before),
@@ -366,11 +384,6 @@ def month_metadata(load: MonthLoad) -> dict[str, MetadataValue]:
         "sha256 of the rows": file.rows_sha256,
     }
     return metadata | {DETAILS: MetadataValue.json(identifiers)}
-
-
-def names_of(columns: object) -> str:
-    """Return the columns of one kind of drift."""
-    return ", ".join(columns) if isinstance(columns, Mapping) else str(columns)
 
 
 def failure_of(failures: Mapping[date, Exception], made: Set[date], not_published: Set[date] = frozenset()) -> Failure:

@@ -33,10 +33,6 @@ class SettingsResource(ConfigurableResourceFactory[Settings]):
 
 def build_settings_resource(settings: Settings) -> SettingsResource:
     """Build the resource that provides `settings` and shows those that are not secret."""
-
-    def environment(context: dg.InitResourceContext) -> Settings:
-        return settings
-
     # Only the kind of a service is shown: the rest of its address holds tokens.
     kinds = sorted({urlsplit(url.get_secret_value()).scheme for url in settings.alert_urls})
     return SettingsResource(
@@ -44,13 +40,14 @@ def build_settings_resource(settings: Settings) -> SettingsResource:
         alerts=", ".join(kinds) or "none: TAXI_ALERT_URLS is not set",
         ui=settings.taxi_ui_url,
         home=str(settings.taxi_home),
-        environment=dg.ResourceDefinition(environment),
+        environment=build_given_resource(settings, "The environment variables, validated."),
     )
 
 
 def build_given_resource(given: object, description: str) -> dg.ResourceDefinition:
     """Build a resource that provides an object of this process."""
 
+    # Not Dagster's hardcoded_resource: the UI shows the name of the function, and there it is "<lambda>".
     def given_object(context: dg.InitResourceContext) -> object:
         return given
 

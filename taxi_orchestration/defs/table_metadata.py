@@ -21,21 +21,21 @@ _FACTS, _REJECTED = "fct_trips", "rejected_trips"
 
 
 def node_metadata(
-    of_dbt: Mapping[str, Any], sql: str | None, details: Mapping[str, object]
+    dbt_metadata: Mapping[str, Any], sql: str | None, details: Mapping[str, object]
 ) -> dict[str, MetadataValue]:
     """Return readable metadata of a node that dbt built."""
-    shown: dict[str, MetadataValue] = {"seconds": _seconds(of_dbt)}
+    shown: dict[str, MetadataValue] = {"seconds": _seconds(dbt_metadata)}
     if sql:
         shown["SQL"] = MetadataValue.md(f"```sql\n{sql.strip()}\n```")
-    return shown | {DETAILS: MetadataValue.json({**_identifiers(of_dbt), **details})}
+    return shown | {DETAILS: MetadataValue.json({**_identifiers(dbt_metadata), **details})}
 
 
-def check_metadata(of_dbt: Mapping[str, Any]) -> dict[str, MetadataValue]:
+def check_metadata(dbt_metadata: Mapping[str, Any]) -> dict[str, MetadataValue]:
     """Return readable metadata of a test that dbt ran."""
-    shown: dict[str, MetadataValue] = {"seconds": _seconds(of_dbt)}
-    if _FAILING_ROWS in of_dbt:
-        shown["failing rows"] = of_dbt[_FAILING_ROWS]
-    return shown | {DETAILS: MetadataValue.json(_identifiers(of_dbt))}
+    shown: dict[str, MetadataValue] = {"seconds": _seconds(dbt_metadata)}
+    if _FAILING_ROWS in dbt_metadata:
+        shown["failing rows"] = dbt_metadata[_FAILING_ROWS]
+    return shown | {DETAILS: MetadataValue.json(_identifiers(dbt_metadata))}
 
 
 def raw_table_metadata(qualified_schema: str, name: str, columns: Sequence[Column]) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def months_metadata(
     node: Mapping[str, Any],
     window: Window,
     files: Mapping[date, LoadedFile],
-    of_dbt: Mapping[str, Any],
+    dbt_metadata: Mapping[str, Any],
     sql: str | None,
 ) -> dict[date, dict[str, MetadataValue]]:
     """Return the metadata of each month of a table that dbt built for the window."""
@@ -71,13 +71,19 @@ def months_metadata(
             shown["preview"] = MetadataValue.md(as_markdown(summary.preview))
         # The digest of the source rows, to compare with the present rows.
         built_from = {BUILT_FROM: files[month].rows_sha256} if month in files else {}
-        metadata[month] = shown | node_metadata(of_dbt, sql, built_from)
+        metadata[month] = shown | node_metadata(dbt_metadata, sql, built_from)
     return metadata
 
 
-def _seconds(of_dbt: Mapping[str, Any]) -> MetadataValue:
-    return MetadataValue.float(round(float(of_dbt[_SECONDS].value), 2)) if _SECONDS in of_dbt else MetadataValue.null()
+def _seconds(dbt_metadata: Mapping[str, Any]) -> MetadataValue:
+    return (
+        MetadataValue.float(round(float(dbt_metadata[_SECONDS].value), 2))
+        if _SECONDS in dbt_metadata
+        else MetadataValue.null()
+    )
 
 
-def _identifiers(of_dbt: Mapping[str, Any]) -> dict[str, str]:
-    return {name: str(of_dbt[name].value) for name in ("unique_id", "invocation_id", "status") if name in of_dbt}
+def _identifiers(dbt_metadata: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        name: str(dbt_metadata[name].value) for name in ("unique_id", "invocation_id", "status") if name in dbt_metadata
+    }

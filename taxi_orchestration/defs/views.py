@@ -31,12 +31,12 @@ def code_versions_made(instance: DagsterInstance, keys: Iterable[AssetKey]) -> d
 
 
 def views_to_make(
-    nodes: Mapping[str, Node], selected: Collection[str], there: Collection[str], current: Collection[str]
+    nodes: Mapping[str, Node], selected: Collection[str], existing: Collection[str], current: Collection[str]
 ) -> list[str]:
     """Return the views and seeds that a step builds beside the `selected` nodes.
 
-    These are the nodes not `there` or not `current` whose upstream tables are all there or selected, and the views that
-    depend on a built view: dbt replaces a view by renaming, and drops the old view with its dependents.
+    These are the nodes not `existing` or not `current` whose upstream tables all exist or are selected, and the views
+    that depend on a built view: dbt replaces a view by renaming, and drops the old view with its dependents.
     """
     parents = {
         unique_id: [parent for parent in node["depends_on"].get("nodes", ()) if parent in nodes]
@@ -46,9 +46,9 @@ def views_to_make(
     made = set(selected)
     for unique_id in TopologicalSorter(parents).static_order():
         below = parents[unique_id]
-        can_be_made = all(parent in made or parent in there for parent in below)
+        can_be_made = all(parent in made or parent in existing for parent in below)
         is_dropped = any(parent in made and nodes[parent]["config"]["materialized"] == "view" for parent in below)
-        is_up_to_date = unique_id in there and unique_id in current and not is_dropped
+        is_up_to_date = unique_id in existing and unique_id in current and not is_dropped
         if not is_monthly(nodes[unique_id]) and can_be_made and not is_up_to_date:
             made.add(unique_id)
     return sorted(made - set(selected))

@@ -106,15 +106,11 @@ def keys_in_progress(instance: dg.DagsterInstance, assets: AssetKeys, keys: Iter
 
 def tags_of_months(window: Window) -> dict[str, str]:
     """Return the tags of a run for these months: Dagster's own, and the one that the UI shows."""
-    first, last = partition_key(window.start), partition_key(window.months[-1])
+    first, last = window.keys
     if first == last:
         # The UI shows this tag.
         return {PARTITION: first}
-    return {
-        RANGE_START: first,
-        RANGE_END: last,
-        MONTHS: str(window),
-    }
+    return {RANGE_START: first, RANGE_END: last, MONTHS: str(window)}
 
 
 def months_of_run(run: dg.DagsterRun) -> list[str]:

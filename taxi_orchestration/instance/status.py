@@ -6,10 +6,11 @@ Only functions that read Dagster's record import Dagster, which takes seconds; `
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from itertools import chain
 from typing import TYPE_CHECKING, Literal, TypeGuard
 
 from taxi_orchestration.instance.dagster_names import DATA_VERSION, is_about
@@ -135,7 +136,7 @@ def to_do(status: MonthStatus, publication: Publication | TlcError) -> str:
     return "re-issued: taxi backfill --changed" if is_changed(status.file, publication) else ""
 
 
-def overall(
+def check_all_months(
     warehouse: Warehouse,
     records: Records,
     published: Mapping[date, Publication | TlcError],
@@ -231,9 +232,9 @@ def _checks_of(
     loads: Mapping[str, EventLogRecord],
     builds: Mapping[str, EventLogRecord],
 ) -> dict[str, Checks]:
-    runs_of = {key: _runs(loads.get(key), builds.get(key)) for key in keys}
-    of_run = {run_id: _checks(instance, run_id) for run_id in {run_id for runs in runs_of.values() for run_id in runs}}
-    return {key: _of_month([c for run_id in runs for c in of_run[run_id]], key) for key, runs in runs_of.items()}
+    runs_of = {key: _run_ids(loads.get(key), builds.get(key)) for key in keys}
+    by_run = {run_id: _read_checks(instance, run_id) for run_id in set(chain(*runs_of.values()))}
+    return {key: _summarize_checks(chain(*(by_run[run_id] for run_id in runs)), key) for key, runs in runs_of.items()}
 
 
 def _data_version(load: EventLogRecord) -> str | None:
@@ -242,12 +243,12 @@ def _data_version(load: EventLogRecord) -> str | None:
     return (materialization.tags or {}).get(DATA_VERSION) if materialization else None
 
 
-def _runs(*records: EventLogRecord | None) -> list[str]:
+def _run_ids(*records: EventLogRecord | None) -> list[str]:
     """Return the distinct runs of these records."""
     return list(dict.fromkeys(record.run_id for record in records if record))
 
 
-def _checks(instance: DagsterInstance, run_id: str) -> list[AssetCheckEvaluation]:
+def _read_checks(instance: DagsterInstance, run_id: str) -> list[AssetCheckEvaluation]:
     """Return the last evaluation of each check of a run, without the check of all months: a retried step has two."""
     from dagster import DagsterEventType
 
@@ -259,7 +260,7 @@ def _checks(instance: DagsterInstance, run_id: str) -> list[AssetCheckEvaluation
     return [evaluation for evaluation in last.values() if evaluation.check_name != AssetKeys().coverage_check.name]
 
 
-def _of_month(evaluations: Sequence[AssetCheckEvaluation], key: str) -> Checks:
+def _summarize_checks(evaluations: Iterable[AssetCheckEvaluation], key: str) -> Checks:
     """Return the checks of a month: by partition, or of the whole run, whose failures name their months."""
     from dagster import AssetCheckSeverity
 

@@ -99,8 +99,8 @@ def translate_errors(doing: str, target: PostgresTarget) -> Iterator[None]:
         # After a lost connection it is unknown whether the commit succeeded.
         result = "Nothing was changed" if error.sqlstate else "The transaction is either committed or rolled back"
         limit = _limit_that_cut(error, target, time.monotonic() - began)
-        way_out = limit_advice(target, limit) if limit else _way_out(error, target)
-        message = f"{doing} at {target.place} failed: {found}{detail}. {result}. {way_out}"
+        advice = limit_advice(target, limit) if limit else _advice(error, target)
+        message = f"{doing} at {target.place} failed: {found}{detail}. {result}. {advice}"
         kind = WarehouseUnavailableError if _can_pass(error) and not limit else WarehouseError
         raise kind(message) from error
 
@@ -113,7 +113,7 @@ def _can_pass(error: psycopg.Error) -> bool:
     return state[:2] in ("08", "40", "53") or state in ("55P03", "57P01", "57P02", "57P03")
 
 
-def _way_out(error: psycopg.Error, target: PostgresTarget) -> str:
+def _advice(error: psycopg.Error, target: PostgresTarget) -> str:
     match error:
         case errors.LockNotAvailable():
             return lock_advice(target)

@@ -26,18 +26,6 @@ from taxi_orchestration.postgres import binaries, postmaster, server_config
 from taxi_orchestration.postgres.binaries import Account, ServerError
 from taxi_orchestration.settings import HOME_MODE, PostgresTarget
 
-__all__ = [
-    "STORAGE_DATABASE",
-    "USER",
-    "WAREHOUSE_DATABASE",
-    "EmbeddedServer",
-    "ensure_running",
-    "find",
-    "remove",
-    "stop",
-    "write_private",
-]
-
 WAREHOUSE_DATABASE = "taxi"
 STORAGE_DATABASE = "dagster"
 USER = "taxi"
@@ -390,9 +378,9 @@ def _translate_errors(doing: str, home: Path) -> Iterator[None]:
     except OSError as error:
         match error.errno:
             case errno.EACCES | errno.EPERM | errno.EROFS:
-                way_out = f"Give yourself access, or set TAXI_HOME (now {home}) to another directory."
+                advice = f"Give yourself access, or set TAXI_HOME (now {home}) to another directory."
             case errno.ENOSPC | errno.EDQUOT:
-                way_out = "Free some space on that disk and try again."
+                advice = "Free some space on that disk and try again."
             case _:
-                way_out = f"Fix that, or set TAXI_HOME (now {home}) to another directory."
-        raise ServerError(f"{doing} the PostgreSQL of {home} failed: {error}. {way_out}") from error
+                advice = f"Fix that, or set TAXI_HOME (now {home}) to another directory."
+        raise ServerError(f"{doing} the PostgreSQL of {home} failed: {error}. {advice}") from error

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import date
 
-from taxi_orchestration.months import Window, format_months, partition_key, windows_of
+from taxi_orchestration.months import Window, format_months, windows_of
 from taxi_orchestration.quality.finding import Finding
 
 
@@ -50,7 +50,4 @@ def check_coverage(
 
 
 def _commands(months: Iterable[date]) -> str:
-    return "; ".join(
-        f"taxi backfill {partition_key(window.start)} {partition_key(window.months[-1])} --reprocess completed"
-        for window in windows_of(months)
-    )
+    return "; ".join(f"taxi backfill {' '.join(w.keys)} --reprocess completed" for w in windows_of(months))

@@ -34,6 +34,7 @@ _X_POINTS = alt.X("date:T", title=None, axis=alt.Axis(**_DATES), scale=alt.Scale
 
 Chart = alt.Chart | alt.LayerChart | alt.FacetChart
 Channel = TypeVar("Channel", alt.Color, alt.Fill)
+Position = TypeVar("Position", alt.X, alt.Y)
 
 
 def monthly_bars(
@@ -56,12 +57,7 @@ def monthly_bars(
         shown=f"format(datum['{field}'], '{figure}')",
         shown_before=f"isValid(datum['before_{field}']) ? format(datum['before_{field}'], '{figure}') : '–'",
     )
-    tooltip = [
-        alt.Tooltip("name:N", title="Month"),
-        alt.Tooltip("shown:N", title=title),
-        alt.Tooltip("shown_before:N", title="Year before"),
-        alt.Tooltip("complete:N", title="Month is"),
-    ]
+    tooltip = _tooltip(name="Month", shown=title, shown_before="Year before", complete="Month is")
     bars = base.mark_bar(strokeWidth=_GAP, invalid=None).encode(
         x=_X_DATES,
         x2="end:T",
@@ -102,35 +98,22 @@ def calendar(data: str, first_year: int, years: int, thresholds: Sequence[float]
             shown="format(datum.trips, ',')",
         )
         .encode(
-            x=alt.X(
-                "week:O",
-                title=None,
-                scale=alt.Scale(domain=list(range(54)), padding=0),
-                axis=alt.Axis(
-                    orient="top",
-                    values=[0, 4, 9, 13, 17, 22, 26, 30, 35, 39, 43, 48],
-                    labelExpr="timeFormat(datetime(2001, 0, 3 + datum.value * 7 + 4), '%b')",
-                    labelAlign="left",
-                    labelAngle=0,
-                    labelOverlap="greedy",
-                    labelSeparation=6,
-                    domain=False,
-                    ticks=False,
-                ),
+            x=_squares(
+                alt.X,
+                "week",
+                range(54),
+                orient="top",
+                values=[0, 4, 9, 13, 17, 22, 26, 30, 35, 39, 43, 48],
+                labelExpr="timeFormat(datetime(2001, 0, 3 + datum.value * 7 + 4), '%b')",
+                labelAlign="left",
+                labelAngle=0,
+                labelOverlap="greedy",
+                labelSeparation=6,
             ),
-            y=alt.Y(
-                "row:O",
-                title=None,
-                scale=alt.Scale(domain=list(range(years * 8)), padding=0),
-                axis=alt.Axis(
-                    values=[year * 8 + 3 for year in range(years)], labelExpr=labels, domain=False, ticks=False
-                ),
+            y=_squares(
+                alt.Y, "row", range(years * 8), values=[year * 8 + 3 for year in range(years)], labelExpr=labels
             ),
-            tooltip=[
-                alt.Tooltip("date:N", title="Day"),
-                alt.Tooltip("shown:N", title="Trips"),
-                alt.Tooltip("amount:N", title="Revenue"),
-            ],
+            tooltip=_tooltip(date="Day", shown="Trips", amount="Revenue"),
         )
     )
     squares = base.mark_rect(stroke="var(--page)", strokeWidth=1).encode(
@@ -160,31 +143,12 @@ def week(data: str, thresholds: Sequence[float]) -> Chart:
         )
         .mark_rect(stroke="var(--page)", strokeWidth=1)
         .encode(
-            x=alt.X(
-                "hour:O",
-                title=None,
-                scale=alt.Scale(domain=list(range(24)), padding=0),
-                axis=alt.Axis(
-                    values=list(range(0, 24, 3)),
-                    labelExpr="datum.value + ':00'",
-                    labelAngle=0,
-                    domain=False,
-                    ticks=False,
-                ),
+            x=_squares(
+                alt.X, "hour", range(24), values=list(range(0, 24, 3)), labelExpr="datum.value + ':00'", labelAngle=0
             ),
-            y=alt.Y(
-                "day:O",
-                title=None,
-                scale=alt.Scale(domain=WEEKDAYS, padding=0),
-                axis=alt.Axis(domain=False, ticks=False),
-            ),
+            y=_squares(alt.Y, "day", WEEKDAYS),
             color=_steps(alt.Color, "Share of all trips", [f"{step:.1%}" for step in thresholds]),
-            tooltip=[
-                alt.Tooltip("day:N", title="Day"),
-                alt.Tooltip("from_to:N", title="Hour"),
-                alt.Tooltip("shown:N", title="Trips"),
-                alt.Tooltip("shown_share:N", title="Share"),
-            ],
+            tooltip=_tooltip(day="Day", from_to="Hour", shown="Trips", shown_share="Share"),
         )
     )
     return _finish(chart, 190).add_params(*_month_params())
@@ -226,14 +190,14 @@ def zone_map(shapes: str, totals: str) -> Chart:
             ),
             stroke=alt.condition("datum.id == zone", alt.value("var(--before)"), alt.value("var(--page)")),
             strokeWidth=alt.condition("datum.id == zone", alt.value(2.5), alt.value(0.5)),
-            tooltip=[
-                alt.Tooltip("zone_name:N", title="Zone"),
-                alt.Tooltip("borough:N", title="Borough"),
-                alt.Tooltip("shown_pickups:N", title="Pickups"),
-                alt.Tooltip("shown_dropoffs:N", title="Drop-offs"),
-                alt.Tooltip("amount:N", title="Revenue"),
-                alt.Tooltip("shown_share:N", title="Share"),
-            ],
+            tooltip=_tooltip(
+                zone_name="Zone",
+                borough="Borough",
+                shown_pickups="Pickups",
+                shown_dropoffs="Drop-offs",
+                amount="Revenue",
+                shown_share="Share",
+            ),
         )
         .add_params(zone)
     )
@@ -287,13 +251,13 @@ def place_bars(totals: str, *, by: str, top: int) -> Chart:
     bars = base.mark_bar(height={"band": 0.72}, cornerRadiusEnd=1).encode(
         x=alt.X("value:Q", title=None, axis=None, scale=alt.Scale(range=[0, alt.expr("width - 120")], nice=False)),
         color=alt.condition(highlight, alt.value("var(--before)"), alt.value("var(--accent)")),
-        tooltip=[
-            alt.Tooltip(f"{by}:N", title="Borough" if by == "borough" else "Zone"),
-            alt.Tooltip("shown_pickups:N", title="Pickups"),
-            alt.Tooltip("shown_dropoffs:N", title="Drop-offs"),
-            alt.Tooltip("amount:N", title="Revenue"),
-            alt.Tooltip("shown_share:N", title="Share"),
-        ],
+        tooltip=_tooltip(
+            **{by: "Borough" if by == "borough" else "Zone"},
+            shown_pickups="Pickups",
+            shown_dropoffs="Drop-offs",
+            amount="Revenue",
+            shown_share="Share",
+        ),
     )
     if by != "borough":
         bars = bars.add_params(
@@ -312,7 +276,7 @@ def zone_history(data: str, zone: int) -> Chart:
         x2="end:T",
         y=alt.Y("pickups:Q", title=None, axis=_amount_axis()),
         y2="zero:Q",
-        tooltip=[alt.Tooltip("name:N", title="Month"), alt.Tooltip("shown:N", title="Pickups")],
+        tooltip=_tooltip(name="Month", shown="Pickups"),
     )
     bars = chart.mark_bar(color="var(--accent)", stroke="var(--page)", strokeWidth=_GAP)
     return _finish(bars, 150).add_params(alt.param(name="zone", value=zone))
@@ -340,12 +304,7 @@ def payment_shares(data: str, names: Sequence[str]) -> Chart:
             y=alt.Y("low:Q", title=None, axis=alt.Axis(format="%", tickCount=4), scale=alt.Scale(domain=[0, 1])),
             y2="high:Q",
             color=_category("kind", names),
-            tooltip=[
-                alt.Tooltip("name:N", title="Month"),
-                alt.Tooltip("kind:N", title="Paid by"),
-                alt.Tooltip("shown:N", title="Trips"),
-                alt.Tooltip("shown_share:N", title="Share"),
-            ],
+            tooltip=_tooltip(name="Month", kind="Paid by", shown="Trips", shown_share="Share"),
         )
     )
     return _finish(bars, 240).add_params(*_month_params(), alt.param(name="payments", value=list(names)))
@@ -367,12 +326,7 @@ def tip_lines(data: str, names: Sequence[str]) -> Chart:
             x=_X_POINTS,
             y=alt.Y("tip_share:Q", title=None, axis=alt.Axis(format="%", tickCount=5)),
             color=_category("kind", names),
-            tooltip=[
-                alt.Tooltip("name:N", title="Month"),
-                alt.Tooltip("kind:N", title="Paid by"),
-                alt.Tooltip("shown:N", title="Tips per dollar of fare"),
-                alt.Tooltip("shown_trip:N", title="Tip per trip"),
-            ],
+            tooltip=_tooltip(name="Month", kind="Paid by", shown="Tips per dollar of fare", shown_trip="Tip per trip"),
         )
     )
     params = [*_month_params(), alt.param(name="payments", value=list(names))]
@@ -394,7 +348,7 @@ def month_line(data: str, field: str, title: str, figure: str) -> Chart:
                 axis=alt.Axis(format=figure, tickCount=4),
             ),
             color=alt.value("var(--accent)"),
-            tooltip=[alt.Tooltip("name:N", title="Month"), alt.Tooltip("shown:N", title=title)],
+            tooltip=_tooltip(name="Month", shown=title),
         )
     )
     return _finish(_line_and_points(chart), 150).add_params(*_month_params())
@@ -413,11 +367,7 @@ def share_bars(data: str, name: str) -> Chart:
             x2="end:T",
             y=alt.Y("share:Q", title=None, axis=alt.Axis(format="~%", tickCount=3)),
             y2="zero:Q",
-            tooltip=[
-                alt.Tooltip("name:N", title="File of"),
-                alt.Tooltip("shown:N", title="Rows"),
-                alt.Tooltip("shown_share:N", title="Share of the file"),
-            ],
+            tooltip=_tooltip(name="File of", shown="Rows", shown_share="Share of the file"),
         )
     )
     return _finish(chart, 90).add_params(*_month_params())
@@ -430,30 +380,16 @@ def month_grid(data: str, years: Sequence[int]) -> Chart:
     """
     states = ["Adds up", "Does not add up", "Not loaded"]
     base = alt.Chart(alt.NamedData(name=data)).encode(
-        x=alt.X(
-            "month_of_year:O",
-            title=None,
-            scale=alt.Scale(domain=list(range(1, 13)), padding=0),
-            axis=alt.Axis(
-                orient="top",
-                labelExpr="timeFormat(datetime(2001, datum.value - 1, 1), '%b')",
-                labelAngle=0,
-                domain=False,
-                ticks=False,
-            ),
+        x=_squares(
+            alt.X,
+            "month_of_year",
+            range(1, 13),
+            orient="top",
+            labelExpr="timeFormat(datetime(2001, datum.value - 1, 1), '%b')",
+            labelAngle=0,
         ),
-        y=alt.Y(
-            "year:O",
-            title=None,
-            scale=alt.Scale(domain=list(years), padding=0),
-            axis=alt.Axis(domain=False, ticks=False),
-        ),
-        tooltip=[
-            alt.Tooltip("name:N", title="Month"),
-            alt.Tooltip("state:N", title="Rows"),
-            alt.Tooltip("rows:N", title="In the file"),
-            alt.Tooltip("loaded:N", title="Loaded"),
-        ],
+        y=_squares(alt.Y, "year", years),
+        tooltip=_tooltip(name="Month", state="Rows", rows="In the file", loaded="Loaded"),
     )
     squares = base.mark_rect(stroke="var(--page)", strokeWidth=2, cornerRadius=3).encode(
         fill=alt.Color(
@@ -486,6 +422,21 @@ def _month_params(chosen: tuple[int, int] = ALL_MONTHS) -> list[Any]:
 
 def _measure_param() -> Any:
     return alt.param(name="measure", value="pickups")
+
+
+def _squares(position: type[Position], field: str, domain: Sequence[Any], **axis: Any) -> Position:
+    """Return one axis of a grid of adjacent squares, with a square for each value of `domain`."""
+    return position(
+        f"{field}:O",
+        title=None,
+        scale=alt.Scale(domain=list(domain), padding=0),
+        axis=alt.Axis(**axis, domain=False, ticks=False),
+    )
+
+
+def _tooltip(**titles: str) -> list[alt.Tooltip]:
+    """Return the tooltip that shows these fields, each under its title."""
+    return [alt.Tooltip(f"{field}:N", title=title) for field, title in titles.items()]
 
 
 def _amount_axis(is_money: bool = False) -> alt.Axis:

@@ -96,24 +96,6 @@ def _volume(
         return None
     is_money = column == "total_amount"
     title = "Revenue" if is_money else "Trips"
-    complete = months[months["is_complete"]]
-    if complete.empty:
-        sentence = f"No month is complete yet; so far there are {formatted(months[column].sum())}."
-    else:
-        last = complete.iloc[-1]
-        noun = "" if is_money else " trips"
-        sentence = f"{format_month(last['month'])}, the newest complete month, has {formatted(last[column])}{noun}"
-        if pd.notna(last[f"before_{column}"]) and last[f"before_{column}"] > 0:
-            words = format_change(last[column], last[f"before_{column}"])
-            words = {"as many": "as much"}.get(words, words.replace("fewer", "less")) if is_money else words
-            than = "as" if words.startswith("as") else "than"
-            sentence += f", {words} {than} a year before"
-        if len(complete) > 2:
-            for extreme, row in (("most", complete[column].idxmax()), ("least", complete[column].idxmin())):
-                of_all = complete.loc[row]
-                where = f"{formatted(of_all[column])} in {format_month(of_all['month'])}"
-                sentence += f"; the {extreme} of all" if row == last.name else f"; the {extreme} is {where}"
-        sentence += "."
     data = months.assign(month=month_number(months["month"]))
     shown = ["month", "is_complete", "trips", "total_amount", "before_trips", "before_total_amount"]
     rows = [
@@ -130,7 +112,28 @@ def _volume(
     note = "The orange line is the same month a year before." if months[f"before_{column}"].notna().any() else ""
     if not months["is_complete"].all():
         note += " Pale bars are months that are not complete: their file is not loaded."
+    sentence = _describe_newest_month(months, column, formatted)
     return Picture(name, question, sentence, table, [Panel(chart)], note.strip(), {"months": data[shown]}, wide=False)
+
+
+def _describe_newest_month(months: pd.DataFrame, column: str, formatted: Callable[[float], str]) -> str:
+    """Compare the newest complete month with the year before, and with the most and the least of all months."""
+    complete = months[months["is_complete"]]
+    if complete.empty:
+        return f"No month is complete yet; so far there are {formatted(months[column].sum())}."
+    last, is_money = complete.iloc[-1], column == "total_amount"
+    noun = "" if is_money else " trips"
+    sentence = f"{format_month(last['month'])}, the newest complete month, has {formatted(last[column])}{noun}"
+    if pd.notna(last[f"before_{column}"]) and last[f"before_{column}"] > 0:
+        change = format_change(last[column], last[f"before_{column}"])
+        change = {"as many": "as much"}.get(change, change.replace("fewer", "less")) if is_money else change
+        sentence += f", {change} {'as' if change.startswith('as') else 'than'} a year before"
+    if len(complete) > 2:
+        for extreme, row in (("most", complete[column].idxmax()), ("least", complete[column].idxmin())):
+            of_all = complete.loc[row]
+            where = f"{formatted(of_all[column])} in {format_month(of_all['month'])}"
+            sentence += f"; the {extreme} of all" if row == last.name else f"; the {extreme} is {where}"
+    return f"{sentence}."
 
 
 def calendar_of_days(frames: Frames) -> Picture | None:
@@ -479,27 +482,26 @@ def quality(frames: Frames) -> Picture | None:
         top = flags.iloc[0]
         sentence += f"; the most common flag is “{top['name']}”, on {format_percent(top['trips'] / rows_of_files)}"
     sentence += "."
-    found = found.assign(share=found["trips"] / found["raw_rows"])
-    titles = {"flag": "", "rejected": "Rejected: "}
-    kinds = [titles.get(kind, "") + name for kind, name in zip(sums["kind"], sums["name"], strict=True)]
+    kinds = list(_title_findings(sums))
     data = found.assign(
         month=month_number(found["source_month"]),
-        kind=[titles.get(kind, "") + name for kind, name in zip(found["kind"], found["name"], strict=True)],
+        kind=_title_findings(found),
+        share=found["trips"] / found["raw_rows"],
     )
     table = Table(
         ["File of", "Finding", "Rows", "Share of the file"],
-        [
-            (f"{month:%Y-%m}", titles.get(kind, "") + name, trips, share)
-            for month, kind, name, trips, share in zip(
-                found["source_month"], found["kind"], found["name"], found["trips"], found["share"], strict=True
-            )
-        ],
+        [(f"{r.source_month:%Y-%m}", r.kind, r.trips, r.share) for r in data.itertuples()],
         shares=frozenset({3}),
     )
     panels = [Panel(charts.share_bars("quality", title), title[:1].upper() + title[1:]) for title in kinds]
     note = "Each picture has its own scale. Flagged trips count. Rejected rows do not, and stay in rejected_trips."
     data = data[data["kind"].isin(kinds)][["month", "kind", "trips", "share"]]
     return Picture("quality", "What is odd about the rows?", sentence, table, panels, note, {"quality": data})
+
+
+def _title_findings(findings: pd.DataFrame) -> pd.Series:
+    """Return the title of each flag or rejection reason."""
+    return findings["kind"].map({"flag": "", "rejected": "Rejected: "}) + findings["name"]
 
 
 def pipeline(frames: Frames) -> Picture | None:
@@ -511,11 +513,12 @@ def pipeline(frames: Frames) -> Picture | None:
         files["raw_rows"] == files["fact_rows"] + files["rejected_rows"]
     )
     if adds_up.all():
+        rows = format_count(files["file_rows"].sum())
         sentence = (
-            f"All {len(files)} files are in whole: {format_count(files['file_rows'].sum())} rows published, as many "
-            f"loaded, and every one of them a trip that counts or rejected with its reasons."
+            f"All {len(files)} files are loaded in full: {rows} rows published, as many loaded, and every one of them "
+            "a trip that counts or rejected with its reasons."
             if len(files) > 1
-            else f"The file is in whole: {format_count(files['file_rows'].sum())} rows, each one counted or rejected."
+            else f"The file is loaded in full: {rows} rows, each one counted or rejected."
         )
     else:
         wrong = [f"{month:%Y-%m}" for month in files["source_month"][~adds_up]]
@@ -551,24 +554,21 @@ def pipeline(frames: Frames) -> Picture | None:
         ],
     )
     years = range(int(files["source_month"].dt.year.min()), int(files["source_month"].dt.year.max()) + 1)
-    state = dict(zip(files["source_month"], adds_up, strict=True))
-    of_month = {r.source_month: r for r in files.itertuples()}
+    by_month = {r.source_month: r for r in files.assign(adds_up=adds_up).itertuples()}
     squares = []
-    for year in years:
-        for month_of_year in range(1, 13):
-            month = pd.Timestamp(date(year, month_of_year, 1))
-            known = of_month.get(month)
-            squares.append(
-                {
-                    "year": year,
-                    "month_of_year": month_of_year,
-                    "state": "Not loaded" if known is None else "Adds up" if state[month] else "Does not add up",
-                    "sign": "" if known is None else "✓" if state[month] else "!",
-                    "name": format_month(month),
-                    "rows": "–" if known is None else f"{known.file_rows:,}",
-                    "loaded": "–" if known is None else _moment(known.loaded_at) or "–",
-                }
-            )
+    for month in pd.date_range(f"{years[0]}-01-01", f"{years[-1]}-12-01", freq="MS"):
+        file = by_month.get(month)
+        squares.append(
+            {
+                "year": month.year,
+                "month_of_year": month.month,
+                "state": "Not loaded" if file is None else "Adds up" if file.adds_up else "Does not add up",
+                "sign": "" if file is None else "✓" if file.adds_up else "!",
+                "name": format_month(month),
+                "rows": "–" if file is None else f"{file.file_rows:,}",
+                "loaded": "–" if file is None else _moment(file.loaded_at) or "–",
+            }
+        )
     return Picture(
         "pipeline",
         "Is every month in, and whole?",

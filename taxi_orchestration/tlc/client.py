@@ -13,7 +13,6 @@ from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
-from types import TracebackType
 from typing import IO, NoReturn, Self, TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -116,17 +115,11 @@ class Download:
     bytes: int
     sha256: str
 
-    def remove(self) -> None:
-        """Delete the file if it exists."""
-        self.path.unlink(missing_ok=True)
-
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.remove()
+    def __exit__(self, *_: object) -> None:
+        self.path.unlink(missing_ok=True)
 
 
 class _Session(requests.Session):
@@ -193,12 +186,10 @@ class TlcClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def publication(self, month: date) -> Publication:
+    def fetch_publication(self, month: date) -> Publication:
         """Fetch whether a month is published, and its version. Raises TransientTlcError or PermanentTlcError."""
         task = self._month_task("Requesting", month)
 

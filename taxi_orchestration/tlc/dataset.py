@@ -6,7 +6,7 @@ imports nothing heavy, because every `taxi` command imports it. Casts of Arrow's
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 
 Era = str
 """A period whose files all have the same columns and types. Eras are named in alphabetical order."""
@@ -153,7 +153,7 @@ class DataSet:
         following = next((other for other in starts if other > start), None)
         if following is None:
             return f"since {start.year}"
-        last = date(following.year + (following.month - 2) // 12, (following.month - 2) % 12 + 1, 1)
+        last = following - timedelta(days=1)
         return f"{start.year}" if start.year == last.year else f"{start.year} to {last.year}"
 
     def columns_of(self, era: Era) -> tuple[Column, ...]:

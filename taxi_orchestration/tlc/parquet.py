@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import pyarrow as pa
@@ -71,16 +70,7 @@ class Drift:
     left_out: Mapping[str, str]
 
     def __bool__(self) -> bool:
-        return bool(self.new_columns or self.missing_columns or self.other_types or self.left_out)
-
-    def to_dict(self) -> dict[str, dict[str, str]]:
-        """Return the drift by kind and column, for JSON."""
-        return {
-            "new_columns": dict(self.new_columns),
-            "missing_columns": dict(self.missing_columns),
-            "other_types": dict(self.other_types),
-            "left_out": dict(self.left_out),
-        }
+        return any(vars(self).values())
 
 
 @dataclass(frozen=True)
@@ -202,9 +192,7 @@ class MonthFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def adopt_types(self, types: Mapping[str, pa.DataType]) -> None:

@@ -22,7 +22,7 @@ def fetch_publications(base_url: str, months: Sequence[date], attempts: int = 1)
 
     def fetch(month: date) -> Publication | TlcError:
         try:
-            return client.publication(month)
+            return client.fetch_publication(month)
         except TlcError as error:
             return error
 

@@ -159,7 +159,7 @@ def _check_outline(path: Path, zone_id: int, outline: shapely.Geometry) -> shape
     if not (BOUNDS[0] < left and BOUNDS[1] < bottom and right < BOUNDS[2] and top < BOUNDS[3]):
         found = f"({left:.6g}, {bottom:.6g}) to ({right:.6g}, {top:.6g})"
         raise _refusal(path, f"zone {zone_id} lies at {found}, which is not New York in feet of EPSG 2263")
-    return _as_multipolygon(outline)
+    return shapely.MultiPolygon(shapely.get_parts(outline).tolist())
 
 
 def _drop_specks(outline: shapely.Geometry, area: float) -> shapely.MultiPolygon:
@@ -172,7 +172,3 @@ def _drop_specks(outline: shapely.Geometry, area: float) -> shapely.MultiPolygon
             for part in large
         ]
     )
-
-
-def _as_multipolygon(outline: shapely.Geometry) -> shapely.MultiPolygon:
-    return shapely.MultiPolygon(shapely.get_parts(outline).tolist())

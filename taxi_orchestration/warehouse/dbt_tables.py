@@ -36,7 +36,7 @@ def one_build(warehouse: Warehouse, log: Callable[[str], None]) -> Iterator[psyc
 
 
 def find_tables_of_0_1(warehouse: Warehouse) -> list[str]:
-    """Return the tables in the schema that only version 0.1 filled; a table without months is somebody else's."""
+    """Return the tables in the schema that only version 0.1 filled; a table without months is not of this project."""
     with warehouse.connect(f"Looking into schema {warehouse.schema}") as connection:
         there = warehouse.find_tables(connection, TABLES_OF_0_1)
         return sorted(table for table in there if "source_month" in warehouse.column_types(connection, table))

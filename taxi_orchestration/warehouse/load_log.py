@@ -36,7 +36,7 @@ class LoadedFile:
     rows: Annotated[int, "bigint", "not null", "Number of rows in the file, all of which are in raw_trips."]
     columns: Annotated[Mapping[str, str], "jsonb", "not null", "Columns of the file, with their types in the file."]
     drift: Annotated[
-        Mapping[str, object],
+        Mapping[str, Mapping[str, str]],
         "jsonb",
         "not null",
         "How the columns of the file differ from those of its era, and which were left out because the program that "

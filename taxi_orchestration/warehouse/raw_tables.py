@@ -1,6 +1,6 @@
 """Creating the raw tables, marking their data set, and replacing the zones."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -132,21 +132,19 @@ def _create(connection: psycopg.Connection, warehouse: Warehouse, columns: Mappi
 
 def replace_zones(warehouse: Warehouse, zones: Sequence[tuple[int | str, ...]]) -> None:
     """Replace raw_zones by `zones`, in one transaction."""
-    table = warehouse.identifier("raw_zones")
-    with warehouse.connect(f"Loading {warehouse.schema}.raw_zones") as connection:
-        warehouse.lock(connection, "raw_zones")
-        connection.execute(sql.SQL("delete from {}").format(table))
-        with connection.cursor().copy(sql.SQL("copy {} from stdin").format(table)) as copy:
-            for zone in zones:
-                copy.write_row(zone)
+    _replace_rows(warehouse, "raw_zones", zones)
 
 
 def replace_zone_shapes(warehouse: Warehouse, shapes: Sequence[tuple[int, str, str, Any]]) -> None:
     """Replace raw_zone_shapes by `shapes`, (zone_id, borough, zone_name, polygons), in one transaction."""
-    table = warehouse.identifier("raw_zone_shapes")
-    with warehouse.connect(f"Loading {warehouse.schema}.raw_zone_shapes") as connection:
-        warehouse.lock(connection, "raw_zone_shapes")
-        connection.execute(sql.SQL("delete from {}").format(table))
-        with connection.cursor().copy(sql.SQL("copy {} from stdin").format(table)) as copy:
-            for zone_id, borough, zone_name, polygons in shapes:
-                copy.write_row((zone_id, borough, zone_name, Jsonb(polygons)))
+    _replace_rows(warehouse, "raw_zone_shapes", ((*names, Jsonb(polygons)) for *names, polygons in shapes))
+
+
+def _replace_rows(warehouse: Warehouse, table: str, rows: Iterable[Sequence[Any]]) -> None:
+    name = warehouse.identifier(table)
+    with warehouse.connect(f"Loading {warehouse.schema}.{table}") as connection:
+        warehouse.lock(connection, table)
+        connection.execute(sql.SQL("delete from {}").format(name))
+        with connection.cursor().copy(sql.SQL("copy {} from stdin").format(name)) as copy:
+            for row in rows:
+                copy.write_row(row)

@@ -13,7 +13,7 @@ from psycopg import sql
 from taxi_orchestration.postgres.connection import WarehouseError
 from taxi_orchestration.postgres.server import write_private
 from taxi_orchestration.settings import PostgresTarget
-from taxi_orchestration.warehouse.warehouse import Warehouse, lock_roles
+from taxi_orchestration.warehouse.warehouse import Warehouse, digest_password, lock_roles
 
 READER = "taxi_reader"
 
@@ -38,8 +38,6 @@ def ensure_reader(home: Path, warehouse: Warehouse) -> PostgresTarget:
             write_private(path, json.dumps({"password": secrets.token_urlsafe(24)}))
         password = json.loads(path.read_text())["password"]
         is_there = connection.execute("select from pg_roles where rolname = %s", [READER]).fetchone() is not None
-        # A digest, because the server may log the statement.
-        digest = connection.pgconn.encrypt_password(password.encode(), READER.encode(), b"scram-sha-256").decode()
         statement = """
             {make} role {reader} login password {digest};
             alter role {reader} set default_transaction_read_only = on;
@@ -52,7 +50,7 @@ def ensure_reader(home: Path, warehouse: Warehouse) -> PostgresTarget:
             sql.SQL(statement).format(
                 make=sql.SQL("alter" if is_there else "create"),
                 reader=sql.Identifier(READER),
-                digest=sql.Literal(digest),
+                digest=digest_password(connection, READER, password),
                 database=sql.Identifier(target.dbname),
                 schema=sql.Identifier(schema),
             )

@@ -4,7 +4,7 @@ import psycopg
 from psycopg import sql
 
 from taxi_orchestration.postgres.connection import WarehouseError
-from taxi_orchestration.warehouse.warehouse import Warehouse, lock_roles
+from taxi_orchestration.warehouse.warehouse import Warehouse, digest_password, lock_roles
 
 
 def make_student(warehouse: Warehouse, password: str) -> None:
@@ -26,10 +26,6 @@ def make_student(warehouse: Warehouse, password: str) -> None:
                 f"{doing} at {warehouse.target.place} failed: a role of this name has more rights than a student. "
                 "Nothing was changed. Rename that role, or choose another name for the student."
             )
-        # A digest, because the server may log the statement.
-        digest = connection.pgconn.encrypt_password(
-            password.encode(), warehouse.schema.encode(), b"scram-sha-256"
-        ).decode()
         connection.execute(
             sql.SQL(
                 """
@@ -41,7 +37,7 @@ def make_student(warehouse: Warehouse, password: str) -> None:
             ).format(
                 make=sql.SQL("alter" if found else "create"),
                 name=name,
-                digest=sql.Literal(digest),
+                digest=digest_password(connection, warehouse.schema, password),
                 database=sql.Identifier(warehouse.target.dbname),
             )
         )

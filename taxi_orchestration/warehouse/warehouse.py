@@ -23,7 +23,7 @@ class Warehouse:
 
     @property
     def student(self) -> str | None:
-        """The student who owns the schema; None for the default schema."""
+        """Return the student who owns the schema; None for the default schema."""
         return student_of(self.schema)
 
     @contextmanager
@@ -101,6 +101,12 @@ def lock_roles(connection: psycopg.Connection) -> None:
     Roles and the rights on a database belong to no schema; PostgreSQL refuses concurrent changes of one of them.
     """
     _lock(connection, "taxi.roles")
+
+
+def digest_password(connection: psycopg.Connection, role: str, password: str) -> sql.Literal:
+    """Return the digest of a role's password for `create role`: the server may log the statement."""
+    digest = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256")
+    return sql.Literal(digest.decode())
 
 
 def _lock(connection: psycopg.Connection, name: str) -> None:

@@ -123,13 +123,13 @@ def test_a_host_that_answers_once_with_an_error_only_delays_the_month(
 def test_a_file_that_changes_between_two_requests_is_recorded_as_it_was_loaded(
     quick_loader: Loader, before: MonthContent, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
-    before_reissue = quick_loader.tlc.publication(JANUARY)
+    before_reissue = quick_loader.tlc.fetch_publication(JANUARY)
     data = tlc.publish(JANUARY, seed=1).path.read_bytes()
     quick_loader.load_month(JANUARY)
     assert contents_of_schema(target, settings.schema_name) == {JANUARY: content_of_file(data)}
     recorded = loaded_files(Warehouse(target, settings.schema_name))[JANUARY]
     assert recorded.etag != before_reissue.etag
-    assert recorded.etag == quick_loader.tlc.publication(JANUARY).etag
+    assert recorded.etag == quick_loader.tlc.fetch_publication(JANUARY).etag
 
 
 def test_a_month_that_was_withdrawn_is_kept(

@@ -14,16 +14,9 @@ daily as (
         count(*) as trips,
         count(*) filter (where is_refund) as refunds,
         count(*) filter (where not is_refund and not is_refunded) as net_trips,
-        coalesce(sum(fare_amount), 0) as fare_amount,
-        coalesce(sum(extra), 0) as extra,
-        coalesce(sum(mta_tax), 0) as mta_tax,
-        coalesce(sum(tip_amount), 0) as tip_amount,
-        coalesce(sum(tolls_amount), 0) as tolls_amount,
-        coalesce(sum(ehail_fee), 0) as ehail_fee,
-        coalesce(sum(improvement_surcharge), 0) as improvement_surcharge,
-        coalesce(sum(congestion_surcharge), 0) as congestion_surcharge,
-        coalesce(sum(cbd_congestion_fee), 0) as cbd_congestion_fee,
-        coalesce(sum(total_amount), 0) as total_amount
+        {% for amount in amount_columns() -%}
+        coalesce(sum({{ amount }}), 0) as {{ amount }}{% if not loop.last %},{% endif %}
+        {% endfor -%}
     from trips
     group by source_month, pickup_date, payment_type_id
 ),
@@ -36,16 +29,9 @@ final as (
         sum(trips)::bigint as trips,
         sum(refunds)::bigint as refunds,
         sum(net_trips)::bigint as net_trips,
-        sum(fare_amount) as fare_amount,
-        sum(extra) as extra,
-        sum(mta_tax) as mta_tax,
-        sum(tip_amount) as tip_amount,
-        sum(tolls_amount) as tolls_amount,
-        sum(ehail_fee) as ehail_fee,
-        sum(improvement_surcharge) as improvement_surcharge,
-        sum(congestion_surcharge) as congestion_surcharge,
-        sum(cbd_congestion_fee) as cbd_congestion_fee,
-        sum(total_amount) as total_amount
+        {% for amount in amount_columns() -%}
+        sum({{ amount }}) as {{ amount }}{% if not loop.last %},{% endif %}
+        {% endfor -%}
     from daily
     group by source_month, date_trunc('month', pickup_date), payment_type_id
 )

@@ -221,7 +221,7 @@ def test_a_host_that_becomes_unreachable_is_retried_as_often_as_a_busy_one(tmp_p
     retries: list[str] = []
     with running_host() as host:
         client = make_client(host, on_retry=retries.append)
-        client.publication(MONTH)
+        client.fetch_publication(MONTH)
     with client, pytest.raises(UnreachableTlcError, match="after 3 of 3 attempts"):
         client.download(MONTH, tmp_path)
     assert len(retries) == 2
@@ -268,7 +268,7 @@ def test_a_file_that_changes_before_its_download_is_recorded_as_downloaded(host:
     changed = BODY + b"more" + b"PAR1"
     host.on(PATH, ok(BODY, ETag='"v1"'), ok(changed, ETag='"v2"'))
     client = make_client(host)
-    assert client.publication(MONTH).etag == '"v1"'
+    assert client.fetch_publication(MONTH).etag == '"v1"'
     with client.download(MONTH, tmp_path) as download:
         assert (download.etag, download.bytes) == ('"v2"', len(changed))
 
@@ -422,27 +422,27 @@ def test_a_download_that_was_stopped_is_not_retried_and_reports_no_retry(host: H
 def test_a_published_month_is_described_without_a_download(host: Host) -> None:
     host.on(PATH, ok(BODY, ETag='"v1"', Last_Modified="Wed, 06 Mar 2024 12:00:00 GMT"))
     expected = datetime(2024, 3, 6, 12, tzinfo=UTC)
-    assert make_client(host).publication(MONTH) == Publication(host.url + PATH, True, '"v1"', expected, len(BODY))
+    assert make_client(host).fetch_publication(MONTH) == Publication(host.url + PATH, True, '"v1"', expected, len(BODY))
     assert [command for command, _ in host.requests[PATH]] == ["HEAD"]
 
 
 @pytest.mark.parametrize("code", [403, 404])
 def test_a_missing_month_is_not_published_yet_and_not_an_error(host: Host, code: int) -> None:
     host.on(PATH, status(code, DENIED))
-    assert make_client(host).publication(MONTH) == Publication(host.url + PATH, published=False)
+    assert make_client(host).fetch_publication(MONTH) == Publication(host.url + PATH, published=False)
 
 
 def test_a_broken_host_is_not_mistaken_for_an_unpublished_month(host: Host) -> None:
     host.on(PATH, status(500))
     with pytest.raises(TransientTlcError, match="answered 500"):
-        make_client(host).publication(MONTH)
+        make_client(host).fetch_publication(MONTH)
     assert host.count(PATH) == 3
 
 
 @pytest.mark.parametrize("headers", [{"Last_Modified": "yesterday"}, {"Last_Modified": "", "Content_Length": "many"}])
 def test_invalid_headers_are_left_out(host: Host, headers: dict[str, str]) -> None:
     host.on(PATH, ok(BODY, **headers))
-    publication = make_client(host).publication(MONTH)
+    publication = make_client(host).fetch_publication(MONTH)
     assert publication.published
     assert publication.last_modified is None
 

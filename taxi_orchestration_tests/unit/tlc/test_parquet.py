@@ -101,7 +101,7 @@ def test_a_resaved_month_is_read_with_the_same_rows_and_its_drift_is_described(p
     write_month(tmp_path / "again.parquet", MONTH, ROWS, resaved=True)
     file, rows = read(tmp_path / "again.parquet")
     assert rows.equals(read(path)[1])
-    assert file.drift.to_dict()["other_types"] == {
+    assert file.drift.other_types == {
         "store_and_fwd_flag": "string, not large_string",
         **dict.fromkeys(("ratecodeid", "passenger_count", "payment_type", "trip_type"), "double, not int64"),
     }
