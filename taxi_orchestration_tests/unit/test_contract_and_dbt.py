@@ -100,7 +100,7 @@ def test_every_seed_has_the_columns_that_are_described(manifest: Manifest) -> No
 
 def test_the_days_begin_31_days_before_the_first_file(manifest: Manifest) -> None:
     (dates,) = (model for model in select_nodes(manifest) if model["name"] == "dim_dates")
-    assert f"date '{DATASET.first_month - timedelta(days=31)}'" in dates["raw_code"]
+    assert f"timestamp '{DATASET.first_month - timedelta(days=31)}'" in dates["raw_code"]
 
 
 def test_every_table_has_a_key_that_the_database_or_a_test_enforces(manifest: Manifest) -> None:
