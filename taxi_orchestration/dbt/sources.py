@@ -15,18 +15,13 @@ sources:
     schema: "{{ target.schema }}"
     tables:
 """
-_DESCRIPTIONS = {
-    "raw_trips": "One row per row of the newest accepted file of each month, under the source's names in lower case. "
-    "Partitioned by source_month.",
-    **TABLE_COMMENTS,
-}
 
 
 def sources_yml() -> str:
     """Return the text of models/staging/sources.yml."""
     text = _HEAD
     for table, columns in describe_columns().items():
-        text += f"      - name: {table}\n" + _description(_DESCRIPTIONS[table], 8)
+        text += f"      - name: {table}\n" + _description(TABLE_COMMENTS[table], 8)
         # raw_loads is no asset: each load of raw_trips writes it.
         if table != "raw_loads":
             text += f"        config:\n          meta:\n            dagster:\n              asset_key: [{table}]\n"

@@ -14,17 +14,19 @@ from taxi_orchestration.warehouse.load_log import RAW_LOADS_COLUMNS, RAW_LOADS_D
 from taxi_orchestration.warehouse.relations import TABLE, Relation, find_relations
 from taxi_orchestration.warehouse.warehouse import Warehouse, define_columns
 
-# The comment on raw_trips begins with this; the name of the data set follows.
+# The comment on raw_trips begins with this; the name of the data set follows, up to a full stop.
 _HOLDS = "Data set of the TLC: "
 
 TABLE_COMMENTS = {
+    "raw_trips": "One row per row of the newest accepted file of each month, under the source's names in lower case. "
+    "Partitioned by source_month.",
     "raw_loads": "One row per month: the file whose rows raw_trips holds. Written in the transaction that replaces the "
     "month.",
     "raw_zones": "The TLC's zone table, as published: one row per taxi zone.",
     "raw_zone_shapes": "The outlines of the TLC's taxi zones, for maps: one row per zone that has a shape, which two "
     "zones of raw_zones lack.",
 }
-"""The comments on the raw tables, except on raw_trips, whose comment marks its data set."""
+"""The comments on the raw tables. That on raw_trips follows the mark of its data set."""
 
 
 def describe_columns(dataset: DataSet = DATASET) -> dict[str, list[tuple[str, str, str]]]:
@@ -75,11 +77,11 @@ def _comment(connection: psycopg.Connection, warehouse: Warehouse, dataset: Data
         for name, _, comment in columns:
             identifier = warehouse.identifier(table, name)
             connection.execute(sql.SQL("comment on column {} is {}").format(identifier, comment))
-    tables = dict(TABLE_COMMENTS)
+    comments = {**TABLE_COMMENTS, "raw_trips": f"{_HOLDS}{dataset.name}. {TABLE_COMMENTS['raw_trips']}"}
     existing = sql.SQL("select obj_description({}, 'pg_class')").format(warehouse.regclass("raw_trips"))
-    if connection.execute(existing).fetchone() == (None,):
-        tables["raw_trips"] = _HOLDS + dataset.name
-    for table, comment in tables.items():
+    if connection.execute(existing).fetchone() != (None,):
+        del comments["raw_trips"]
+    for table, comment in comments.items():
         connection.execute(sql.SQL("comment on table {} is {}").format(warehouse.identifier(table), comment))
 
 
@@ -101,14 +103,14 @@ def _is_marked(connection: psycopg.Connection, warehouse: Warehouse, dataset: Da
     if not found:
         return False
     comment, has_pickup = found
-    is_marked = comment.startswith(_HOLDS)
-    if comment != _HOLDS + dataset.name and (is_marked or not has_pickup):
-        other = comment.removeprefix(_HOLDS) if is_marked else f"another data set (it has no column {dataset.pickup})"
+    marked = comment.removeprefix(_HOLDS).partition(".")[0] if comment.startswith(_HOLDS) else ""
+    if marked != dataset.name and (marked or not has_pickup):
+        other = marked or f"another data set (it has no column {dataset.pickup})"
         raise WarehouseError(
             f"{warehouse.schema}.raw_trips at {warehouse.target.place} holds {other}, not {dataset.name}. Nothing was "
             "changed. One schema holds one data set: set PG_SCHEMA to a schema of its own, then run it again."
         )
-    return is_marked
+    return bool(marked)
 
 
 def _create(connection: psycopg.Connection, warehouse: Warehouse, columns: Mapping[str, Mapping[str, str]]) -> None:

@@ -18,7 +18,7 @@ from taxi_orchestration.tlc.dataset import DATASET, Column, DataSet
 from taxi_orchestration.tlc.errors import BadFileError, NotPublishedError
 from taxi_orchestration.warehouse.load_log import loaded_files
 from taxi_orchestration.warehouse.measures import measure_months
-from taxi_orchestration.warehouse.raw_tables import create_raw_tables
+from taxi_orchestration.warehouse.raw_tables import TABLE_COMMENTS, create_raw_tables
 from taxi_orchestration.warehouse.warehouse import Warehouse, open_warehouse
 from taxi_orchestration_tests.support.months import JANUARY
 from taxi_orchestration_tests.support.tlc_host import TlcHost
@@ -149,7 +149,7 @@ def test_a_schema_of_an_earlier_version_is_recognized_by_its_columns_and_marked(
     for _ in range(2):
         create_raw_tables(Warehouse(target, settings.schema_name))
     assert query(target, settings, "select obj_description('raw_trips'::regclass)") == [
-        (f"Data set of the TLC: {DATASET.name}",)
+        (f"Data set of the TLC: {DATASET.name}. {TABLE_COMMENTS['raw_trips']}",)
     ]
 
 

@@ -36,6 +36,10 @@ DESCRIBED = {
     "select 100 * min(share), 100 * max(share) from (select avg(components_match_total::integer) as share "
     "from fct_trips group by source_month) as months":
         "True for {:.1f} % to {:.1f} % of the trips in each of eight real months",
+    "select count(*) from fct_trips where trip_type_id = -1 and not is_missing_codes":
+        "{:,} trips of eight real months lack the trip type alone",
+    "select count(*) from trips where miles_per_hour > 100":
+        "{:,} trips of eight real months exceed 100",
 }  # fmt: skip
 
 
@@ -77,6 +81,8 @@ def test_the_marts_and_raw_trips_both_give_the_published_figures(
     descriptions = " ".join(json.dumps(read_manifest(prepared_project(settings))["nodes"]).replace("\\n", " ").split())
     for query, words in DESCRIBED.items():
         assert words.format(*fetch_one_row(warehouse, query)) in descriptions, query
+    query = "select count(*) from fct_trips where is_missing_codes is distinct from (payment_type_id = -1)"
+    assert fetch_one_row(warehouse, query) == (0,)
     # The basis of reliable_total_share in dbt_project.yml.
     query = "select min(matched_total_share) from vendor_quality where trips >= 10"
     assert fetch_one_row(warehouse, query)[0] >= Decimal("0.994")

@@ -100,7 +100,17 @@ def test_every_seed_has_the_columns_that_are_described(manifest: Manifest) -> No
 
 def test_the_days_begin_31_days_before_the_first_file(manifest: Manifest) -> None:
     (dates,) = (model for model in select_nodes(manifest) if model["name"] == "dim_dates")
-    assert f"date '{DATASET.first_month - timedelta(days=31)}'" in dates["raw_code"]
+    assert f"timestamp '{DATASET.first_month - timedelta(days=31)}'" in dates["raw_code"]
+
+
+def test_every_mart_over_all_files_refers_to_the_complete_months(manifest: Manifest) -> None:
+    marts = {
+        model["name"]: f"{model['description']} {' '.join(model['columns'])}"
+        for model in select_nodes(manifest)
+        if model["config"]["materialized"] == "view" and {"net_trips", "pickups"} & {*model["columns"]}
+    }
+    assert len(marts) == 7
+    assert [name for name, text in marts.items() if "is_complete" not in text] == []
 
 
 def test_every_table_has_a_key_that_the_database_or_a_test_enforces(manifest: Manifest) -> None:

@@ -1,7 +1,8 @@
 -- From 31 days before the first file on; no pickup of a file is later than 31 days after it was published.
+-- Timestamps: a series from date to date is in the session's time zone, and loses a day where a midnight is skipped.
 with days as (
     select calendar_day::date as pickup_date
-    from generate_series(date '2013-07-01', current_date + 31, interval '1 day') as calendar_day
+    from generate_series(timestamp '2013-07-01', current_date + 31, interval '1 day') as calendar_day
 ),
 
 final as (
