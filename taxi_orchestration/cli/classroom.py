@@ -32,7 +32,7 @@ from taxi_orchestration.settings import (
     schema_of_student,
 )
 from taxi_orchestration.warehouse.load_log import loaded_files
-from taxi_orchestration.warehouse.students import drop_student, make_student
+from taxi_orchestration.warehouse.students import drop_student, is_student, make_student
 from taxi_orchestration.warehouse.warehouse import Warehouse, open_warehouse
 
 WORKSPACE = "workspace.yaml"
@@ -137,8 +137,11 @@ def add_students(settings: Settings, students: Sequence[Student], code: Path | N
 
 
 def describe_student(settings: Settings, student: Student) -> str:
-    """Describe what `remove` would remove of a student."""
+    """Describe what `remove` would remove of a student. Raises SettingsError for a student that does not exist."""
     warehouse = _warehouse_of(student, open_warehouse(settings))
+    if not student.file.exists() and not is_student(warehouse):
+        known = ", ".join(each.name for each in list_students(settings)) or "no student"
+        raise SettingsError(f"There is no student {student.name}: the class has {known}. Nothing was changed.")
     try:
         months = count_months(len(loaded_files(warehouse)))
     except WarehouseError:
