@@ -99,9 +99,10 @@ def show_plan(window: Window, months: Sequence[date]) -> None:
     for month in months:
         print_line(console, f"would load {partition_key(month)}")
     left = len(window.months) - len(months)
+    as_is = "as it is" if left == 1 else "as they are"
     print_line(
         console,
-        f"{len(months)} of the {count_months(len(window.months))} {window} to load, {left} to leave as they are.",
+        f"{len(months)} of the {count_months(len(window.months))} {window} to load, {left} to leave {as_is}.",
     )
 
 
