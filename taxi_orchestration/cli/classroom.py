@@ -32,7 +32,7 @@ from taxi_orchestration.settings import (
     schema_of_student,
 )
 from taxi_orchestration.warehouse.load_log import loaded_files
-from taxi_orchestration.warehouse.students import drop_student, make_student
+from taxi_orchestration.warehouse.students import drop_student, is_student, make_student
 from taxi_orchestration.warehouse.warehouse import Warehouse, open_warehouse
 
 WORKSPACE = "workspace.yaml"
@@ -137,8 +137,15 @@ def add_students(settings: Settings, students: Sequence[Student], code: Path | N
 
 
 def describe_student(settings: Settings, student: Student) -> str:
-    """Describe what `remove` would remove of a student."""
+    """Describe what `remove` would remove of a student.
+
+    Raises SettingsError for a student that does not exist, and while the class is served.
+    """
+    _refuse_while_served(settings)
     warehouse = _warehouse_of(student, open_warehouse(settings))
+    if not student.file.exists() and not is_student(warehouse):
+        known = ", ".join(each.name for each in list_students(settings)) or "no student"
+        raise SettingsError(f"There is no student {student.name}: the class has {known}. Nothing was changed.")
     try:
         months = count_months(len(loaded_files(warehouse)))
     except WarehouseError:
@@ -152,8 +159,7 @@ def remove_students(settings: Settings, students: Sequence[Student]) -> None:
 
     Raises SettingsError while the class is served.
     """
-    if ui := find_running(settings):
-        raise SettingsError(f"The Dagster UI at {ui} serves these students. Stop it first: Ctrl-C in its terminal.")
+    _refuse_while_served(settings)
     # Imported here, after the question: it takes seconds.
     from taxi_orchestration.asset_keys import AssetKeys
     from taxi_orchestration.instance.opening import open_instance
@@ -170,6 +176,11 @@ def remove_students(settings: Settings, students: Sequence[Student]) -> None:
                     instance.delete_instigator_state(state.instigator_origin_id, state.selector_id)
             shutil.rmtree(student.folder, ignore_errors=True)
         _write_workspace(settings)
+
+
+def _refuse_while_served(settings: Settings) -> None:
+    if ui := find_running(settings):
+        raise SettingsError(f"The Dagster UI at {ui} serves these students. Stop it first: Ctrl-C in its terminal.")
 
 
 def _one_change(settings: Settings) -> FileLock:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import logging
 import os
 import sys
 import threading
@@ -78,35 +79,40 @@ def _with_settings(command: Callable[Concatenate[Settings, Arguments], int | Non
 
     @wraps(command)
     def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
-        from taxi_orchestration.cli.programs import ProgramError
-        from taxi_orchestration.postgres.binaries import ServerError
-        from taxi_orchestration.postgres.connection import WarehouseError
-        from taxi_orchestration.settings import SettingsError, load_settings, read_dotenv
-
-        # Dagster and dbt warn of their own deprecated and beta parts, which a user cannot change.
+        # Dagster and dbt warn of their own deprecated and beta parts, which a user cannot change, and Dagster of every
+        # attempt to connect to its storage.
         warnings.simplefilter("ignore")
+        logging.getLogger().addHandler(logging.NullHandler())
         try:
+            from taxi_orchestration.cli.programs import ProgramError
+            from taxi_orchestration.postgres.binaries import ServerError
+            from taxi_orchestration.postgres.connection import WarehouseError
+            from taxi_orchestration.settings import SettingsError, load_settings, read_dotenv
+
             read_dotenv()
             code = command(load_settings(), *args, **kwargs) or 0
             sys.stdout.flush()
+        except KeyboardInterrupt:
+            # The first clause, because Ctrl-C during the imports leaves the names of the others undefined.
+            click.echo("taxi: interrupted. Loaded months are kept. Run the same command to continue.", err=True)
+            code = INTERRUPTED
+            if any(not thread.daemon for thread in threading.enumerate()[1:]):
+                # An ordinary exit would join threads that wait for a host or a lock.
+                os._exit(code)
         except BrokenPipeError:
             # The reader closed the pipe, as `head` does; Python would fail again when it flushes the output at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = SOMETHING_FAILED
         except (SettingsError, ProgramError, ServerError, WarehouseError) as error:
-            click.echo(f"taxi: {error}", err=True)
+            from taxi_orchestration.cli.terminal import print_error
+
+            print_error(str(error))
             code = BAD_INPUT
         except OSError as error:
             place = f" ({error.filename})" if error.filename else ""
             advice = "Free some space or make the directory writable, or set TAXI_HOME to another directory."
             click.echo(f"taxi: writing a file failed{place}: {error.strerror or error}. {advice}", err=True)
             code = BAD_INPUT
-        except KeyboardInterrupt:
-            click.echo("taxi: interrupted. Loaded months are kept. Run the same command to continue.", err=True)
-            code = INTERRUPTED
-            if any(not thread.daemon for thread in threading.enumerate()[1:]):
-                # An ordinary exit would join threads that wait for a host or a lock.
-                os._exit(code)
         sys.exit(code)
 
     return run
@@ -189,7 +195,7 @@ def backfill(
     if missing or changed:
         published = fetch_publications(settings.tlc_base_url, window.months)
         if errors := [answer for answer in published.values() if isinstance(answer, TlcError)]:
-            terminal.print_error(f"The TLC's host does not answer: try again later, or check TLC_BASE_URL. {errors[0]}")
+            terminal.print_error(str(errors[0]))
             return SOMETHING_FAILED
         months = months_at_source(statuses, published, missing, changed, run_backwards)
     else:
@@ -200,7 +206,8 @@ def backfill(
     if not months:
         terminal.show_nothing_to_do(statuses)
         return 0
-    return _load_and_build(settings, warehouse, window, months, max_active_runs, run_backwards, verbose, began)
+    shown = months if missing or changed else window.months
+    return _load_and_build(settings, warehouse, window, months, shown, max_active_runs, run_backwards, verbose, began)
 
 
 def _load_and_build(
@@ -208,12 +215,13 @@ def _load_and_build(
     warehouse: Warehouse,
     window: Window,
     months: Sequence[date],
+    shown: Sequence[date],
     months_at_once: int,
     newest_first: bool,
     verbose: bool,
     began: float,
 ) -> int:
-    """Load and build the months; show the progress, and the result for the months of `window`."""
+    """Load and build the months; show the progress, and the result for the months `shown`, all in `window`."""
     from taxi_orchestration.cli import terminal
     from taxi_orchestration.cli.screen import showing_progress
     from taxi_orchestration.instance.status import compare_months
@@ -243,7 +251,9 @@ def _load_and_build(
         for log in (settings.taxi_home / "step_logs" / run_id).rglob("*.out")
         if log.stat().st_size
     ]
-    terminal.show_summary(statuses, outcome, screen.seconds, time.monotonic() - began, logs)
+    terminal.show_summary(
+        {month: statuses[month] for month in shown}, outcome, screen.seconds, time.monotonic() - began, logs
+    )
     return 0 if outcome.succeeded else SOMETHING_FAILED
 
 
@@ -279,9 +289,10 @@ def _read_records(settings: Settings, warehouse: Warehouse, window: Window, *, e
 @click.option("--json", "as_json", is_flag=True, help="For programs: a list of objects, one a month.")
 @_with_settings
 def status(settings: Settings, shows_all: bool, as_json: bool) -> int:
-    """Show every month, and the months that need something: failed, unfinished, newly published or re-issued.
+    """Show every month, and the months that need something.
 
-    The exit code is 1 if a requested month failed, is unfinished or was re-issued.
+    They are failed, unfinished, newly published or re-issued. The exit code is 1 if a requested month failed, is
+    unfinished or was re-issued.
     """
     from taxi_orchestration.cli import terminal
     from taxi_orchestration.defs.clock import Clock
@@ -317,7 +328,12 @@ def status(settings: Settings, shows_all: bool, as_json: bool) -> int:
 )
 @_with_settings
 def report(settings: Settings, opens: bool, output: Path | None) -> None:
-    """Write the report: one HTML file with charts of all months, which needs no network."""
+    """Write the report: one HTML file with charts of all months.
+
+    Whoever opens it needs no network.
+    """
+    if output and not output.parent.is_dir():
+        raise click.UsageError(f"{output.parent} is no directory: make it, or give --output another file.")
     from taxi_orchestration.asset_keys import AssetKeys
     from taxi_orchestration.defs.clock import Clock
     from taxi_orchestration.instance.opening import open_instance
@@ -327,8 +343,6 @@ def report(settings: Settings, opens: bool, output: Path | None) -> None:
     from taxi_orchestration.warehouse.warehouse import open_warehouse
 
     path = output or report_path(settings)
-    if not path.parent.is_dir():
-        raise click.UsageError(f"{path.parent} is no directory: make it, or give --output another file.")
     with open_instance() as instance:
         warehouse = open_warehouse(settings)
         checks = count_checks(instance, AssetKeys(settings.student), list(loaded_files(warehouse)))
@@ -440,7 +454,10 @@ def dev(settings: Settings, port: int) -> int:
 
 @main.group("class")
 def class_() -> None:
-    """A class on one Dagster: a schema, a role and a code location for each student."""
+    """Manage a class on one Dagster.
+
+    Each student has a schema, a role and a code location.
+    """
 
 
 @class_.command("add")
@@ -459,6 +476,7 @@ def class_add(settings: Settings, names: Sequence[str], code: Path | None) -> No
     """
     from taxi_orchestration.cli.classroom import add_students, name_students
     from taxi_orchestration.cli.dev import find_running
+    from taxi_orchestration.cli.terminal import print_note
 
     if code and not (code / "taxi_orchestration" / "definitions.py").is_file():
         raise click.UsageError(f"{code} is no checkout of this project: it has no taxi_orchestration/definitions.py.")
@@ -467,7 +485,7 @@ def class_add(settings: Settings, names: Sequence[str], code: Path | None) -> No
     for student in students:
         click.echo(f"{student.name}: settings and password are in {student.file}")
     running = "Stop taxi class serve and start it again" if find_running(settings) else "taxi class serve"
-    click.echo(f"Next: {running}, which opens the Dagster UI of all.", err=True)
+    print_note(f"Next: {running}, which opens the Dagster UI of all.")
 
 
 @class_.command("remove")
@@ -475,7 +493,7 @@ def class_add(settings: Settings, names: Sequence[str], code: Path | None) -> No
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @_with_settings
 def class_remove(settings: Settings, names: Sequence[str], yes: bool) -> int:
-    """Remove the students NAMES with all their tables, after a confirmation."""
+    """Remove students with all their tables, after a confirmation."""
     from taxi_orchestration.cli.classroom import describe_student, name_students, remove_students
 
     students = name_students(settings, names)
@@ -493,9 +511,9 @@ def class_remove(settings: Settings, names: Sequence[str], yes: bool) -> int:
 @click.option("--json", "as_json", is_flag=True, help="For programs: a list of objects, one a student.")
 @_with_settings
 def class_status(settings: Settings, as_json: bool) -> int:
-    """Show the status of each student: months, rows, checks, the last run, and what is wrong.
+    """Show the months, rows, checks and last run of each student.
 
-    The exit code is 1 if anything is wrong.
+    Below the table it says what is wrong. The exit code is 1 if anything is wrong.
     """
     from taxi_orchestration.cli import terminal
     from taxi_orchestration.cli.class_status import read_class
@@ -514,7 +532,12 @@ def class_status(settings: Settings, as_json: bool) -> int:
 @click.option("--read-only-port", type=click.IntRange(1, 65535), help="The port of a second, read-only UI.")
 @_with_settings
 def class_serve(settings: Settings, port: int, read_only_port: int | None) -> int:
-    """Serve one Dagster UI for all students, with a code server for each, until Ctrl-C."""
+    """Serve one Dagster UI for all students, until Ctrl-C.
+
+    Each student has a code server.
+    """
+    if port == read_only_port:
+        raise click.UsageError("--port and --read-only-port must differ.")
     from taxi_orchestration.cli.class_server import serve
 
     return serve(settings, port, read_only_port)

@@ -31,7 +31,8 @@ _OURS = (
 
 
 def describe_data(settings: Settings) -> str:
-    """Describe what there is to remove; empty if there is nothing."""
+    """Describe what there is to remove; empty if there is nothing. Raises SettingsError as `remove_data` does."""
+    _refuse_while_used(settings)
     home = settings.taxi_home
     if not _ours(home):
         return ""
@@ -52,8 +53,7 @@ def remove_data(settings: Settings) -> None:
 
     Raises SettingsError while the Dagster UI runs on it.
     """
-    if ui := find_running(settings):
-        raise SettingsError(f"The Dagster UI at {ui} uses the data. Stop it first: Ctrl-C in its terminal.")
+    _refuse_while_used(settings)
     home = settings.taxi_home
     remove(home)
     for path in _ours(home):
@@ -63,6 +63,11 @@ def remove_data(settings: Settings) -> None:
             path.unlink()
     if not any(home.iterdir()):
         home.rmdir()
+
+
+def _refuse_while_used(settings: Settings) -> None:
+    if ui := find_running(settings):
+        raise SettingsError(f"The Dagster UI at {ui} uses the data. Stop it first: Ctrl-C in its terminal.")
 
 
 def _ours(home: Path) -> list[Path]:

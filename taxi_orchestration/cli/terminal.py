@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,6 +53,7 @@ SIGNS = (LOADED, FAILED, UNFINISHED, REISSUED, PUBLISHED, NOT_YET, UNKNOWN)
 # Requested months that are not as they should be.
 AMISS = frozenset({FAILED, UNFINISHED, REISSUED})
 
+_COMMAND = re.compile(r"\btaxi(?= (backfill|class|report|stop|dbt|psql)\b)")
 _MONTH_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _ROW_COUNTS = ("raw_rows", "fact_rows", "rejected_rows")
 _COLOURS = {"pass": "", "warn": "yellow", "error": "red"}
@@ -88,10 +90,7 @@ def as_typed(text: str) -> str:
     program, found = Path(sys.argv[0]), shutil.which("taxi")
     if program.name != "taxi" or (found and Path(found).resolve() == program.resolve()):
         return text
-    name = os.path.relpath(program)
-    for command in ("backfill", "class", "report", "stop", "dbt", "psql"):
-        text = text.replace(f"taxi {command} ", f"{name} {command} ")
-    return text
+    return _COMMAND.sub(lambda _: os.path.relpath(program), text)
 
 
 def show_plan(window: Window, months: Sequence[date]) -> None:
@@ -100,9 +99,10 @@ def show_plan(window: Window, months: Sequence[date]) -> None:
     for month in months:
         print_line(console, f"would load {partition_key(month)}")
     left = len(window.months) - len(months)
+    as_is = "as it is" if left == 1 else "as they are"
     print_line(
         console,
-        f"{len(months)} of the {count_months(len(window.months))} {window} to load, {left} to leave as they are.",
+        f"{len(months)} of the {count_months(len(window.months))} {window} to load, {left} to leave {as_is}.",
     )
 
 

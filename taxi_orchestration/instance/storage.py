@@ -78,22 +78,31 @@ class StorageError(SettingsError, ClickException):
     """Dagster's storage cannot be opened. Dagster's own commands print a ClickException without a traceback."""
 
 
-def _storage_error(error: Exception, url: URL) -> StorageError:
-    """Return an error with the reason and the next step."""
-    place = f"Dagster's storage at {url.set(query={})!r}"
-    cause: BaseException = error
+def find_reason(error: BaseException) -> tuple[BaseException, str]:
+    """Return the driver's error behind an error of the storage, and its reason in one line."""
+    cause = error
     while not isinstance(cause, psycopg2.Error) and cause.__cause__:
         cause = cause.__cause__
     primary = cause.diag.message_primary if isinstance(cause, psycopg2.Error) else None
     # After its first line libpq only adds hints: "Is the server running on that host?".
-    reason = primary or str(cause).strip().partition("\n")[0]
+    return cause, primary or str(cause).strip().partition("\n")[0]
+
+
+def _storage_error(error: Exception, url: URL, *, is_embedded: bool) -> StorageError:
+    """Return an error with the reason and the next step."""
+    place = f"Dagster's storage at {url.set(query={})!r}"
+    cause, reason = find_reason(error)
     if isinstance(cause, psycopg2.errors.InsufficientPrivilege):
         return StorageError(
             f"{place} cannot be used: {reason}. The role {url.username} cannot create tables there. Give the role "
             f'a database of its own (create database dagster owner "{url.username}") and set DAGSTER_POSTGRES_URL to '
             f'that, or let the role create tables (grant create on schema public to "{url.username}").'
         )
-    return StorageError(f"{place} cannot be used: {reason}. Check that it runs and that DAGSTER_POSTGRES_URL is right.")
+    # A start of the command found the embedded server running: somebody has stopped it since.
+    advice = (
+        "Run the same command again" if is_embedded else "Check that it runs and that DAGSTER_POSTGRES_URL is right"
+    )
+    return StorageError(f"{place} cannot be used: {reason}. {advice}.")
 
 
 class TaxiEventLog(PostgresEventLogStorage):
@@ -245,7 +254,7 @@ class TaxiStorage(DagsterPostgresStorage):
         try:
             storage = cls(postgres_url=url, inst_data=inst_data)
         except (DagsterPostgresException, SQLAlchemyError) as error:
-            raise _storage_error(error, make_url(url)) from None
+            raise _storage_error(error, make_url(url), is_embedded=settings.storage is None) from None
         _servers.add(_server_of(make_url(url).translate_connect_args(database="dbname")))
         if not event.contains(Pool, "checkout", _refuse_if_cut):
             event.listen(Pool, "checkout", _refuse_if_cut)

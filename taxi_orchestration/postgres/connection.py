@@ -4,6 +4,7 @@ What belongs here: opening a connection, translating psycopg's errors, and advic
 statements on tables.
 """
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -64,7 +65,9 @@ def connect(
             prepare_threshold=None,
         )
     except psycopg.OperationalError as error:
-        failed = f"Connecting to PostgreSQL at {target.place} failed: {str(error).strip()}. "
+        # libpq writes several lines, and asks "Is the server running on that host ...?".
+        reason = re.sub(r" Is the server running [^?]*\?", "", " ".join(str(error).split())).rstrip(".")
+        failed = f"Connecting to PostgreSQL at {target.place} failed: {reason.removeprefix('connection failed: ')}. "
         if POOLER_REFUSES in failed:
             raise PoolerError(f"{failed}A pooler in between refuses startup options. Unset PGOPTIONS.") from error
         raise WarehouseUnavailableError(

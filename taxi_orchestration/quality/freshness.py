@@ -58,7 +58,7 @@ def check_freshness(
         return Finding(
             "warn",
             "It is unknown whether a new month is published: the TLC's host does not answer.",
-            "Wait for the next evaluation. If the host still does not answer, check TLC_BASE_URL and the network.",
+            "Try again later. If the host still does not answer, check TLC_BASE_URL and the network.",
             counts,
         )
     level = _level(overdue, TLC_WARN, TLC_ERROR)

@@ -289,8 +289,9 @@ class TlcClient:
             advice = (
                 _UNREACHABLE if isinstance(error, UnreachableTlcError) else "Try again later, and check the network."
             )
-            message = f"{error} Gave up after {made} of {attempts_for(error)} attempts. {advice}"
-            raise type(error)(message, retry_after=error.retry_after) from error
+            tries = attempts_for(error)
+            gave_up = f" Gave up after {made} of {tries} attempts." if tries > 1 else ""
+            raise type(error)(f"{error}{gave_up} {advice}", retry_after=error.retry_after) from error
 
     def _open(self, method: str, task: _Task) -> requests.Response:
         """Send a request, follow redirects, and return the response with status 200; raise for any other status."""

@@ -48,6 +48,16 @@ def make_student(warehouse: Warehouse, password: str) -> None:
             connection.execute("revoke create on schema public from public")
 
 
+def is_student(warehouse: Warehouse) -> bool:
+    """Return whether the student's schema or role exists."""
+    with warehouse.connect(f"Looking for the role and the schema {warehouse.schema}") as connection:
+        found = connection.execute(
+            "select coalesce(to_regnamespace(%(name)s)::oid, to_regrole(%(name)s)::oid) is not null",
+            {"name": warehouse.schema},
+        )
+        return found.fetchone() == (True,)
+
+
 def drop_student(warehouse: Warehouse) -> None:
     """Drop a student's schema with all its objects, and the student's role. Idempotent."""
     name = sql.Identifier(warehouse.schema)

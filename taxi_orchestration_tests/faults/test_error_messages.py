@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -37,13 +38,13 @@ from taxi_orchestration.tlc.client import TlcClient
 from taxi_orchestration.warehouse.load_log import loaded_files
 from taxi_orchestration.warehouse.raw_tables import create_raw_tables
 from taxi_orchestration.warehouse.warehouse import Warehouse
-from taxi_orchestration_tests.support.interference import table_lock
+from taxi_orchestration_tests.support.interference import is_waiting_for_lock, table_lock
 from taxi_orchestration_tests.support.months import JANUARY
 from taxi_orchestration_tests.support.programs import TAXI, taxi
 from taxi_orchestration_tests.support.stages import CallAtStage
 from taxi_orchestration_tests.support.tlc_host import TlcHost
 from taxi_orchestration_tests.support.waiting import until
-from taxi_orchestration_tests.support.warehouses import point_at
+from taxi_orchestration_tests.support.warehouses import point_at, storage_database
 
 (DAGSTER,) = program_command("dagster")
 
@@ -345,6 +346,33 @@ def test_the_error_of_a_storage_role_that_may_not_create_tables_names_the_grant(
         assert "Traceback" not in message
         assert "CREATE TABLE" not in message
         assert "s3cret" not in message
+
+
+def test_a_dagster_storage_that_is_lost_during_a_backfill_is_one_error_message(
+    instance: DagsterInstance, server: PostgresTarget, target: PostgresTarget, settings: Settings, tlc: TlcHost
+) -> None:
+    tlc.publish(JANUARY)
+    create_raw_tables(Warehouse(target, settings.schema_name))
+    storage = storage_database()
+    allow = sql.SQL("alter database {} allow_connections {}")
+    with (
+        ThreadPoolExecutor(1) as pool,
+        psycopg.connect(server.url(), autocommit=True) as administrator,
+        table_lock(target, settings.schema_name, "raw_loads") as lock,
+    ):
+        backfill = pool.submit(taxi, "backfill", "2024-01")
+        until(lambda: is_waiting_for_lock(target, settings.schema_name, "raw_loads"))
+        administrator.execute(allow.format(sql.Identifier(storage), sql.Literal(False)))
+        administrator.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [storage])
+        lock.rollback()
+        done = backfill.result()
+        administrator.execute(allow.format(sql.Identifier(storage), sql.Literal(True)))
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Retrying" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("taxi: Dagster's storage failed: ")
+    assert last.endswith("Loaded months are kept. Run the same command again.")
 
 
 HOMES = {

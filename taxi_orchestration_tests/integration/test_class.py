@@ -59,7 +59,8 @@ def students(settings: Settings, instance: DagsterInstance) -> Iterator[dict[str
     added = taxi("class", "add", *names)
     assert added.exit_code == 0, added.output
     yield {student.name: student for student in list_students(settings)}
-    assert taxi("class", "remove", "--yes", *names).exit_code == 0
+    left = [student.name for student in list_students(settings)]
+    assert taxi("class", "remove", "--yes", *left).exit_code == 0
     shutil.rmtree(settings.taxi_home / "class")
 
 
@@ -145,10 +146,15 @@ def test_names_are_checked_before_any_change_and_class_remove_asks_first(
     assert "ada: 0 months in schema dagster_ada" in kept.stdout
     assert "Nothing was removed" in kept.stdout
     assert list_roles(target) >= {"dagster_ada", "dagster_ada schema"}
-    for _ in range(2):
-        assert taxi("class", "remove", "ada", typed="y\n").exit_code == 0
-        assert not list_roles(target) & {"dagster_ada", "dagster_ada schema"}
-        assert not list_students(settings)
+    unknown = taxi("class", "remove", "--yes", "ada", "adda")
+    assert unknown.exit_code == 2
+    assert "There is no student adda: the class has ada. Nothing was changed." in unknown.stderr
+    # A role and a schema that lost their file are removed too.
+    list_students(settings)[0].file.unlink()
+    assert taxi("class", "remove", "ada", typed="y\n").exit_code == 0
+    assert not list_roles(target) & {"dagster_ada", "dagster_ada schema"}
+    assert not list_students(settings)
+    assert "There is no student ada: the class has no student." in taxi("class", "remove", "--yes", "ada").stderr
 
     # A student with the name of an asset: only the assets with that key prefix are removed.
     plain, prefixed = RAW_TRIPS, AssetKeys("raw_trips").raw_trips

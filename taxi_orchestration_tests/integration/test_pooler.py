@@ -114,4 +114,4 @@ def test_dagsters_storage_behind_a_pooler_is_refused(
     with running_pooler(server, {"pool_mode": "transaction", **settings}) as pooler:
         monkeypatch.setenv("DAGSTER_POSTGRES_URL", replace(pooler, dbname=name).url())
         with pytest.raises(SettingsError, match=r"behind a pooler .* Set DAGSTER_POSTGRES_URL to the server itself"):
-            open_instance()
+            open_instance().__enter__()

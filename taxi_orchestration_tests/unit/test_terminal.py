@@ -9,9 +9,12 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from click.testing import CliRunner
 
 from taxi_orchestration.cli import terminal
 from taxi_orchestration.cli.class_status import LastRun, StudentStatus
+from taxi_orchestration.cli.commands import main
+from taxi_orchestration.cli.terminal import as_typed
 from taxi_orchestration.instance.status import Checks, MonthStatus
 from taxi_orchestration.months import MonthError, Window, count_months, parse_range
 from taxi_orchestration.quality.finding import Finding
@@ -146,12 +149,39 @@ def test_a_date_stands_for_its_month() -> None:
         parse_range("2024-01-32", "2024-03", NOW)
 
 
-@pytest.mark.parametrize("arguments", [["backfill", "2024-02", "2024-01"], ["backfill"], ["no-such"], ["--help"]])
-def test_bad_arguments_are_refused_before_large_libraries_are_imported(arguments: list[str]) -> None:
+LARGE = "dagster|pydantic|psycopg|requests|rich"
+BAD_ARGUMENTS = {
+    "backfill 2024-02 2024-01": LARGE,
+    "backfill": LARGE,
+    "no-such": LARGE,
+    "--help": LARGE,
+    "report --output /no/such/report.html": "dagster",
+    "class serve --port 3000 --read-only-port 3000": "dagster",
+}
+
+
+@pytest.mark.parametrize("arguments", BAD_ARGUMENTS)
+def test_bad_arguments_are_refused_before_large_libraries_are_imported(arguments: str) -> None:
     command = [sys.executable, "-X", "importtime", "-c", "from taxi_orchestration.cli.commands import main; main()"]
-    done = subprocess.run([*command, *arguments], cwd=PROJECT_DIRECTORY, capture_output=True, text=True)
-    assert done.returncode == (0 if arguments == ["--help"] else 2)
-    assert not re.search(r"\| +(dagster|pydantic|psycopg|requests|rich)$", done.stderr, re.MULTILINE)
+    done = subprocess.run([*command, *arguments.split()], cwd=PROJECT_DIRECTORY, capture_output=True, text=True)
+    assert done.returncode == (0 if arguments == "--help" else 2)
+    assert not re.search(rf"\| +({BAD_ARGUMENTS[arguments]})$", done.stderr, re.MULTILINE)
+
+
+@pytest.mark.parametrize("group", [(), ("class",)])
+def test_the_help_of_a_group_cuts_no_summary_at_80_columns(group: tuple[str, ...]) -> None:
+    shown = CliRunner().invoke(main, [*group, "--help"], terminal_width=80).stdout
+    assert "status" in shown
+    assert "..." not in shown.replace("ARGS]...", "")
+
+
+def test_commands_in_messages_are_shown_as_the_user_started_taxi(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["bin/taxi"])
+    monkeypatch.setenv("PATH", "")
+    assert as_typed("Add one: taxi class add ada. It runs until taxi stop") == (
+        "Add one: bin/taxi class add ada. It runs until bin/taxi stop"
+    )
+    assert as_typed("New York green taxi months") == "New York green taxi months"
 
 
 def test_the_bar_shows_the_bytes_of_a_download_and_a_pipe_gets_a_line_with_them() -> None:
