@@ -6,7 +6,7 @@ import shutil
 import signal
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,7 @@ import pytest
 from dagster import DagsterInstance, Definitions
 from psycopg import sql
 
+from taxi_orchestration.cli.commands import main
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.instance.opening import open_instance
 from taxi_orchestration.instance.storage import DRIVER
@@ -174,6 +175,20 @@ def instance(
 def definitions(settings: Settings) -> Definitions:
     """The project's definitions for the test's environment."""
     return build_definitions(settings)
+
+
+@pytest.fixture
+def backfill() -> Callable[..., int]:
+    """A function that runs `taxi backfill` in this process, without the time for imports, and returns the exit code."""
+
+    def run(*arguments: str) -> int:
+        try:
+            main(["backfill", *arguments], standalone_mode=False)
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    return run
 
 
 @pytest.fixture(scope="session")

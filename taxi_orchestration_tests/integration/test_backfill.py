@@ -36,34 +36,60 @@ def fetch_observations(instance: DagsterInstance, key: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("rows_per_build", "runs"),
-    [
-        (600, [*[["2024-03"]] * 2, *[["2024-01", "2024-02"]] * 2]),
-        (601, [["2024-01", "2024-02", "2024-03"], ["2024-03"], ["2024-01", "2024-02"]]),
-    ],
+    ("rows_per_build", "builds"),
+    [(600, [[JANUARY, FEBRUARY], [MARCH]]), (601, [[JANUARY, FEBRUARY, MARCH]])],
 )
-def test_every_row_of_every_file_is_a_fact_or_a_rejected_trip(
+def test_months_are_loaded_by_number_of_months_and_built_by_rows(
     tlc: TlcHost,
-    settings: Settings,
-    target: PostgresTarget,
     instance: DagsterInstance,
     definitions: Definitions,
+    monkeypatch: pytest.MonkeyPatch,
     rows_per_build: int,
-    runs: list[list[str]],
+    builds: list[list[date]],
+) -> None:
+    built: list[list[date]] = []
+    monkeypatch.setattr(Backfill, "_build", lambda self, backfill, months, outcome: built.append(sorted(months)))
+    for month in QUARTER.months:
+        tlc.publish(month, rows=300)
+    backfill = Backfill(definitions, instance, months_at_once=2, months_per_run=2, rows_per_build=rows_per_build)
+    assert backfill.run(QUARTER.months).succeeded
+    assert [months_of_run(run) for run in instance.get_runs()] == [["2024-03"], ["2024-01", "2024-02"]]
+    assert [months for months in built if months] == builds
+
+
+def test_every_row_is_a_fact_or_a_rejected_trip_and_the_ui_shows_the_runs(
+    tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: DagsterInstance, definitions: Definitions
 ) -> None:
     published = {month: tlc.publish(month, rows=300, seed=month.month) for month in QUARTER.months}
-    backfill = Backfill(definitions, instance, months_at_once=2, months_per_run=2, rows_per_build=rows_per_build)
-    outcome = backfill.run(QUARTER.months)
+    outcome = Backfill(definitions, instance, months_at_once=2).run(QUARTER.months)
     assert outcome.succeeded, outcome
-    assert [months_of_run(run) for run in instance.get_runs()] == runs, (
-        "newest run first: loads by number of months, builds by rows"
-    )
     statuses = month_statuses(Warehouse(target, settings.schema_name), instance, QUARTER)
     for month, status in statuses.items():
         assert status.state == "completed"
         assert status.raw_rows == published[month].rows == status.fact_rows + status.rejected_rows
         assert status.checks.total > 10
         assert not status.checks.failed
+
+    # Like runs of its own, and with their months.
+    (record,) = instance.get_backfills()
+    runs = instance.get_runs()
+    assert [run.status for run in runs] == [DagsterRunStatus.SUCCESS] * 2
+    for run in runs:
+        assert run.remote_job_origin.repository_origin.get_label() == "__repository__@taxi_orchestration"  # type: ignore[union-attr]
+        assert run.tags["dagster/backfill"] == record.backfill_id
+        assert (run.tags["user"], run.tags["months"]) == ("taxi backfill", "2024-01 to 2024-03")
+        # The UI hides tags that begin with `.dagster/`.
+        assert [tag for tag in run.tags if "taxi" in tag] == [".dagster/taxi_process"]
+    assert record.title == "taxi backfill 2024-01 to 2024-03"
+    data = record.asset_backfill_data
+    assert data
+    assert set(record.asset_selection or ()) == set(data.target_subset.asset_keys)
+    assert data.materialized_subset == data.target_subset == data.requested_subset
+    # This includes the tables that were built in the same step as the views.
+    graph = definitions.resolve_asset_graph()
+    stale = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
+    for key in record.asset_selection or ():
+        assert stale.get_status(key, "2024-02").value == "FRESH", key
 
 
 def test_only_the_month_that_fails_is_failed_and_the_others_are_built(
@@ -123,30 +149,3 @@ def test_an_unpublished_month_is_reported_and_fails_only_a_run_of_that_month_alo
         *["COMPLETED_SUCCESS"] * 2,
         "COMPLETED_FAILED",
     ]
-
-
-def test_the_ui_shows_runs_of_taxi_backfill_like_its_own_and_with_their_months(
-    tlc: TlcHost, instance: DagsterInstance, definitions: Definitions
-) -> None:
-    for month in (JANUARY, FEBRUARY):
-        tlc.publish(month)
-    assert Backfill(definitions, instance, months_at_once=2).run([JANUARY, FEBRUARY]).succeeded
-    (record,) = instance.get_backfills()
-    runs = instance.get_runs()
-    assert [run.status for run in runs] == [DagsterRunStatus.SUCCESS] * 2
-    for run in runs:
-        assert run.remote_job_origin.repository_origin.get_label() == "__repository__@taxi_orchestration"  # type: ignore[union-attr]
-        assert run.tags["dagster/backfill"] == record.backfill_id
-        assert (run.tags["user"], run.tags["months"]) == ("taxi backfill", "2024-01 to 2024-02")
-        # The UI hides tags that begin with `.dagster/`.
-        assert [tag for tag in run.tags if "taxi" in tag] == [".dagster/taxi_process"]
-    assert record.title == "taxi backfill 2024-01 to 2024-02"
-    data = record.asset_backfill_data
-    assert data
-    assert set(record.asset_selection or ()) == set(data.target_subset.asset_keys)
-    assert data.materialized_subset == data.target_subset == data.requested_subset
-    # This includes the tables that were built in the same step as the views.
-    graph = definitions.resolve_asset_graph()
-    stale = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
-    for key in record.asset_selection or ():
-        assert stale.get_status(key, "2024-02").value == "FRESH", key

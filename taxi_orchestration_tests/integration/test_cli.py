@@ -18,10 +18,11 @@ import psycopg
 import pytest
 import requests
 from click.testing import CliRunner
-from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
+from dagster import DagsterInstance, DagsterRunStatus, Definitions, RunsFilter
 from psycopg import sql
 from sqlalchemy import create_engine, text
 
+from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.cli.commands import main
 from taxi_orchestration.postgres.postmaster import free_port
 from taxi_orchestration.postgres.server import find, remove
@@ -93,8 +94,11 @@ def test_a_backfill_loads_builds_and_checks_from_any_directory_and_can_be_resume
     assert instance.get_runs() == []
     assert tlc.requests_for(JANUARY) == 0
 
-    # As in a fresh clone: dbt is imported and parses its project while the progress bars are shown.
-    shutil.rmtree(settings.taxi_home / "dbt", ignore_errors=True)
+    # As in a fresh clone: dbt is imported and parses its project while the progress bars are shown. The column lineage
+    # of other tests is kept: to compute it again takes longer than the backfill.
+    for name in ("manifest.json", "partial_parse.msgpack"):
+        for artifact in settings.taxi_home.glob(f"dbt/*/{name}"):
+            artifact.unlink()
     # On a terminal: two progress bars instead of a line per month, then the failures. The table goes to stdout.
     first = run_on_terminal([TAXI, "backfill", "2024-01", "2024-03"], os.environ, pipes_output=True, cwd=tmp_path)
     assert first.returncode == 1, first.text
@@ -127,8 +131,8 @@ def test_a_backfill_loads_builds_and_checks_from_any_directory_and_can_be_resume
     assert status.returncode == 1
     assert "2024-02" in taxi("status", "--all").stdout
 
-    only_new = taxi("backfill", "2024-01", "2024-03", "--reprocess", "none", "--dry-run")
-    assert "0 of the 3 months 2024-01 to 2024-03 to load, 3 to leave" in only_new.stdout
+    only_new = CliRunner().invoke(main, ["backfill", "2024-01", "2024-03", "--reprocess", "none", "--dry-run"])
+    assert "0 of the 3 months 2024-01 to 2024-03 to load, 3 to leave" in only_new.output
 
     # Through a pipe: one line per month, dbt's log with --verbose, and no colours.
     tlc.publish(FEBRUARY, rows=100)
@@ -557,19 +561,19 @@ def test_ctrl_c_ends_a_backfill_soon_and_the_next_one_continues_it(
     ]
 
 
-def test_three_backfills_of_the_same_range_at_once_have_the_result_of_one(
-    tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: DagsterInstance
+def test_two_backfills_of_the_same_range_at_once_have_the_result_of_one(
+    tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: DagsterInstance, definitions: Definitions
 ) -> None:
-    for month in (JANUARY, FEBRUARY, MARCH):
+    for month in (JANUARY, FEBRUARY):
         tlc.publish(month, rows=300, seed=month.month)
-    assert taxi("backfill", "2024-01", "2024-03").returncode == 0
+    assert Backfill(definitions, instance, months_at_once=2).run([JANUARY, FEBRUARY]).succeeded
     expected = fetch_all_rows(target, settings.schema_name)
     with psycopg.connect(target.url()) as connection:
         connection.execute(sql.SQL("drop schema {} cascade").format(sql.Identifier(settings.schema_name)))
-    command = [TAXI, "backfill", "2024-01", "2024-03", "--reprocess", "completed"]
+    command = [TAXI, "backfill", "2024-01", "2024-02", "--reprocess", "completed"]
     started = [
-        subprocess.Popen(command, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(3)
+        subprocess.Popen(command, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(2)
     ]
     errors = [process.communicate(timeout=240)[1] for process in started]
-    assert [process.returncode for process in started] == [0, 0, 0], "\n".join(errors)
+    assert [process.returncode for process in started] == [0, 0], "\n".join(errors)
     assert fetch_all_rows(target, settings.schema_name) == expected

@@ -9,12 +9,10 @@ import psycopg
 import pytest
 from dagster import DagsterInstance
 
-from taxi_orchestration.cli.backfill import Backfill
-from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.instance.opening import open_instance
 from taxi_orchestration.months import Window
 from taxi_orchestration.postgres import session
-from taxi_orchestration.settings import PostgresTarget, SettingsError, load_settings
+from taxi_orchestration.settings import PostgresTarget, SettingsError
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.clusters import running_pooler
 from taxi_orchestration_tests.support.months import content_of_file, contents_of_schema
@@ -42,20 +40,21 @@ def files(
     return {month: tlc.publish(month, seed=month.month).path.read_bytes() for month in WINTER.months}
 
 
-def assert_exact(target: PostgresTarget, schema: str, instance: DagsterInstance, files: dict[date, bytes]) -> None:
-    assert contents_of_schema(target, schema) == {month: content_of_file(data) for month, data in files.items()}
-    statuses = month_statuses(Warehouse(target, schema), instance, WINTER)
-    assert {status.state for status in statuses.values()} == {"completed"}
-    assert all(status.is_exact for status in statuses.values())
-
-
-def test_five_months_through_a_transaction_pooler_are_exact_and_leave_no_setting(
-    files: dict[date, bytes], pooler: PostgresTarget, server: PostgresTarget, instance: DagsterInstance
+def test_two_backfills_at_once_through_a_pooler_are_exact_and_leave_no_setting(
+    files: dict[date, bytes],
+    pooler: PostgresTarget,
+    server: PostgresTarget,
+    environment: dict[str, str],
+    instance: DagsterInstance,
+    programs: Programs,
 ) -> None:
-    settings = load_settings()
-    backfill = Backfill(build_definitions(settings), instance, months_at_once=3)
-    assert backfill.run(WINTER.months).succeeded
-    assert_exact(pooler, settings.schema_name, instance, files)
+    started = [programs.taxi("backfill", "2023-12", "2024-03"), programs.taxi("backfill", "2024-02", "2024-04")]
+    outputs = [program.communicate(timeout=600)[0] for program in started]
+    assert [program.returncode for program in started] == [0, 0], outputs
+    schema = environment["PG_SCHEMA"]
+    assert contents_of_schema(pooler, schema) == {month: content_of_file(data) for month, data in files.items()}
+    statuses = month_statuses(Warehouse(pooler, schema), instance, WINTER).values()
+    assert {(status.state, status.is_exact) for status in statuses} == {("completed", True)}
     for arguments in (
         ["dbt", "test", "--select", "trip_quality"],
         ["psql", "--", "-Atc", "select count(*) from fct_trips"],
@@ -72,19 +71,6 @@ def test_five_months_through_a_transaction_pooler_are_exact_and_leave_no_setting
         # Three open transactions, so that each uses another server session of the pooler.
         clients = [stack.enter_context(psycopg.connect(pooler.url())) for _ in range(3)]
         assert [client.execute(query, names).fetchall() for client in clients] == [expected] * 3
-
-
-def test_two_backfills_at_once_through_a_transaction_pooler_are_exact(
-    files: dict[date, bytes],
-    pooler: PostgresTarget,
-    environment: dict[str, str],
-    instance: DagsterInstance,
-    programs: Programs,
-) -> None:
-    started = [programs.taxi("backfill", "2023-12", "2024-03"), programs.taxi("backfill", "2024-02", "2024-04")]
-    outputs = [program.communicate(timeout=600)[0] for program in started]
-    assert [program.returncode for program in started] == [0, 0], outputs
-    assert_exact(pooler, environment["PG_SCHEMA"], instance, files)
 
 
 def test_psql_through_a_transaction_pooler_prints_how_to_set_the_search_path(files: dict[date, bytes]) -> None:
