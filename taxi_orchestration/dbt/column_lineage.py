@@ -1,53 +1,50 @@
 """The upstream columns of every column of a dbt model, computed once for a parsed project.
 
-dagster-dbt parses the compiled SQL for the lineage, which takes longer than most models take to build. The lineage
-changes only with the project, so it is stored beside the manifest.
+sqlglot traces them in the compiled SQL, which it resolves once for each model. dagster-dbt's lineage resolves it anew
+for each column: with it a first backfill of three months took 39 s of CPU, without it 31, with the same result
+(measured by hand). The lineage changes only with the project, so it is stored beside the manifest.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dagster import TableColumnDep, TableColumnLineage, TableColumnLineageMetadataValue
-from dagster_dbt import DagsterDbtTranslator
+from dagster import TableColumnDep, TableColumnLineage, get_dagster_logger
+from sqlglot import MappingSchema, exp
+from sqlglot.lineage import lineage
 
 from taxi_orchestration.asset_keys import AssetKeys
-from taxi_orchestration.dbt.dagster_dbt_internals import DbtCoreCliEventMessage
 
 METADATA_KEY = "dagster/column_lineage"
+_POSTGRES = "postgres"
 
 
 class ColumnLineage:
     """The column lineage of one manifest, stored in `artifacts`."""
 
-    def __init__(
-        self, artifacts: Path, manifest: Mapping[str, Any], assets: AssetKeys, translator: DagsterDbtTranslator
-    ) -> None:
+    def __init__(self, artifacts: Path, manifest: Mapping[str, Any], assets: AssetKeys) -> None:
         self._path = artifacts / "column_lineage.json"
-        self._artifacts = artifacts
-        self._manifest = manifest
+        self._relations = {**manifest["nodes"], **manifest["sources"]}
         self._assets = assets
-        self._translator = translator
         self._known: dict[str, dict[str, list[list[str]]]] = (
             json.loads(self._path.read_text()) if self._path.exists() else {}
         )
         self._changed = False
 
-    def metadata_of(self, raw_event: Mapping[str, Any]) -> dict[str, TableColumnLineage]:
-        """Return the lineage metadata of the model of the result `raw_event`; empty for a node without lineage."""
-        unique_id = raw_event["data"]["node_info"]["unique_id"]
+    def metadata_of(self, unique_id: str, sql: str | None) -> dict[str, TableColumnLineage]:
+        """Return the lineage metadata of a model with this compiled SQL; empty for a node without lineage."""
         if unique_id not in self._known:
-            self._known[unique_id] = self._read(raw_event, self._manifest["nodes"][unique_id])
+            self._known[unique_id] = self._trace(self._relations[unique_id], sql) if sql else {}
             self._changed = True
-        lineage = self._known[unique_id]
-        if not lineage:
+        columns = self._known[unique_id]
+        if not columns:
             return {}
         return {
             METADATA_KEY: TableColumnLineage(
                 {
                     column: [TableColumnDep(asset_key=self._assets.of(table), column_name=name) for table, name in deps]
-                    for column, deps in lineage.items()
+                    for column, deps in columns.items()
                 }
             )
         }
@@ -59,22 +56,31 @@ class ColumnLineage:
             unfinished.write_text(json.dumps(self._known))
             unfinished.rename(self._path)
 
-    def _read(self, raw_event: Mapping[str, Any], node: Mapping[str, Any]) -> dict[str, list[list[str]]]:
-        nodes = {**self._manifest["nodes"], **self._manifest["sources"]}
-        history = {
-            "columns": node["columns"],
-            "parents": {
-                nodes[parent]["relation_name"]: {"columns": nodes[parent]["columns"]}
-                for parent in node["depends_on"].get("nodes", [])
-                if nodes[parent]["columns"]
-            },
-        }
-        message = DbtCoreCliEventMessage(dict(raw_event), history)
-        for event in message.to_default_asset_events(self._manifest, self._translator, target_path=self._artifacts):
-            found = event.metadata.get(METADATA_KEY)
-            if isinstance(found, TableColumnLineageMetadataValue):
-                return {
-                    column: sorted([dep.asset_key.path[-1], dep.column_name] for dep in deps)
-                    for column, deps in found.column_lineage.deps_by_column.items()
-                }
-        return {}
+    def _trace(self, node: Mapping[str, Any], sql: str) -> dict[str, list[list[str]]]:
+        """Return the table and name of the upstream columns of every described column; nothing if sqlglot fails."""
+        try:
+            return _trace_columns(node, [self._relations[parent] for parent in node["depends_on"]["nodes"]], sql)
+        except Exception as error:  # noqa: BLE001 - a table is not wrong because its SQL is beyond sqlglot
+            get_dagster_logger().warning(f"{node['name']} gets no column lineage: {type(error).__name__}: {error}")
+            return {}
+
+
+def _trace_columns(
+    node: Mapping[str, Any], parents: Sequence[Mapping[str, Any]], sql: str
+) -> dict[str, list[list[str]]]:
+    schema = MappingSchema(dialect=_POSTGRES)
+    for parent in parents:
+        types = {name: column["data_type"] for name, column in parent["columns"].items()}
+        schema.add_table(exp.to_table(parent["relation_name"], dialect=_POSTGRES), types, dialect=_POSTGRES)
+    tables = {parent["relation_name"].replace('"', ""): parent["name"] for parent in parents}
+    roots = lineage(None, sql, schema, dialect=_POSTGRES)
+    found = {}
+    for column in node["columns"]:
+        deps = set()
+        for leaf in roots[column].walk() if column in roots else ():
+            table = None if leaf.downstream else leaf.expression.find(exp.Table)
+            name = tables.get(".".join(part.name for part in table.parts)) if table else None
+            if name:
+                deps.add((name, exp.to_column(leaf.name).name))
+        found[column] = sorted(map(list, deps))
+    return found

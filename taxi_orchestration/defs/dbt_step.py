@@ -100,7 +100,7 @@ class DbtStep:
         self._warehouse = warehouse
         self._progress = progress
         self._project = project
-        self._lineage = ColumnLineage(project.artifacts, project.manifest, project.assets, project.translator)
+        self._lineage = ColumnLineage(project.artifacts, project.manifest, project.assets)
 
     def build(self, window: Window | None) -> Iterator[Output[None] | AssetCheckResult]:
         """Run `dbt build` on the step's selection for the months of `window`, and yield Dagster's events.
@@ -235,9 +235,9 @@ class DbtStep:
             for event in message.to_default_asset_events(self._project.manifest, self._project.translator, of_step):
                 match event:
                     case Output() if is_monthly(self._project.nodes[unique_id]):
-                        yield from self._built_table(plan, unique_id, event, raw_event, files, sql[unique_id])
+                        yield from self._built_table(plan, unique_id, event, files, sql[unique_id])
                     case Output():
-                        yield from self._built_view(unique_id, event, raw_event, sql.get(unique_id))
+                        yield from self._built_view(unique_id, event, sql.get(unique_id))
                     case AssetCheckResult(passed=False):
                         yield self._with_failing_rows(event, sql.get(unique_id))
                     case AssetCheckResult():
@@ -258,7 +258,6 @@ class DbtStep:
         plan: Plan,
         unique_id: str,
         event: Output[None],
-        raw_event: Mapping[str, Any],
         files: Mapping[date, LoadedFile],
         sql: str | None,
     ) -> Iterator[Output[None]]:
@@ -280,21 +279,19 @@ class DbtStep:
             yield Output(
                 None,
                 output_name=event.output_name,
-                metadata=self._lineage.metadata_of(raw_event),
+                metadata=self._lineage.metadata_of(unique_id, sql),
                 # Dagster recorded the versions before this step, and would show the month as out of sync.
                 tags=input_version_tags(versions),
             )
 
-    def _built_view(
-        self, unique_id: str, event: Output[None], raw_event: Mapping[str, Any], sql: str | None
-    ) -> Iterator[Output[None]]:
+    def _built_view(self, unique_id: str, event: Output[None], sql: str | None) -> Iterator[Output[None]]:
         """Record a view or seed, as an output of this step if selected, else as an event of its own.
 
         Its data version is its code: a rebuild from the same code changes nothing downstream.
         """
         key, version = self._project.key_of(unique_id), self._project.version_of(unique_id)
         shown = node_metadata(event.metadata, sql, {CODE_VERSION_KEY: version})
-        metadata: dict[str, Any] = {**shown, **self._lineage.metadata_of(raw_event)}
+        metadata: dict[str, Any] = {**shown, **self._lineage.metadata_of(unique_id, sql)}
         if key in self._context.selected_asset_keys:
             with warnings.catch_warnings():
                 # Dagster warns that data versions of outputs are beta, which a user cannot change.

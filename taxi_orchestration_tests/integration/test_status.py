@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import date
 
 import pytest
@@ -126,7 +126,6 @@ def test_status_says_what_to_do_and_backfill_does_it(
     target: PostgresTarget,
     instance: DagsterInstance,
     definitions: Definitions,
-    backfill: Callable[..., int],
 ) -> None:
     for month in (JANUARY, FEBRUARY):
         tlc.publish(month)
