@@ -56,9 +56,9 @@ def check_base_url(base_url: str) -> str:
     except ValueError:
         usable = False
     if not usable or not base_url.isprintable() or " " in base_url:
-        raise ValueError("The TLC's base URL must be an http or https address such as https://host.example.")
+        raise ValueError("must be an http or https address such as https://host.example")
     if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError("The TLC's base URL must not contain a user, a password, a query or a fragment.")
+        raise ValueError("must not contain a user, a password, a query or a fragment")
     return base_url.rstrip("/")
 
 

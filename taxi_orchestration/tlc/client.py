@@ -217,7 +217,7 @@ class TlcClient:
                 file.seek(-len(PARQUET_MAGIC), 2)
                 tail = file.read()
             if tail != PARQUET_MAGIC:
-                found = f"the file starts as parquet but ends in {tail!r}, so it was truncated before publication"
+                found = "the file starts as parquet but does not end as parquet, so it was truncated before publication"
                 raise BadFileError(task.describe(f"{found}. {advise_new_copy(task.url)}"))
 
         return self._download(
@@ -472,7 +472,8 @@ def _not_the_file(task: _Task, response: requests.Response, head: bytes) -> str:
     if not head:
         return f"status 200 with an empty body. {advise_new_copy(task.url)}"
     kind = response.headers.get("Content-Type", "no content type")
-    return f"status 200 ({kind}), but it is not the file: it begins with {head[:40]!r}. {advise_address(task.url)}"
+    begin = head[:40].decode(errors="replace")
+    return f"status 200 ({kind}), but it is not the file: it begins with {begin!r}. {advise_address(task.url)}"
 
 
 def _content_length(response: requests.Response) -> int | None:

@@ -458,7 +458,7 @@ def test_invalid_headers_are_left_out(host: Host, headers: dict[str, str]) -> No
      "http://example.com/\n"],
 )  # fmt: skip
 def test_a_base_url_that_is_not_a_plain_web_address_is_refused_and_not_printed(url: str) -> None:
-    with pytest.raises(ValueError, match="base URL must") as raised:
+    with pytest.raises(ValueError, match=r"must (be|not)") as raised:
         TlcClient(url)
     assert "secret" not in str(raised.value)
 
