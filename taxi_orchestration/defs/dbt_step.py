@@ -23,7 +23,7 @@ from dagster import (
 from dagster_dbt import DagsterDbtTranslator
 
 from taxi_orchestration.asset_keys import AssetKeys
-from taxi_orchestration.dbt.column_lineage import ColumnLineage
+from taxi_orchestration.dbt.column_lineage import lineage_metadata
 from taxi_orchestration.dbt.dagster_dbt_internals import DbtCoreCliEventMessage, get_asset_check_key_for_test
 from taxi_orchestration.dbt.runner import FAILED_STATUSES, DbtOutcome, invoke_dbt
 from taxi_orchestration.defs.markdown import as_markdown
@@ -100,7 +100,6 @@ class DbtStep:
         self._warehouse = warehouse
         self._progress = progress
         self._project = project
-        self._lineage = ColumnLineage(project.artifacts, project.manifest, project.assets)
 
     def build(self, window: Window | None) -> Iterator[Output[None] | AssetCheckResult]:
         """Run `dbt build` on the step's selection for the months of `window`, and yield Dagster's events.
@@ -114,7 +113,6 @@ class DbtStep:
         self._refuse_foreign(plan)
         outcome, files = self._run(plan)
         yield from self._events(plan, outcome, files)
-        self._lineage.save()
         self._drop_obsolete(plan, outcome)
         if outcome.error:
             what = f" for {window}" if window else ""
@@ -279,7 +277,7 @@ class DbtStep:
             yield Output(
                 None,
                 output_name=event.output_name,
-                metadata=self._lineage.metadata_of(unique_id, sql),
+                metadata=lineage_metadata(self._project.manifest, unique_id, sql, self._project.assets),
                 # Dagster recorded the versions before this step, and would show the month as out of sync.
                 tags=input_version_tags(versions),
             )
@@ -291,7 +289,8 @@ class DbtStep:
         """
         key, version = self._project.key_of(unique_id), self._project.version_of(unique_id)
         shown = node_metadata(event.metadata, sql, {CODE_VERSION_KEY: version})
-        metadata: dict[str, Any] = {**shown, **self._lineage.metadata_of(unique_id, sql)}
+        lineage = lineage_metadata(self._project.manifest, unique_id, sql, self._project.assets)
+        metadata: dict[str, Any] = {**shown, **lineage}
         if key in self._context.selected_asset_keys:
             with warnings.catch_warnings():
                 # Dagster warns that data versions of outputs are beta, which a user cannot change.
