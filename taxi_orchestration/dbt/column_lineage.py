@@ -1,7 +1,8 @@
 """The upstream columns of every column of a dbt model, traced by sqlglot in the compiled SQL.
 
-dagster-dbt's lineage resolves that SQL anew for each column, and copies it for each step of a column's way. It took 13 of
-39 s of CPU of a first backfill of three months; this takes 0.5 s, with the same result for every model (measured by hand).
+dagster-dbt's lineage resolves that SQL anew for each column, and copies it for each step of a column's way. It took 13
+of 39 s of CPU of a first backfill of three months; this takes 0.5 s, with the same result for every model (measured by
+hand).
 """
 
 from collections.abc import Mapping
