@@ -27,6 +27,7 @@ from taxi_orchestration.defs.raw_trips import LoadConfig
 from taxi_orchestration.instance.backfills import RunningBackfill, recorded_backfill, schema_of
 from taxi_orchestration.instance.dagster_names import ROWS, WITHDRAWS_PLAN
 from taxi_orchestration.instance.run_tags import tags_of_months
+from taxi_orchestration.loading import Progress
 from taxi_orchestration.months import Window, parse_partition_key, partition_key, windows_of
 from taxi_orchestration.settings import student_of
 
@@ -65,6 +66,7 @@ class Backfill:
     newest_first: bool = False
     months_per_run: int = MONTHS_PER_RUN
     rows_per_build: int = ROWS_PER_BUILD
+    progress: Progress = field(default_factory=Progress)
 
     def run(self, months: Sequence[date], *, is_of_a_range: bool | None = None) -> Outcome:
         """Load and build these months. A failed month does not affect the others; Ctrl-C keeps loaded months.
@@ -131,7 +133,8 @@ class Backfill:
         quiet = {"console": {"config": {"log_level": "CRITICAL"}}}
         # Only the user can start this backfill again; the daemon cannot.
         tags = {"dagster/max_retries": "0", **tags_of_months(window)}
-        run, events = backfill.execute(self._job, assets, tags, RunConfig(ops, loggers=quiet).to_config_dict())
+        config = RunConfig(ops, loggers=quiet).to_config_dict()
+        run, events = backfill.execute(self._job, assets, tags, config, self._report_wait)
         if _was_interrupted(run, events):
             raise KeyboardInterrupt
         for event in events:
@@ -140,6 +143,11 @@ class Backfill:
         if not run.is_success:
             outcome.failed_runs.append(run.run_id)
         return run, events
+
+    def _report_wait(self, event: DagsterEvent) -> None:
+        # While the wait goes on Dagster repeats this event with another message.
+        if (event.message or "").startswith("Step blocked by limit for pool"):
+            self.progress.warned("Another run builds the models. This one waits until it ends.")
 
 
 def _loaded(events: Sequence[DagsterEvent], raw_trips: AssetKey) -> dict[date, int]:

@@ -198,7 +198,7 @@ class DbtStep:
                 self._warehouse,
                 self._project.artifacts,
                 lambda _: self._progress.built(),
-                context.log.info,
+                self._report_wait,
                 self._progress.logged,
             )
             if outcome.is_transient and context.retry_number < RETRIES.max_retries:
@@ -213,6 +213,10 @@ class DbtStep:
             "load of these months is in progress.",
             allow_retries=False,
         )
+
+    def _report_wait(self, message: str) -> None:
+        self._context.log.info(message)
+        self._progress.warned(message)
 
     def _files_of(self, window: Window | None) -> dict[date, LoadedFile]:
         """Return the loaded files of the window; none for a build without months."""

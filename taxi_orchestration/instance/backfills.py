@@ -6,7 +6,7 @@ only updates its progress, and cancels it on request in the UI.
 
 import time
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -58,11 +58,17 @@ class RunningBackfill:
     not_published: set[date] = field(default_factory=set)
 
     def execute(
-        self, job: JobDefinition, assets: Sequence[AssetKey], tags: Mapping[str, str], config: Mapping[str, Any]
+        self,
+        job: JobDefinition,
+        assets: Sequence[AssetKey],
+        tags: Mapping[str, str],
+        config: Mapping[str, Any],
+        on_event: Callable[[DagsterEvent], None],
     ) -> tuple[DagsterRun, list[DagsterEvent]]:
         """Execute the job for these assets as a run of this backfill; return the run and its events.
 
-        A failure of the run raises nothing; an interrupt before its first step raises KeyboardInterrupt.
+        `on_event` is called with each event as it happens. A failure of the run raises nothing; an interrupt before its
+        first step raises KeyboardInterrupt.
         """
         run_id = str(uuid.uuid4())
         schema = schema_of(job.run_tags)
@@ -82,8 +88,11 @@ class RunningBackfill:
             # Without an origin only the page of all runs shows the run.
             remote_job_origin=RemoteRepositoryOrigin(location, _REPOSITORY).get_job_origin(job.name),
         )
+        events = []
         try:
-            events = list(execute_run_iterator(InMemoryJob(job), run, self.instance))
+            for event in execute_run_iterator(InMemoryJob(job), run, self.instance):
+                events.append(event)
+                on_event(event)
         except KeyboardInterrupt:
             begun = self.instance.get_run_by_id(run_id)
             if begun and not begun.is_finished:

@@ -28,7 +28,7 @@ from taxi_orchestration.instance.dagster_names import LAUNCHED_BY
 from taxi_orchestration.instance.opening import open_instance
 from taxi_orchestration.instance.run_tags import REQUESTED_BY, TLC_PUBLICATIONS
 from taxi_orchestration.instance.status import MonthStatus
-from taxi_orchestration.loading import Loader
+from taxi_orchestration.loading import Loader, Progress
 from taxi_orchestration.months import Window, next_month
 from taxi_orchestration.settings import (
     DBT_PROJECT_DIRECTORY,
@@ -446,6 +446,24 @@ def test_manual_dbt_builds_need_no_loaded_month_and_wait_for_each_other(
         output, _ = program.communicate()
         assert program.returncode == 0, output
     assert f"Another dbt build runs in schema {settings.schema_name}" in output
+
+
+def test_a_backfill_reports_that_it_waits_for_the_models_of_another_run(
+    tlc: TlcHost, instance: DagsterInstance, definitions: Definitions
+) -> None:
+    storage = instance.event_log_storage
+    storage.initialize_concurrency_limit_to_default("dbt")
+    assert storage.claim_concurrency_slot("dbt", "another run", "dbt_models").is_claimed
+    reported = []
+
+    class Waiting(Progress):
+        def warned(self, text: str) -> None:
+            reported.append(text)
+            storage.free_concurrency_slots_for_run("another run")
+
+    tlc.publish(JANUARY)
+    assert Backfill(definitions, instance, months_at_once=1, progress=Waiting()).run([JANUARY]).succeeded
+    assert reported == ["Another run builds the models. This one waits until it ends."]
 
 
 def test_the_dbt_pool_that_another_run_has_just_created_is_used_unchanged(instance: DagsterInstance) -> None:
