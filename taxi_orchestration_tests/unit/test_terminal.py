@@ -181,7 +181,7 @@ def test_commands_in_messages_are_shown_as_the_user_started_taxi(monkeypatch: py
     assert as_typed("Add one: taxi class add ada. It runs until taxi stop") == (
         "Add one: bin/taxi class add ada. It runs until bin/taxi stop"
     )
-    assert as_typed("New York green taxi months") == "New York green taxi months"
+    assert as_typed("New York taxi months") == "New York taxi months"
 
 
 def test_the_bar_shows_the_bytes_of_a_download_and_a_pipe_gets_a_line_with_them() -> None:
