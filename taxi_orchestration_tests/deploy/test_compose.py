@@ -211,8 +211,10 @@ def test_a_dropped_schema_is_restored_from_a_backup_with_the_documented_commands
     assert back_up
     assert restore
     variables = {"COMPOSE_FILE": str(PROJECT_DIRECTORY / "deploy/docker/compose.yaml"), "COMPOSE_PROJECT_NAME": PROJECT}
+    deployment.launch("2024-01")
+    deployment.wait_for("2024-01", "SUCCESS")
     before = deployment.read_month_states()
-    assert len(before) == 3
+    assert before["2024-01"] == ("completed", ROWS)
     drop = f"psql --username postgres --host 127.0.0.1 --dbname taxi --command 'drop schema dagster_{STUDENT} cascade'"
     lose = f"docker compose exec -T postgres {drop}"
     for line in (back_up[1], lose, restore[1]):
