@@ -241,8 +241,8 @@ def _load_and_build(
             return SOMETHING_FAILED
         with open_instance() as instance:
             months_per_run = settings.taxi_months_per_run or MONTHS_PER_RUN
-            backfill = Backfill(definitions, instance, months_at_once, newest_first, months_per_run, progress=screen)
-            outcome = backfill.run(months, is_of_a_range=len(window.months) > 1)
+            started = Backfill(definitions, instance, months_at_once, newest_first, months_per_run, progress=screen)
+            outcome = started.run(months, is_of_a_range=len(window.months) > 1)
             statuses = compare_months(warehouse, _read_records(settings, warehouse, window), window)
     logs = [
         log
