@@ -53,8 +53,8 @@
 {#
     Seconds between two wall-clock times of New York. When the clocks change, the seconds are not the difference of the
     times; other days skip the two conversions, which cost as much as reading the trip. A time that occurs twice gives
-    two durations, so the result is NULL, unless the drop-off seems to precede the pickup: then only one duration is
-    possible.
+    two durations, so the result is NULL, unless only one of them is possible: the drop-off seems to precede the pickup,
+    or the longer one exceeds 12 hours.
 #}
 {% macro elapsed_seconds(pickup_at, dropoff_at) -%}
     case
@@ -72,6 +72,8 @@
                         {{ occurs_twice(pickup_at) }} and {{ occurs_twice(dropoff_at) }}
                         and {{ dropoff_at }} < {{ pickup_at }}
                         then date_part('epoch', {{ dropoff_at }} - {{ pickup_at }}) + 3600
+                    when {{ dropoff_at }} > {{ pickup_at }} + interval '11 hours'
+                        then date_part('epoch', {{ dropoff_at }} - {{ pickup_at }})
                 end
         else date_part('epoch', {{ dropoff_at }} - {{ pickup_at }})
     end
