@@ -29,7 +29,7 @@ from taxi_orchestration.dbt.runner import FAILED_STATUSES, DbtOutcome, invoke_db
 from taxi_orchestration.defs.markdown import as_markdown
 from taxi_orchestration.defs.retries import RETRIES
 from taxi_orchestration.defs.table_metadata import check_metadata, months_metadata, node_metadata
-from taxi_orchestration.defs.views import CODE_VERSION_KEY, code_versions_made, is_monthly, views_to_make
+from taxi_orchestration.defs.views import code_versions_made, is_monthly, views_to_make
 from taxi_orchestration.instance.dagster_names import CHECKED_MONTHS, data_version_tags, input_version_tags
 from taxi_orchestration.loading import Progress
 from taxi_orchestration.months import Window, partition_key
@@ -292,9 +292,8 @@ class DbtStep:
         Its data version is its code: a rebuild from the same code changes nothing downstream.
         """
         key, version = self._project.key_of(unique_id), self._project.version_of(unique_id)
-        shown = node_metadata(event.metadata, sql, {CODE_VERSION_KEY: version})
         lineage = lineage_metadata(self._project.manifest, unique_id, sql, self._project.assets)
-        metadata: dict[str, Any] = {**shown, **lineage}
+        metadata: dict[str, Any] = {**node_metadata(event.metadata, sql), **lineage}
         if key in self._context.selected_asset_keys:
             with warnings.catch_warnings():
                 # Dagster warns that data versions of outputs are beta, which a user cannot change.

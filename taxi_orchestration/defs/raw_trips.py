@@ -42,10 +42,10 @@ from taxi_orchestration.defs.month_checks import (
 )
 from taxi_orchestration.defs.raw_zones import load_missing_zones
 from taxi_orchestration.defs.retries import RETRIES, translate_to_failure
-from taxi_orchestration.defs.table_metadata import raw_table_metadata
+from taxi_orchestration.defs.table_metadata import file_details, raw_table_metadata
 from taxi_orchestration.defs.tlc_source import source_tags
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
-from taxi_orchestration.instance.builds import DETAILS, rows_built_from
+from taxi_orchestration.instance.builds import rows_built_from
 from taxi_orchestration.instance.dagster_names import (
     BACKFILL,
     DATA_VERSION,
@@ -377,13 +377,7 @@ def _metadata(load: MonthLoad) -> dict[str, MetadataValue]:
     }
     if file.last_modified:
         metadata["last modified"] = MetadataValue.timestamp(file.last_modified)
-    identifiers = {
-        "etag": file.etag,
-        "bytes": file.bytes,
-        "sha256": file.sha256,
-        "sha256 of the rows": file.rows_sha256,
-    }
-    return metadata | {DETAILS: MetadataValue.json(identifiers)}
+    return metadata | file_details(file)
 
 
 def failure_of(failures: Mapping[date, Exception], made: Set[date], not_published: Set[date] = frozenset()) -> Failure:

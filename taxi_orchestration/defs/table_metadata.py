@@ -1,5 +1,6 @@
 """Metadata of tables: columns, rows, amounts, sample rows and SQL, and one folded entry for programs."""
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
@@ -20,14 +21,12 @@ _SECONDS, _FAILING_ROWS = "Execution Duration", "dagster_dbt/failed_row_count"
 _FACTS, _REJECTED = "fct_trips", "rejected_trips"
 
 
-def node_metadata(
-    dbt_metadata: Mapping[str, Any], sql: str | None, details: Mapping[str, object]
-) -> dict[str, MetadataValue]:
+def node_metadata(dbt_metadata: Mapping[str, Any], sql: str | None) -> dict[str, MetadataValue]:
     """Return readable metadata of a node that dbt built."""
     shown: dict[str, MetadataValue] = {"seconds": _seconds(dbt_metadata)}
     if sql:
         shown["SQL"] = MetadataValue.md(f"```sql\n{sql.strip()}\n```")
-    return shown | {DETAILS: MetadataValue.json({**_identifiers(dbt_metadata), **details})}
+    return shown
 
 
 def check_metadata(dbt_metadata: Mapping[str, Any]) -> dict[str, MetadataValue]:
@@ -35,7 +34,13 @@ def check_metadata(dbt_metadata: Mapping[str, Any]) -> dict[str, MetadataValue]:
     shown: dict[str, MetadataValue] = {"seconds": _seconds(dbt_metadata)}
     if _FAILING_ROWS in dbt_metadata:
         shown["failing rows"] = dbt_metadata[_FAILING_ROWS]
-    return shown | {DETAILS: MetadataValue.json(_identifiers(dbt_metadata))}
+    return shown
+
+
+def file_details(file: LoadedFile, **identifiers: str) -> dict[str, MetadataValue]:
+    """Return the entry for programs: a row of raw_loads, and identifiers. The UI folds JSON of 1000 characters."""
+    details = identifiers | {name: value for name, value in vars(file).items() if value is not None}
+    return {DETAILS: MetadataValue.json(json.loads(json.dumps(details, default=str)))}
 
 
 def raw_table_metadata(qualified_schema: str, name: str, columns: Sequence[Column]) -> dict[str, Any]:
@@ -69,9 +74,10 @@ def months_metadata(
             shown["share rejected"] = MetadataValue.text(f"{rejected / max(everything, 1):.3%}")
         if summary.preview:
             shown["preview"] = MetadataValue.md(as_markdown(summary.preview))
-        # The digest of the source rows, to compare with the present rows.
-        built_from = {BUILT_FROM: files[month].rows_sha256} if month in files else {}
-        metadata[month] = shown | node_metadata(dbt_metadata, sql, built_from)
+        metadata[month] = shown | node_metadata(dbt_metadata, sql)
+        if file := files.get(month):
+            # The digest of the source rows, to compare with the present rows.
+            metadata[month] |= file_details(file, **{BUILT_FROM: file.rows_sha256 or ""})
     return metadata
 
 
@@ -81,9 +87,3 @@ def _seconds(dbt_metadata: Mapping[str, Any]) -> MetadataValue:
         if _SECONDS in dbt_metadata
         else MetadataValue.null()
     )
-
-
-def _identifiers(dbt_metadata: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        name: str(dbt_metadata[name].value) for name in ("unique_id", "invocation_id", "status") if name in dbt_metadata
-    }

@@ -6,12 +6,9 @@ from typing import Any
 
 from dagster import AssetKey, DagsterInstance
 
-from taxi_orchestration.instance.builds import detail
+from taxi_orchestration.instance.dagster_names import DATA_VERSION
 
 Node = Mapping[str, Any]
-
-# Metadata of a view or seed: the version of the SQL or the file that it was made from.
-CODE_VERSION_KEY = "code version"
 
 
 def is_monthly(node: Node) -> bool:
@@ -20,12 +17,15 @@ def is_monthly(node: Node) -> bool:
 
 
 def code_versions_made(instance: DagsterInstance, keys: Iterable[AssetKey]) -> dict[AssetKey, str]:
-    """Return the code version of the last materialization of each of these assets that has one."""
+    """Return the code version of the last materialization of each of these views and seeds that has one.
+
+    It is their data version: that of the SQL or the file that they were made from.
+    """
     made = {}
     for record in instance.get_asset_records(list(keys)):
         event = record.asset_entry.last_materialization
         materialization = event.asset_materialization if event else None
-        if version := detail(materialization, CODE_VERSION_KEY):
+        if materialization and materialization.tags and (version := materialization.tags.get(DATA_VERSION)):
             made[record.asset_entry.asset_key] = version
     return made
 

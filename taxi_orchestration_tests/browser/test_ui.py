@@ -106,8 +106,13 @@ def test_the_pages_of_the_ui_show_the_loaded_months_and_their_buttons_work(
         expect(page.get_by_text(re.compile("Not yet published. .*403")).first).to_be_visible(timeout=TIMEOUT_MS)
 
         visited.open("/assets/fct_trips?view=partitions&partition=2024-02")
-        for shown in ("sum of total_amount", "share rejected", "preview", "SQL", "details"):
+        for shown in ("sum of total_amount", "share rejected", "preview", "SQL"):
             expect(page.get_by_text(shown, exact=True).first).to_be_visible(timeout=TIMEOUT_MS)
+        for asset in ("fct_trips", "raw_trips"):
+            visited.open(f"/assets/{asset}?view=partitions&partition=2024-02")
+            folded = page.get_by_role("row").filter(has_text=re.compile("^details")).filter(has_text="[Show JSON]")
+            expect(folded).to_be_visible(timeout=TIMEOUT_MS)
+            expect(page.get_by_text("sha256")).to_have_count(0)
         visited.open("/assets/fct_trips?view=events")
         for key in ("2024-01", "2024-02", "2024-03"):
             expect(page.get_by_text(key, exact=True).first).to_be_visible(timeout=TIMEOUT_MS)

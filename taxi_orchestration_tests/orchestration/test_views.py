@@ -11,7 +11,6 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver, S
 from dagster._core.loader import LoadingContextForTest
 
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
-from taxi_orchestration.defs.views import CODE_VERSION_KEY
 from taxi_orchestration.instance.builds import BUILT_FROM
 from taxi_orchestration.months import Window
 from taxi_orchestration.settings import PostgresTarget, Settings
@@ -149,8 +148,8 @@ def test_a_view_that_is_missing_or_changed_is_created_with_the_next_month(
     assert relations().keys() == everything
 
     # An earlier version of the project would have recorded such a code version.
-    old = {CODE_VERSION_KEY: "of another day"}
-    instance.report_runless_asset_event(dg.AssetMaterialization(dg.AssetKey("dim_zones"), metadata=old))
+    old = {"dagster/data_version": "of another day"}
+    instance.report_runless_asset_event(dg.AssetMaterialization(dg.AssetKey("dim_zones"), tags=old))
     assert list_materialized(run(*TABLES)) == sorted(TABLES | {"dim_zones"} | DOWNSTREAM_OF_ZONES)
     assert relations().keys() == everything
 
