@@ -27,7 +27,6 @@ from taxi_orchestration.instance.dagster_internals import (
     TimestampWithTimezone,
     execute_run_iterator,
     location_origins_from_config,
-    make_new_backfill_id,
 )
 from taxi_orchestration.instance.dagster_names import BACKFILL, LAUNCHED_BY, TAXI_BACKFILL, workspace
 from taxi_orchestration.instance.processes import is_process_gone, this_process
@@ -107,7 +106,7 @@ def recorded_backfill(
 ) -> Iterator[RunningBackfill]:
     """Record a backfill of all assets of the job for these months: in progress during the block, then its result."""
     end_orphaned_backfills(instance, AssetKeys(student_of(schema_of(job.run_tags))))
-    running = RunningBackfill(instance, make_new_backfill_id())
+    running = RunningBackfill(instance, _new_id(months))
     instance.add_backfill(new_record(instance, running.id, job, months))
     status = BulkActionStatus.COMPLETED_FAILED
     try:
@@ -119,6 +118,13 @@ def recorded_backfill(
         raise
     finally:
         _end(instance, running.id, status, running.not_published)
+
+
+def _new_id(months: Sequence[date]) -> str:
+    """Return an id that names the months: the header of a run shows no months of a range, but its backfill."""
+    ends = dict.fromkeys([partition_key(min(months)), partition_key(max(months))])
+    # Dagster's storage takes 32 characters.
+    return f"{'-to-'.join(ends)}-{uuid.uuid4().hex[:8]}"
 
 
 def end_orphaned_backfills(instance: DagsterInstance, assets: AssetKeys) -> None:

@@ -19,7 +19,6 @@ from dagster._core.remote_origin import RemoteRepositoryOrigin
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
 from dagster._core.storage.local_compute_log_manager import CapturedLogContext, LocalComputeLogManager
-from dagster._core.utils import make_new_backfill_id
 from dagster._core.workspace.load import location_origins_from_config
 from dagster_postgres.utils import DagsterPostgresException
 
@@ -46,7 +45,6 @@ __all__ = [
     "close_pooled_connections",
     "execute_run_iterator",
     "location_origins_from_config",
-    "make_new_backfill_id",
 ]
 
 

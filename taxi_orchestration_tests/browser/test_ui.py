@@ -99,6 +99,10 @@ def test_the_pages_of_the_ui_show_the_loaded_months_and_their_buttons_work(
         expect(page.get_by_text("4 partitions").first).to_be_visible(timeout=TIMEOUT_MS)
         expect(page.get_by_text("Success", exact=True).first).to_be_visible()
 
+        (run,) = instance.get_runs(limit=1)
+        visited.open(f"/runs/{run.run_id}")
+        expect(page.get_by_text(re.compile("^2024-01-to-2024-04-")).first).to_be_visible(timeout=TIMEOUT_MS)
+
         visited.open("/assets/raw_trips?view=partitions&partition=2024-04")
         page.get_by_role("button", name=re.compile("View all historical events")).click()
         expect(page.get_by_text("Failed (0)").first).to_be_visible(timeout=TIMEOUT_MS)

@@ -69,7 +69,6 @@ CALLS: dict[str, tuple[int, set[str]]] = {
     "extended_mashumuro_decoder": (1, set()),
     "get_asset_check_key_for_test": (3, {"project"}),
     "location_origins_from_config": (2, set()),
-    "make_new_backfill_id": (0, set()),
     "msg_to_dict": (1, set()),
 }
 
