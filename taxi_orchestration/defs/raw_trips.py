@@ -45,7 +45,7 @@ from taxi_orchestration.defs.retries import RETRIES, translate_to_failure
 from taxi_orchestration.defs.table_metadata import file_details, raw_table_metadata
 from taxi_orchestration.defs.tlc_source import source_tags
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
-from taxi_orchestration.instance.builds import rows_built_from
+from taxi_orchestration.instance.builds import DETAILS, rows_built_from
 from taxi_orchestration.instance.dagster_names import (
     BACKFILL,
     DATA_VERSION,
@@ -377,7 +377,7 @@ def _metadata(load: MonthLoad) -> dict[str, MetadataValue]:
     }
     if file.last_modified:
         metadata["last modified"] = MetadataValue.timestamp(file.last_modified)
-    return metadata | file_details(file)
+    return metadata | {DETAILS: MetadataValue.json(file_details(file))}
 
 
 def failure_of(failures: Mapping[date, Exception], made: Set[date], not_published: Set[date] = frozenset()) -> Failure:

@@ -37,10 +37,10 @@ def check_metadata(dbt_metadata: Mapping[str, Any]) -> dict[str, MetadataValue]:
     return shown
 
 
-def file_details(file: LoadedFile, **identifiers: str) -> dict[str, MetadataValue]:
-    """Return the entry for programs: a row of raw_loads, and identifiers. The UI folds JSON of 1000 characters."""
-    details = identifiers | {name: value for name, value in vars(file).items() if value is not None}
-    return {DETAILS: MetadataValue.json(json.loads(json.dumps(details, default=str)))}
+def file_details(file: LoadedFile) -> dict[str, Any]:
+    """Return the row of raw_loads as JSON, for an entry that the UI folds: it does from 1000 characters on."""
+    known = {name: value for name, value in vars(file).items() if value is not None}
+    return json.loads(json.dumps(known, default=str))
 
 
 def raw_table_metadata(qualified_schema: str, name: str, columns: Sequence[Column]) -> dict[str, Any]:
@@ -77,7 +77,8 @@ def months_metadata(
         metadata[month] = shown | node_metadata(dbt_metadata, sql)
         if file := files.get(month):
             # The digest of the source rows, to compare with the present rows.
-            metadata[month] |= file_details(file, **{BUILT_FROM: file.rows_sha256 or ""})
+            details = {BUILT_FROM: file.rows_sha256, **file_details(file)}
+            metadata[month][DETAILS] = MetadataValue.json(details)
     return metadata
 
 
