@@ -6,7 +6,7 @@ from typing import Any
 
 from dagster import AssetKey, DagsterInstance
 
-from taxi_orchestration.instance.dagster_names import DATA_VERSION
+from taxi_orchestration.instance.dagster_names import data_version
 
 Node = Mapping[str, Any]
 
@@ -21,13 +21,8 @@ def code_versions_made(instance: DagsterInstance, keys: Iterable[AssetKey]) -> d
 
     It is their data version: that of the SQL or the file that they were made from.
     """
-    made = {}
-    for record in instance.get_asset_records(list(keys)):
-        event = record.asset_entry.last_materialization
-        materialization = event.asset_materialization if event else None
-        if materialization and materialization.tags and (version := materialization.tags.get(DATA_VERSION)):
-            made[record.asset_entry.asset_key] = version
-    return made
+    entries = [record.asset_entry for record in instance.get_asset_records(list(keys))]
+    return {entry.asset_key: version for entry in entries if (version := data_version(entry.last_materialization))}
 
 
 def views_to_make(

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from datetime import date
 
-from dagster import AssetKey, AssetMaterialization, AssetRecordsFilter, DagsterInstance, EventLogRecord
+from dagster import AssetKey, AssetRecordsFilter, DagsterInstance, EventLogRecord
 
 from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.months import partition_key
@@ -62,11 +62,7 @@ def rows_built_from(instance: DagsterInstance, assets: AssetKeys, months: Collec
 
 
 def _built_from(record: EventLogRecord | None) -> str | None:
-    return detail(record.asset_materialization, BUILT_FROM) if record else None
-
-
-def detail(materialization: AssetMaterialization | None, name: str) -> str | None:
-    """Return a value of a materialization's details."""
+    materialization = record.asset_materialization if record else None
     details = materialization.metadata.get(DETAILS) if materialization else None
     value = details.value if details else None
-    return str(value[name]) if isinstance(value, dict) and name in value else None
+    return str(value[BUILT_FROM]) if isinstance(value, dict) and BUILT_FROM in value else None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from taxi_orchestration.settings import LOCATION
 
 if TYPE_CHECKING:
-    from dagster import AssetCheckEvaluation, AssetKey
+    from dagster import AssetCheckEvaluation, AssetKey, EventLogEntry
 
 PARTITION = "dagster/partition"
 RANGE_START = "dagster/asset_partition_range_start"
@@ -41,6 +41,12 @@ def workspace(student: str | None) -> dict[str, Any]:
 def data_version_tags(version: str) -> dict[str, str]:
     """Return the tags that record the data version of an event."""
     return {DATA_VERSION: version, "dagster/data_version_is_user_provided": "true"}
+
+
+def data_version(event: EventLogEntry | None) -> str | None:
+    """Return the data version that the event of a materialization records."""
+    materialization = event.asset_materialization if event else None
+    return (materialization.tags or {}).get(DATA_VERSION) if materialization else None
 
 
 def is_about(evaluation: AssetCheckEvaluation, key: str) -> bool:

@@ -13,7 +13,7 @@ from datetime import date, datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Literal, TypeGuard
 
-from taxi_orchestration.instance.dagster_names import DATA_VERSION, is_about
+from taxi_orchestration.instance.dagster_names import data_version, is_about
 from taxi_orchestration.months import (
     Window,
     add_months,
@@ -172,7 +172,7 @@ def read_records(instance: DagsterInstance, assets: AssetKeys, months: Sequence[
         load, build = loads.get(key), builds.get(key)
         records[month] = MonthRecord(
             has_failed=attempts.get(key) == AssetPartitionStatus.FAILED,
-            loaded_rows=_data_version(load) if load else None,
+            loaded_rows=data_version(load.event_log_entry) if load else None,
             built_rows=built_from.get(month),
             built_at=datetime.fromtimestamp(build.timestamp).astimezone() if build else None,
             checks=checks[key],
@@ -235,12 +235,6 @@ def _checks_of(
     runs_of = {key: _run_ids(loads.get(key), builds.get(key)) for key in keys}
     by_run = {run_id: _read_checks(instance, run_id) for run_id in set(chain(*runs_of.values()))}
     return {key: _summarize_checks(chain(*(by_run[run_id] for run_id in runs)), key) for key, runs in runs_of.items()}
-
-
-def _data_version(load: EventLogRecord) -> str | None:
-    """Return the data version of a materialization: the sha256 of its rows."""
-    materialization = load.asset_materialization
-    return (materialization.tags or {}).get(DATA_VERSION) if materialization else None
 
 
 def _run_ids(*records: EventLogRecord | None) -> list[str]:

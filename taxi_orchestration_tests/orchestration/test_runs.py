@@ -20,7 +20,6 @@ from sqlalchemy.pool import Pool
 from taxi_orchestration import loading
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.raw_trips import failure_of
-from taxi_orchestration.instance.builds import detail
 from taxi_orchestration.instance.dagster_internals import InMemoryJob, execute_run_iterator
 from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.months import Window
@@ -228,7 +227,7 @@ def test_the_same_rows_in_another_file_are_the_same_data_and_other_rows_are_not(
         )
         assert result.success
         raw = get_newest_materialization(instance, RAW_TRIPS, "2024-01")
-        versions.append(((raw.tags or {})["dagster/data_version"], detail(raw, "sha256")))
+        versions.append(((raw.tags or {})["dagster/data_version"], get_metadata(raw)["details"]["sha256"]))
     assert versions[0][0] == versions[1][0] != versions[2][0]
     assert len({sha for _, sha in versions}) == 3
 
@@ -251,7 +250,7 @@ def test_a_range_records_every_month_separately_and_only_a_bad_one_is_failed(
     for partition, count in (("2024-01", 210), ("2024-02", 220)):
         raw = get_newest_materialization(instance, RAW_TRIPS, partition)
         assert raw.metadata["dagster/partition_row_count"].value == count
-        assert (raw.tags or {})["dagster/data_version"] == detail(raw, "rows_sha256")
+        assert (raw.tags or {})["dagster/data_version"] == get_metadata(raw)["details"]["rows_sha256"]
         assert (
             get_metadata(get_newest_materialization(instance, FCT_TRIPS, partition))["dagster/partition_row_count"]
             <= count
