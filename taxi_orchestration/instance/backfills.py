@@ -123,8 +123,8 @@ def recorded_backfill(
 def _new_id(months: Sequence[date]) -> str:
     """Return an id that names the months: the header of a run shows no months of a range, but its backfill."""
     ends = dict.fromkeys([partition_key(min(months)), partition_key(max(months))])
-    # Dagster's storage takes 32 characters.
-    return f"{'-to-'.join(ends)}-{uuid.uuid4().hex[:8]}"
+    # Dagster stores at most 32 characters, and its list of runs shows those before the first hyphen.
+    return f"{uuid.uuid4().hex[:8]}-{'-to-'.join(ends)}"
 
 
 def end_orphaned_backfills(instance: DagsterInstance, assets: AssetKeys) -> None:

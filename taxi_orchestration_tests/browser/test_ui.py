@@ -98,10 +98,13 @@ def test_the_pages_of_the_ui_show_the_loaded_months_and_their_buttons_work(
         visited.open("/runs")
         expect(page.get_by_text("4 partitions").first).to_be_visible(timeout=TIMEOUT_MS)
         expect(page.get_by_text("Success", exact=True).first).to_be_visible()
-
         (run,) = instance.get_runs(limit=1)
+        unique, months = run.tags[BACKFILL].split("-", 1)
+        expect(page.get_by_text(unique, exact=True).first).to_be_visible()
+
         visited.open(f"/runs/{run.run_id}")
-        expect(page.get_by_text(re.compile("^2024-01-to-2024-04-")).first).to_be_visible(timeout=TIMEOUT_MS)
+        expect(page.get_by_text(f"{unique}-{months}", exact=True).first).to_be_visible(timeout=TIMEOUT_MS)
+        assert months == "2024-01-to-2024-04"
 
         visited.open("/assets/raw_trips?view=partitions&partition=2024-04")
         page.get_by_role("button", name=re.compile("View all historical events")).click()

@@ -81,7 +81,7 @@ def test_every_row_is_a_fact_or_a_rejected_trip_and_the_ui_shows_the_runs(
         # The UI hides tags that begin with `.dagster/`.
         assert [tag for tag in run.tags if "taxi" in tag] == [".dagster/taxi_process"]
     assert record.title == "taxi backfill 2024-01 to 2024-03"
-    assert record.backfill_id.startswith("2024-01-to-2024-03-")
+    assert record.backfill_id.endswith("-2024-01-to-2024-03")
     data = record.asset_backfill_data
     assert data
     assert set(record.asset_selection or ()) == set(data.target_subset.asset_keys)
