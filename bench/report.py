@@ -24,16 +24,16 @@ TABLES = (
 # Like the TLC's shapes after simplification: 263 outlines of 26 points on average.
 ZONES, POINTS = 263, 26
 
-# `taxi report` in a new process, which prints its own peak memory in MiB.
+# `taxi report` in a new process, which prints its own peak memory in MiB and its CPU in seconds.
 _REPORT = """
-import re, sys
+import re, sys, time
 from pathlib import Path
 from taxi_orchestration.cli.commands import main
 sys.argv = ["taxi", "report", "--output", sys.argv[1]]
 try:
     main()
 finally:
-    print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024)
+    print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024, time.process_time())
 """
 
 
@@ -50,12 +50,19 @@ def run(quick: bool) -> Section:
         measured = [_measure_report(place) for _ in range(3)]
         page = place.directory / "report.html"
         size, parts = page.stat().st_size, _measure_parts(page.read_text(encoding="utf-8"))
-    seconds, memory = min(seconds for seconds, _ in measured), max(memory for _, memory in measured)
+    seconds, cpu, _ = min(measured)
+    memory = max(memory for *_, memory in measured)
     return Section(
         "The report",
         [
             Goal(f"size of the report of {count} months", size / 1e6, "MB", at_most=LIMIT_BYTES / 1e6),
-            Goal(f"taxi report of {count} months", seconds, "s", at_most=LIMIT_SECONDS),
+            Goal(
+                f"taxi report of {count} months",
+                seconds,
+                "s",
+                at_most=LIMIT_SECONDS,
+                reason=f"{cpu:.1f} s of it CPU of Python, which draws; PostgreSQL adds up meanwhile",
+            ),
             Goal(f"largest resident memory of taxi report of {count} months", memory, "MiB", at_most=LIMIT_MIB),
         ],
         ["part of the report", "kB"],
@@ -64,12 +71,14 @@ def run(quick: bool) -> Section:
     )
 
 
-def _measure_report(place: Workplace) -> tuple[float, float]:
-    """Return the seconds and the peak MiB of one `taxi report`."""
+def _measure_report(place: Workplace) -> tuple[float, float, float]:
+    """Return the seconds, the CPU seconds and the peak MiB of one `taxi report`."""
     command = [sys.executable, "-c", _REPORT, str(place.directory / "report.html")]
     start = time.perf_counter()
     done = subprocess.run(command, env=place.environment, capture_output=True, text=True, check=True)
-    return time.perf_counter() - start, float(done.stdout)
+    seconds = time.perf_counter() - start
+    memory, cpu = map(float, done.stdout.split())
+    return seconds, cpu, memory
 
 
 def _copy_month(place: Workplace, count: int) -> None:

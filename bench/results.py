@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from timeit import timeit
 from typing import Any
 
 import psutil
@@ -112,6 +113,7 @@ class Results:
             "name": name,
             "version": version,
             "machine": machine(),
+            "additions": round(timeit("count += 1", "count = 0", number=5_000_000), 2),
             "ended": f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
             "seconds": round(seconds),
             "failure": failure,
@@ -128,6 +130,7 @@ class Results:
             if (s := item["section"])
         ]
         goals = [goal for section in sections for goal in section.goals]
+        additions = [item["additions"] for item in kept]
         failed = [f"{item['name']} ({item['failure']})" for item in kept if item["failure"]]
         missing = [name for name in names if name not in {item["name"] for item in kept}]
         lines = [
@@ -136,7 +139,8 @@ class Results:
             f"Commit {kept[0]['version']}, measured by `make bench`, which ended "
             f"{max(item['ended'] for item in kept)} UTC, on {kept[0]['machine']}. "
             f"{sum(goal.is_met for goal in goals)} of {len(goals)} goals met. Everything was measured in one run, on "
-            "synthetic months. Seconds depend on the machine.",
+            "synthetic months. Seconds depend on the machine, and on what its host does besides: five million "
+            f"additions in Python took {min(additions)} to {max(additions)} s.",
             "",
             *([f"Failed: {'; '.join(failed)}.", ""] if failed else []),
             *([f"Not run: {', '.join(missing)}.", ""] if missing else []),

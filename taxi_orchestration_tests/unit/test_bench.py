@@ -1,6 +1,7 @@
 """The stored results of `make bench`, and the figures that the documentation pages quote."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +33,7 @@ def test_a_benchmark_that_fails_is_reported_and_the_others_are_kept(tmp_path: Pa
     report = (tmp_path / "RESULTS.md").read_text()
     assert "Commit abc" in report
     assert "1 of 1 goals met" in report
+    assert re.search(r"five million additions in Python took [\d.]+ to [\d.]+ s\.", report)
     assert "Failed: ui (RuntimeError: no server here)." in report
     assert "Not run: volume." in report
     assert "| a load | 1.00 s | ≤ 2 | yes |  |  |" in report
