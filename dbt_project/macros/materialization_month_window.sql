@@ -56,6 +56,9 @@
                 {{ sql }}
             ) as model_subq
         {%- endcall %}
+        {% if has_other_comments(target_relation) %}
+            {% do persist_docs(target_relation, model) %}
+        {% endif %}
     {% endif %}
     {% do apply_grants(target_relation, grant_config, should_revoke=should_revoke(existing, should_full_refresh())) %}
 
@@ -96,6 +99,28 @@
     {%- if changes %}
     alter table {{ relation }} {{ changes | join(', ') }};
     {%- endif -%}
+{%- endmacro %}
+
+{#
+    Whether a comment in PostgreSQL is not the description of the model. Writing all comments in every run would update
+    dozens of rows of the catalog for each table.
+#}
+{% macro has_other_comments(relation) -%}
+    {%- call statement('comments', fetch_result=True) -%}
+        select attname as name, coalesce(col_description(attrelid, attnum), '') as description
+        from pg_attribute
+        where attrelid = '{{ relation }}'::regclass and attnum > 0 and not attisdropped
+        union all
+        select '', coalesce(obj_description('{{ relation }}'::regclass, 'pg_class'), '')
+    {%- endcall -%}
+    {%- set expected = {'': model.description} -%}
+    {%- for column in model.columns.values() -%}
+        {%- do expected.update({column.name: column.description}) -%}
+    {%- endfor -%}
+    {%- for row in load_result('comments').table.rows if row['description'] != expected[row['name']] -%}
+        {{ return(true) }}
+    {%- endfor -%}
+    {{ return(false) }}
 {%- endmacro %}
 
 {#

@@ -8,6 +8,10 @@
         'dagster': {'ref': {'name': 'int_monthly_revenue_by_file'}},
     },
 ) }}
+{#- Dagster builds some models alone: then the hourly sums are of the month as it was before. -#}
+{%- set of_this_build = 'model.' ~ project_name ~ '.int_monthly_revenue_by_file' in selected_resources -%}
+{%- set hourly_sums = ref('int_hourly_zone_activity_by_file') -%}
+{%- set with_hourly = not of_this_build or 'model.' ~ project_name ~ '.int_hourly_zone_activity_by_file' in selected_resources %}
 with mart as (
     select
         source_month,
@@ -21,17 +25,19 @@ with mart as (
     group by source_month
 ),
 
+{% if with_hourly -%}
 hourly as (
     select
         source_month,
         sum(fare_amount) as fare_amount,
         sum(tip_amount) as tip_amount,
         sum(tolls_amount) as tolls_amount
-    from {{ ref('int_hourly_zone_activity_by_file') }}
+    from {{ hourly_sums }}
     where {{ in_window('source_month') }}
     group by source_month
 ),
 
+{% endif -%}
 fact as (
     {{ fact_sums() }}
 )
@@ -39,10 +45,12 @@ fact as (
 select source_month, mart.trips, fact.trips as fact_trips, mart.total_amount, fact.total_amount as fact_total_amount
 from mart
 full join fact using (source_month)
-full join hourly using (source_month)
+{% if with_hourly %}full join hourly using (source_month){% endif %}
 where
     mart.trips is distinct from fact.trips
     or mart.total_amount is distinct from fact.total_amount
+    {%- if with_hourly %}
     or mart.fare_amount is distinct from hourly.fare_amount
     or mart.tip_amount is distinct from hourly.tip_amount
     or mart.tolls_amount is distinct from hourly.tolls_amount
+    {%- endif %}

@@ -1,6 +1,6 @@
 """The queries that read the frames from the warehouse. Charts and sentences belong elsewhere."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime
 from types import MappingProxyType
 from typing import LiteralString, NamedTuple
@@ -67,7 +67,7 @@ SOURCES = {
         ["source_month", "column", "trips"],
         """
         select source_month, key, value::bigint
-        from {} as quality, jsonb_each_text(to_jsonb(quality) - 'source_month') where key not like '%%amount'
+        from {} as quality, jsonb_each_text(to_jsonb(quality) - 'source_month') where key not like '%total_amount'
         """,
     ),
     "loads": Source(
@@ -106,7 +106,8 @@ def read_frames(
     `checks` has, by month, the number of checks and the number of passed checks. Raises WarehouseError.
     """
     with warehouse.connect(f"Reading the report from schema {warehouse.schema}", snapshot=True) as connection:
-        read = {name: _read(connection, warehouse, source) for name, source in SOURCES.items()}
+        tables = warehouse.find_tables(connection, [source.table for source in SOURCES.values()])
+        read = {name: _read(connection, warehouse, source, tables) for name, source in SOURCES.items()}
     findings, loads, activity = (read.pop(name) for name in ("findings", "loads", "activity"))
     frames = {
         **read,
@@ -121,12 +122,11 @@ def read_frames(
     )
 
 
-def _read(connection: psycopg.Connection, warehouse: Warehouse, source: Source) -> pd.DataFrame:
-    is_there = connection.execute(
-        sql.SQL("select {} is not null").format(warehouse.regclass(source.table))
-    ).fetchone() == (True,)
+def _read(
+    connection: psycopg.Connection, warehouse: Warehouse, source: Source, tables: Collection[str]
+) -> pd.DataFrame:
     query = sql.SQL(source.query).format(warehouse.identifier(source.table))
-    rows = connection.execute(query).fetchall() if is_there else []
+    rows = connection.execute(query).fetchall() if source.table in tables else []
     return pd.DataFrame(rows, columns=list(source.columns))
 
 

@@ -53,6 +53,9 @@ def test_the_page_agrees_with_sql_to_the_cent_and_the_asset_shows_its_charts(
     published = {month: tlc.publish(month, rows=300, seed=month.month) for month in (JANUARY, FEBRUARY)}
     assert Backfill(definitions, instance, months_at_once=2).run([JANUARY, FEBRUARY]).succeeded
 
+    quality = read_frames(Warehouse(target, settings.schema_name), Clock().now()).quality
+    reasons = {"pickup missing", "pickup far outside month", "impossible amount"}
+    assert set(quality.loc[quality["kind"] == "rejected", "name"]) == reasons
     page = write_page(tmp_path / "report.html")
     with connect_to_schema(target, settings.schema_name) as connection:
 

@@ -34,7 +34,7 @@ select
     coalesce(payment_type_id, -1) as payment_type_id,
     coalesce(trip_type_id, -1) as trip_type_id,
     (pickup_at < source_month or pickup_at >= source_month + interval '1 month') is true as is_outside_month,
-    (round(total_amount * 100) < 0) is true as is_refund,
+    (total_amount < 0 and (total_amount <= -1 or round(total_amount * 100) < 0)) is true as is_refund,
     (trip_miles = 0) is true as is_zero_distance,
     {{ is_over_12_hours('pickup_at', 'dropoff_at') }} as is_over_12_hours,
     (passenger_count is null and rate_code_id is null and payment_type_id is null and trip_type_id is null)

@@ -15,8 +15,8 @@ vendors as (
         source_month,
         vendor_id,
         sum(trips)::bigint as trips,
-        (max(trips) / sum(trips))::numeric(5, 4) as commonest_minute_share,
-        (sum(matched_trips) / sum(trips))::numeric(5, 4) as matched_total_share
+        max(trips) / sum(trips) as commonest_minute_share,
+        sum(matched_trips) / sum(trips) as matched_total_share
     from minutes
     group by source_month, vendor_id
 ),
@@ -26,8 +26,8 @@ final as (
         source_month,
         vendor_id,
         trips,
-        commonest_minute_share,
-        matched_total_share,
+        commonest_minute_share::numeric(5, 4) as commonest_minute_share,
+        matched_total_share::numeric(5, 4) as matched_total_share,
         trips >= {{ var('fewest_trips_to_judge') }}
         and commonest_minute_share >= {{ var('unreliable_minute_share') }} as has_unreliable_times,
         trips >= {{ var('fewest_trips_to_judge') }}
