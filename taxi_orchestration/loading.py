@@ -23,7 +23,7 @@ from taxi_orchestration.tlc.scratch import scratch_directory
 from taxi_orchestration.warehouse.copy import arrow_types
 from taxi_orchestration.warehouse.load_log import LoadedFile, NewerFileLoadedError
 from taxi_orchestration.warehouse.measures import PREVIEW_ROWS
-from taxi_orchestration.warehouse.months import replace_month
+from taxi_orchestration.warehouse.months import ColumnAddedError, replace_month
 from taxi_orchestration.warehouse.raw_tables import create_raw_tables, replace_zone_shapes, replace_zones
 from taxi_orchestration.warehouse.warehouse import Warehouse
 
@@ -125,7 +125,7 @@ class Loader:
         try:
             try:
                 load = load_newest()
-            except NewerFileLoadedError:
+            except (NewerFileLoadedError, ColumnAddedError):
                 load = load_newest()
         except (TlcError, WarehouseError) as error:
             progress.loaded(month, error)
@@ -172,7 +172,7 @@ class Loader:
         from taxi_orchestration.tlc.zone_shapes import read_zone_shapes, simplify_zone_shapes
 
         with self._translate_errors("the shapes of the zones"), self.tlc.download_zone_shapes(self.scratch) as download:
-            shapes = simplify_zone_shapes(read_zone_shapes(download.path))
+            shapes = simplify_zone_shapes(read_zone_shapes(download.path, download.url))
         rows = [(shape.zone_id, shape.borough, shape.zone_name, shape.polygons) for shape in shapes]
         replace_zone_shapes(self.warehouse, rows)
         return len(rows)

@@ -1,5 +1,6 @@
 """Months as dates, partition keys and windows. No Dagster."""
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,6 +12,10 @@ KEY_FORMAT = "%Y-%m"
 
 # The day of the second month after a month, 42 to 45 days after its end.
 DAY_OF_PUBLICATION = 15
+
+
+# Each month that is loaded takes a connection of the server.
+MOST_MONTHS_AT_ONCE = 32
 
 
 class MonthError(ValueError):
@@ -45,6 +50,11 @@ class Window:
     def __str__(self) -> str:
         first, last = self.keys
         return first if first == last else f"{first} to {last}"
+
+
+def default_months_at_once() -> int:
+    """Return how many months are loaded side by side unless somebody says: as many as there are cores."""
+    return min(os.cpu_count() or 1, MOST_MONTHS_AT_ONCE)
 
 
 def partition_key(month: date) -> str:

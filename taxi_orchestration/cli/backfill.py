@@ -24,9 +24,9 @@ from dagster import (
 from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.raw_trips import LoadConfig
-from taxi_orchestration.instance.backfills import RunningBackfill, recorded_backfill, schema_of
+from taxi_orchestration.instance.backfills import RunningBackfill, recorded_backfill
 from taxi_orchestration.instance.dagster_names import ROWS, WITHDRAWS_PLAN
-from taxi_orchestration.instance.run_tags import tags_of_months
+from taxi_orchestration.instance.run_tags import schema_of, tags_of_months
 from taxi_orchestration.loading import Progress
 from taxi_orchestration.months import Window, parse_partition_key, partition_key, windows_of
 from taxi_orchestration.settings import student_of

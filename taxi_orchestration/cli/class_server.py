@@ -22,14 +22,13 @@ import psutil
 
 from taxi_orchestration.cli.classroom import WORKSPACE, list_students
 from taxi_orchestration.cli.dev import claim, find_running, make_dagster_home
-from taxi_orchestration.cli.programs import program_command
+from taxi_orchestration.cli.programs import ProgramError, program_command
 from taxi_orchestration.cli.terminal import print_error, print_note
 from taxi_orchestration.dbt.runner import DbtError, prepared_project
 from taxi_orchestration.instance.dagster_names import MODULE
 from taxi_orchestration.postgres.postmaster import HOST, is_free
 from taxi_orchestration.settings import Settings, SettingsError, dagster_home
 
-_FAILED = 1
 _POLL_SECONDS = 0.5
 # The pause before a restart, doubled each time: with unusable settings a program ends every time.
 _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5.0, 300.0
@@ -57,7 +56,8 @@ class Part:
         if self.process and time.monotonic() - self.started < self.pause:
             return
         if self.process:
-            self.pause = min(self.pause * 2, _LONGEST_PAUSE_SECONDS)
+            ran_long = time.monotonic() - self.started > _LONGEST_PAUSE_SECONDS
+            self.pause = _PAUSE_SECONDS if ran_long else min(self.pause * 2, _LONGEST_PAUSE_SECONDS)
             print_error(
                 f"{self.name} ended with exit code {self.process.returncode} and is started again. See {self.log}."
             )
@@ -90,18 +90,19 @@ class Part:
         self.process.wait()
 
 
-def serve(settings: Settings, port: int, read_only_port: int | None) -> int:
-    """Serve the class until Ctrl-C; return the exit code. Raises SettingsError if the class has no student."""
+def serve(settings: Settings, port: int, read_only_port: int | None) -> None:
+    """Serve the class until Ctrl-C.
+
+    Raises SettingsError if the class has no student, and ProgramError if its UI runs already or a port is taken.
+    """
     if not list_students(settings):
         raise SettingsError("The class has no student yet: taxi class add ada bob.")
     if find_running(settings) is None:
         end_leftovers(settings)
-    file = claim(settings, port, "taxi class serve --port ")
-    if file is None:
-        return _FAILED
+    # The lock lasts as long as this file is open.
+    _file = claim(settings, port, "taxi class serve --port ")
     if read_only_port and not is_free(read_only_port):
-        print_error(f"Port {read_only_port} is taken by another program. Choose another: --read-only-port.")
-        return _FAILED
+        raise ProgramError(f"Port {read_only_port} is taken by another program. Choose another: --read-only-port.")
     # Opened once before the programs start: a dozen processes creating Dagster's tables would block each other.
     from taxi_orchestration.instance.opening import open_instance
 
@@ -124,7 +125,6 @@ def serve(settings: Settings, port: int, read_only_port: int | None) -> int:
             deadline = time.monotonic() + _END_SECONDS
             for part in parts:
                 part.wait(deadline)
-    return 0
 
 
 def end_leftovers(settings: Settings) -> None:

@@ -76,8 +76,8 @@ class Student:
     def settings(self, class_settings: Settings) -> Settings:
         """Return the student's settings. Raises SettingsError for a damaged file."""
         own = {name.lower(): value for name, value in self.variables().items()}
-        nowhere = dict.fromkeys(name for name in Settings.model_fields if name.startswith("pg_") and name != "pg_port")
-        return load_settings(**{**class_settings.model_dump(exclude_unset=True), **nowhere, **own})
+        unset = dict.fromkeys(name for name in Settings.model_fields if name.startswith("pg_") and name != "pg_port")
+        return load_settings(**{**class_settings.model_dump(exclude_unset=True), **unset, **own})
 
 
 def list_students(settings: Settings) -> list[Student]:
@@ -133,7 +133,8 @@ def add_students(settings: Settings, students: Sequence[Student], code: Path | N
             student.folder.chmod(0o700)
             make_student(of_student, password)
             write_private(student.file, text)
-        _write_workspace(settings)
+            # After each student, as a later one may be refused.
+            _write_workspace(settings)
 
 
 def describe_student(settings: Settings, student: Student) -> str:
@@ -175,7 +176,7 @@ def remove_students(settings: Settings, students: Sequence[Student]) -> None:
                 if state.origin.repository_origin.code_location_origin.location_name == student.name:
                     instance.delete_instigator_state(state.instigator_origin_id, state.selector_id)
             shutil.rmtree(student.folder, ignore_errors=True)
-        _write_workspace(settings)
+            _write_workspace(settings)
 
 
 def _refuse_while_served(settings: Settings) -> None:

@@ -17,17 +17,17 @@ import warnings
 import webbrowser
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 import click
 
+from taxi_orchestration.months import MOST_MONTHS_AT_ONCE, default_months_at_once
 from taxi_orchestration.tlc.dataset import DATASET
 
 if TYPE_CHECKING:
-    from taxi_orchestration.cli.selection import Reprocess
+    from taxi_orchestration.cli.selection import Reprocess, Selection
     from taxi_orchestration.instance.status import Records
     from taxi_orchestration.months import Window
     from taxi_orchestration.settings import Settings
@@ -94,7 +94,7 @@ def _with_settings(command: Callable[Concatenate[Settings, Arguments], int | Non
             sys.stdout.flush()
         except KeyboardInterrupt:
             # The first clause, because Ctrl-C during the imports leaves the names of the others undefined.
-            click.echo("taxi: interrupted. Loaded months are kept. Run the same command to continue.", err=True)
+            click.echo("taxi: interrupted. Run the same command to continue; it skips what is done.", err=True)
             code = INTERRUPTED
             if any(not thread.daemon for thread in threading.enumerate()[1:]):
                 # An ordinary exit would join threads that wait for a host or a lock.
@@ -150,8 +150,8 @@ def _parse_window(context: click.Context, _: click.Parameter, months: Sequence[s
 @click.option("--run-backwards", is_flag=True, help="Begin with the newest month.")
 @click.option(
     "--max-active-runs",
-    type=click.IntRange(1, 32),
-    default=os.cpu_count() or 1,
+    type=click.IntRange(1, MOST_MONTHS_AT_ONCE),
+    default=default_months_at_once,
     help="How many months are loaded side by side.  [default: as many as there are cores]",
 )
 @click.option("--verbose", is_flag=True, help="Show the lines of dbt's log too.")
@@ -173,7 +173,7 @@ def backfill(
     --missing and --changed select among the months FROM to TO, or among all since the oldest loaded one.
     """
     from taxi_orchestration.cli import terminal
-    from taxi_orchestration.cli.selection import months_at_source, months_to_do
+    from taxi_orchestration.cli.selection import Selection, months_at_source, months_to_do
     from taxi_orchestration.defs.clock import Clock
     from taxi_orchestration.instance.status import compare_months, known_window
     from taxi_orchestration.months import partition_key
@@ -207,25 +207,24 @@ def backfill(
         terminal.show_nothing_to_do(statuses)
         return 0
     shown = months if missing or changed else window.months
-    return _load_and_build(settings, warehouse, window, months, shown, max_active_runs, run_backwards, verbose, began)
+    selection = Selection(window, months, shown, newest_first=run_backwards)
+    return _load_and_build(settings, warehouse, selection, max_active_runs, verbose, began)
 
 
 def _load_and_build(
     settings: Settings,
     warehouse: Warehouse,
-    window: Window,
-    months: Sequence[date],
-    shown: Sequence[date],
+    selection: Selection,
     months_at_once: int,
-    newest_first: bool,
     verbose: bool,
     began: float,
 ) -> int:
-    """Load and build the months; show the progress, and the result for the months `shown`, all in `window`."""
+    """Load and build the selected months; show the progress and the result."""
     from taxi_orchestration.cli import terminal
     from taxi_orchestration.cli.screen import showing_progress
     from taxi_orchestration.instance.status import compare_months
 
+    window, months = selection.window, selection.months
     with showing_progress(len(months), verbose) as screen:
         # Imported while the screen already shows progress: it takes seconds.
         from taxi_orchestration.cli.backfill import MONTHS_PER_RUN, Backfill
@@ -241,7 +240,9 @@ def _load_and_build(
             return SOMETHING_FAILED
         with open_instance() as instance:
             months_per_run = settings.taxi_months_per_run or MONTHS_PER_RUN
-            started = Backfill(definitions, instance, months_at_once, newest_first, months_per_run, progress=screen)
+            started = Backfill(
+                definitions, instance, months_at_once, selection.newest_first, months_per_run, progress=screen
+            )
             outcome = started.run(months, is_of_a_range=len(window.months) > 1)
             statuses = compare_months(warehouse, _read_records(settings, warehouse, window), window)
     logs = [
@@ -251,7 +252,7 @@ def _load_and_build(
         if log.stat().st_size
     ]
     terminal.show_summary(
-        {month: statuses[month] for month in shown}, outcome, screen.seconds, time.monotonic() - began, logs
+        {month: statuses[month] for month in selection.shown}, outcome, screen.seconds, time.monotonic() - began, logs
     )
     return 0 if outcome.succeeded else SOMETHING_FAILED
 
@@ -290,8 +291,8 @@ def _read_records(settings: Settings, warehouse: Warehouse, window: Window, *, e
 def status(settings: Settings, shows_all: bool, as_json: bool) -> int:
     """Show every month, and the months that need something.
 
-    They are failed, unfinished, newly published or re-issued. The exit code is 1 if a requested month failed, is
-    unfinished or was re-issued.
+    A month needs something if it is failed, unfinished, newly published or re-issued. The exit code is 1 if a requested
+    month failed, is unfinished or was re-issued.
     """
     from taxi_orchestration.cli import terminal
     from taxi_orchestration.defs.clock import Clock
@@ -307,7 +308,7 @@ def status(settings: Settings, shows_all: bool, as_json: bool) -> int:
         records = _read_records(settings, warehouse, window)
         statuses = compare_months(warehouse, records, window)
         published = answers.result()
-        findings = check_all_months(warehouse, records, published, now)
+        findings = check_all_months(warehouse, records, published, now, settings.first_month)
     if as_json:
         terminal.show_json(statuses, published)
     else:
@@ -315,7 +316,7 @@ def status(settings: Settings, shows_all: bool, as_json: bool) -> int:
         terminal.show_needs(statuses, published, findings)
     coverage, _ = findings
     signs = {terminal.sign_of(month, published[m]) for m, month in statuses.items()}
-    return SOMETHING_FAILED if coverage.level == "error" or signs & terminal.AMISS else 0
+    return SOMETHING_FAILED if coverage.level == "error" or signs & terminal.NEEDS_ACTION else 0
 
 
 @main.command()
@@ -384,7 +385,7 @@ def alert_test(settings: Settings) -> int:
 def url(settings: Settings, form: str | None, read_only: bool) -> None:
     """Print the address for other programs.
 
-    It is a libpq URL of the warehouse, with schema and password. Starts the embedded PostgreSQL if needed.
+    Without an option, a libpq URL of the warehouse, with schema and password. Starts the embedded PostgreSQL if needed.
     docs/connect.md has the lines for each program.
     """
     from taxi_orchestration.cli.connect import make_address
@@ -421,20 +422,11 @@ def dbt(settings: Settings, arguments: Sequence[str]) -> None:
 def stop(settings: Settings, force: bool) -> int:
     """Stop the embedded PostgreSQL, data kept."""
     from taxi_orchestration.cli import terminal
-    from taxi_orchestration.cli.dev import find_running
-    from taxi_orchestration.postgres.clients import list_clients
-    from taxi_orchestration.postgres.server import find
+    from taxi_orchestration.cli.data import describe_use
     from taxi_orchestration.postgres.server import stop as stop_server
 
-    server = find(settings.taxi_home)
-    clients = list_clients(server) if server and not force else []
-    if clients:
-        ui = find_running(settings)
-        at = f" The Dagster UI is at {ui}; Ctrl-C in its terminal stops it." if ui else ""
-        terminal.print_error(
-            f"The embedded PostgreSQL of {settings.taxi_home} is in use by {', '.join(clients)}.{at} End them, or "
-            "stop it anyway: taxi stop --force"
-        )
+    if not force and (use := describe_use(settings)):
+        terminal.print_error(f"{use} End them, or stop it anyway: taxi stop --force")
         return SOMETHING_FAILED
     stopped = stop_server(settings.taxi_home)
     click.echo(f"The embedded PostgreSQL of {settings.taxi_home} {'is stopped' if stopped else 'was not running'}.")
@@ -444,11 +436,11 @@ def stop(settings: Settings, force: bool) -> int:
 @main.command(hidden=True)
 @click.option("--port", type=click.IntRange(1, 65535), default=3000)
 @_with_settings
-def dev(settings: Settings, port: int) -> int:
+def dev(settings: Settings, port: int) -> None:
     """Start the Dagster UI: what `make dev` runs."""
     from taxi_orchestration.cli.dev import start
 
-    return start(settings, port)
+    start(settings, port)
 
 
 @main.group("class")
@@ -530,7 +522,7 @@ def class_status(settings: Settings, as_json: bool) -> int:
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
 @click.option("--read-only-port", type=click.IntRange(1, 65535), help="The port of a second, read-only UI.")
 @_with_settings
-def class_serve(settings: Settings, port: int, read_only_port: int | None) -> int:
+def class_serve(settings: Settings, port: int, read_only_port: int | None) -> None:
     """Serve one Dagster UI for all students, until Ctrl-C.
 
     Each student has a code server.
@@ -539,7 +531,7 @@ def class_serve(settings: Settings, port: int, read_only_port: int | None) -> in
         raise click.UsageError("--port and --read-only-port must differ.")
     from taxi_orchestration.cli.class_server import serve
 
-    return serve(settings, port, read_only_port)
+    serve(settings, port, read_only_port)
 
 
 @main.command("remove-data", hidden=True)

@@ -11,10 +11,10 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from taxi_orchestration.cli.programs import become, program_command
-from taxi_orchestration.cli.terminal import print_error, print_note
+from taxi_orchestration.cli.programs import ProgramError, become, program_command
+from taxi_orchestration.cli.terminal import print_note
 from taxi_orchestration.postgres.postmaster import HOST, is_free
 from taxi_orchestration.settings import PROJECT_DIRECTORY, Settings, dagster_home, make_home
 
@@ -23,14 +23,11 @@ if TYPE_CHECKING:
 
 # Holds the address of the UI, and is locked while the UI runs.
 _FILE = "dev.url"
-_FAILED = 1
 
 
-def start(settings: Settings, port: int) -> int:
-    """Replace this process by `dagster dev`; return an exit code if the UI runs already or its port is taken."""
+def start(settings: Settings, port: int) -> NoReturn:
+    """Replace this process by `dagster dev`. Raises ProgramError if the UI runs already or its port is taken."""
     file = claim(settings, port, "make dev PORT=")
-    if file is None:
-        return _FAILED
     home = dagster_home() or make_dagster_home(settings)
     print_note(f"The Dagster UI starts at http://{HOST}:{port} in some seconds. Ctrl-C stops it.")
     print_note(_history(settings))
@@ -50,20 +47,20 @@ def start(settings: Settings, port: int) -> int:
     become(command, environment)
 
 
-def claim(settings: Settings, port: int, other_port: str) -> TextIO | None:
-    """Lock the file with the address of this home's UI; print an error and return None if a UI runs already.
+def claim(settings: Settings, port: int, other_port: str) -> TextIO:
+    """Lock and return the file with the address of this home's UI.
 
-    The same if another program uses the port; `other_port` is the option that selects another.
+    Raises ProgramError if a UI runs already, or if another program uses the port; `other_port` is the option that
+    selects another.
     """
     file = (make_home(settings) / _FILE).open("a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        print_error(f"The Dagster UI runs already at {_read_url(file)}. Ctrl-C in its terminal stops it.")
-        return None
+        reason = f"The Dagster UI runs already at {_read_url(file)}. Ctrl-C in its terminal stops it."
+        raise ProgramError(reason) from None
     if not is_free(port):
-        print_error(f"Port {port} is taken by another program. Choose another: {other_port}{port + 1}")
-        return None
+        raise ProgramError(f"Port {port} is taken by another program. Choose another: {other_port}{port + 1}")
     file.truncate(0)
     file.write(f"http://{HOST}:{port}")
     file.flush()
@@ -116,6 +113,8 @@ def _workspace(settings: Settings) -> Path:
 
 
 def _history(settings: Settings) -> str:
+    if own := dagster_home():
+        return f"Its history is kept where {own}/dagster.yaml says."
     if settings.dagster_postgres_url is not None:
         return "Its history is kept in the PostgreSQL of DAGSTER_POSTGRES_URL."
     home = settings.taxi_home

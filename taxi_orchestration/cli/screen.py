@@ -53,7 +53,7 @@ class Screen(Progress):
         self._verbose = verbose
         self._is_live = console.is_terminal and not console.is_dumb_terminal
         self._on_the_way: dict[date, _Month] = {}
-        self._done, self._rows, self._bytes = 0, 0, 0
+        self._rows, self._bytes = 0, 0
         self._lock = Lock()
         self._bars = Bars(
             TextColumn("{task.description:8}"),
@@ -116,7 +116,6 @@ class Screen(Progress):
         with self._lock:
             ended = self._on_the_way.pop(month)
             self.seconds[month] = time.monotonic() - ended.began
-            self._done += 1
             self._update()
         if self._is_live:
             return
@@ -148,9 +147,11 @@ class Screen(Progress):
             self._console.print(Text.from_ansi(line), soft_wrap=True)
 
     def _update(self) -> None:
-        count = f"{self._done} of {count_months(self._months)}  {self._rows:,} rows  {format_bytes(self._bytes)}"
-        done = self._done + sum(month.share for month in self._on_the_way.values())
-        self._bars.update(self._loading, completed=done, count=count)
+        # A month that a retry loads again is on the way again.
+        done = len(self.seconds.keys() - self._on_the_way.keys())
+        count = f"{done} of {count_months(self._months)}  {self._rows:,} rows  {format_bytes(self._bytes)}"
+        completed = done + sum(month.share for month in self._on_the_way.values())
+        self._bars.update(self._loading, completed=completed, count=count)
 
 
 def _of_nodes(done: int, nodes: int) -> str:

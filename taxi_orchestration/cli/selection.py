@@ -1,10 +1,12 @@
 """Selection of the months of a backfill. Neither a terminal nor Dagster here; backfill.py loads the months."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import Literal
 
 from taxi_orchestration.instance.status import MonthStatus, is_changed, is_published
+from taxi_orchestration.months import Window
 from taxi_orchestration.tlc.client import Publication
 from taxi_orchestration.tlc.errors import TlcError
 
@@ -15,6 +17,16 @@ _STATES: Mapping[Reprocess, frozenset[str]] = {
     "failed": frozenset({"missing", "failed", "unfinished"}),
     "completed": frozenset({"missing", "failed", "unfinished", "completed"}),
 }
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The months that a backfill loads, in order, and those that its table shows, all in `window`."""
+
+    window: Window
+    months: Sequence[date]
+    shown: Sequence[date]
+    newest_first: bool = False
 
 
 def months_to_do(

@@ -51,7 +51,7 @@ NOT_YET = Sign("not yet", "·", ".", "dim")
 UNKNOWN = Sign("not known", "?", "?", "yellow")
 SIGNS = (LOADED, FAILED, UNFINISHED, REISSUED, PUBLISHED, NOT_YET, UNKNOWN)
 # Requested months that are not as they should be.
-AMISS = frozenset({FAILED, UNFINISHED, REISSUED})
+NEEDS_ACTION = frozenset({FAILED, UNFINISHED, REISSUED})
 
 _COMMAND = re.compile(r"\btaxi(?= (backfill|class|report|stop|dbt|psql)\b)")
 _MONTH_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -130,8 +130,9 @@ def show_summary(
     )
     for name in ("month", "file rows", "raw_trips", "fct_trips", "rejected", "checks", "seconds"):
         table.add_column(name, justify="left" if name == "month" else "right", no_wrap=True)
+    kept = [month for month in outcome.not_published if statuses[month].file]
     for month, status in sorted(statuses.items()):
-        if month not in outcome.not_published:
+        if month in kept or month not in outcome.not_published:
             table.add_row(*_summary_row(status, seconds.get(month), month in outcome.failures))
     loaded = [status for status in statuses.values() if status.file]
     totals = [sum(s.file.rows for s in loaded if s.file), *(sum(getattr(s, n) for s in loaded) for n in _ROW_COUNTS)]
@@ -145,8 +146,10 @@ def show_summary(
     for log in logs:
         print_error(f"dbt's log is in {log}")
     _show_failed_checks(statuses)
-    if outcome.not_published:
-        print_note(f"Not yet published: {format_months(outcome.not_published)}. The TLC takes about two months.")
+    if not_yet := outcome.not_published - set(kept):
+        print_note(f"Not yet published: {format_months(not_yet)}. The TLC takes about two months.")
+    if kept:
+        print_note(f"No longer published: {format_months(kept)}. The loaded rows are kept.")
     done = len(seconds.keys() - outcome.failures.keys() - outcome.not_published)
     print_note(f"{count_months(done)} loaded in {elapsed:.1f} s.")
     if outcome.succeeded:

@@ -25,11 +25,12 @@ def coverage_spec(assets: AssetKeys) -> AssetCheckSpec:
     )
 
 
-def coverage_evaluation(instance: DagsterInstance, warehouse: Warehouse) -> AssetCheckEvaluation:
+def coverage_evaluation(instance: DagsterInstance, warehouse: Warehouse, first_month: date) -> AssetCheckEvaluation:
     """Evaluate the check from PostgreSQL and Dagster's record, without a request to the TLC."""
     assets = AssetKeys(warehouse.student)
     in_dagster = {parse_partition_key(key) for key in instance.get_materialized_partitions(assets.raw_trips)}
-    finding = check_coverage(months_in_raw_trips(warehouse), in_dagster, observed_months(instance, assets))
+    published = observed_months(instance, assets)
+    finding = check_coverage(months_in_raw_trips(warehouse), in_dagster, published, first_month)
     return evaluation_of(coverage_spec(assets), finding)
 
 

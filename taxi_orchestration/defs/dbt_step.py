@@ -59,11 +59,11 @@ class ParsedProject:
         """Return the models, seeds and tests by their unique ids."""
         return self.manifest["nodes"]
 
-    def key_of(self, unique_id: str) -> AssetKey:
+    def asset_key(self, unique_id: str) -> AssetKey:
         """Return the asset key of a model or seed."""
         return self.translator.get_asset_key(self.nodes[unique_id])
 
-    def version_of(self, unique_id: str) -> str:
+    def code_version(self, unique_id: str) -> str:
         """Return the version of a node's SQL or file."""
         return str(self.translator.get_code_version(self.nodes[unique_id]))
 
@@ -143,7 +143,7 @@ class DbtStep:
                 key = get_asset_check_key_for_test(project.manifest, project.translator, unique_id, project=None)
                 chosen = key in context.selected_asset_check_keys
             else:
-                chosen = project.key_of(unique_id) in context.selected_asset_keys
+                chosen = project.asset_key(unique_id) in context.selected_asset_keys
             if chosen:
                 selected.append(unique_id)
         return selected
@@ -153,7 +153,7 @@ class DbtStep:
         project = self._project
         made_of = {key: node for key, node in project.nodes.items() if node["resource_type"] in ("model", "seed")}
         existing = self._warehouse.existing_tables([node["name"] for node in made_of.values()])
-        versions = code_versions_made(self._context.instance, map(project.key_of, made_of))
+        versions = code_versions_made(self._context.instance, map(project.asset_key, made_of))
         return views_to_make(
             made_of,
             [unique_id for unique_id in selected if unique_id in made_of],
@@ -161,7 +161,7 @@ class DbtStep:
             current={
                 unique_id
                 for unique_id in made_of
-                if versions.get(project.key_of(unique_id)) == project.version_of(unique_id)
+                if versions.get(project.asset_key(unique_id)) == project.code_version(unique_id)
             },
         )
 
@@ -237,7 +237,7 @@ class DbtStep:
             for event in message.to_default_asset_events(self._project.manifest, self._project.translator, of_step):
                 match event:
                     case Output() if is_monthly(self._project.nodes[unique_id]):
-                        yield from self._built_table(plan, unique_id, event, files, sql[unique_id])
+                        yield from self._built_table(plan, unique_id, event, files, sql.get(unique_id))
                     case Output():
                         yield from self._built_view(unique_id, event, sql.get(unique_id))
                     case AssetCheckResult(passed=False):
@@ -264,7 +264,7 @@ class DbtStep:
         sql: str | None,
     ) -> Iterator[Output[None]]:
         """Record a table's months: those of this step's output with it, all others that are loaded as events."""
-        key, node = self._project.key_of(unique_id), self._project.nodes[unique_id]
+        key, node = self._project.asset_key(unique_id), self._project.nodes[unique_id]
         of_output = plan.window.months if plan.window and unique_id in plan.selected else []
         if plan.recorded:
             of_months = months_metadata(self._warehouse, node, plan.recorded, files, event.metadata, sql)
@@ -277,7 +277,7 @@ class DbtStep:
                     )
         if of_output:
             made = [parent for parent in self._project.manifest["parent_map"][unique_id] if parent in plan.beside]
-            versions = {self._project.key_of(view): self._project.version_of(view) for view in made}
+            versions = {self._project.asset_key(view): self._project.code_version(view) for view in made}
             yield Output(
                 None,
                 output_name=event.output_name,
@@ -291,7 +291,7 @@ class DbtStep:
 
         Its data version is its code: a rebuild from the same code changes nothing downstream.
         """
-        key, version = self._project.key_of(unique_id), self._project.version_of(unique_id)
+        key, version = self._project.asset_key(unique_id), self._project.code_version(unique_id)
         lineage = lineage_metadata(self._project.manifest, unique_id, sql, self._project.assets)
         metadata: dict[str, Any] = {**node_metadata(event.metadata, sql), **lineage}
         if key in self._context.selected_asset_keys:

@@ -18,7 +18,8 @@ def canceled_by_interrupt(context: AssetExecutionContext) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, DagsterExecutionInterruptedError) as error:
-        if context.run.tags.get(LAUNCHED_BY) == TAXI_BACKFILL:
+        # Dagster copies the tags of a run to those that the UI re-executes from it.
+        if context.run.tags.get(LAUNCHED_BY) == TAXI_BACKFILL and not context.run.parent_run_id:
             context.instance.report_run_canceling(context.run, "Interrupted in the terminal.")
         run = context.instance.get_run_by_id(context.run.run_id)
         if run and run.status is DagsterRunStatus.CANCELING:

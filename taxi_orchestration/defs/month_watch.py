@@ -117,7 +117,10 @@ def build_month_watch(assets: AssetKeys, *, runs_by_itself: bool) -> dg.SensorDe
             for key, at in json.loads(context.cursor or "{}").items()
         }
         finding, known = evaluate_freshness(instance, opened, settings.tlc_base_url, now, seen)
-        evaluations = [evaluation_of(freshness_spec(assets), finding), coverage_evaluation(instance, opened)]
+        evaluations = [
+            evaluation_of(freshness_spec(assets), finding),
+            coverage_evaluation(instance, opened, settings.first_month),
+        ]
         return dg.SensorResult(
             asset_events=[evaluation for evaluation in evaluations if _is_new(instance, evaluation, now)],
             skip_reason=" ".join(str(evaluation.description) for evaluation in evaluations),

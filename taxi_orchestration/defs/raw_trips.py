@@ -1,6 +1,5 @@
 """The asset raw_trips: exactly the rows of the newest accepted file of every month."""
 
-import os
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from datetime import date
 from typing import cast
@@ -55,7 +54,12 @@ from taxi_orchestration.instance.dagster_names import (
     data_version_tags,
 )
 from taxi_orchestration.loading import MonthLoad, Progress, open_loader
-from taxi_orchestration.months import parse_partition_key, partition_key
+from taxi_orchestration.months import (
+    MOST_MONTHS_AT_ONCE,
+    default_months_at_once,
+    parse_partition_key,
+    partition_key,
+)
 from taxi_orchestration.postgres.connection import WarehouseError, WarehouseUnavailableError
 from taxi_orchestration.report.formats import format_bytes
 from taxi_orchestration.settings import Settings
@@ -78,7 +82,10 @@ class LoadConfig(Config):
     """The configuration of the loading step."""
 
     months_at_once: int = Field(
-        default_factory=lambda: os.cpu_count() or 1, ge=1, le=32, description="How many months are loaded side by side."
+        default_factory=default_months_at_once,
+        ge=1,
+        le=MOST_MONTHS_AT_ONCE,
+        description="How many months are loaded side by side.",
     )
     newest_first: bool = Field(default=False, description="Begin with the newest month.")
     is_of_a_range: bool = Field(
@@ -115,7 +122,7 @@ def build_raw_trips(
         progress: ResourceParam[Progress],
     ) -> Iterator[MaterializeResult | AssetCheckEvaluation | Output[None]]:
         """Load and check the months of the run; a failed month does not affect the others."""
-        with translate_to_failure():
+        with canceled_by_interrupt(context), translate_to_failure():
             yield from _load_and_check(context, config, settings, warehouse.open(), progress)
 
     return raw_trips
@@ -156,7 +163,7 @@ def _load_and_check(
         yield Output(None, output_name=outputs[key])
     months = sorted(_months_of_run(context, settings, warehouse), reverse=config.newest_first)
     if assets.raw_trips not in context.selected_asset_keys:
-        yield from _check_months(context, warehouse, months)
+        yield from _check_months(context, settings, warehouse, months)
         return
     made, failures, not_published = _load(context, config, settings, warehouse, progress, months)
     if not failures and not not_published:
@@ -164,7 +171,7 @@ def _load_and_check(
     findings: Findings = {}
     try:
         findings = raw_findings(warehouse, made, _count_rows(made)) if made else {}
-        yield from _evaluate_selected(context, warehouse, findings)
+        yield from _evaluate_selected(context, settings, warehouse, findings)
     except WarehouseError as error:
         if not failures:
             # A retry would load nothing, and so evaluate no check.
@@ -201,7 +208,7 @@ def _load(
     failures: dict[date, Exception] = {}
     not_published: set[date] = set()
     is_alone = len(months) == 1 and not (config.is_of_a_range or _is_chunk_of_range(context, assets.raw_trips))
-    with canceled_by_interrupt(context), open_loader(settings, warehouse, on_retry=warn) as loader:
+    with open_loader(settings, warehouse, on_retry=warn) as loader:
         load_missing_zones(context, loader, warn)
         attempts = _find_attempts(context)
         if attempts and not context.has_partition_key:
@@ -234,22 +241,22 @@ def _months_of_run(context: AssetExecutionContext, settings: Settings, warehouse
 
 
 def _check_months(
-    context: AssetExecutionContext, warehouse: Warehouse, months: Collection[date]
+    context: AssetExecutionContext, settings: Settings, warehouse: Warehouse, months: Collection[date]
 ) -> Iterator[AssetCheckEvaluation]:
     """Check the loaded months among these."""
     loaded = loaded_files(warehouse).keys() & set(months)
-    yield from _evaluate_selected(context, warehouse, raw_findings(warehouse, loaded) if loaded else {})
+    yield from _evaluate_selected(context, settings, warehouse, raw_findings(warehouse, loaded) if loaded else {})
 
 
 def _evaluate_selected(
-    context: AssetExecutionContext, warehouse: Warehouse, findings: Findings
+    context: AssetExecutionContext, settings: Settings, warehouse: Warehouse, findings: Findings
 ) -> Iterator[AssetCheckEvaluation]:
     """Yield the evaluations of the selected checks."""
     assets, selected = AssetKeys(warehouse.student), context.selected_asset_check_keys
     specs = [spec for spec in raw_checks(assets) if spec.key in selected]
     yield from evaluations(context.instance, specs, findings)
     if assets.coverage_check in selected:
-        yield coverage_evaluation(context.instance, warehouse)
+        yield coverage_evaluation(context.instance, warehouse, settings.first_month)
 
 
 def _is_chunk_of_range(context: AssetExecutionContext, raw_trips: AssetKey) -> bool:

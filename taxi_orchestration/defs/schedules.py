@@ -1,7 +1,5 @@
 """The monthly schedule, an alternative to the sensor tlc_publications."""
 
-from datetime import date
-
 import dagster as dg
 
 from taxi_orchestration.asset_keys import AssetKeys
@@ -9,15 +7,12 @@ from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.run_requests import plan_requests
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
 from taxi_orchestration.instance.run_tags import attempts_by, keys_in_progress, requester_tag
-from taxi_orchestration.months import Window, add_months, partition_key
+from taxi_orchestration.months import Window, add_months, newest_month, partition_key
 from taxi_orchestration.settings import Settings, SettingsError
 from taxi_orchestration.tlc.publications import REQUESTS_AT_ONCE, fetch_publications
 from taxi_orchestration.warehouse.load_log import loaded_files
 
 MONTHLY_SCHEDULE = "monthly_schedule"
-
-# The TLC publishes a month about two months after its end: August around 1 November.
-MONTHS_BACK = 3
 
 # Earlier months that were published late or failed are requested too, as many as run side by side.
 MONTHS_AT_MOST = REQUESTS_AT_ONCE
@@ -32,11 +27,11 @@ def months_due(
     """Evaluate one tick: request the last months that are published and not loaded."""
     now, assets = context.scheduled_execution_time, AssetKeys(settings.student)
     requested_by = requester_tag(MONTHLY_SCHEDULE, assets)
-    due = add_months(date(now.year, now.month, 1), -MONTHS_BACK)
-    files = loaded_files(warehouse.open())
+    files, due = loaded_files(warehouse.open()), newest_month(now)
     last = [m for m in Window.through(add_months(due, 1 - MONTHS_AT_MOST), due).months if m >= settings.first_month]
-    # Months before the oldest loaded one were never requested; the newest may have been re-issued.
-    months = [m for m in last if m == due or not files or (m not in files and m > min(files))]
+    # Months before the oldest loaded one were never requested; the newest loaded one may have been re-issued.
+    newest = {due, max(files, default=due)}
+    months = [m for m in last if m in newest or not files or (m not in files and m > min(files))]
     requests, sentences = plan_requests(
         files,
         fetch_publications(settings.tlc_base_url, months, ATTEMPTS),

@@ -17,6 +17,7 @@ from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.defs.clock import Clock
 from taxi_orchestration.defs.conditions import changed_upstream
 from taxi_orchestration.defs.exposures import exposure_spec
+from taxi_orchestration.defs.interruption import canceled_by_interrupt
 from taxi_orchestration.defs.retries import RETRIES, translate_to_failure
 from taxi_orchestration.defs.warehouse_resource import WarehouseResource
 from taxi_orchestration.instance.status import count_checks
@@ -38,7 +39,7 @@ def build_taxi_report(manifest: Mapping[str, Any], assets: AssetKeys) -> AssetsD
         warehouse: WarehouseResource,
         clock: ResourceParam[Clock],
     ) -> MaterializeResult:
-        with translate_to_failure():
+        with canceled_by_interrupt(context), translate_to_failure():
             return make_report(context, settings, warehouse.open(), clock)
 
     return taxi_report

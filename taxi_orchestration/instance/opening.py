@@ -32,5 +32,5 @@ def open_instance() -> Iterator[DagsterInstance]:
     except (DagsterPostgresException, OperationalError) as error:
         _, reason = find_reason(error)
         raise StorageError(
-            f"Dagster's storage failed: {reason}. Loaded months are kept. Run the same command again."
+            f"Dagster's storage failed: {reason}. Run the same command again when it works; it skips what is done."
         ) from error

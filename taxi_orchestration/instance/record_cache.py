@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 
 import psycopg
@@ -76,7 +76,7 @@ class RecordCache:
         # Without the file the next command reads the records again.
         with suppress(OSError):
             written = self._file.with_suffix(".new")
-            written.write_text(json.dumps(content, default=datetime.isoformat))
+            written.write_text(json.dumps(content))
             written.replace(self._file)
 
     def _read(self) -> Records | None:
@@ -92,9 +92,5 @@ class RecordCache:
             return None
 
 
-def _record(built_at: str | None, checks: dict[str, object], **fields: object) -> MonthRecord:
-    return MonthRecord(
-        built_at=datetime.fromisoformat(built_at) if built_at else None,
-        checks=Checks(**checks),  # type: ignore[arg-type]
-        **fields,  # type: ignore[arg-type]
-    )
+def _record(checks: dict[str, object], **fields: object) -> MonthRecord:
+    return MonthRecord(checks=Checks(**checks), **fields)  # type: ignore[arg-type]

@@ -60,7 +60,6 @@ class MonthRecord:
     has_failed: bool = False
     loaded_rows: str | None = None
     built_rows: str | None = None
-    built_at: datetime | None = None
     checks: Checks = field(default_factory=Checks)
 
 
@@ -88,7 +87,6 @@ class MonthStatus:
     rejected_rows: int = 0
     checks: Checks = field(default_factory=Checks)
     run_id: str | None = None
-    built_at: datetime | None = None
 
     @property
     def is_exact(self) -> bool:
@@ -141,6 +139,7 @@ def check_all_months(
     records: Records,
     published: Mapping[date, Publication | TlcError],
     now: datetime,
+    first_month: date,
 ) -> tuple[Finding, Finding]:
     """Evaluate the checks of all months together: coverage and freshness."""
     loaded = months_in_raw_trips(warehouse)
@@ -149,7 +148,7 @@ def check_all_months(
     # The publication time does not matter here: the grid shows that the month is not loaded.
     since: Mapping[date, datetime | None] = dict.fromkeys(out, now)
     return (
-        check_coverage(loaded, records.materialized, out),
+        check_coverage(loaded, records.materialized, out, first_month),
         check_freshness(now, since, loaded, answered=answered),
     )
 
@@ -169,12 +168,11 @@ def read_records(instance: DagsterInstance, assets: AssetKeys, months: Sequence[
     checks = _checks_of(instance, keys, loads, builds)
     records = {}
     for month, key in zip(months, keys, strict=True):
-        load, build = loads.get(key), builds.get(key)
+        load = loads.get(key)
         records[month] = MonthRecord(
             has_failed=attempts.get(key) == AssetPartitionStatus.FAILED,
             loaded_rows=data_version(load.event_log_entry) if load else None,
             built_rows=built_from.get(month),
-            built_at=datetime.fromtimestamp(build.timestamp).astimezone() if build else None,
             checks=checks[key],
         )
     materialized = {parse_partition_key(key) for key in instance.get_materialized_partitions(assets.raw_trips)}
@@ -204,7 +202,6 @@ def compare_months(warehouse: Warehouse, records: Records, window: Window) -> di
             rejected_rows=rejected,
             checks=record.checks,
             run_id=file.dagster_run_id if file else None,
-            built_at=record.built_at,
         )
         if record.has_failed:
             status = replace(status, state="failed")

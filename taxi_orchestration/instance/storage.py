@@ -49,7 +49,7 @@ MAX_OVERFLOW = 20
 # threads of its daemon would wait so again and again, and `dagster dev` take 40 s to end (measured by hand).
 PATIENCE_SECONDS = 2.0
 
-_APART_SECONDS = 0.002
+_SPACING_SECONDS = 0.002
 _PLANNED = DagsterEventType.ASSET_MATERIALIZATION_PLANNED
 _IS_PLANNED_CHECK = AssetCheckExecutionsTable.c.execution_status == AssetCheckExecutionRecordStatus.PLANNED.value
 _ENDS = {DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED}
@@ -207,14 +207,14 @@ class TaxiEventLog(PostgresEventLogStorage):
             newest = {e.get_dagster_event().asset_key: (e, id_) for e, id_ in zip(planned, ids, strict=True)}
             for of_asset, id_ in newest.values():
                 self.store_asset_event(of_asset, id_)
-        super().store_event_batch(_one_by_one([e for e in events if e.dagster_event_type is not _PLANNED]))
+        super().store_event_batch(_space_timestamps([e for e in events if e.dagster_event_type is not _PLANNED]))
 
 
-def _one_by_one(events: Sequence[EventLogEntry]) -> list[EventLogEntry]:
+def _space_timestamps(events: Sequence[EventLogEntry]) -> list[EventLogEntry]:
     """Return the events in distinct milliseconds: an asset's page merges events of the same one."""
     apart: list[EventLogEntry] = []
     for entry in events:
-        earliest = apart[-1].timestamp + _APART_SECONDS if apart else entry.timestamp
+        earliest = apart[-1].timestamp + _SPACING_SECONDS if apart else entry.timestamp
         apart.append(entry._replace(timestamp=max(entry.timestamp, earliest)))
     return apart
 

@@ -226,11 +226,13 @@ def lock_advice(target: PostgresTarget) -> str:
 
 
 def _lock_holders(target: PostgresTarget) -> str:
-    """Describe the sessions that hold table locks, oldest transaction first."""
+    """Describe the sessions that hold table locks, oldest transaction first, without literals such as passwords."""
     with connect(target) as connection:
         rows = connection.execute(
             """
-            select distinct a.pid, a.usename, a.application_name, a.xact_start, left(a.query, 80)
+            select distinct
+                a.pid, a.usename, a.application_name, a.xact_start,
+                left(regexp_replace(a.query, '''[^'']*(''|$)', '''…''', 'g'), 80)
             from pg_locks l join pg_stat_activity a using (pid)
             where l.granted and l.locktype in ('relation', 'advisory') and a.pid <> pg_backend_pid()
               and a.datname = current_database() and l.mode not in ('AccessShareLock', 'RowShareLock')

@@ -6,15 +6,22 @@ from datetime import date
 
 from taxi_orchestration.months import Window, format_months, windows_of
 from taxi_orchestration.quality.finding import Finding
+from taxi_orchestration.tlc.dataset import DATASET
 
 
 def check_coverage(
-    in_postgres: AbstractSet[date], in_dagster: AbstractSet[date], published: AbstractSet[date] | None
+    in_postgres: AbstractSet[date],
+    in_dagster: AbstractSet[date],
+    published: AbstractSet[date] | None,
+    first_month: date = DATASET.first_month,
 ) -> Finding:
     """Check that every published month since the oldest loaded one is loaded, and that Dagster and PostgreSQL agree.
 
-    `published` is None if the publications have not been fetched yet.
+    `published` is None if the publications have not been fetched yet. Months before `first_month`, where the project
+    begins, are left out.
     """
+    in_postgres = {month for month in in_postgres if month >= first_month}
+    in_dagster = {month for month in in_dagster if month >= first_month}
     known = in_postgres | in_dagster
     if not known:
         return Finding("pass", "No month has been loaded yet.", "taxi backfill 2024-01 2024-03")

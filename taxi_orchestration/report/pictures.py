@@ -85,7 +85,7 @@ def trips_by_month(frames: Frames) -> Picture | None:
 
 def revenue_by_month(frames: Frames) -> Picture | None:
     """Show revenue by month, beside the year before."""
-    return _volume(frames, "revenue", "total_amount", "How much money do they bring?", format_money)
+    return _volume(frames, "revenue", "total_amount", "How much revenue do they bring in?", format_money)
 
 
 def _volume(
@@ -304,7 +304,7 @@ def boroughs(frames: Frames) -> Picture | None:
         frozenset({2}),
     )
     chart = charts.place_bars("totals", by="borough", top=8)
-    sentence = f"Trips begin {format_list(shares)}."
+    sentence = f"Pickups: {format_list(shares)}."
     return Picture("boroughs", "Which boroughs?", sentence, table, [Panel(chart)], data={"totals": totals}, wide=False)
 
 
@@ -346,7 +346,7 @@ def history_of_zone(frames: Frames) -> Picture | None:
     data = data.assign(month=month_number(data["month"]))
     return Picture(
         "zone",
-        "How has a zone developed?",
+        "How have a zone's pickups changed?",
         sentence,
         Table(["Month", f"Pickups in {names.get(busiest, f'zone {busiest}')}"], rows),
         [Panel(charts.zone_history("zone_months", busiest))],
@@ -395,8 +395,9 @@ def tips(frames: Frames) -> Picture | None:
         sentence = "No tips are recorded."
     else:
         share, amount = most["tip_amount"] / most["fare_amount"], most["tip_amount"] / most["trips"]
-        who = most["payment_type_name"].lower()
-        sentence = f"Who pays by {who} adds {format_percent(share)} to the fare, {format_money(amount)} a trip."
+        sentence = (
+            f"{most['payment_type_name']}: tips add {format_percent(share)} to the fare, {format_money(amount)} a trip."
+        )
     data = data.groupby(["month", "kind"], as_index=False)[measures].sum()
     data["tip_share"] = (data["tip_amount"] / data["fare_amount"]).where(data["fare_amount"] > 0)
     data["tip_per_trip"] = data["tip_amount"] / data["trips"]

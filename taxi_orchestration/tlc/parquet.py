@@ -7,7 +7,7 @@ import json
 import mmap
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -200,6 +200,8 @@ class MonthFile:
         known = {name: types.get(name) or self.schema.field(name).type for name in self.new_columns}
         self._plan_columns(known)
         self.new_columns = {name: postgres_type_for(kind) for name, kind in known.items()}
+        added = {name: self._describe_new(self._fields[name], kind) for name, kind in self.new_columns.items()}
+        self.drift = replace(self.drift, new_columns={**self.drift.new_columns, **added})
 
     def _plan_columns(self, new: Mapping[str, pa.DataType]) -> None:
         """Set the columns of the batches: those of the data set, and the new columns in these types."""
@@ -400,13 +402,16 @@ class MonthFile:
             new_columns={
                 name: "only nulls and no type: left out"
                 if pa.types.is_null(field.type)
-                else f"{self._type_in_file(field)}, added as {postgres_type_for(field.type)}"
+                else self._describe_new(field, postgres_type_for(field.type))
                 for name, field in new.items()
             },
             missing_columns={column.name: "null in all rows" for column in match.missing},
             other_types=match.other_types,
             left_out=left_out,
         )
+
+    def _describe_new(self, field: pa.Field, postgres_type: str) -> str:
+        return f"{self._type_in_file(field)}, added as {postgres_type}"
 
     def _type_in_file(self, field: pa.Field) -> str:
         return "int96" if field.name in self._int96 else str(field.type)

@@ -19,7 +19,7 @@ import shapefile
 import shapely
 from shapely.geometry import shape
 
-from taxi_orchestration.tlc.errors import BadFileError
+from taxi_orchestration.tlc.errors import BadFileError, advise_new_copy
 
 # The published files are 1.7 MB unpacked; a zip of a few kB can unpack to gigabytes.
 MAX_UNPACKED_BYTES = 64 * 2**20
@@ -30,7 +30,6 @@ FIELDS = {"OBJECTID": int, "LocationID": int, "zone": str, "borough": str}
 TOLERANCE_FEET = 250.0
 GAP_FEET, SNAP_FEET = 10.0, 1.0
 
-_NEXT = "Check TLC_BASE_URL, or try again once the TLC has re-issued the file."
 # The exceptions of pyshp on bytes that are no shapefile.
 _NOT_A_SHAPEFILE = (
     shapefile.ShapefileException,
@@ -67,25 +66,28 @@ class ZoneShape:
         ]
 
 
-def read_zone_shapes(path: Path) -> list[ZoneShape]:
-    """Read `taxi_zones.zip`, ordered by zone number. Raises BadFileError if the file is not the TLC's."""
+def read_zone_shapes(path: Path, url: str) -> list[ZoneShape]:
+    """Read `taxi_zones.zip`, which was downloaded from `url`, ordered by zone number.
+
+    Raises BadFileError if the file is not the TLC's.
+    """
     try:
-        parts = _unpack(path)
+        parts = _unpack(path, url)
         with shapefile.Reader(**{suffix: io.BytesIO(content) for suffix, content in parts.items()}) as reader:
             records = [record.as_dict() for record in reader.records()]
             outlines = [shape(outline.__geo_interface__) for outline in reader.shapes()]
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise _refusal(path, f"it is not a zip file that can be unpacked ({error})") from error
+        raise _refusal(url, f"it is not a zip file that can be unpacked ({error})") from error
     except _NOT_A_SHAPEFILE as error:
-        raise _refusal(path, f"its content is not a readable shapefile ({error})") from error
+        raise _refusal(url, f"its content is not a readable shapefile ({error})") from error
     if not records or len(records) != len(outlines):
-        raise _refusal(path, f"it has {len(outlines)} shapes and {len(records)} records")
+        raise _refusal(url, f"it has {len(outlines)} shapes and {len(records)} records")
     for record in records:
         if wrong := [name for name, kind in FIELDS.items() if not isinstance(record.get(name), kind)]:
-            raise _refusal(path, f"the record {record} lacks {', '.join(wrong)}")
-    zone_ids = _number_zones(path, records)
+            raise _refusal(url, f"the record {record} lacks {', '.join(wrong)}")
+    zone_ids = _number_zones(url, records)
     shapes = [
-        ZoneShape(zone_id, record["zone"].strip(), record["borough"].strip(), _check_outline(path, zone_id, outline))
+        ZoneShape(zone_id, record["zone"].strip(), record["borough"].strip(), _check_outline(url, zone_id, outline))
         for zone_id, record, outline in zip(zone_ids, records, outlines, strict=True)
     ]
     return sorted(shapes, key=lambda zone: zone.zone_id)
@@ -106,11 +108,11 @@ def simplify_zone_shapes(shapes: Sequence[ZoneShape]) -> list[ZoneShape]:
     ]
 
 
-def _refusal(path: Path, found: str) -> BadFileError:
-    return BadFileError(f"Reading the shapes of the taxi zones ({path.name}): {found}. {_NEXT}")
+def _refusal(url: str, found: str) -> BadFileError:
+    return BadFileError(f"Reading the shapes of the taxi zones from {url}: {found}. {advise_new_copy(url)}")
 
 
-def _unpack(path: Path) -> dict[str, bytes]:
+def _unpack(path: Path, url: str) -> dict[str, bytes]:
     """Return the bytes of the one .shp, .dbf and .shx of a zip, in a folder or not."""
     # Read from memory: in a file, a zip directory that points before its start raises the OSError of a failing disk.
     with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
@@ -120,18 +122,18 @@ def _unpack(path: Path) -> dict[str, bytes]:
         for suffix in ("shp", "dbf", "shx"):
             matching = [member for member in members if PurePosixPath(member.filename).suffix.lower() == f".{suffix}"]
             if len(matching) != 1:
-                raise _refusal(path, f"it has {len(matching)} .{suffix} files instead of one")
+                raise _refusal(url, f"it has {len(matching)} .{suffix} files instead of one")
             with archive.open(matching[0]) as file:
                 found[suffix] = file.read(MAX_UNPACKED_BYTES + 1)
             if sum(map(len, found.values())) > MAX_UNPACKED_BYTES:
-                raise _refusal(path, f"it unpacks to more than {MAX_UNPACKED_BYTES // 2**20} MB")
+                raise _refusal(url, f"it unpacks to more than {MAX_UNPACKED_BYTES // 2**20} MB")
     declared = 2 * int.from_bytes(found["shp"][24:28], "big")
     if declared != len(found["shp"]):
-        raise _refusal(path, f"its .shp file has {len(found['shp'])} bytes, but its header declares {declared}")
+        raise _refusal(url, f"its .shp file has {len(found['shp'])} bytes, but its header declares {declared}")
     return found
 
 
-def _number_zones(path: Path, records: Sequence[Mapping[str, Any]]) -> list[int]:
+def _number_zones(url: str, records: Sequence[Mapping[str, Any]]) -> list[int]:
     """Return the zone number of every shape.
 
     The zone table has 265 zones, of which 56 and 57 share one name, and 103 to 105 another. The shapes of those five
@@ -143,22 +145,22 @@ def _number_zones(path: Path, records: Sequence[Mapping[str, Any]]) -> list[int]
     for record in records:
         names.setdefault(record["LocationID"], set()).add((record["zone"], record["borough"]))
     if mixed := [location for location in count if len(names[location]) > 1]:
-        raise _refusal(path, f"LocationID {mixed[0]} is the number of different zones: {sorted(names[mixed[0]])}")
+        raise _refusal(url, f"LocationID {mixed[0]} is the number of different zones: {sorted(names[mixed[0]])}")
     zone_ids = [record["OBJECTID"] if count[record["LocationID"]] > 1 else record["LocationID"] for record in records]
     if doubled := [zone_id for zone_id, times in Counter(zone_ids).items() if times > 1]:
-        raise _refusal(path, f"more than one shape is that of zone {doubled[0]}")
+        raise _refusal(url, f"more than one shape is that of zone {doubled[0]}")
     return zone_ids
 
 
-def _check_outline(path: Path, zone_id: int, outline: shapely.Geometry) -> shapely.MultiPolygon:
+def _check_outline(url: str, zone_id: int, outline: shapely.Geometry) -> shapely.MultiPolygon:
     if outline.geom_type not in ("Polygon", "MultiPolygon"):
-        raise _refusal(path, f"the shape of zone {zone_id} is a {outline.geom_type}, not a polygon")
+        raise _refusal(url, f"the shape of zone {zone_id} is a {outline.geom_type}, not a polygon")
     if not outline.is_valid:
-        raise _refusal(path, f"the shape of zone {zone_id} is broken: {shapely.is_valid_reason(outline)}")
+        raise _refusal(url, f"the shape of zone {zone_id} is broken: {shapely.is_valid_reason(outline)}")
     left, bottom, right, top = outline.bounds
     if not (BOUNDS[0] < left and BOUNDS[1] < bottom and right < BOUNDS[2] and top < BOUNDS[3]):
         found = f"({left:.6g}, {bottom:.6g}) to ({right:.6g}, {top:.6g})"
-        raise _refusal(path, f"zone {zone_id} lies at {found}, which is not New York in feet of EPSG 2263")
+        raise _refusal(url, f"zone {zone_id} lies at {found}, which is not New York in feet of EPSG 2263")
     return shapely.MultiPolygon(shapely.get_parts(outline).tolist())
 
 

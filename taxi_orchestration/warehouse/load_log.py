@@ -10,7 +10,8 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from taxi_orchestration.postgres.connection import WarehouseError
+from taxi_orchestration.postgres.connection import WarehouseError, connect, translate_errors
+from taxi_orchestration.settings import PostgresTarget
 from taxi_orchestration.warehouse.relations import TABLE, Relation, find_relations
 from taxi_orchestration.warehouse.warehouse import Warehouse
 
@@ -70,6 +71,20 @@ def loaded_files(warehouse: Warehouse) -> dict[date, LoadedFile]:
         statement = sql.SQL("select {} from {} order by source_month")
         rows = connection.execute(statement.format(_NAMES, warehouse.identifier(RAW_LOADS.name)))
         return {row[0]: LoadedFile(*row) for row in rows}
+
+
+def count_months_by_schema(target: PostgresTarget) -> dict[str, int]:
+    """Count the loaded months in each schema of a database that has any."""
+    with translate_errors("Counting the loaded months", target), connect(target) as connection:
+        schemas = connection.execute(
+            "select nspname from pg_class join pg_namespace n on n.oid = relnamespace where relname = %s",
+            [RAW_LOADS.name],
+        ).fetchall()
+        months: dict[str, int] = {}
+        for (schema,) in schemas:
+            statement = sql.SQL("select count(*) from {}").format(sql.Identifier(schema, RAW_LOADS.name))
+            (months[schema],) = connection.execute(statement).fetchone() or (0,)
+        return {schema: count for schema, count in months.items() if count}
 
 
 def refuse_older(connection: psycopg.Connection, warehouse: Warehouse, file: LoadedFile, requested_at: float) -> None:

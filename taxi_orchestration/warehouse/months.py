@@ -16,6 +16,10 @@ from taxi_orchestration.warehouse.raw_tables import partition_of
 from taxi_orchestration.warehouse.warehouse import Warehouse, define_columns
 
 
+class ColumnAddedError(WarehouseError):
+    """Another process added a new column with another type during a download."""
+
+
 @dataclass(frozen=True)
 class ReplacedMonth:
     """The result of `replace_month`: the loaded file, and the row count before."""
@@ -42,7 +46,8 @@ def replace_month(
     `requested_at` is the time.perf_counter() of the file's request: a newer file that was loaded since then stays, and
     this raises NewerFileLoadedError. An older file replaces what was loaded before: the TLC withdrew an issue.
 
-    Raises WarehouseError, and whatever `batches` raises; the month is then unchanged.
+    Raises ColumnAddedError if another process has just added a new column with another type, WarehouseError, and
+    whatever `batches` raises; the month is then unchanged.
     """
     child = partition_of(file.source_month)
     with warehouse.connect(f"Loading {file.source_month:%Y-%m} into {warehouse.schema}.raw_trips") as connection:
@@ -83,6 +88,12 @@ def _add_columns(connection: psycopg.Connection, warehouse: Warehouse, columns: 
         connection.execute(sql.SQL("lock table {} in access share mode").format(table))
     for column in missing:
         connection.execute(sql.SQL("alter table {} add column if not exists {}").format(table, column))
+    types = warehouse.column_types(connection, "raw_trips") if missing else present
+    if other := [f"{name} as {types[name]}" for name, kind in columns.items() if types[name] != kind]:
+        raise ColumnAddedError(
+            f"Adding columns to {warehouse.schema}.raw_trips failed: another process has added {', '.join(other)} "
+            "meanwhile. Nothing was changed. Load the month again."
+        )
 
 
 def _is_partition(connection: psycopg.Connection, warehouse: Warehouse, child: str) -> bool:

@@ -162,6 +162,15 @@ def test_names_are_checked_before_any_change_and_class_remove_asks_first(
         instance.report_runless_asset_event(AssetMaterialization(key, partition="2024-01"))
     assert taxi("class", "add", "raw_trips").exit_code == taxi("class", "remove", "--yes", "raw_trips").exit_code == 0
     assert [bool(instance.get_materialized_partitions(key)) for key in (plain, prefixed)] == [True, False]
+
+    # A student who is refused leaves those before complete.
+    with psycopg.connect(target.url(), autocommit=True) as connection:
+        connection.execute("create role dagster_bob createrole")
+        refused = taxi("class", "add", "ada", "bob")
+        connection.execute("drop role dagster_bob")
+    assert "more rights than a student" in refused.stderr
+    assert "location_name: ada" in (settings.taxi_home / "class" / "workspace.yaml").read_text()
+    assert taxi("class", "remove", "--yes", "ada").exit_code == 0
     shutil.rmtree(settings.taxi_home / "class")
 
 
@@ -201,7 +210,7 @@ def test_two_broken_students_do_not_affect_a_third(
     needed = {"The code server of ada", "The code server of bob", "The read-only webserver"}
     parts = {part.name: part for part in list_parts(settings, free_port(), port) if part.name in needed}
     assert parts.keys() == needed
-    with claim(settings, port, "") as _:  # type: ignore[union-attr]
+    with claim(settings, port, ""):
         try:
             for part in parts.values():
                 part.keep()
@@ -261,7 +270,7 @@ def test_class_serve_restarts_programs_that_end_and_leaves_none_running(
 
     with ThreadPoolExecutor(1) as pool:
         stopping = pool.submit(stop_once_both_were_started)
-        assert class_server.serve(settings, free_port(), None) == 0
+        class_server.serve(settings, free_port(), None)
         stopping.result()
     assert "ends ended with exit code 3 and is started again" in capfd.readouterr().err
     assert all(part.process and part.process.returncode is not None for part in parts)

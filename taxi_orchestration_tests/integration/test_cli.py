@@ -322,8 +322,15 @@ def test_taxi_commands_start_use_and_stop_the_embedded_server(own_home: Path, tm
 
     # `make clean-data` runs this command, which asks for a confirmation.
     command = [TAXI, "remove-data"]
+    with psycopg.connect(url) as connection:
+        for schema in ("dagster_ada", "dagster_bob"):
+            connection.execute(
+                f"create schema {schema}; create table {schema}.raw_loads as select generate_series(1, 6)"
+            )
+        refused = taxi("remove-data", stdin="y\n", **home)
+        assert f"(process {os.getpid()}). End them first." in refused.stderr
     kept = run_on_terminal(command, {**os.environ, **home}, typed="n\n")
-    assert "Remove 0 months of trips and Dagster's history" in kept.text
+    assert "Remove 12 months of trips in 2 schemas and Dagster's history" in kept.text
     assert "Nothing was removed" in kept.text
     assert taxi("psql", "--", "-Atc", "select answer from mine", **home).stdout == "42\n"
     (own_home / "notes.txt").write_text("not of this project")
@@ -403,7 +410,7 @@ def test_taxi_dev_prints_only_its_address_and_storage_and_cannot_run_twice(own_h
     try:
         wait_until_it_answers(dev, f"http://127.0.0.1:{port}/server_info")
         second = taxi("dev", "--port", str(port + 1), **home)
-        assert (second.returncode, second.stdout) == (1, "")
+        assert (second.returncode, second.stdout) == (2, "")
         assert f"runs already at http://127.0.0.1:{port}." in second.stderr
         refused = taxi("stop", **home)
         assert refused.returncode == 1
@@ -542,7 +549,7 @@ def test_ctrl_c_ends_a_backfill_soon_and_the_next_one_continues_it(
         backfill.wait()
     assert time.monotonic() - interrupted < 15
     assert backfill.returncode == 130, errors
-    assert "interrupted. Loaded months are kept" in errors
+    assert "interrupted. Run the same command to continue; it skips what is done." in errors
     assert "Traceback" not in errors
     assert fetch_rows(target, schema, "select source_month, count(*) from raw_trips group by 1") == [(JANUARY, 300)]
     assert fetch_rows(target, schema, "select source_month from raw_loads") == [(JANUARY,)]

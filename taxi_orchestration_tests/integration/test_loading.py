@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -322,6 +322,22 @@ def test_a_new_column_keeps_its_first_type_if_no_value_is_lost(tlc: TlcHost, loa
     tlc.publish_bytes(MARCH, write_parquet(table, tmp_path / "month.parquet"))
     with pytest.raises(BadFileError, match=r"airport_fee, row 1: 2\.5 would be lost as int64"):
         loader.load_month(MARCH)
+
+
+def test_a_new_column_that_another_load_has_just_added_with_another_type_is_adopted(
+    tlc: TlcHost, loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for month, values in ((JANUARY, pa.array([2.5] * 200)), (FEBRUARY, pa.array([4] * 200, pa.int64()))):
+        table = month_table(month, 200).append_column("airport_fee", values)
+        tlc.publish_bytes(month, write_parquet(table, tmp_path / "month.parquet"))
+    loader.load_month(JANUARY)
+    # February looked at the table before January was committed.
+    known: Iterator[dict[str, pa.DataType]] = iter([{}])
+    find_types = loading.arrow_types
+    monkeypatch.setattr(loading, "arrow_types", lambda *args: next(known, None) or find_types(*args))
+    load = loader.load_month(FEBRUARY)
+    assert load.file.drift["new_columns"] == {"airport_fee": "int64, added as double precision"}
+    assert query(loader, "select sum(airport_fee) from raw_trips") == [(200 * 6.5,)]
 
 
 def test_a_disk_full_during_one_month_stops_no_other_month_and_the_error_names_it(

@@ -390,7 +390,7 @@ def test_a_load_waits_for_a_lock_of_another_session_and_then_names_its_holder(ra
     before = raw.fetch_everything()
     with psycopg.connect(raw.target.url(), application_name="other_session") as other_session:
         other_session.execute(sql.SQL("set search_path = {}").format(sql.Identifier(raw.schema)))
-        other_session.execute(lock_statement)
+        other_session.execute(f"set application_name = 'other_session'; {lock_statement}")
         started = time.monotonic()
         with pytest.raises(WarehouseUnavailableError) as caught:
             raw.load(JANUARY, make_trips(JANUARY, seed=1))
@@ -399,5 +399,6 @@ def test_a_load_waits_for_a_lock_of_another_session_and_then_names_its_holder(ra
         assert f"process {other_session.info.backend_pid} of {raw.target.user} (other_session), in " in message
         assert "Nothing was changed" in message
         assert raw.target.password not in message
+        assert "set application_name = '…'; " in message, "a literal may be a password"
     assert raw.fetch_everything() == before
     raw.load(JANUARY, make_trips(JANUARY, seed=1))

@@ -221,7 +221,7 @@ def test_coverage_compares_published_loaded_and_recorded_months(
     loader: Loader,
 ) -> None:
     def evaluate_coverage() -> dg.AssetCheckEvaluation:
-        return coverage_evaluation(instance, loader.warehouse)
+        return coverage_evaluation(instance, loader.warehouse, DATASET.first_month)
 
     for month in QUARTER.months:
         tlc.publish(month)

@@ -8,6 +8,7 @@ import threading
 import time
 from datetime import date
 from http.server import BaseHTTPRequestHandler
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -18,9 +19,12 @@ from sqlalchemy import event
 from sqlalchemy.pool import Pool
 
 from taxi_orchestration import loading
+from taxi_orchestration.defs import raw_trips
+from taxi_orchestration.defs.interruption import canceled_by_interrupt
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.raw_trips import failure_of
 from taxi_orchestration.instance.dagster_internals import InMemoryJob, execute_run_iterator
+from taxi_orchestration.instance.dagster_names import LAUNCHED_BY, TAXI_BACKFILL
 from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.months import Window
 from taxi_orchestration.postgres.connection import WarehouseError, WarehouseUnavailableError
@@ -339,13 +343,13 @@ def test_an_error_of_a_dbt_test_is_a_failed_check_that_names_its_month(
     assert [row for row in after if row[0] == JANUARY] == [row for row in before if row[0] == JANUARY]
 
 
-def test_models_built_without_trip_quality_are_checked_against_the_facts(
+def test_models_built_without_the_others_that_their_tests_read_are_checked(
     tlc: TlcHost, instance: dg.DagsterInstance, definitions: dg.Definitions
 ) -> None:
     tlc.publish(JANUARY)
     job = definitions.resolve_job_def(TAXI_PIPELINE)
     # The daemon splits the models of a backfill like this when months are loaded between two of its ticks.
-    late = {dg.AssetKey("trip_quality")}
+    late = {dg.AssetKey("trip_quality"), dg.AssetKey("int_hourly_zone_activity_by_file")}
     early = [key for key in job.asset_layer.executable_asset_keys if key not in late]
     for selected in (early, sorted(late)):
         result = job.execute_in_process(
@@ -498,3 +502,39 @@ def test_a_run_that_a_user_terminates_ends_as_canceled_and_is_not_retried(
     assert get_status(instance, result.run_id) is dg.DagsterRunStatus.CANCELED
     assert not [event for event in result.all_events if event.is_step_up_for_retry]
     assert "fct_trips" not in list_materialized(result, "2024-02")
+
+
+def test_a_run_that_is_terminated_during_its_checks_is_not_retried(
+    tlc: TlcHost, instance: dg.DagsterInstance, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tlc.publish(JANUARY)
+
+    def terminate(*_: object) -> None:
+        (started,) = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+        instance.report_run_canceling(started)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(10)
+
+    monkeypatch.setattr(raw_trips, "raw_findings", terminate)
+    result = run("2024-01")
+    assert get_status(instance, result.run_id) is dg.DagsterRunStatus.CANCELED
+    assert tlc.requests_for(JANUARY) == 1
+
+
+@pytest.mark.parametrize("is_re_executed", [False, True])
+def test_only_a_run_of_the_terminal_itself_is_canceled_by_its_ctrl_c(
+    instance: dg.DagsterInstance, definitions: dg.Definitions, is_re_executed: bool
+) -> None:
+    job = definitions.resolve_job_def(TAXI_PIPELINE)
+    tags = {LAUNCHED_BY: TAXI_BACKFILL}
+    run = instance.create_run_for_job(job, tags=tags, status=dg.DagsterRunStatus.STARTED)
+    if is_re_executed:
+        parent = run.run_id
+        run = instance.create_run_for_job(
+            job, tags=tags, status=dg.DagsterRunStatus.STARTED, parent_run_id=parent, root_run_id=parent
+        )
+    context: Any = SimpleNamespace(run=run, instance=instance)
+    with pytest.raises(KeyboardInterrupt if is_re_executed else dg.Failure), canceled_by_interrupt(context):
+        raise KeyboardInterrupt
+    status = dg.DagsterRunStatus.STARTED if is_re_executed else dg.DagsterRunStatus.CANCELING
+    assert get_status(instance, run.run_id) is status

@@ -15,12 +15,14 @@ from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.tlc_host import TlcHost, month_path
 
 
-def tick(definitions: dg.Definitions, instance: dg.DagsterInstance, month: int = 4) -> tuple[list[str | None], str]:
-    """Return the requested months and the skip message of a tick on the first day of a month of 2024.
+def tick(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, month: int = 4, day: int = 1
+) -> tuple[list[str | None], str]:
+    """Return the requested months and the skip message of a tick on a day of 2024.
 
-    January, which ended two months before 1 April, is the newest month that the tick in April requests.
+    January, which ended two months before 1 April, is the newest month that a tick on that day requests.
     """
-    data = schedule_tick(definitions, instance, datetime(2024, month, 1, 6, tzinfo=UTC))
+    data = schedule_tick(definitions, instance, datetime(2024, month, day, 6, tzinfo=UTC))
     return [request.partition_key for request in data.run_requests or []], data.skip_message or ""
 
 
@@ -36,9 +38,12 @@ def test_the_schedule_requests_a_published_month_once_and_otherwise_skips(
     assert tick(definitions, instance) == (["2024-01"], "")
     loader.load_month(JANUARY)
     assert tick(definitions, instance) == ([], "Unchanged: 2024-01.")
-    assert tick(definitions, instance, 5) == ([], "Not yet published: 2024-02.")
+    assert tick(definitions, instance, 5) == ([], "Unchanged: 2024-01. Not yet published: 2024-02.")
     tlc.publish(JANUARY, seed=1)
     assert tick(definitions, instance) == (["2024-01"], "")
+    assert tick(definitions, instance, 5) == (["2024-01"], ""), "re-issued, while February is late"
+    tlc.publish(FEBRUARY)
+    assert tick(definitions, instance, 4, 28)[0] == ["2024-01", "2024-02"], "February can be published on 15 April"
 
 
 def test_a_month_that_was_published_late_or_failed_is_requested_later(

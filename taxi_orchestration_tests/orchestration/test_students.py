@@ -31,6 +31,7 @@ from taxi_orchestration.instance.run_tags import (
 )
 from taxi_orchestration.months import parse_range
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings
+from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.warehouse.warehouse import Warehouse, open_warehouse
 from taxi_orchestration_tests.support.daemon import QUIET, Sensor, clock_at
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY
@@ -153,7 +154,7 @@ def test_students_in_one_instance_do_not_see_months_of_other_students(
         assert student.pipeline.execute_in_process(
             instance=instance, partition_key="2024-02", asset_selection=[student.assets.raw_trips], run_config=QUIET
         ).success
-        assert coverage_evaluation(instance, student.warehouse).passed
+        assert coverage_evaluation(instance, student.warehouse, DATASET.first_month).passed
         assert student.requested_by_conditions() == {"2024-02"}
         assert student.states == ["missing", "unfinished", "missing"]
     assert ada.requested_by_conditions() == set()

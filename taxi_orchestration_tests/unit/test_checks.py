@@ -167,6 +167,11 @@ def test_a_gap_between_loaded_months_warns() -> None:
     assert (finding.level, finding.counts["gaps"]) == ("warn", "2024-02 to 2024-03")
 
 
+def test_months_before_the_first_month_of_the_project_are_left_out() -> None:
+    assert check_coverage({JANUARY, APRIL}, {APRIL}, {JANUARY, FEBRUARY, APRIL}, APRIL).level == "pass"
+    assert check_coverage(set(), {JANUARY}, None, APRIL).level == "pass"
+
+
 NOW = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
 

@@ -1,10 +1,13 @@
 """Months as text, as dates, as partitions, and as windows."""
 
+import os
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
+from click.testing import CliRunner
 
 from taxi_orchestration.cli.commands import BAD_INPUT, main
+from taxi_orchestration.defs.raw_trips import LoadConfig
 from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.months import (
     MonthError,
@@ -22,6 +25,13 @@ from taxi_orchestration.settings import load_settings
 from taxi_orchestration.tlc.dataset import DATASET
 
 NOW = datetime(2024, 5, 15, 12, tzinfo=UTC)
+
+
+def test_at_most_32_months_are_loaded_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert LoadConfig().months_at_once == 32
+    shown = CliRunner().invoke(main, ["backfill", "2024-13", "2024-14"])
+    assert "'2024-13' is not a month" in shown.output
 
 
 def keys(now: datetime) -> list[str]:

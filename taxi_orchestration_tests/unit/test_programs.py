@@ -1,10 +1,12 @@
 """The commands of programs beside Python, and the errors of programs that cannot be started."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
+from taxi_orchestration.cli.class_server import Part
 from taxi_orchestration.cli.programs import ProgramError, become, program_command
 
 
@@ -35,3 +37,16 @@ def test_another_program_that_cannot_be_started_is_named_with_only_the_reason(en
     with pytest.raises(ProgramError) as raised:
         become([str(psql), "--version"], {})
     assert str(raised.value) == f"{psql} cannot be started: Permission denied."
+
+
+def test_a_program_that_ran_for_long_is_restarted_after_the_shortest_pause(tmp_path: Path) -> None:
+    environment = {**os.environ, "DAGSTER_HOME": str(tmp_path)}
+    part = Part("The daemon", ["true"], environment, tmp_path / "daemon.log", pause=160)
+    for ran, pause in ((200, 300), (400, 5)):
+        part.keep()
+        assert part.process is not None
+        part.process.wait()
+        part.started -= ran
+        part.keep()
+        assert part.pause == pause
+    part.wait(0)

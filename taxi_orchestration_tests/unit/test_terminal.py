@@ -5,18 +5,23 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
+from io import StringIO
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from taxi_orchestration.cli import terminal
+from taxi_orchestration.cli.backfill import Outcome
 from taxi_orchestration.cli.class_status import LastRun, StudentStatus
 from taxi_orchestration.cli.commands import main
+from taxi_orchestration.cli.screen import Screen
 from taxi_orchestration.cli.terminal import as_typed
 from taxi_orchestration.instance.status import Checks, MonthStatus
 from taxi_orchestration.months import MonthError, Window, count_months, parse_range
+from taxi_orchestration.postgres.connection import WarehouseError
 from taxi_orchestration.quality.finding import Finding
 from taxi_orchestration.settings import PROJECT_DIRECTORY
 from taxi_orchestration.tlc.client import Publication
@@ -107,6 +112,29 @@ def test_findings_about_all_months_together_are_shown_too(capsys: pytest.Capture
         "2024-03: not published 80 days after its end.",
         "  To do: Look at the TLC's page.",
     ]
+
+
+def test_a_month_that_a_retry_loads_again_is_counted_once() -> None:
+    screen = Screen(Console(file=StringIO()), 2)
+    for _ in range(2):
+        screen.started(JANUARY)
+        screen.loaded(JANUARY, WarehouseError("no connection"))
+    (bar,) = screen._bars.tasks
+    assert (bar.completed, bar.fields["count"].split("  ")[0]) == (1, "1 of 2 months")
+
+
+def test_a_loaded_month_that_the_host_no_longer_has_stays_in_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    months = Window(JANUARY, date(2024, 4, 1)).months
+    statuses = {month: make_complete_status(month) for month in months[:2]} | {
+        months[2]: make_missing_status(months[2])
+    }
+    terminal.show_summary(statuses, Outcome(not_published=set(months[1:])), dict.fromkeys(months, 1.0), 3.0, [])
+    shown = capsys.readouterr()
+    assert [line.split()[0] for line in shown.out.splitlines() if line.startswith(" 2024")] == ["2024-01", "2024-02"]
+    assert "2 months" in shown.out
+    assert "Not yet published: 2024-03. The TLC takes about two months." in shown.err
+    assert "No longer published: 2024-02. The loaded rows are kept." in shown.err
+    assert "1 month loaded in 3.0 s." in shown.err
 
 
 def test_a_hundred_and_fifty_months_fit_on_one_screen(capsys: pytest.CaptureFixture[str]) -> None:

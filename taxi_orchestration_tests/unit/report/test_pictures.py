@@ -130,7 +130,7 @@ def test_the_page_states_that_tips_in_cash_are_not_recorded(frames: Frames) -> N
     picture = pictures.tips(frames)
     assert picture is not None
     assert "cash are not recorded" in picture.note
-    assert "by credit card adds 21% to the fare, $3.20 a trip" in picture.sentence
+    assert picture.sentence == "Credit card: tips add 21% to the fare, $3.20 a trip."
 
 
 def test_names_that_contain_quotes_are_escaped_in_an_expression(frames: Frames) -> None:

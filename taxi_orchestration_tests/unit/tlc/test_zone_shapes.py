@@ -20,11 +20,18 @@ from taxi_orchestration.tlc.errors import BadFileError
 from taxi_orchestration.tlc.zone_shapes import ZoneShape, read_zone_shapes, simplify_zone_shapes
 from taxi_orchestration_tests.support.zone_shapes import BOTTOM, LEFT, SIDE, Square, square, write_zone_shapes
 
+URL = "http://mirror.example/misc/taxi_zones.zip"
+
+
+def read_shapes(path: Path) -> list[ZoneShape]:
+    return read_zone_shapes(path, URL)
+
 
 def expect_refusal(path: Path) -> str:
     with pytest.raises(BadFileError) as caught:
-        read_zone_shapes(path)
-    assert "Check TLC_BASE_URL" in str(caught.value)
+        read_shapes(path)
+    assert f"from {URL}: " in str(caught.value)
+    assert "Copy the TLC's file to mirror.example again" in str(caught.value)
     return str(caught.value)
 
 
@@ -34,7 +41,7 @@ def is_coverage(shapes: Sequence[ZoneShape]) -> bool:
 
 @pytest.mark.parametrize("folder", ["", "taxi_zones/", "a/b/"])
 def test_every_shape_gets_the_id_of_the_zone_table(tmp_path: Path, folder: str) -> None:
-    shapes = read_zone_shapes(write_zone_shapes(tmp_path / "taxi_zones.zip", folder=folder))
+    shapes = read_shapes(write_zone_shapes(tmp_path / "taxi_zones.zip", folder=folder))
     assert [zone.zone_id for zone in shapes] == [1, 2, 56, 57, 103, 104, 105]
     assert (shapes[3].zone_name, shapes[3].borough) == ("Corona", "Queens")
 
@@ -43,11 +50,11 @@ def test_a_metadata_folder_of_macos_is_not_read_as_a_second_shapefile(tmp_path: 
     path = write_zone_shapes(tmp_path / "taxi_zones.zip")
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("__MACOSX/taxi_zones/._taxi_zones.shp", b"shadow")
-    assert len(read_zone_shapes(path)) == 7
+    assert len(read_shapes(path)) == 7
 
 
 def test_simplified_neighbours_still_share_their_border(tmp_path: Path) -> None:
-    shapes = read_zone_shapes(write_zone_shapes(tmp_path / "taxi_zones.zip"))
+    shapes = read_shapes(write_zone_shapes(tmp_path / "taxi_zones.zip"))
     simple = simplify_zone_shapes(shapes)
     assert [zone.zone_id for zone in simple] == [zone.zone_id for zone in shapes]
     assert is_coverage(simple)
@@ -61,7 +68,7 @@ def test_small_gaps_between_borders_are_closed(tmp_path: Path) -> None:
     def square_with_gap(position: int) -> list[tuple[float, float]]:
         return [(x, y + 0.2 * position) for x, y in square(position)]
 
-    shapes = read_zone_shapes(write_zone_shapes(tmp_path / "taxi_zones.zip", outline=square_with_gap))
+    shapes = read_shapes(write_zone_shapes(tmp_path / "taxi_zones.zip", outline=square_with_gap))
     assert is_coverage(simplify_zone_shapes(shapes))
 
 
@@ -70,9 +77,7 @@ def test_a_very_small_zone_is_kept(tmp_path: Path) -> None:
         x, y = LEFT + 1000 * position, BOTTOM
         return [(x, y), (x, y + 30), (x + 30, y + 30), (x + 30, y), (x, y)]
 
-    simple = simplify_zone_shapes(
-        read_zone_shapes(write_zone_shapes(tmp_path / "taxi_zones.zip", outline=small_square))
-    )
+    simple = simplify_zone_shapes(read_shapes(write_zone_shapes(tmp_path / "taxi_zones.zip", outline=small_square)))
     assert all(zone.geometry.area > 0 for zone in simple)
 
 
@@ -166,12 +171,12 @@ def test_damaged_bytes_are_read_or_raise_bad_file_error_and_nothing_else(tmp_pat
                 content[rng.randrange(min(len(content), 400))] = rng.randrange(256)
             archive.writestr(name, bytes(content[: rng.randrange(len(content))] if seed % 4 == 0 else content))
     with contextlib.suppress(BadFileError):
-        read_zone_shapes(tmp_path / "taxi_zones.zip")
+        read_shapes(tmp_path / "taxi_zones.zip")
 
 
 @pytest.mark.real_data
 def test_the_published_shapes_fit_the_published_zone_table(real_months: Path) -> None:
-    shapes = read_zone_shapes(real_months / "misc" / "taxi_zones.zip")
+    shapes = read_shapes(real_months / "misc" / "taxi_zones.zip")
     with (real_months / "misc" / "taxi_zone_lookup.csv").open(newline="") as file:
         table = {int(row["LocationID"]): (row["Zone"], row["Borough"]) for row in DictReader(file)}
     assert [zone.zone_id for zone in shapes] == list(range(1, 264))
@@ -180,7 +185,7 @@ def test_the_published_shapes_fit_the_published_zone_table(real_months: Path) ->
 
 @pytest.mark.real_data
 def test_the_simplified_published_shapes_are_small_and_still_a_map(real_months: Path) -> None:
-    shapes = read_zone_shapes(real_months / "misc" / "taxi_zones.zip")
+    shapes = read_shapes(real_months / "misc" / "taxi_zones.zip")
     simple = simplify_zone_shapes(shapes)
     assert len(json.dumps([zone.polygons for zone in simple], separators=(",", ":"))) < 150_000
     assert is_coverage(simple)
