@@ -35,7 +35,6 @@ TIMEOUT_MS = 60_000
 
 # Pages of Dagster's UI: path, a text that the complete page shows, and height of the window in pixels.
 PAGES = {
-    "home": ("/", "taxi_pipeline", 800),
     "lineage": ("/assets/fct_trips?view=lineage", "trip_quality", 800),
     "month": (f"/assets/fct_trips?view=partitions&partition={SHOWN_MONTH}", "sum of total_amount", 800),
     "check": ("/assets/raw_trips?view=checks&checkDetail=volume_as_expected", "Plots", 960),
