@@ -41,9 +41,10 @@ from taxi_orchestration.tlc.client import TlcClient
 from taxi_orchestration.warehouse.load_log import loaded_files
 from taxi_orchestration.warehouse.raw_tables import create_raw_tables
 from taxi_orchestration.warehouse.warehouse import Warehouse, open_warehouse
-from taxi_orchestration_tests.support.daemon import Daemon, clock_at, schedule_tick
+from taxi_orchestration_tests.support.daemon import Daemon, clock_at, list_materialized, schedule_tick
 from taxi_orchestration_tests.support.http_host import ok
 from taxi_orchestration_tests.support.interference import is_waiting_for_lock, table_lock
+from taxi_orchestration_tests.support.keys import TABLES
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, content_of_file, contents_of_schema
 from taxi_orchestration_tests.support.parquet_files import file_version
 from taxi_orchestration_tests.support.programs import Programs
@@ -336,12 +337,9 @@ def test_a_month_replaced_after_its_build_is_unfinished_even_with_equal_row_coun
 def test_a_month_that_is_replaced_during_every_build_is_not_reported_as_built(
     loader: Loader,
     tlc: TlcHost,
-    settings: Settings,
-    target: PostgresTarget,
     instance: DagsterInstance,
-    backfill: Callable[..., int],
+    definitions: Definitions,
     monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
 ) -> None:
     tlc.publish(JANUARY)
     invoke = dbt_step.invoke_dbt
@@ -351,9 +349,10 @@ def test_a_month_that_is_replaced_during_every_build_is_not_reported_as_built(
         return invoke(*args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(dbt_step, "invoke_dbt", load_and_invoke)
-    assert backfill("2024-01", "2024-01") == 1
-    assert "were replaced during each of" in capfd.readouterr().err.replace("\n", " ")
-    assert fetch_status(JANUARY, target, settings, instance).state == "unfinished"
+    result = Daemon(definitions, instance, clock_at(2024, 6, 1)).execute("2024-01", TABLES)
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    assert "were replaced during each of" in failure.step_failure_data.error_display_string
+    assert list_materialized(result) == ["raw_trips", "raw_zone_shapes", "raw_zones"]
 
 
 @pytest.mark.timeout(600)

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from dagster import DagsterInstance
+from dagster import DagsterInstance, Definitions, ExecuteInProcessResult
 from psycopg import sql
 
-from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.months import Window
@@ -21,7 +20,9 @@ from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.warehouse.raw_tables import create_raw_tables
 from taxi_orchestration.warehouse.warehouse import Warehouse, open_warehouse
 from taxi_orchestration_tests.support.clusters import can_mount, running_cluster, small_disk
+from taxi_orchestration_tests.support.daemon import Daemon, clock_at
 from taxi_orchestration_tests.support.interference import is_waiting_for_lock, table_lock
+from taxi_orchestration_tests.support.keys import RAW_TRIPS, TABLES
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MonthContent, content_of_file, contents_of_schema
 from taxi_orchestration_tests.support.stages import CallAtStage
 from taxi_orchestration_tests.support.statuses import month_statuses
@@ -78,20 +79,22 @@ def test_a_load_whose_connection_is_cut_is_retried_by_its_run(
     settings: Settings,
     target: PostgresTarget,
     instance: DagsterInstance,
+    definitions: Definitions,
     loader: Loader,
-    backfill: Callable[..., int],
 ) -> None:
-    tlc.publish(JANUARY)
+    data = tlc.publish(JANUARY).path.read_bytes()
+    daemon = Daemon(definitions, instance, clock_at(2024, 6, 1))
+    results: list[ExecuteInProcessResult] = []
     with table_lock(target, settings.schema_name, "raw_loads"):
-        thread = threading.Thread(target=lambda: codes.append(backfill("2024-01", "2024-01")))
-        codes: list[int] = []
+        thread = threading.Thread(target=lambda: results.append(daemon.execute("2024-01", [RAW_TRIPS])))
         thread.start()
         until(lambda: is_waiting_for_lock(target, settings.schema_name, "raw_loads"))
         cut_connections(target, settings.schema_name)
     thread.join()
-    assert codes == [0]
-    status = month_statuses(Warehouse(target, settings.schema_name), instance, Window(JANUARY, FEBRUARY))[JANUARY]
-    assert status.state == "completed"
+    (result,) = results
+    assert result.success
+    assert [event.step_key for event in result.all_events if event.is_step_up_for_retry] == ["raw_trips"]
+    assert contents_of_schema(target, settings.schema_name) == {JANUARY: content_of_file(data)}
 
 
 def test_connections_cut_while_dbt_runs_are_reopened_and_models_are_exact(
@@ -131,14 +134,16 @@ def test_a_dbt_build_waits_for_the_lock_of_another_session_and_then_names_it(
     instance: DagsterInstance,
 ) -> None:
     definitions = build_definitions(settings.model_copy(update={"taxi_lock_timeout": "500ms"}))
-    backfill = Backfill(definitions, instance, months_at_once=1)
+    daemon = Daemon(definitions, instance, clock_at(2024, 6, 1))
     tlc.publish(JANUARY)
-    assert backfill.run([JANUARY]).succeeded
-    with table_lock(target, settings.schema_name, "fct_trips") as other_session:
-        (reason,) = backfill.run([JANUARY]).run_failures
-        assert "fct_trips" in reason
+    assert daemon.execute("2024-01", TABLES).success
+    with table_lock(target, settings.schema_name, "rejected_trips") as other_session:
+        result = daemon.execute("2024-01", TABLES)
+        (failure,) = [event for event in result.all_events if event.is_step_failure]
+        reason = failure.step_failure_data.error_display_string
+        assert "rejected_trips" in reason
         assert f"process {other_session.info.backend_pid} of {target.user} (other_session)" in reason
-    assert backfill.run([JANUARY]).succeeded
+    assert daemon.execute("2024-01", TABLES).success
 
 
 def test_a_lock_that_is_released_in_time_only_delays_the_load(

@@ -27,15 +27,12 @@ from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.daemon import QUIET, Sensor
 from taxi_orchestration_tests.support.http_host import status
 from taxi_orchestration_tests.support.interference import RefuseRows, row_deleting_trigger
-from taxi_orchestration_tests.support.keys import FRESHNESS, RAW_CHECKS, RAW_TRIPS, TLC_FILES
+from taxi_orchestration_tests.support.keys import FRESHNESS, RAW_CHECKS, RAW_TRIPS, REJECTED_TRIPS, TABLES, TLC_FILES
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.tlc_host import ZONES, TlcHost
 
 QUARTER = {"dagster/asset_partition_range_start": "2024-01", "dagster/asset_partition_range_end": "2024-03"}
 UI = "http://ui.example:3000"
-REJECTED_TRIPS = dg.AssetKey("rejected_trips")
-# The load and one dbt table: a whole pipeline takes five times the CPU time.
-TABLES = (RAW_TRIPS, REJECTED_TRIPS)
 # The tag that `taxi backfill` gives to its runs: the daemon does not retry them.
 NO_RETRY = {"dagster/max_retries": "0"}
 
@@ -75,13 +72,13 @@ class Alerts:
         return self.execute({**request.tags, "dagster/partition": "2024-02"})
 
     def execute(
-        self, tags: Mapping[str, str], selection: Sequence[dg.AssetKey] | None = (RAW_TRIPS,), job: str = TAXI_PIPELINE
+        self, tags: Mapping[str, str], selection: Sequence[dg.AssetKey] = (RAW_TRIPS,), job: str = TAXI_PIPELINE
     ) -> dg.ExecuteInProcessResult:
-        """Return the result of a run of raw_trips, of other assets, or, with None, of all assets."""
+        """Return the result of a run of raw_trips or of other assets."""
         return self.definitions.resolve_job_def(job).execute_in_process(
             instance=self.instance,
             partition_key=tags.get("dagster/partition"),
-            asset_selection=selection and list(selection),
+            asset_selection=list(selection),
             run_config=QUIET,
             tags={**tags, **NO_RETRY},
             raise_on_error=False,
@@ -101,9 +98,10 @@ class Alerts:
             instance=self.instance, run_config=QUIET, tags={**tags, **NO_RETRY}, raise_on_error=False
         )
 
-    def create_run(self, tags: Mapping[str, str]) -> dg.DagsterRun:
-        """Return a run that has recorded its planned materializations and has not started."""
-        return self.instance.create_run_for_job(self.definitions.resolve_job_def(TAXI_PIPELINE), tags=tags)
+    def create_run(self, tags: Mapping[str, str], selection: Sequence[dg.AssetKey] = ()) -> dg.DagsterRun:
+        """Return a run of all or of these assets that has recorded what it plans and has not started."""
+        job = self.definitions.resolve_job_def(TAXI_PIPELINE)
+        return self.instance.create_run_for_job(job, tags=tags, asset_selection=set(selection))
 
     def create_failed_run(self, tags: Mapping[str, str], reason: str = "The process was killed.") -> dg.DagsterRun:
         """Return a failed run without a failed step."""
@@ -235,19 +233,19 @@ def test_a_step_that_did_not_start_is_no_incident_and_resolves_none(
 ) -> None:
     january = {"dagster/partition": "2024-01"}
     tlc.publish(JANUARY)
-    assert alerts.execute(january, None).success
-    with refuse_rows("trip_quality"):
-        alerts.execute(january, None)
+    assert alerts.execute(january, TABLES).success
+    with refuse_rows("rejected_trips"):
+        alerts.execute(january, TABLES)
     assert alerts.tick_titles() == ["taxi: dbt_models failed for 2024-01"]
     tlc.withdraw(JANUARY)
-    assert not alerts.execute(january, None).success
+    assert not alerts.execute(january, TABLES).success
     assert alerts.tick_titles() == ["taxi: raw_trips failed for 2024-01"], "the models did not run again"
-    canceled = alerts.create_run(january)
+    canceled = alerts.create_run(january, TABLES)
     assert alerts.tick_titles() == [], "the run is in progress"
     alerts.instance.report_run_canceled(canceled, "The user pressed Terminate.")
     assert alerts.tick_titles() == [], "the canceled run materialized nothing, and no step failed"
     tlc.publish(JANUARY)
-    assert alerts.execute(january, None).success
+    assert alerts.execute(january, TABLES).success
     assert alerts.tick_titles() == ["taxi: resolved: dbt_models, raw_trips for 2024-01"]
 
 

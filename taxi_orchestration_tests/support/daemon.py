@@ -3,7 +3,7 @@
 The evaluations are those of Dagster; the runs that they request are executed in this process.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -143,7 +143,7 @@ class Daemon:
     def execute(
         self,
         partition_key: str | None,
-        selection: list[dg.AssetKey] | None = None,
+        selection: Sequence[dg.AssetKey] | None = None,
         job: str = TAXI_PIPELINE,
         tags: Mapping[str, str] | None = None,
     ) -> dg.ExecuteInProcessResult:
@@ -151,7 +151,7 @@ class Daemon:
         return self.definitions.resolve_job_def(job).execute_in_process(
             instance=self.instance,
             partition_key=partition_key,
-            asset_selection=selection,
+            asset_selection=selection and list(selection),
             tags=dict(tags or {}),
             run_config=QUIET,
             raise_on_error=False,
