@@ -163,7 +163,7 @@ def test_a_role_that_owns_only_its_schema_works_over_tls_and_grants_are_kept(
     project.write_text(
         project.read_text().replace("    +contract:", "    +grants: {select: [analyst]}\n    +contract:")
     )
-    build = ("dbt", "build", "--full-refresh", "--exclude-resource-type", "unit_test")
+    build = ("dbt", "build", "--full-refresh", "--exclude-resource-type", "test", "unit_test")
     full = programs.taxi(*build, "--project-dir", str(project.parent))
     full_output, _ = full.communicate()
     assert full.returncode == 0, full_output

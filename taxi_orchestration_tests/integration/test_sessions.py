@@ -343,7 +343,7 @@ def test_the_whole_pipeline_on_the_embedded_server_ignores_libpq_variables(
     for arguments in (
         ["backfill", "2024-12", "2024-12"],
         ["status"],
-        ["dbt", "test", "--select", "dim_zones"],
+        ["dbt", "debug", "--connection"],
         ["psql", "--", "-Atc", "select count(*) || ' rows' from raw_trips"],
     ):
         done = subprocess.run([TAXI, *arguments], capture_output=True, text=True, timeout=300)
