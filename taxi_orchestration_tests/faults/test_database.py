@@ -98,7 +98,12 @@ def test_a_load_whose_connection_is_cut_is_retried_by_its_run(
 
 
 def test_connections_cut_while_dbt_runs_are_reopened_and_models_are_exact(
-    tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: DagsterInstance, backfill: Callable[..., int]
+    tlc: TlcHost,
+    settings: Settings,
+    target: PostgresTarget,
+    instance: DagsterInstance,
+    definitions: Definitions,
+    backfill: Callable[..., int],
 ) -> None:
     tlc.publish(JANUARY)
     assert backfill("2024-01", "2024-01") == 0
@@ -114,6 +119,15 @@ def test_connections_cut_while_dbt_runs_are_reopened_and_models_are_exact(
     thread.join()
     status = month_statuses(Warehouse(target, settings.schema_name), instance, Window(JANUARY, FEBRUARY))[JANUARY]
     assert (codes, status.state, status.fact_rows + status.rejected_rows) == ([0], "completed", 300)
+    # The step that runs dbt was retried, and each model is recorded once.
+    entries = instance.all_logs(instance.get_runs(limit=1)[0].run_id)
+    events = [event for entry in entries if (event := entry.dagster_event)]
+    (retry,) = [event.step_retry_data for event in events if event.is_step_up_for_retry]
+    assert "dbt failed for a temporary reason, such as a lost connection, and is retried: " in str(retry.error)
+    assert "fct_trips" in str(retry.error)
+    models = Daemon(definitions, instance, clock_at(2024, 6, 1)).models
+    made = sorted((event.asset_key, event.partition) for event in events if event.is_step_materialization)
+    assert made == [(key, "2024-01") for key in models]
 
 
 def test_a_load_waits_for_the_lock_of_another_session_and_then_names_that_session(

@@ -15,7 +15,7 @@ from taxi_orchestration.loading import Loader
 from taxi_orchestration.months import Window, newest_month, parse_partition_key, partition_key
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.warehouse.warehouse import Warehouse
-from taxi_orchestration_tests.support.daemon import Daemon, clock_at
+from taxi_orchestration_tests.support.daemon import Daemon, clock_at, list_materialized
 from taxi_orchestration_tests.support.interference import RefuseRows
 from taxi_orchestration_tests.support.keys import RAW_TRIPS
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
@@ -85,9 +85,12 @@ def test_every_loaded_month_is_built_once_whatever_its_age_and_outcome(
     publish_and_load(tlc, loader, JANUARY, seed=1)
     assert daemon.evaluate() == {"2024-01"}
 
-    # A failed build is not requested again at every tick, but it is when the rows change.
+    # A failed build is not retried by its step and not requested again at every tick, but it is when the rows change.
     with refuse_rows("fct_trips"):
-        assert not daemon.build({"2024-01"})[0].success
+        (failed,) = daemon.build({"2024-01"})
+    assert not failed.success
+    assert not any(event.is_step_up_for_retry for event in failed.all_events)
+    assert not {"fct_trips", "int_monthly_revenue_by_file"}.intersection(list_materialized(failed))
     assert [daemon.evaluate() for _ in range(3)] == [set(), set(), set()]
     publish_and_load(tlc, loader, JANUARY, seed=2)
     assert daemon.evaluate() == {"2024-01"}
