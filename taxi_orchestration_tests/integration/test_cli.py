@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.programs import IN_THE_BACKGROUND, TAXI, taxi
 from taxi_orchestration_tests.support.terminal import COLOUR, ESCAPE, run_on_terminal
 from taxi_orchestration_tests.support.tlc_host import TlcHost
-from taxi_orchestration_tests.support.waiting import DAEMON_SECONDS
+from taxi_orchestration_tests.support.waiting import DAEMON_SECONDS, until
 from taxi_orchestration_tests.support.warehouses import fetch_rows
 
 
@@ -77,6 +77,8 @@ def test_a_backfill_loads_builds_and_checks_from_any_directory_and_can_be_resume
     target: PostgresTarget,
     instance: DagsterInstance,
     refuse_rows: RefuseRows,
+    backfill: Callable[..., int],
+    capfd: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
     schema = settings.schema_name
@@ -157,24 +159,25 @@ def test_a_backfill_loads_builds_and_checks_from_any_directory_and_can_be_resume
     assert fetch_all_rows(target, schema) == before
     assert len(instance.get_runs()) == runs
 
-    again = taxi(
-        "backfill", "2024-01", "2024-04", "--reprocess", "completed", "--run-backwards", "--max-active-runs", "1"
-    )
-    assert again.returncode == 0, again.stderr
-    assert "2024-04 not yet published" in again.stderr
-    assert "Not yet published: 2024-04." in again.stderr
-    assert "3 months loaded in" in again.stderr
-    assert parse_loaded_months(again.stderr) == ["2024-03", "2024-02", "2024-01"]
-    assert len(parse_summary_rows(again.stdout)) == 3
+    # Both in this process, which saves their imports.
+    capfd.readouterr()
+    options = ("--reprocess", "completed", "--run-backwards", "--max-active-runs", "1")
+    assert backfill("2024-01", "2024-04", *options) == 0
+    again = capfd.readouterr()
+    assert "2024-04 not yet published" in again.err
+    assert "Not yet published: 2024-04." in again.err
+    assert "3 months loaded in" in again.err
+    assert parse_loaded_months(again.err) == ["2024-03", "2024-02", "2024-01"]
+    assert len(parse_summary_rows(again.out)) == 3
     assert fetch_all_rows(target, schema) == before
     assert not instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.NOT_STARTED]))
 
     with refuse_rows("fct_trips"):
-        failed = taxi("backfill", "2024-01", "--reprocess", "completed")
-    assert failed.returncode == 1
-    (log,) = re.findall(r"dbt's log is in (\S+)", failed.stderr)
+        assert backfill("2024-01", "--reprocess", "completed") == 1
+    errors = capfd.readouterr().err
+    (log,) = re.findall(r"dbt's log is in (\S+)", errors)
     assert "in_the_way" in Path(log).read_text()
-    assert "Next: " not in failed.stderr
+    assert "Next: " not in errors
 
 
 @pytest.mark.parametrize(
@@ -506,35 +509,37 @@ def test_dbt_runs_with_the_warehouses_environment_and_its_exit_code_is_returned(
 
 
 def test_ctrl_c_ends_a_backfill_soon_and_the_next_one_continues_it(
-    tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: DagsterInstance
+    tlc: TlcHost,
+    settings: Settings,
+    target: PostgresTarget,
+    instance: DagsterInstance,
+    backfill: Callable[..., int],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     schema = settings.schema_name
     tlc.publish(JANUARY, rows=300)
     tlc.publish(FEBRUARY, rows=1_000_000)
     command = [TAXI, "backfill", "2024-01", "2024-02", "--max-active-runs", "1"]
-    backfill = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    program = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         with psycopg.connect(target.url(), autocommit=True) as connection:
             copying = (
                 "select 1 from pg_stat_activity where query ilike %s and state = 'active' and pid <> pg_backend_pid()"
             )
-            deadline = time.monotonic() + 120
-            while not connection.execute(copying, [f'copy "{schema}"."raw_trips_2024_02"%']).fetchone():
-                assert backfill.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.005)
+            statement = f'copy "{schema}"."raw_trips_2024_02"%'
+            until(lambda: connection.execute(copying, [statement]).fetchone(), 120, pause=0.005)
             # The lock keeps the load open: on a busy machine the month could end before the interrupt arrives.
             raw_loads = sql.Identifier(schema, "raw_loads")
             with connection.transaction():
                 connection.execute(sql.SQL("lock table {} in exclusive mode").format(raw_loads))
                 interrupted = time.monotonic()
-                backfill.send_signal(signal.SIGINT)
-                _, errors = backfill.communicate(timeout=60)
+                program.send_signal(signal.SIGINT)
+                _, errors = program.communicate(timeout=60)
     finally:
-        backfill.kill()
-        backfill.wait()
+        program.kill()
+        program.wait()
     assert time.monotonic() - interrupted < 15
-    assert backfill.returncode == 130, errors
+    assert program.returncode == 130, errors
     assert "interrupted. Run the same command to continue; it skips what is done." in errors
     assert "Traceback" not in errors
     assert fetch_rows(target, schema, "select source_month, count(*) from raw_trips group by 1") == [(JANUARY, 300)]
@@ -543,9 +548,8 @@ def test_ctrl_c_ends_a_backfill_soon_and_the_next_one_continues_it(
     assert [record.status.value for record in instance.get_backfills()] == ["CANCELED"]
 
     tlc.publish(FEBRUARY, rows=400)
-    done = taxi("backfill", "2024-01", "2024-02")
-    assert done.returncode == 0, done.stderr
-    assert [row[:3] for row in parse_summary_rows(done.stdout)] == [
+    assert backfill("2024-01", "2024-02") == 0
+    assert [row[:3] for row in parse_summary_rows(capfd.readouterr().out)] == [
         ["2024-01", "300", "300"],
         ["2024-02", "400", "400"],
     ]

@@ -1,7 +1,6 @@
 """The core paths on a default Dagster instance: default storage, run launcher and step logs, no concurrency limits."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,27 +8,16 @@ from click.testing import CliRunner
 from dagster import DefaultRunLauncher
 
 from taxi_orchestration.cli.commands import main
-from taxi_orchestration.cli.programs import program_command
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.instance.opening import open_instance
 from taxi_orchestration.months import Window
-from taxi_orchestration.settings import PROJECT_DIRECTORY, load_settings
+from taxi_orchestration.settings import load_settings
 from taxi_orchestration.warehouse.warehouse import open_warehouse
 from taxi_orchestration_tests.support.daemon import Daemon, clock_at
 from taxi_orchestration_tests.support.keys import RAW_TRIPS
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.tlc_host import TlcHost
-
-
-def materialize(key: str) -> None:
-    """Load and build one month with `dagster job execute`."""
-    command = program_command(
-        "dagster", "job", "execute", "-m", "taxi_orchestration.definitions", "-j", "taxi_pipeline"
-    )
-    command += ["--tags", json.dumps({"dagster/partition": key})]
-    done = subprocess.run(command, cwd=PROJECT_DIRECTORY, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
 def test_months_checks_sensor_and_status_work_on_a_stock_instance(
@@ -44,13 +32,13 @@ def test_months_checks_sensor_and_status_work_on_a_stock_instance(
     (home / "dagster.yaml").touch()
     monkeypatch.setenv("DAGSTER_HOME", str(home))
 
-    materialize("2024-01")
     settings = load_settings()
     with open_instance() as instance:
         assert type(instance.run_launcher) is DefaultRunLauncher
         clock = clock_at(2024, 5, 20)
         daemon = Daemon(build_definitions(settings, clock=clock), instance, clock)
-        assert daemon.execute("2024-02").success
+        for key in ("2024-01", "2024-02"):
+            assert daemon.execute(key).success
 
         for month, status in month_statuses(open_warehouse(settings), instance, Window(JANUARY, MARCH)).items():
             assert status.state == "completed"
