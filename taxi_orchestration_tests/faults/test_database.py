@@ -23,7 +23,14 @@ from taxi_orchestration_tests.support.clusters import can_mount, running_cluster
 from taxi_orchestration_tests.support.daemon import Daemon, clock_at
 from taxi_orchestration_tests.support.interference import is_waiting_for_lock, table_lock
 from taxi_orchestration_tests.support.keys import RAW_TRIPS, TABLES
-from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MonthContent, content_of_file, contents_of_schema
+from taxi_orchestration_tests.support.months import (
+    FEBRUARY,
+    JANUARY,
+    MARCH,
+    MonthContent,
+    content_of_file,
+    contents_of_schema,
+)
 from taxi_orchestration_tests.support.stages import CallAtStage
 from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.tlc_host import TlcHost
@@ -230,25 +237,27 @@ def test_a_schema_dropped_during_a_load_is_an_error_and_the_next_run_recreates_i
     loader: Loader,
     backfill: Callable[..., int],
 ) -> None:
-    data = tlc.publish(JANUARY).path.read_bytes()
+    def fetch_states() -> list[str]:
+        statuses = month_statuses(Warehouse(target, settings.schema_name), instance, Window(JANUARY, MARCH))
+        return [status.state for status in statuses.values()]
+
+    data = {month: tlc.publish(month, seed=month.month).path.read_bytes() for month in (JANUARY, FEBRUARY)}
+    expected = {month: content_of_file(file) for month, file in data.items()}
     with pytest.raises(WarehouseError, match="dropped meanwhile"):
         loader.load_month(JANUARY, progress=CallAtStage("opened", lambda: execute("drop schema {} cascade")))
     assert backfill("2024-01", "2024-01") == 0
     execute("drop schema {} cascade")
     # Dagster still has a record of the dropped month, but the status follows the database.
-    status = month_statuses(Warehouse(target, settings.schema_name), instance, Window(JANUARY, FEBRUARY))[JANUARY]
-    assert status.state == "missing"
-    assert backfill("2024-01", "2024-01") == 0
-    assert contents_of_schema(target, settings.schema_name) == {JANUARY: content_of_file(data)}
+    assert fetch_states() == ["missing", "missing"]
+    assert backfill("2024-01", "2024-02") == 0
+    assert contents_of_schema(target, settings.schema_name) == expected
     # Rows that are deleted by hand from raw_trips or from a model are detected and restored.
-    for damage in ("delete from {}.raw_trips where source_row < 50", "delete from {}.fct_trips where source_row < 50"):
-        execute(damage)
-        status = month_statuses(Warehouse(target, settings.schema_name), instance, Window(JANUARY, FEBRUARY))[JANUARY]
-        assert status.state == "unfinished"
-        assert backfill("2024-01", "2024-01") == 0
-        status = month_statuses(Warehouse(target, settings.schema_name), instance, Window(JANUARY, FEBRUARY))[JANUARY]
-        assert status.state == "completed"
-        assert contents_of_schema(target, settings.schema_name) == {JANUARY: content_of_file(data)}
+    execute("delete from {}.raw_trips where source_month = '2024-01-01' and source_row < 50")
+    execute("delete from {}.fct_trips where source_month = '2024-02-01' and source_row < 50")
+    assert fetch_states() == ["unfinished", "unfinished"]
+    assert backfill("2024-01", "2024-02") == 0
+    assert fetch_states() == ["completed", "completed"]
+    assert contents_of_schema(target, settings.schema_name) == expected
 
 
 ALTERED = {
