@@ -1,4 +1,4 @@
-"""The report on a real warehouse: the page compared with SQL, an empty warehouse, and a host without zone shapes."""
+"""The report on a real warehouse: the page compared with SQL, an empty warehouse, and a re-issued month."""
 
 import os
 import re
@@ -15,14 +15,14 @@ from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.defs.clock import Clock
 from taxi_orchestration.defs.conditions import changed_upstream
-from taxi_orchestration.report.read import NO_SHAPES, read_frames
+from taxi_orchestration.report.read import read_frames
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.daemon import QUIET, Daemon, clock_at
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY
 from taxi_orchestration_tests.support.programs import TAXI
 from taxi_orchestration_tests.support.report_frames import columns_of
-from taxi_orchestration_tests.support.tlc_host import ZONE_SHAPES, TlcHost
+from taxi_orchestration_tests.support.tlc_host import TlcHost
 from taxi_orchestration_tests.support.warehouses import connect_to_schema, fetch_rows
 
 # The page counts months from year 0.
@@ -104,18 +104,6 @@ def test_the_report_of_an_empty_warehouse_says_what_to_do_and_can_be_materialize
     assert "No month is loaded yet" in write_page(tmp_path / "report.html")
     assert materialize(definitions, instance).success
     assert read_frames(Warehouse(target, settings.schema_name), Clock().now()).loaded_months.empty
-
-
-def test_a_report_without_zone_shapes_lacks_only_its_map(
-    tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: DagsterInstance, definitions: Definitions
-) -> None:
-    del tlc.http.answers[ZONE_SHAPES]
-    tlc.publish(JANUARY, rows=100)
-    assert Backfill(definitions, instance, months_at_once=1).run([JANUARY]).succeeded
-    frames = read_frames(Warehouse(target, settings.schema_name), Clock().now())
-    assert frames.no_shapes_reason == NO_SHAPES
-    assert frames.months["trips"].sum() > 0
-    assert not instance.get_latest_materialization_event(dg.AssetKey("raw_zone_shapes"))
 
 
 def test_a_month_that_is_re_issued_updates_the_report_without_a_manual_run(

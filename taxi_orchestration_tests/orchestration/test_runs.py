@@ -20,6 +20,7 @@ from sqlalchemy.pool import Pool
 
 from taxi_orchestration import loading
 from taxi_orchestration.defs import raw_trips
+from taxi_orchestration.defs.clock import Clock
 from taxi_orchestration.defs.interruption import canceled_by_interrupt
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.raw_trips import failure_of
@@ -28,6 +29,7 @@ from taxi_orchestration.instance.dagster_names import LAUNCHED_BY, TAXI_BACKFILL
 from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.months import Window
 from taxi_orchestration.postgres.connection import WarehouseError, WarehouseUnavailableError
+from taxi_orchestration.report.read import NO_SHAPES, read_frames
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.tlc.errors import PermanentTlcError, TransientTlcError
@@ -39,7 +41,7 @@ from taxi_orchestration_tests.support.http_host import silent, status
 from taxi_orchestration_tests.support.keys import RAW_TRIPS
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.statuses import month_statuses
-from taxi_orchestration_tests.support.tlc_host import ZONES, TlcHost, month_path
+from taxi_orchestration_tests.support.tlc_host import ZONE_SHAPES, ZONES, TlcHost, month_path
 from taxi_orchestration_tests.support.warehouses import fetch_rows
 
 FCT_TRIPS = dg.AssetKey("fct_trips")
@@ -184,37 +186,38 @@ def test_a_run_of_one_month_records_the_file_and_the_result(
     }
 
 
-def test_the_events_of_a_run_open_no_new_connections(tlc: TlcHost, run: Any) -> None:
+def test_zones_and_code_lists_are_loaded_with_the_first_month_and_recorded_once(
+    tlc: TlcHost, instance: dg.DagsterInstance, run: Any, target: PostgresTarget, settings: Settings
+) -> None:
     def record_connection(*_: object) -> None:
         connections.append(1)
 
+    def count_records(asset: str) -> int:
+        return len(instance.fetch_materializations(dg.AssetKey(asset), limit=10).records)
+
     tlc.publish(JANUARY, rows=100)
+    tlc.http.on(ZONES, status(404))
+    del tlc.http.answers[ZONE_SHAPES]
+    result = run("2024-01")
+    assert result.success
+    warnings = [entry.user_message for entry in instance.all_logs(result.run_id) if entry.level == logging.WARNING]
+    assert any(ZONES in warning and "without zone names" in warning for warning in warnings), warnings
+    tlc.publish_zones()
     assert run("2024-01").success
+    # The report lacks only its map.
+    frames = read_frames(Warehouse(target, settings.schema_name), Clock().now())
+    assert frames.no_shapes_reason == NO_SHAPES
+    assert frames.months["trips"].sum() > 0
+    assert count_records("raw_zone_shapes") == 0
+
     connections: list[int] = []
     event.listen(Pool, "connect", record_connection)
     try:
         assert run("2024-01").success
     finally:
         event.remove(Pool, "connect", record_connection)
-    assert connections == []
-
-
-def test_zones_and_code_lists_are_loaded_with_the_first_month_and_recorded_once(
-    tlc: TlcHost, instance: dg.DagsterInstance, run: Any, target: PostgresTarget, settings: Settings
-) -> None:
-    tlc.publish(JANUARY, rows=100)
-    tlc.http.on(ZONES, status(404))
-    result = run("2024-01")
-    assert result.success
-    warnings = [entry.user_message for entry in instance.all_logs(result.run_id) if entry.level == logging.WARNING]
-    assert any(ZONES in warning and "without zone names" in warning for warning in warnings), warnings
-    tlc.publish_zones()
-    for _ in range(2):
-        assert run("2024-01").success
-
-    def count_records(asset: str) -> int:
-        return len(instance.fetch_materializations(dg.AssetKey(asset), limit=10).records)
-
+    assert connections == [], "the events of a run open no connections"
+    assert tlc.http.count(ZONE_SHAPES) == 1
     assert {
         count_records(name) for name in ("raw_zones", "tlc_vendors", "stg_trips", "dim_zones", "monthly_revenue")
     } == {1}

@@ -79,7 +79,6 @@ SECTIONS = {
         "unit/tlc/test_zone_shapes.py::test_a_zip_that_decompresses_to_too_much_is_refused",
         "unit/tlc/test_zone_shapes.py::test_invalid_zone_numbers_are_refused",
         "unit/report/test_pictures.py::test_without_shapes_there_is_a_reason_instead_of_a_map",
-        "integration/test_report.py::test_a_report_without_zone_shapes_lacks_only_its_map",
         "integration/test_report.py::test_the_report_of_an_empty_warehouse_says_what_to_do_and_can_be_materialized",
         "integration/test_loading.py::test_a_missing_or_invalid_file_of_shapes_leaves_the_shapes_as_they_were",
     ],
