@@ -19,6 +19,7 @@ from taxi_orchestration.report.read import read_frames
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.daemon import QUIET, Daemon, clock_at
+from taxi_orchestration_tests.support.keys import RAW_TRIPS
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY
 from taxi_orchestration_tests.support.programs import TAXI
 from taxi_orchestration_tests.support.report_frames import columns_of
@@ -121,9 +122,12 @@ def test_a_month_that_is_re_issued_updates_the_report_without_a_manual_run(
         query = "select count(*) from fct_trips where pickup_date between '2024-01-01' and '2024-01-31'"
         return fetch_rows(target, settings.schema_name, query)[0][0]
 
+    results: list[dg.ExecuteInProcessResult] = []
+
     def tick() -> bool:
         """Run the requests of the sensors, and return whether the report was due and written."""
-        assert all(daemon.run(request).success for request in daemon.tick().requests)
+        results[:] = [daemon.run(request) for request in daemon.tick().requests]
+        assert all(result.success for result in results)
         assert daemon.evaluate() == set()
         return daemon.report_is_due and daemon.make_report().success
 
@@ -141,6 +145,11 @@ def test_a_month_that_is_re_issued_updates_the_report_without_a_manual_run(
 
     tlc.publish(JANUARY, rows=300, seed=1, resaved=True)
     assert not tick(), "other bytes with the same rows change nothing that the report shows"
+    (result,) = results
+    messages = [entry.user_message for entry in instance.all_logs(result.run_id)]
+    assert any("2024-01: another file with the same rows. Nothing downstream is built" in line for line in messages)
+    (event,) = [event for event in result.all_events if event.is_step_materialization]
+    assert (event.asset_key, event.partition) == (RAW_TRIPS, "2024-01")
 
 
 def test_the_report_is_requested_once_after_a_month_changed() -> None:

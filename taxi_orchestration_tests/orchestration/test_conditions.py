@@ -8,7 +8,6 @@ import pytest
 
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.defs.clock import Clock
-from taxi_orchestration.defs.raw_trips import ONLY_IF_CHANGED
 from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.instance.status import MonthStatus
 from taxi_orchestration.loading import Loader
@@ -137,24 +136,3 @@ def test_a_month_whose_blocking_check_failed_is_not_built_until_it_passes(
     failing_months.clear()
     assert daemon.execute("2024-02", [RAW_TRIPS]).success
     assert daemon.evaluate() == {"2024-02"}
-
-
-def test_an_automated_run_does_not_rebuild_models_from_unchanged_rows(tlc: TlcHost, daemon: Daemon) -> None:
-    def list_steps(result: dg.ExecuteInProcessResult) -> set[str]:
-        assert result.success
-        return {event.step_key or "" for event in result.all_events if event.is_step_success}
-
-    tags = {ONLY_IF_CHANGED: "true"}
-    tlc.publish(JANUARY, rows=100)
-    assert "dbt_models" in list_steps(daemon.execute("2024-01", tags=tags))
-    tlc.publish(JANUARY, rows=100, resaved=True)
-    result = daemon.execute("2024-01", tags=tags)
-    assert "dbt_models" not in list_steps(result)
-    messages = [entry.user_message for entry in daemon.instance.all_logs(result.run_id)]
-    assert any("2024-01: another file with the same rows. Nothing downstream is built" in line for line in messages)
-    (event,) = [e for e in result.all_events if e.is_step_materialization and e.asset_key == RAW_TRIPS]
-    assert event.partition == "2024-01"
-    assert daemon.evaluate() == set()
-    tlc.publish(JANUARY, rows=100, seed=1)
-    assert "dbt_models" in list_steps(daemon.execute("2024-01", tags=tags))
-    assert "dbt_models" in list_steps(daemon.execute("2024-01"))
