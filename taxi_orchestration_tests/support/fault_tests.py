@@ -115,7 +115,7 @@ SECTIONS = {
         "integration/test_pooler.py::test_psql_through_a_transaction_pooler_prints_how_to_set_the_search_path",
         "integration/test_pooler.py::test_a_pooler_that_refuses_pgoptions_is_an_error_that_names_pgoptions",
         "integration/test_pooler.py::test_dagsters_storage_behind_a_pooler_is_refused",
-        "orchestration/test_views.py::test_a_view_that_is_missing_or_changed_is_created_with_the_next_month",
+        "orchestration/test_views.py::test_the_job_creates_all_and_later_only_views_that_are_missing_or_changed",
         "orchestration/test_views.py::test_a_schema_of_version_0_1_is_upgraded_for_every_loaded_month",
         "integration/test_materializations.py::test_a_table_that_differs_from_its_model_is_refused_until_a_full_refresh",
     ],
