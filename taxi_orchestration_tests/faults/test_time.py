@@ -3,11 +3,9 @@
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 
-import psycopg
 import pyarrow as pa
 import pytest
 from dagster import DagsterInstance, Definitions
-from psycopg import sql
 
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.defs.schedules import MONTHLY_SCHEDULE
@@ -21,6 +19,7 @@ from taxi_orchestration_tests.support.months import content_of_file, contents_of
 from taxi_orchestration_tests.support.parquet_files import file_of
 from taxi_orchestration_tests.support.synthetic import month_table
 from taxi_orchestration_tests.support.tlc_host import TlcHost
+from taxi_orchestration_tests.support.warehouses import fetch_rows
 
 NOVEMBER = date(2024, 11, 1)
 
@@ -73,33 +72,7 @@ def test_the_sensor_requests_december_from_the_moment_it_can_be_published(
     assert daemon.tick().months == ["2024-12"]
 
 
-def test_a_trip_across_new_year_is_counted_on_the_day_it_began(
-    tlc: TlcHost, settings: Settings, target: PostgresTarget, instance: object, backfill: Callable[..., int]
-) -> None:
-    december = make_trips(date(2024, 12, 1), [("2024-12-31 23:59:59", "2025-01-01 00:20:00")])
-    january = make_trips(date(2025, 1, 1), [("2025-01-01 00:00:00", "2025-01-01 00:10:00")])
-    # A trip of the old year in the file of the new year.
-    late = make_trips(date(2025, 1, 1), [("2024-12-31 23:30:00", "2025-01-01 00:10:00")])
-    january = pa.concat_tables([january, late, month_table(date(2025, 1, 1), 50)])
-    tlc.publish_bytes(date(2024, 12, 1), file_of(december))
-    tlc.publish_bytes(date(2025, 1, 1), file_of(january))
-    assert backfill("2024-12", "2025-01") == 0
-    with psycopg.connect(target.url()) as connection:
-        days = connection.execute(
-            sql.SQL(
-                "select source_month, pickup_date from {} where source_row <= 2 and source_month in (%s, %s) "
-                "and (source_month, source_row) in ((%s, 1), (%s, 1), (%s, 2)) order by 1, source_row"
-            ).format(sql.Identifier(settings.schema_name, "fct_trips")),
-            [date(2024, 12, 1), date(2025, 1, 1), date(2024, 12, 1), date(2025, 1, 1), date(2025, 1, 1)],
-        ).fetchall()
-    assert days == [
-        (date(2024, 12, 1), date(2024, 12, 31)),
-        (date(2025, 1, 1), date(2025, 1, 1)),
-        (date(2025, 1, 1), date(2024, 12, 31)),
-    ]
-
-
-def test_both_trips_of_the_repeated_hour_are_kept_in_any_time_zone(
+def test_trips_of_new_year_and_of_the_repeated_hour_are_kept_on_the_day_they_began(
     tlc: TlcHost,
     settings: Settings,
     target: PostgresTarget,
@@ -107,31 +80,43 @@ def test_both_trips_of_the_repeated_hour_are_kept_in_any_time_zone(
     backfill: Callable[..., int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # A session in the time zone in which the hour is repeated.
     monkeypatch.setenv("PGTZ", "America/New_York")
-    trips = [
+    repeated = [
         ("2024-11-03 01:30:00", "2024-11-03 01:45:00"),
         ("2024-11-03 01:30:00", "2024-11-03 01:45:00"),
         # The trip ended in the second of the two hours: in local time before it began.
         ("2024-11-03 01:50:00", "2024-11-03 01:05:00"),
         ("2024-11-03 02:30:00", "2024-11-03 02:45:00"),
     ]
-    data = file_of(make_trips(NOVEMBER, trips))
-    tlc.publish_bytes(NOVEMBER, data)
-    assert backfill("2024-11", "2024-11") == 0
-    assert contents_of_schema(target, settings.schema_name) == {NOVEMBER: content_of_file(data)}
-    with psycopg.connect(target.url()) as connection:
-        found = connection.execute(
-            sql.SQL(
-                "select pickup_date, pickup_at::text, dropoff_at::text from {facts} union all "
-                "select pickup_date, pickup_at::text, dropoff_at::text from {rejected} order by 2, 3"
-            ).format(
-                facts=sql.Identifier(settings.schema_name, "fct_trips"),
-                rejected=sql.Identifier(settings.schema_name, "rejected_trips"),
-            )
-        ).fetchall()
+    december, january = date(2024, 12, 1), date(2025, 1, 1)
+    across = make_trips(december, [("2024-12-31 23:59:59", "2025-01-01 00:20:00")])
+    first = make_trips(january, [("2025-01-01 00:00:00", "2025-01-01 00:10:00")])
+    # A trip of the old year in the file of the new year.
+    late = make_trips(january, [("2024-12-31 23:30:00", "2025-01-01 00:10:00")])
+    files = {
+        NOVEMBER: file_of(make_trips(NOVEMBER, repeated)),
+        december: file_of(across),
+        january: file_of(pa.concat_tables([first, late, month_table(january, 50)])),
+    }
+    for month, data in files.items():
+        tlc.publish_bytes(month, data)
+    assert backfill("2024-11", "2025-01") == 0
+    assert contents_of_schema(target, settings.schema_name) == {m: content_of_file(data) for m, data in files.items()}
+    days = fetch_rows(
+        target,
+        settings.schema_name,
+        "select source_month, pickup_date from fct_trips "
+        "where source_month >= '2024-12-01' and source_row <= 2 order by source_month, source_row",
+    )
+    assert days == [(december, date(2024, 12, 31)), (january, january), (january, date(2024, 12, 31))]
+    of_november = "select pickup_date, pickup_at::text, dropoff_at::text from {} where source_month = '2024-11-01'"
+    query = f"{of_november.format('fct_trips')} union all {of_november.format('rejected_trips')} order by 2, 3"
     # In local time the first two trips took 15 or 75 minutes, so their ends are not reliable.
     ends = [None, None, "2024-11-03 01:05:00", "2024-11-03 02:45:00"]
-    assert found == [(date(2024, 11, 3), began, end) for (began, _), end in zip(sorted(trips), ends, strict=True)]
+    assert fetch_rows(target, settings.schema_name, query) == [
+        (date(2024, 11, 3), began, end) for (began, _), end in zip(sorted(repeated), ends, strict=True)
+    ]
 
 
 def make_trips(month: date, times: list[tuple[str, str]]) -> pa.Table:

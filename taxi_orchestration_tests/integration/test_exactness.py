@@ -18,7 +18,8 @@ from taxi_orchestration_tests.support.tlc_host import TlcHost
 from taxi_orchestration_tests.support.warehouses import MARTS, fetch_rows
 
 WINTER = Window(date(2023, 12, 1), date(2024, 5, 1)).months
-OLD = [date(2022, 1, 1), date(2022, 2, 1)]
+# The last month of the first era, the first one of the second era, and a month of the third era.
+OLD = [date(2023, 1, 1), date(2023, 2, 1)]
 NEW = date(2025, 1, 1)
 REISSUED = date(2024, 3, 1)
 
@@ -75,9 +76,6 @@ def test_every_order_and_repetition_of_loads_ends_with_exactly_the_newest_files(
 
     assert Backfill(**{**vars(backfill), "newest_first": True}).run(WINTER).succeeded
     assert fetch_marts() == in_order
-    assert backfill.run([WINTER[0]]).succeeded
-    assert fetch_marts() == in_order
-
     tlc.publish(REISSUED, rows=303, seed=1, resaved=True)
     assert backfill.run([REISSUED]).succeeded
     assert fetch_marts() == in_order
@@ -92,10 +90,10 @@ def test_every_order_and_repetition_of_loads_ends_with_exactly_the_newest_files(
 
 
 def test_months_of_all_eras_can_be_loaded_in_any_order(tlc: TlcHost, backfill: Backfill) -> None:
-    months = [NEW, *OLD, WINTER[0]]
-    published = {month: tlc.publish(month, rows=400) for month in months}
+    published = {month: tlc.publish(month, rows=400) for month in [NEW, *OLD]}
+    assert len({DATASET.era_of(month) for month in published}) == len(DATASET.eras)
     assert backfill.run([NEW]).succeeded
-    assert backfill.run([*OLD, WINTER[0]]).succeeded
+    assert backfill.run(OLD).succeeded
     assert_exact(published.items())
     charged = dict(fetch("select source_month, count(cbd_congestion_fee) from raw_trips group by 1"))
     assert charged[NEW] > 0
