@@ -6,7 +6,7 @@ Regenerate the page: .venv/bin/python -m taxi_orchestration_tests.support.fault_
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from taxi_orchestration.settings import PROJECT_DIRECTORY
@@ -152,22 +152,21 @@ SECTIONS = {
 }
 
 
-def fault_tests_page() -> str:
-    """Return the page about the tests that pytest collects."""
-    sections = _collect_tests()
-    return HEAD + "".join(f"\n## {section}\n{''.join(_render_tests(*tests))}" for section, tests in sections.items())
-
-
-def _collect_tests() -> dict[str, list[str]]:
-    """Return the ids of the tests of each section, with their cases. Collection runs once: it takes seconds."""
-    paths = [f"{TESTS}/{test}" for tests in SECTIONS.values() for test in tests]
-    command = [sys.executable, "-m", "pytest", "--collect-only", "--quiet", "-p", "no:xdist", *paths]
-    text = subprocess.run(command, cwd=PROJECT_DIRECTORY, capture_output=True, text=True, check=True).stdout
-    ids = [line.removeprefix(f"{TESTS}/") for line in text.splitlines() if "::" in line]
-    return {
+def fault_tests_page(ids: Sequence[str]) -> str:
+    """Return the page about those of the collected tests that SECTIONS names. `ids` are in the order of their files."""
+    sections = {
         section: [id_ for test in tests for id_ in ids if test in (id_.partition("[")[0], id_.partition("::")[0])]
         for section, tests in SECTIONS.items()
     }
+    return HEAD + "".join(f"\n## {section}\n{''.join(_render_tests(*tests))}" for section, tests in sections.items())
+
+
+def collect_ids() -> list[str]:
+    """Return the ids of the tests that SECTIONS names, with their cases, which a process collects in some seconds."""
+    paths = [f"{TESTS}/{test}" for tests in SECTIONS.values() for test in tests]
+    command = [sys.executable, "-m", "pytest", "--collect-only", "--quiet", "-p", "no:xdist", *paths]
+    text = subprocess.run(command, cwd=PROJECT_DIRECTORY, capture_output=True, text=True, check=True).stdout
+    return [line.removeprefix(f"{TESTS}/") for line in text.splitlines() if "::" in line]
 
 
 def _render_tests(*tests: str) -> Iterator[str]:
@@ -185,4 +184,4 @@ def _render_tests(*tests: str) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(fault_tests_page())
+    PAGE.write_text(fault_tests_page(collect_ids()))
