@@ -22,6 +22,7 @@ from taxi_orchestration.tlc import parquet
 from taxi_orchestration.tlc.client import TlcClient
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.tlc.errors import BadFileError
+from taxi_orchestration.warehouse.load_log import loaded_files
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, content_of_file, contents_of_schema
 from taxi_orchestration_tests.support.parquet_files import damaged, file_of
 from taxi_orchestration_tests.support.synthetic import month_table
@@ -95,6 +96,11 @@ REFUSED: dict[str, Callable[[], bytes]] = {
 }
 # A part of the error message: the position and value that would be lost, or the next step.
 NAMED = {
+    "not parquet": "footer is damaged",
+    "a page damaged": "page is damaged",
+    "no rows": "no rows",
+    "another month's file": "another month's file",
+    "a required column missing": f"required columns are missing ({PICKUP})",
     "row numbers of pandas": "index=False",
     "a space at the end of a name": "name the column trip_type, without spaces",
     "a compression that pyarrow does not support": "upgrade pyarrow",
@@ -117,11 +123,14 @@ def test_a_bad_file_is_refused_and_the_month_stays_as_it_was(
 ) -> None:
     tlc.publish_bytes(JANUARY, GOOD)
     loader.load_month(JANUARY)
+    recorded = loaded_files(loader.warehouse)
     tlc.publish_bytes(JANUARY, REFUSED[fault]())
     with pytest.raises(BadFileError, match="2024-01") as refused:
         loader.load_month(JANUARY)
     assert NAMED.get(fault, "") in str(refused.value)
+    assert tlc.url in str(refused.value)
     assert contents_of_schema(target, settings.schema_name) == {JANUARY: content_of_file(GOOD)}
+    assert loaded_files(loader.warehouse) == recorded
     assert not list(loader.scratch.iterdir())
 
 

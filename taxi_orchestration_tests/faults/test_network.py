@@ -3,7 +3,7 @@
 unit/tlc/test_client.py tests the client in detail; the tests here check the content of the database.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 
@@ -14,7 +14,13 @@ from psycopg import sql
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.tlc.client import TlcClient
-from taxi_orchestration.tlc.errors import PermanentTlcError, TlcError, TransientTlcError
+from taxi_orchestration.tlc.errors import (
+    BadFileError,
+    NotPublishedError,
+    PermanentTlcError,
+    TlcError,
+    TransientTlcError,
+)
 from taxi_orchestration.warehouse.load_log import loaded_files
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.http_host import Answer, drip, ok, redirect, reset_after, silent, stalled, status
@@ -53,27 +59,30 @@ def close(handler: BaseHTTPRequestHandler) -> None:
     handler.close_connection = True
 
 
-FAULTS = {
-    "reset during the body": (lambda data: reset_after(data, len(data) // 2), TransientTlcError),
-    "closes the connection": (lambda data: close, TransientTlcError),
-    "never answers": (lambda data: silent(1), TransientTlcError),
-    "stalls during the body": (lambda data: stalled(data, len(data) // 2, 1), TransientTlcError),
-    "one byte at a time": (lambda data: drip(data, 0.05), TransientTlcError),
-    "429 at every attempt": (lambda data: status(429), TransientTlcError),
-    "500 at every attempt": (lambda data: status(500), TransientTlcError),
-    "503 at every attempt": (lambda data: status(503), TransientTlcError),
-    "403": (lambda data: status(403, XML), PermanentTlcError),
-    "404": (lambda data: status(404), PermanentTlcError),
-    "401": (lambda data: status(401), PermanentTlcError),
-    "200 with HTML": (lambda data: ok(b"<!doctype html><title>Log in</title>"), PermanentTlcError),
-    "200 with XML": (lambda data: ok(XML), PermanentTlcError),
-    "200 with an empty body": (lambda data: ok(b""), PermanentTlcError),
-    "Content-Length too long": (lambda data: ok(data, Content_Length=str(len(data) + 100)), TransientTlcError),
-    "Content-Length too short": (lambda data: ok(data, Content_Length=str(len(data) - 100)), TlcError),
-    "truncated": (lambda data: ok(data[: len(data) // 2]), PermanentTlcError),
-    "compressed without a request": (lambda data: ok(data, Content_Encoding="gzip"), PermanentTlcError),
-    "a redirect loop": (lambda data: redirect(PATH), PermanentTlcError),
-    "a redirect to another scheme": (lambda data: redirect("file:///etc/passwd"), PermanentTlcError),
+Fault = tuple[Callable[[bytes], Answer], type[TlcError], str]
+# The answer to the request for the re-issued file, the error, and words of its message after the month.
+FAULTS: dict[str, Fault] = {
+    "reset during the body": (lambda data: reset_after(data, len(data) // 2), TransientTlcError, ""),
+    "closes the connection": (lambda data: close, TransientTlcError, ""),
+    "never answers": (lambda data: silent(1), TransientTlcError, ""),
+    "stalls during the body": (lambda data: stalled(data, len(data) // 2, 1), TransientTlcError, ""),
+    "one byte at a time": (lambda data: drip(data, 0.05), TransientTlcError, ""),
+    "429 at every attempt": (lambda data: status(429, Retry_After="0"), TransientTlcError, "429"),
+    "500 at every attempt": (lambda data: status(500), TransientTlcError, "500.*after 2 of 2 attempts"),
+    "503 at every attempt": (lambda data: status(503), TransientTlcError, "503"),
+    "403": (lambda data: status(403, XML), NotPublishedError, "403.*about two months late"),
+    "404": (lambda data: status(404), NotPublishedError, "404"),
+    "401": (lambda data: status(401), PermanentTlcError, "401"),
+    "410": (lambda data: status(410), PermanentTlcError, "410"),
+    "200 with HTML": (lambda data: ok(b"<!doctype html><title>Log in</title>"), BadFileError, "html"),
+    "200 with XML": (lambda data: ok(XML), BadFileError, "xml"),
+    "200 with an empty body": (lambda data: ok(b""), BadFileError, ""),
+    "Content-Length too long": (lambda data: ok(data, Content_Length=str(len(data) + 100)), TransientTlcError, ""),
+    "Content-Length too short": (lambda data: ok(data, Content_Length=str(len(data) - 100)), BadFileError, ""),
+    "truncated": (lambda data: ok(data[: len(data) // 2]), BadFileError, "was truncated"),
+    "compressed without a request": (lambda data: ok(data, Content_Encoding="gzip"), BadFileError, "gzip"),
+    "a redirect loop": (lambda data: redirect(PATH), PermanentTlcError, "redirects in a row"),
+    "a redirect to another scheme": (lambda data: redirect("file:///etc/passwd"), PermanentTlcError, "not followed"),
 }
 
 
@@ -87,12 +96,14 @@ def test_a_host_that_fails_leaves_the_month_as_it_was(
     target: PostgresTarget,
     settings: Settings,
 ) -> None:
-    make_answer, error = FAULTS[fault]
-    answer: Answer = make_answer(reissued)
-    tlc.http.on(PATH, answer)
-    with pytest.raises(error, match="2024-01"):
+    answer, error, words = FAULTS[fault]
+    recorded = loaded_files(quick_loader.warehouse)
+    tlc.http.on(PATH, answer(reissued))
+    with pytest.raises(error, match=f"(?s)2024-01.*{words}") as caught:
         quick_loader.load_month(JANUARY)
+    assert tlc.url in str(caught.value)
     assert contents_of_schema(target, settings.schema_name) == {JANUARY: before}
+    assert loaded_files(quick_loader.warehouse) == recorded
     assert not list(quick_loader.scratch.iterdir())
 
 

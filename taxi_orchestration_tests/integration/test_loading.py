@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -20,12 +20,10 @@ from taxi_orchestration.tlc.errors import (
     BadFileError,
     LocalFileError,
     NotPublishedError,
-    PermanentTlcError,
-    TlcError,
     TransientTlcError,
 )
 from taxi_orchestration.warehouse.load_log import loaded_files
-from taxi_orchestration_tests.support.http_host import Answer, drip, ok, redirect, reset_after, silent, stalled, status
+from taxi_orchestration_tests.support.http_host import ok, silent
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.synthetic import month_table
 from taxi_orchestration_tests.support.tlc_host import ZONE_SHAPES, ZONES, TlcHost, month_path
@@ -41,12 +39,6 @@ def query(loader: Loader, text: str) -> list[tuple[Any, ...]]:
 def fetch_everything(loader: Loader) -> tuple[list[tuple[Any, ...]], ...]:
     tables = ("raw_trips order by source_month, source_row", "raw_loads order by 1", "raw_zones order by 1")
     return tuple(query(loader, f"select * from {table}") for table in tables)
-
-
-def with_short_timeouts(loader: Loader) -> Loader:
-    """Return a copy of the loader whose client has short timeouts and two attempts."""
-    client = TlcClient(loader.tlc.base_url, read_timeout=0.3, total_timeout=3, attempts=2, first_pause=0.01)
-    return replace(loader, tlc=client)
 
 
 def write_parquet(table: pa.Table, path: Path) -> bytes:
@@ -112,68 +104,6 @@ def test_the_progress_receives_every_row(tlc: TlcHost, loader: Loader) -> None:
     assert events[:2] == [("started", JANUARY), ("opened", 70_000)]
     assert events[-1] == ("loaded", None)
     assert sum(rows for event, rows in events if event == "copied") == 70_000  # type: ignore[misc]
-
-
-FAILURES: dict[str, tuple[Callable[[bytes, Path], Answer], type[TlcError], str]] = {
-    "403": (lambda data, _: status(403, b"<Error>"), NotPublishedError, "403.*about two months late"),
-    "404": (lambda data, _: status(404), NotPublishedError, "404"),
-    "410": (lambda data, _: status(410), PermanentTlcError, "410"),
-    "500": (lambda data, _: status(500), TransientTlcError, "500.*after 2 of 2 attempts"),
-    "429": (lambda data, _: status(429, Retry_After="0"), TransientTlcError, "429"),
-    "silent": (lambda data, _: silent(1), TransientTlcError, "2024-01"),
-    "stalled": (lambda data, _: stalled(data, 5000, 1), TransientTlcError, "2024-01"),
-    "drip": (lambda data, _: drip(data, 0.05), TransientTlcError, "2024-01"),
-    "reset": (lambda data, _: reset_after(data, 5000), TransientTlcError, "2024-01"),
-    "too short": (lambda data, _: ok(data[:5000], Content_Length=str(len(data))), TransientTlcError, "2024-01"),
-    "html": (lambda data, _: ok(b"<html>Sign in</html>"), BadFileError, "html"),
-    "xml": (lambda data, _: ok(b"<?xml version='1.0'?><Error/>"), BadFileError, "xml"),
-    "nothing": (lambda data, _: ok(b""), BadFileError, "2024-01"),
-    "truncated": (lambda data, _: ok(data[:5000]), BadFileError, "was truncated"),
-    "redirects": (lambda data, _: redirect(month_path(JANUARY)), PermanentTlcError, "redirects in a row"),
-    "not parquet": (lambda data, _: ok(b"PAR1" + b"x" * 100 + b"PAR1"), BadFileError, "footer is damaged"),
-    "no rows": (lambda data, p: ok(write_parquet(month_table(JANUARY, 5).slice(0, 0), p)), BadFileError, "no rows"),
-    "another month": (
-        lambda data, p: ok(write_parquet(month_table(MARCH, 90), p)),
-        BadFileError,
-        "another month's file",
-    ),
-    "no VendorID": (
-        lambda data, p: ok(write_parquet(month_table(JANUARY, 200).drop_columns("VendorID"), p)),
-        BadFileError,
-        r"required columns are missing \(VendorID\)",
-    ),
-    "lossy": (
-        lambda data, p: ok(write_parquet(_replace_column(month_table(JANUARY, 200), "PULocationID", [1.5] * 200), p)),
-        BadFileError,
-        r"column PULocationID, row 1: 1\.5 would be lost",
-    ),
-    "damaged page": (
-        lambda data, _: ok(data[:1000] + bytes(byte ^ 0xFF for byte in data[1000:1200]) + data[1200:]),
-        BadFileError,
-        "page is damaged",
-    ),
-}
-
-
-def _replace_column(table: pa.Table, name: str, values: list[float]) -> pa.Table:
-    return table.set_column(table.schema.get_field_index(name), name, pa.array(values))
-
-
-@pytest.mark.parametrize("kind", FAILURES)
-def test_a_file_that_cannot_be_loaded_changes_nothing_leaves_no_file_and_says_why(
-    tlc: TlcHost, loader: Loader, tmp_path: Path, kind: str
-) -> None:
-    answer, error, words = FAILURES[kind]
-    tlc.publish(JANUARY)
-    loader.load_month(JANUARY)
-    before = fetch_everything(loader)
-    data = tlc.publish(JANUARY, rows=2000, seed=1).path.read_bytes()
-    tlc.http.on(month_path(JANUARY), answer(data, tmp_path / "faulty.parquet"))
-    with pytest.raises(error, match=f"(?s)2024-01.*{words}" if words != "2024-01" else words) as caught:
-        with_short_timeouts(loader).load_month(JANUARY)
-    assert tlc.url in str(caught.value)
-    assert fetch_everything(loader) == before
-    assert list(loader.scratch.iterdir()) == []
 
 
 def test_a_host_that_is_down_changes_nothing_and_is_named(loader: Loader) -> None:
