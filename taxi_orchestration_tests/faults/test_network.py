@@ -5,11 +5,10 @@ unit/tlc/test_client.py tests the client in detail; the tests here check the con
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import date
 from http.server import BaseHTTPRequestHandler
 
-import psycopg
 import pytest
-from psycopg import sql
 
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.settings import PostgresTarget, Settings
@@ -24,9 +23,18 @@ from taxi_orchestration.tlc.errors import (
 from taxi_orchestration.warehouse.load_log import loaded_files
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.http_host import Answer, drip, ok, redirect, reset_after, silent, stalled, status
-from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MonthContent, content_of_file, contents_of_schema
+from taxi_orchestration_tests.support.months import (
+    FEBRUARY,
+    JANUARY,
+    MARCH,
+    MonthContent,
+    content_of_file,
+    contents_of_schema,
+)
 from taxi_orchestration_tests.support.tlc_host import ZONES, TlcHost, month_path
+from taxi_orchestration_tests.support.warehouses import fetch_rows
 
+APRIL = date(2024, 4, 1)
 PATH = month_path(JANUARY)
 XML = b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>'
 
@@ -110,7 +118,10 @@ def test_a_host_that_fails_leaves_the_month_as_it_was(
 def test_a_host_that_refuses_connections_leaves_the_month_as_it_was(
     quick_loader: Loader, before: MonthContent, target: PostgresTarget, settings: Settings
 ) -> None:
-    with TlcClient("http://127.0.0.1:9", attempts=2, first_pause=0.01) as client, pytest.raises(TransientTlcError):
+    with (
+        TlcClient("http://127.0.0.1:9", attempts=2, first_pause=0.01) as client,
+        pytest.raises(TransientTlcError, match=r"2024-01 \(http://127.0.0.1:9/.*cannot be reached"),
+    ):
         replace(quick_loader, tlc=client).load_month(JANUARY)
     assert contents_of_schema(target, settings.schema_name) == {JANUARY: before}
 
@@ -152,36 +163,40 @@ def test_a_month_that_was_withdrawn_is_kept(
     assert contents_of_schema(target, settings.schema_name) == {JANUARY: before}
 
 
-def test_a_broken_month_does_not_stop_the_others(
+def test_broken_months_do_not_stop_the_others(
     quick_loader: Loader, before: MonthContent, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
     data = tlc.publish(FEBRUARY, seed=2).path.read_bytes()
     tlc.http.on(PATH, status(500))
-    outcomes = dict(quick_loader.load_months([JANUARY, FEBRUARY], at_once=2))
+    tlc.publish_bytes(MARCH, b"<html>")
+    outcomes = dict(quick_loader.load_months([JANUARY, FEBRUARY, MARCH, APRIL], at_once=3))
     assert isinstance(outcomes[JANUARY], TransientTlcError)
+    assert isinstance(outcomes[MARCH], BadFileError)
+    assert isinstance(outcomes[APRIL], NotPublishedError)
     assert contents_of_schema(target, settings.schema_name) == {JANUARY: before, FEBRUARY: content_of_file(data)}
 
 
-def test_a_response_that_is_not_a_zone_table_leaves_the_zones_as_they_were(
-    quick_loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
-) -> None:
+def test_a_response_that_is_not_a_zone_table_leaves_the_zones_as_they_were(quick_loader: Loader, tlc: TlcHost) -> None:
     def zones() -> object:
-        with psycopg.connect(target.url()) as connection:
-            return connection.execute(
-                sql.SQL("select count(*), sum(locationid) from {}").format(
-                    sql.Identifier(settings.schema_name, "raw_zones")
-                )
-            ).fetchone()
+        warehouse = quick_loader.warehouse
+        return fetch_rows(warehouse.target, warehouse.schema, "select * from raw_zones order by 1")
 
     assert quick_loader.load_zones() == 265
     before = zones()
+    header = b'"LocationID","Borough","Zone","service_zone"\r\n'
     for body in (
+        b"",
         b"<html></html>",
-        b'"LocationID","Borough"\r\n1,EWR\r\n',
-        b'"LocationID","Borough","Zone","service_zone"\r\nx',
-        b'"LocationID","Borough","Zone","service_zone"\r\n1,EWR,' + b"x" * 200_000 + b",EWR\r\n",
+        b'"LocationID"\r\n',
+        b'"LocationID","Borough","Zone"\r\n1,"a","b"\r\n',
+        header,
+        header + b"x",
+        header + b'one,"a","b","c"\r\n',
+        header + b'1,"a","b"\r\n',
+        header + b'1,"a","b","\xff"\r\n',
+        header + b"1,EWR," + b"x" * 200_000 + b",EWR\r\n",
     ):
         tlc.http.on(ZONES, ok(body))
-        with pytest.raises(TlcError):
+        with pytest.raises(BadFileError, match="zone"):
             quick_loader.load_zones()
-    assert zones() == before
+        assert zones() == before
