@@ -108,9 +108,11 @@ def test_twelve_months_loaded_at_once_are_all_exact(
 def test_months_with_a_new_column_loaded_at_once_keep_it_and_do_not_deadlock(
     loader: Loader, tlc: TlcHost, target: PostgresTarget, settings: Settings
 ) -> None:
-    for month in YEAR:
+    # The first six loads, which run at once, are of every kind: first or again, with the new column or without it.
+    again = [month for month in YEAR if month.month % 4 in (1, 2)]
+    for month in again:
         tlc.publish_bytes(month, file_version(month, 1))
-    list(loader.load_months(YEAR, at_once=6))
+    list(loader.load_months(again, at_once=6))
     for month in YEAR:
         tlc.publish_bytes(month, file_version(month, 3 if month.month % 2 else 2))
     assert not [outcome for _, outcome in loader.load_months(YEAR, at_once=6) if isinstance(outcome, Exception)]
@@ -125,11 +127,12 @@ def test_a_concurrent_reader_always_sees_the_complete_old_or_the_complete_new_mo
     loader.load_month(JANUARY)
     allowed = {content_of_file(first.path.read_bytes()).sha256: first.rows}
     done = threading.Event()
-    seen: set[tuple[str, int, int]] = set()
+    seen: set[tuple[str, int, int, int, int]] = set()
 
     def read_repeatedly() -> None:
         query = sql.SQL(
-            "select (select sha256 from {loads}), (select rows from {loads}), (select count(*) from {trips})"
+            "select (select sha256 from {loads}), (select rows from {loads}),"
+            " count(*), max(source_row), count(distinct source_row) from {trips}"
         ).format(
             loads=sql.Identifier(settings.schema_name, "raw_loads"),
             trips=sql.Identifier(settings.schema_name, "raw_trips"),
@@ -149,7 +152,7 @@ def test_a_concurrent_reader_always_sees_the_complete_old_or_the_complete_new_mo
         done.set()
         reader.result()
     assert len(seen) > 2
-    assert all(allowed.get(sha256, rows) == rows == count for sha256, rows, count in seen)
+    assert all(set(numbers) == {allowed[sha256]} for sha256, *numbers in seen)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from taxi_orchestration.months import Window
 from taxi_orchestration.postgres.connection import WarehouseError, WarehouseUnavailableError
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.warehouse.raw_tables import create_raw_tables
-from taxi_orchestration.warehouse.warehouse import Warehouse, open_warehouse
+from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.clusters import can_mount, running_cluster, small_disk
 from taxi_orchestration_tests.support.daemon import Daemon, clock_at
 from taxi_orchestration_tests.support.interference import is_waiting_for_lock, table_lock
@@ -135,17 +135,6 @@ def test_connections_cut_while_dbt_runs_are_reopened_and_models_are_exact(
     models = Daemon(definitions, instance, clock_at(2024, 6, 1)).models
     made = sorted((event.asset_key, event.partition) for event in events if event.is_step_materialization)
     assert made == [(key, "2024-01") for key in models]
-
-
-def test_a_load_waits_for_the_lock_of_another_session_and_then_names_that_session(
-    loader: Loader, before: MonthContent, target: PostgresTarget, settings: Settings
-) -> None:
-    loader = replace(loader, warehouse=open_warehouse(settings.model_copy(update={"taxi_lock_timeout": "200ms"})))
-    with table_lock(target, settings.schema_name, "raw_trips_2024_01") as other_session:
-        with pytest.raises(WarehouseUnavailableError) as raised:
-            loader.load_month(JANUARY)
-        assert f"process {other_session.info.backend_pid} of {target.user} (other_session)" in str(raised.value)
-    assert contents_of_schema(target, settings.schema_name) == {JANUARY: before}
 
 
 def test_a_dbt_build_waits_for_the_lock_of_another_session_and_then_names_it(

@@ -29,7 +29,6 @@ from taxi_orchestration_tests.support.synthetic import month_table
 from taxi_orchestration_tests.support.warehouses import connect_to_schema
 
 ARROW_SCHEMA = arrow_schema(DATASET)
-YEAR = [date(2023, month, 1) for month in range(1, 13)]
 Rows = list[tuple[Any, ...]]
 
 
@@ -180,14 +179,6 @@ def test_a_month_is_one_partition_and_a_query_of_it_reads_no_other(raw: Raw) -> 
     assert "raw_trips_2024_01" not in text
 
 
-def test_twelve_months_loaded_at_once_equal_those_loaded_one_by_one(raw: Raw) -> None:
-    with ThreadPoolExecutor(8) as executor:
-        list(executor.map(lambda month: raw.load(month, make_trips(month)), YEAR))
-    for month in YEAR:
-        assert raw.fetch_rows(month) == to_rows(make_trips(month))
-    assert raw.query("select count(*) from raw_loads") == [(12,)]
-
-
 def test_a_month_loaded_by_eight_threads_at_once_has_the_rows_of_the_last_one(raw: Raw) -> None:
     with ThreadPoolExecutor(8) as executor:
         versions = list(
@@ -301,16 +292,6 @@ def test_a_new_column_of_a_file_is_added_and_null_in_older_months(raw: Raw) -> N
     assert raw.query(counts) == [(JANUARY, 200, 0), (FEBRUARY, 200, 0), (MARCH, 200, 0)]
 
 
-def test_four_loads_can_add_the_same_new_column_at_once(raw: Raw) -> None:
-    def load(month: date) -> ReplacedMonth:
-        table = make_trips(month).append_column("night_fee", pa.array([0.5] * 200))
-        return raw.load(month, table, new_columns={"night_fee": "double precision"})
-
-    with ThreadPoolExecutor(4) as executor:
-        list(executor.map(load, YEAR[:4]))
-    assert raw.query("select count(night_fee) from raw_trips") == [(800,)]
-
-
 def test_a_new_column_whose_load_fails_is_not_added(raw: Raw) -> None:
     table = make_trips(JANUARY).append_column("night_fee", pa.array([0.5] * 200))
     with pytest.raises(WarehouseError):
@@ -356,29 +337,6 @@ def test_a_reader_with_an_open_transaction_delays_no_load_and_sees_the_old_month
         reader.commit()
         after = reader.execute(count).fetchall()
     assert [(month, rows) for month, rows, _ in after] == [(JANUARY, 100), (FEBRUARY, 200)]
-
-
-def test_a_concurrent_reader_always_sees_one_complete_version(raw: Raw) -> None:
-    versions = {seed: make_trips(JANUARY, 1000 + seed, seed=seed) for seed in range(3)}
-    raw.load(JANUARY, versions[0])
-    seen: set[tuple[Any, ...]] = set()
-    done = threading.Event()
-
-    def read_repeatedly() -> None:
-        with raw.connected() as connection:
-            connection.autocommit = True
-            while not done.is_set():
-                query = "select count(*), max(source_row), count(distinct source_row) from raw_trips"
-                seen.update(connection.execute(query).fetchall())
-
-    reader = threading.Thread(target=read_repeatedly)
-    reader.start()
-    for _ in range(5):
-        for table in versions.values():
-            raw.load(JANUARY, table)
-    done.set()
-    reader.join()
-    assert seen <= {(table.num_rows,) * 3 for table in versions.values()}
 
 
 @pytest.mark.parametrize(

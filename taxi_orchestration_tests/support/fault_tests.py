@@ -104,6 +104,7 @@ SECTIONS = {
     ],
     "The database": [
         "faults/test_database.py",
+        "integration/test_months.py::test_a_load_waits_for_a_lock_of_another_session_and_then_names_its_holder",
         "integration/test_server.py::test_a_data_directory_that_was_moved_away_is_recreated_with_its_databases",
         "integration/test_dataset.py::test_a_schema_of_another_data_set_is_refused_before_anything_is_changed",
         "integration/test_sessions.py::test_defaults_of_the_database_change_no_row",
