@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import psycopg
-import pytest
 
 from taxi_orchestration.dbt.runner import invoke_dbt, prepared_project
 from taxi_orchestration.loading import Loader
@@ -33,29 +32,37 @@ def invoke(loader: Loader, settings: Settings, *arguments: str) -> list[Any]:
     return list(outcome.results)
 
 
-@pytest.fixture
-def plans(tlc: TlcHost, loader: Loader, settings: Settings) -> dict[str, list[dict[str, Any]]]:
-    """The table scans of every windowed model and test for February, with three months loaded and built."""
+def explain(connection: psycopg.Connection, query: str) -> dict[str, Any]:
+    ((plan,),) = connection.execute("explain (format json) " + query).fetchall()
+    return dict(plan[0]["Plan"])
+
+
+def test_queries_of_a_window_read_only_its_months_and_fct_trips_runs_in_parallel(
+    tlc: TlcHost, loader: Loader, settings: Settings
+) -> None:
     for month in (JANUARY, FEBRUARY, MARCH):
         tlc.publish(month)
         loader.load_month(month)
     loader.load_zones()
     invoke(loader, settings, "build", "--exclude-resource-type", "unit_test")
     compiled = invoke(loader, settings, "compile", "--vars", FEBRUARY_ALONE)
-    found = {}
+    queries = {result.node.name: result.node.compiled_code or "" for result in compiled}
     with psycopg.connect(loader.warehouse.target.url()) as connection:
         # Without these settings PostgreSQL reads tables of so few rows with sequential scans.
         connection.execute("set enable_seqscan = off")
         connection.execute("set enable_indexscan = off")
-        for result in compiled:
-            sql = result.node.compiled_code or ""
-            if str(FEBRUARY) in sql:
-                ((plan,),) = connection.execute("explain (format json) " + sql).fetchall()
-                found[result.node.name] = list(find_scans(plan[0]["Plan"]))
-    return found
+        found = {
+            name: list(find_scans(explain(connection, query)))
+            for name, query in queries.items()
+            if str(FEBRUARY) in query
+        }
+        connection.execute("reset all")
+        # Without these settings PostgreSQL makes no parallel plan for a table of so few rows.
+        for setting in ("parallel_setup_cost", "parallel_tuple_cost", "min_parallel_table_scan_size"):
+            connection.execute("select set_config(%s, '0', false)", [setting])
+        connection.execute("set max_parallel_workers_per_gather = 1")
+        facts = explain(connection, queries["fct_trips"])
 
-
-def test_every_model_and_test_reads_only_the_months_of_its_window(plans: dict[str, list[dict[str, Any]]]) -> None:
     windowed = {
         "fct_trips",
         "rejected_trips",
@@ -64,14 +71,14 @@ def test_every_model_and_test_reads_only_the_months_of_its_window(plans: dict[st
         "vendor_quality",
         "trip_quality",
     }
-    assert windowed | {"int_hourly_zone_activity_by_file", "int_zone_flows_by_file"} <= plans.keys()
-    read = {name: {scan["Relation Name"] for scan in found} for name, found in plans.items()}
+    assert windowed | {"int_hourly_zone_activity_by_file", "int_zone_flows_by_file"} <= found.keys()
+    read = {name: {scan["Relation Name"] for scan in scans} for name, scans in found.items()}
     partitions = {name: {t for t in tables if t.startswith("raw_trips_")} for name, tables in read.items()}
     assert {name: tables for name, tables in partitions.items() if tables} == {
         name: {"raw_trips_2024_02"} for name in windowed
     }
-    for name, found in plans.items():
-        for scan in found:
+    for name, scans in found.items():
+        for scan in scans:
             table = scan["Relation Name"]
             if table.startswith((*SMALL, "raw_trips_")):
                 continue
@@ -79,20 +86,5 @@ def test_every_model_and_test_reads_only_the_months_of_its_window(plans: dict[st
             condition = scan.get("Recheck Cond") or scan.get("Index Cond", "")
             assert f"source_month >= '{FEBRUARY}'" in condition, (name, table, scan)
 
-
-def test_the_whole_query_of_fct_trips_runs_in_parallel_workers(
-    tlc: TlcHost, loader: Loader, settings: Settings
-) -> None:
-    tlc.publish(JANUARY)
-    loader.load_month(JANUARY)
-    invoke(loader, settings, "run", "--select", "+fct_trips")
-    compiled = invoke(loader, settings, "compile", "--select", "fct_trips")
-    (facts,) = [result.node.compiled_code for result in compiled if result.node.name == "fct_trips"]
-    with psycopg.connect(loader.warehouse.target.url()) as connection:
-        # Without these settings PostgreSQL makes no parallel plan for a table of so few rows.
-        for setting in ("parallel_setup_cost", "parallel_tuple_cost", "min_parallel_table_scan_size"):
-            connection.execute("select set_config(%s, '0', false)", [setting])
-        connection.execute("set max_parallel_workers_per_gather = 1")
-        ((plan,),) = connection.execute("explain (format json) " + facts).fetchall()
     # Amounts, flags and joins are below Gather; a lateral join or a materialized CTE would be above it.
-    assert plan[0]["Plan"]["Node Type"] == "Gather"
+    assert facts["Node Type"] == "Gather"
