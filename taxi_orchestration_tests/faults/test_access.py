@@ -105,9 +105,7 @@ def owner(tls_server: PostgresTarget) -> PostgresTarget:
 
 
 @pytest.fixture
-def as_owner(
-    environment: dict[str, str], owner: PostgresTarget, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> PostgresTarget:
+def as_owner(environment: dict[str, str], owner: PostgresTarget, monkeypatch: pytest.MonkeyPatch) -> PostgresTarget:
     """The owner, with `tls_server` as the warehouse and Dagster storage of the environment, over verified TLS."""
     variables = {
         "PG_HOST": owner.host,

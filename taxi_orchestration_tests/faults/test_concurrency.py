@@ -177,7 +177,6 @@ def test_an_open_transaction_of_a_reader_delays_only_a_changed_view_for_a_moment
     target: PostgresTarget,
     instance: DagsterInstance,
     definitions: Definitions,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings = settings.model_copy(update={"taxi_lock_timeout": "2s"})  # a longer wait is an error
     loader, definitions = replace(loader, warehouse=open_warehouse(settings)), build_definitions(settings)

@@ -5,7 +5,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -285,9 +284,7 @@ def test_a_month_whose_partition_was_dropped_by_hand_is_loaded_again(
     assert len(contents_of_schema(target, settings.schema_name)[JANUARY].rows) == 300
 
 
-def test_a_server_that_crashes_during_a_copy_keeps_the_month_as_it_was(
-    tlc: TlcHost, tmp_path: Path, loader: Loader
-) -> None:
+def test_a_server_that_crashes_during_a_copy_keeps_the_month_as_it_was(tlc: TlcHost, loader: Loader) -> None:
     data = tlc.publish(JANUARY).path.read_bytes()
     with running_cluster() as target:
         create_raw_tables(Warehouse(target, "taxi"))

@@ -299,7 +299,7 @@ with running_cluster(settings={"dynamic_shared_memory_type": "posix"}) as target
 
 
 @needs_unshare
-def test_a_parallel_query_without_space_in_dev_shm_names_dev_shm_and_not_the_disk(tmp_path: Path) -> None:
+def test_a_parallel_query_without_space_in_dev_shm_names_dev_shm_and_not_the_disk() -> None:
     done = run_unshared('mount -t tmpfs -o size=3m tmpfs /dev/shm; exec "$1" -c "$2"', sys.executable, PARALLEL)
     assert "disk is full" not in done.stderr
     assert "WarehouseUnavailableError" in done.stderr, done.stderr

@@ -72,7 +72,7 @@ def list_roles(target: PostgresTarget) -> set[str]:
 
 
 def test_a_student_can_read_and_write_their_schema_and_no_other(
-    students: dict[str, Student], settings: Settings, tlc: TlcHost, target: PostgresTarget
+    students: dict[str, Student], settings: Settings, tlc: TlcHost
 ) -> None:
     tlc.publish(JANUARY)
     ada, bob = students["ada"], students["bob"]

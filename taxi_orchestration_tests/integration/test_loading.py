@@ -136,7 +136,7 @@ def test_ending_a_range_early_does_not_wait_for_a_silent_host(tlc: TlcHost, load
     assert query(loader, "select source_month from raw_loads") == [(JANUARY,)]
 
 
-def test_the_zones_are_those_of_the_file_and_n_a_is_text_and_not_null(tlc: TlcHost, loader: Loader) -> None:
+def test_the_zones_are_those_of_the_file_and_n_a_is_text_and_not_null(loader: Loader) -> None:
     assert loader.load_zones() == 265
     assert query(loader, "select count(*), max(locationid) from raw_zones") == [(265, 265)]
     assert query(loader, "select * from raw_zones where locationid >= 264 order by 1") == [
@@ -146,7 +146,7 @@ def test_the_zones_are_those_of_the_file_and_n_a_is_text_and_not_null(tlc: TlcHo
     assert query(loader, r"select count(*) from raw_zones where service_zone ~ '[\r\n]'") == [(0,)]
 
 
-def test_the_zone_shapes_are_geojson_with_the_ids_of_the_zone_table(tlc: TlcHost, loader: Loader) -> None:
+def test_the_zone_shapes_are_geojson_with_the_ids_of_the_zone_table(loader: Loader) -> None:
     for _ in range(2):
         assert loader.load_zone_shapes() == 7
     shapes = dict(query(loader, "select zone_id, polygons from raw_zone_shapes"))

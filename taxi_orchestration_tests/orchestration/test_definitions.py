@@ -86,9 +86,7 @@ def find_file(reference: dg.LocalFileCodeReference | dg.UrlCodeReference) -> Pat
     return PROJECT_DIRECTORY / re.sub(r"^https://.*/tree/HEAD/|#L\d+$", "", reference.url)
 
 
-def test_with_a_git_origin_every_asset_links_to_its_source_on_the_host(
-    settings: Settings, recwarn: pytest.WarningsRecorder
-) -> None:
+def test_with_a_git_origin_every_asset_links_to_its_source_on_the_host(settings: Settings) -> None:
     artifacts = prepared_project(settings)
     manifest, assets, months = read_manifest(artifacts), AssetKeys(), monthly_partitions()
     linked = with_code_references(

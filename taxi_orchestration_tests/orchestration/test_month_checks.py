@@ -182,7 +182,7 @@ def test_an_incomplete_month_stops_its_downstream_assets(
 
 
 def test_checks_of_more_months_open_no_more_connections(
-    tlc: TlcHost, target: PostgresTarget, loader: Loader, monkeypatch: pytest.MonkeyPatch
+    tlc: TlcHost, loader: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for month in QUARTER.months:
         tlc.publish(month)

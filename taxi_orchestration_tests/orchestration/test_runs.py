@@ -240,7 +240,7 @@ def test_the_same_rows_in_another_file_are_the_same_data_and_other_rows_are_not(
 
 
 def test_a_range_records_every_month_separately_and_only_a_bad_one_is_failed(
-    tlc: TlcHost, instance: dg.DagsterInstance, definitions: dg.Definitions, run: Any
+    tlc: TlcHost, instance: dg.DagsterInstance, run: Any
 ) -> None:
     for month, count in ((JANUARY, 210), (FEBRUARY, 220)):
         tlc.publish(month, rows=count)

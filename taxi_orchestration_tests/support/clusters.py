@@ -37,7 +37,6 @@ def running_cluster(
     programs: Path | None = None,
     settings: Mapping[str, str] | None = None,
     files: Mapping[str, bytes] | None = None,
-    directory: Path | None = None,
     hba: str = "host all all 127.0.0.1/32 scram-sha-256\n",
 ) -> Iterator[PostgresTarget]:
     """Run a server on loopback for the duration of the block.
@@ -46,7 +45,7 @@ def running_cluster(
     """
     programs = programs or embedded_programs()
     owner = account()
-    directory = directory or Path(tempfile.mkdtemp(prefix="taxi-cluster-"))
+    directory = Path(tempfile.mkdtemp(prefix="taxi-cluster-"))
     data, port = directory / "data", postmaster.free_port()
     try:
         (directory / "password").write_text(PASSWORD)

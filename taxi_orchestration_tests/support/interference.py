@@ -14,12 +14,10 @@ RefuseRows = Callable[[str], AbstractContextManager[None]]
 
 
 @contextmanager
-def table_lock(
-    target: PostgresTarget, schema: str, table: str, mode: str = "exclusive"
-) -> Iterator[psycopg.Connection]:
+def table_lock(target: PostgresTarget, schema: str, table: str) -> Iterator[psycopg.Connection]:
     """Hold a lock on a table in another session for the duration of the block, so that writers of the table wait."""
     with psycopg.connect(target.url(), application_name="other_session") as connection:
-        connection.execute(sql.SQL("lock table {} in {} mode").format(sql.Identifier(schema, table), sql.SQL(mode)))
+        connection.execute(sql.SQL("lock table {} in exclusive mode").format(sql.Identifier(schema, table)))
         yield connection
         connection.rollback()
 
