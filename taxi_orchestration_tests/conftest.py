@@ -16,6 +16,7 @@ import pytest
 from dagster import DagsterInstance, Definitions
 from psycopg import sql
 
+from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.cli.commands import main
 from taxi_orchestration.definitions import build_definitions
 from taxi_orchestration.instance.opening import open_instance
@@ -189,6 +190,12 @@ def backfill() -> Callable[..., int]:
         return 0
 
     return run
+
+
+@pytest.fixture
+def direct_backfill(definitions: Definitions, instance: DagsterInstance) -> Backfill:
+    """A backfill on the test's instance, without the command line, that loads two months at once."""
+    return Backfill(definitions, instance, months_at_once=2)
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,6 @@ from collections.abc import Iterable
 from datetime import date
 from typing import Any
 
-import pytest
-from dagster import DagsterInstance, Definitions
-
 from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.months import Window
 from taxi_orchestration.settings import PostgresTarget, Settings, load_settings
@@ -41,11 +38,6 @@ DAILY = "select sum(trips), sum(total_amount) from daily_zone_activity"
 MONTHLY = "select sum(trips), sum(total_amount) from monthly_revenue"
 
 
-@pytest.fixture
-def backfill(instance: DagsterInstance, definitions: Definitions) -> Backfill:
-    return Backfill(definitions, instance, months_at_once=2)
-
-
 def fetch(query: str) -> list[tuple[Any, ...]]:
     warehouse = open_warehouse(load_settings())
     return fetch_rows(warehouse.target, warehouse.schema, query)
@@ -63,10 +55,10 @@ def fetch_marts() -> list[list[tuple[Any, ...]]]:
 
 
 def test_every_order_and_repetition_of_loads_ends_with_exactly_the_newest_files(
-    tlc: TlcHost, backfill: Backfill, settings: Settings, target: PostgresTarget
+    tlc: TlcHost, direct_backfill: Backfill, settings: Settings, target: PostgresTarget
 ) -> None:
     published = {month: tlc.publish(month, rows=300 + month.month, seed=1) for month in WINTER}
-    assert backfill.run(WINTER).succeeded
+    assert direct_backfill.run(WINTER).succeeded
     assert_exact(published.items())
     in_order = fetch_marts()
 
@@ -74,26 +66,26 @@ def test_every_order_and_repetition_of_loads_ends_with_exactly_the_newest_files(
     (outside,) = fetch(f"select count(*) from raw_trips where date_trunc('month', {DATASET.pickup}) <> source_month")
     assert outside[0] > 10
 
-    assert Backfill(**{**vars(backfill), "newest_first": True}).run(WINTER).succeeded
+    assert Backfill(**{**vars(direct_backfill), "newest_first": True}).run(WINTER).succeeded
     assert fetch_marts() == in_order
     tlc.publish(REISSUED, rows=303, seed=1, resaved=True)
-    assert backfill.run([REISSUED]).succeeded
+    assert direct_backfill.run([REISSUED]).succeeded
     assert fetch_marts() == in_order
 
     published[REISSUED] = tlc.publish(REISSUED, rows=100, seed=2)
-    assert backfill.run([REISSUED]).succeeded
+    assert direct_backfill.run([REISSUED]).succeeded
     assert_exact(published.items())
     statuses = month_statuses(
-        Warehouse(target, settings.schema_name), backfill.instance, Window(WINTER[0], date(2024, 5, 1))
+        Warehouse(target, settings.schema_name), direct_backfill.instance, Window(WINTER[0], date(2024, 5, 1))
     )
     assert all(status.is_exact and status.state == "completed" for status in statuses.values())
 
 
-def test_months_of_all_eras_can_be_loaded_in_any_order(tlc: TlcHost, backfill: Backfill) -> None:
+def test_months_of_all_eras_can_be_loaded_in_any_order(tlc: TlcHost, direct_backfill: Backfill) -> None:
     published = {month: tlc.publish(month, rows=400) for month in [NEW, *OLD]}
     assert len({DATASET.era_of(month) for month in published}) == len(DATASET.eras)
-    assert backfill.run([NEW]).succeeded
-    assert backfill.run(OLD).succeeded
+    assert direct_backfill.run([NEW]).succeeded
+    assert direct_backfill.run(OLD).succeeded
     assert_exact(published.items())
     charged = dict(fetch("select source_month, count(cbd_congestion_fee) from raw_trips group by 1"))
     assert charged[NEW] > 0

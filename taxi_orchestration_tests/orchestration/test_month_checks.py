@@ -38,13 +38,6 @@ def make_partition_tag(key: str) -> dict[str, str]:
     return {"dagster/partition": key}
 
 
-@pytest.fixture
-def backfill(
-    settings: Settings, target: PostgresTarget, instance: dg.DagsterInstance, definitions: dg.Definitions
-) -> Backfill:
-    return Backfill(definitions, instance, months_at_once=2)
-
-
 def list_evaluations(instance: dg.DagsterInstance, run_id: str) -> list[dg.AssetCheckEvaluation]:
     entries = instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
     return [entry.get_dagster_event().asset_check_evaluation_data for entry in entries]
@@ -91,10 +84,10 @@ def test_every_month_of_a_backfill_is_exact_and_later_checks_find_what_was_chang
     target: PostgresTarget,
     instance: dg.DagsterInstance,
     definitions: dg.Definitions,
-    backfill: Backfill,
+    direct_backfill: Backfill,
 ) -> None:
     published = {month: tlc.publish(month, rows=300, seed=month.month) for month in QUARTER.months}
-    outcome = backfill.run(QUARTER.months)
+    outcome = direct_backfill.run(QUARTER.months)
     assert outcome.succeeded, outcome
     assert_shown_in_the_ui(instance, definitions)
     results = list_python_evaluations(instance)
