@@ -287,34 +287,40 @@ def test_a_missing_month_is_not_retried_and_the_error_explains_the_tlcs_delay(
     assert host.count(PATH) == 1
 
 
-@pytest.mark.parametrize("code", [400, 401, 204, 206, 304])
-def test_an_unexpected_status_is_a_permanent_failure(host: Host, tmp_path: Path, code: int) -> None:
-    host.on(PATH, status(code))
-    assert f"answered {code}" in expect_failure(PermanentTlcError, host, tmp_path)
+# Responses with one request each, the kind of error, and a part of its message.
+REFUSED: dict[str, tuple[Answer, type[TlcError], str]] = {
+    **{f"{code}": (status(code), PermanentTlcError, f"answered {code}") for code in (400, 401, 204, 206, 304)},
+    "a page": (
+        ok(b"<!DOCTYPE html><html>Sign in</html>", Content_Type="text/html"),
+        BadFileError,
+        "(text/html), but it is not the file: it begins with '<!DOCTYPE html><html>Sign in",
+    ),
+    "an error of S3": (
+        ok(DENIED, Content_Type="application/xml"),
+        BadFileError,
+        "(application/xml), but it is not the file: it begins with '<?xml version",
+    ),
+    **{f"{size} bytes": (ok(BODY[:size]), BadFileError, "") for size in (0, 2, 3)},
+    "truncated": (ok(BODY[:-1000]), BadFileError, "truncated before publication"),
+    "longer than its Content-Length": (ok(BODY, Content_Length=str(len(BODY) - 10)), BadFileError, ""),
+    "compressed without a request": (ok(BODY, Content_Encoding="gzip"), BadFileError, "gzip"),
+    **{
+        f"a redirect to {url}": (redirect(url), PermanentTlcError, "is not followed")
+        for url in ("file:///etc/passwd", "ftp://localhost/x", "gopher://localhost/")
+    },
+    "a redirect to half an address": (redirect("http://[half"), PermanentTlcError, ""),
+    "a redirect to a port beyond the last": (redirect("http://localhost:99999/"), PermanentTlcError, ""),
+}
+
+
+@pytest.mark.parametrize("response", REFUSED)
+def test_a_response_that_is_not_the_file_is_refused_and_not_requested_again(
+    host: Host, tmp_path: Path, response: str
+) -> None:
+    answer, kind, words = REFUSED[response]
+    host.on(PATH, answer)
+    assert words in expect_failure(kind, host, tmp_path)
     assert host.count(PATH) == 1
-
-
-@pytest.mark.parametrize(
-    ("body", "kind"),
-    [(b"<!DOCTYPE html><html><body>Sign in to the network</body></html>", "text/html"), (DENIED, "application/xml")],
-)
-def test_a_page_with_status_200_is_refused_and_shown(host: Host, tmp_path: Path, body: bytes, kind: str) -> None:
-    host.on(PATH, ok(body, Content_Type=kind))
-    message = expect_failure(BadFileError, host, tmp_path)
-    assert kind in message
-    assert body[:20].decode() in message
-    assert host.count(PATH) == 1
-
-
-@pytest.mark.parametrize("body", [b"", b"PA", b"PAR"])
-def test_an_empty_or_tiny_answer_with_status_200_is_refused(host: Host, tmp_path: Path, body: bytes) -> None:
-    host.on(PATH, ok(body))
-    expect_failure(BadFileError, host, tmp_path)
-
-
-def test_a_file_that_was_published_truncated_is_refused(host: Host, tmp_path: Path) -> None:
-    host.on(PATH, ok(BODY[:-1000]))
-    assert "truncated before publication" in expect_failure(BadFileError, host, tmp_path)
 
 
 ADVICE: dict[str, tuple[Answer, str, str]] = {
@@ -341,16 +347,6 @@ def test_the_advice_depends_on_whether_the_host_is_a_mirror_or_the_tlcs(
     assert "TLC_BASE_URL" not in str(raised.value)
 
 
-def test_a_body_longer_than_its_content_length_is_refused(host: Host, tmp_path: Path) -> None:
-    host.on(PATH, ok(BODY, Content_Length=str(len(BODY) - 10)))
-    expect_failure(BadFileError, host, tmp_path)
-
-
-def test_a_compressed_response_that_was_not_requested_is_refused(host: Host, tmp_path: Path) -> None:
-    host.on(PATH, ok(BODY, Content_Encoding="gzip"))
-    assert "gzip" in expect_failure(BadFileError, host, tmp_path)
-
-
 def test_a_file_beyond_the_limit_is_refused_before_it_is_downloaded(host: Host, tmp_path: Path) -> None:
     host.on(PATH, stalled(BODY, 0, 2))
     assert "limit is 1,000 bytes" in expect_failure(BadFileError, host, tmp_path, max_bytes=1000)
@@ -367,18 +363,6 @@ def test_a_redirect_loop_ends(host: Host, tmp_path: Path) -> None:
     host.on("/b", redirect("/a"))
     assert "more than 5 redirects" in expect_failure(PermanentTlcError, host, tmp_path)
     assert len(host.times) == 6
-
-
-@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://localhost/x", "gopher://localhost/"])
-def test_a_redirect_to_another_scheme_is_not_followed(host: Host, tmp_path: Path, target: str) -> None:
-    host.on(PATH, redirect(target))
-    assert "is not followed" in expect_failure(PermanentTlcError, host, tmp_path)
-
-
-@pytest.mark.parametrize("target", ["http://[half", "http://", "http://localhost:99999/"])
-def test_a_redirect_to_an_invalid_address_is_a_permanent_failure(host: Host, tmp_path: Path, target: str) -> None:
-    host.on(PATH, redirect(target))
-    expect_failure(PermanentTlcError, host, tmp_path)
 
 
 def test_a_full_disk_leaves_no_file(host: Host, tmp_path: Path) -> None:
