@@ -5,10 +5,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from dagster import AssetKey
 from pytest_httpserver import HTTPServer
 
 from taxi_orchestration.defs.alerts import ALERTS
 from taxi_orchestration.defs.conditions import BUILD_CHANGED_MONTHS
+from taxi_orchestration.instance.opening import open_instance
 from taxi_orchestration.instance.run_tags import TLC_PUBLICATIONS
 from taxi_orchestration.loading import open_loader
 from taxi_orchestration.postgres.server import WAREHOUSE_DATABASE, find, remove
@@ -37,7 +39,7 @@ STEP_FAILURES = """
 
 def connect(home: Path) -> psycopg.Connection:
     server = find(home)
-    assert server is not None, "the embedded PostgreSQL outlives dagster dev"
+    assert server is not None
     return connect_to_schema(server.target(WAREHOUSE_DATABASE), DEFAULT_SCHEMA)
 
 
@@ -57,10 +59,8 @@ def delete_a_row(home: Path, month: date) -> None:
         connection.execute("delete from raw_trips where source_month = %s and source_row = 1", [month])
 
 
-def load_without_dagster(month: date, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
+def load_without_dagster(month: date) -> None:
     """Load a month without a Dagster run, so that Dagster has no record of it."""
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
     with open_loader(settings := load_settings(), open_warehouse(settings)) as loader:
         loader.load_month(month)
 
@@ -75,14 +75,12 @@ def test_months_launched_in_the_ui_reach_the_marts_and_sensors_load_other_months
     tlc.publish_bytes(DAMAGED, b"<html>Sign in</html>")
     home = tmp_path / "home"
     httpserver.expect_request("/alerts").respond_with_data("")
-    environment = {
-        "TAXI_HOME": str(home),
-        "TLC_BASE_URL": tlc.url,
-        "TAXI_ALERT_URLS": f"json://{httpserver.host}:{httpserver.port}/alerts",
-    }
+    monkeypatch.setenv("TAXI_HOME", str(home))
+    monkeypatch.setenv("TLC_BASE_URL", tlc.url)
+    monkeypatch.setenv("TAXI_ALERT_URLS", f"json://{httpserver.host}:{httpserver.port}/alerts")
     good = [key for key, month in zip(KEYS, MONTHS, strict=True) if month not in (UNPUBLISHED, DAMAGED)]
     try:
-        with dagster_dev(environment, tmp_path / "dev.log") as ui:
+        with dagster_dev({}, tmp_path / "dev.log") as ui:
             # The sensor does not report failures from before its first tick.
             until(lambda: ui.has_ticked(ALERTS), DAEMON_SECONDS)
             nodes = ui.execute_graphql(PARTITIONED_ASSETS)["assetNodes"]
@@ -119,17 +117,13 @@ def test_months_launched_in_the_ui_reach_the_marts_and_sensors_load_other_months
             assert ui.months("raw_trips", "MATERIALIZED") == loaded
             assert ui.months("raw_trips", "FAILED") == []
 
-        expected = {month: 200 + month.month for month in MONTHS if month not in (UNPUBLISHED, DAMAGED)}
-        assert fetch_trips_by_month(home) == expected
+            expected = {month: 200 + month.month for month in MONTHS if month not in (UNPUBLISHED, DAMAGED)}
+            assert fetch_trips_by_month(home) == expected
 
-        # Published first: the sensor ticks as soon as it is turned on, and then every five minutes.
-        tlc.publish(REISSUED, rows=250, seed=1)
-        load_without_dagster(REISSUED, monkeypatch, environment)
-        tlc.publish(NEW, rows=300)
-        with dagster_dev(environment, tmp_path / "dev.log") as ui:
-            assert ui.backfill(backfill)["status"] == "COMPLETED_FAILED"
-            assert ui.months("fct_trips", "MATERIALIZED") == good
-            assert ui.months("raw_trips", "MATERIALIZED") == loaded
+            # Published first: the sensor ticks as soon as it is turned on, and then every five minutes.
+            tlc.publish(REISSUED, rows=250, seed=1)
+            load_without_dagster(REISSUED)
+            tlc.publish(NEW, rows=300)
             ui.turn_on(TLC_PUBLICATIONS)
             ui.turn_on(BUILD_CHANGED_MONTHS)
             # This includes the month that the re-execution loaded, because a re-execution builds nothing.
@@ -139,6 +133,13 @@ def test_months_launched_in_the_ui_reach_the_marts_and_sensors_load_other_months
             assert ui.runs_of("2024-07") == ["SUCCESS"], (
                 "the condition requests no month that a run of the sensor builds"
             )
+        # The server outlives dagster dev, and with it what the UI showed: the next dagster dev has the same storage.
+        assert find(home) is not None
+        with open_instance() as instance:
+            record = instance.get_backfill(backfill)
+            assert record is not None
+            assert record.status.value == "COMPLETED_FAILED"
+            assert instance.get_materialized_partitions(AssetKey("fct_trips")) == {*loaded, "2024-07"}
         titles = [request.get_json()["title"] for request, _ in httpserver.log]
         assert titles.count("taxi: raw_trips failed for 2024-05") == 1, titles
     finally:
