@@ -210,9 +210,10 @@ def test_the_output_of_a_program_that_starts_the_server_can_be_captured(home: Pa
     assert int(result.stdout.split()[1]) == find_pid(server.ensure_running(home))
 
 
-def test_the_server_survives_ctrl_c_and_the_end_of_the_terminal(home: Path) -> None:
+def test_the_server_survives_ctrl_c_and_the_end_of_the_terminal(stopped_home: Path) -> None:
     then = "import time; sys.stdout.flush(); time.sleep(60)"
-    program = subprocess.Popen(start_command(home, then), stdout=subprocess.PIPE, text=True, start_new_session=True)
+    command = start_command(stopped_home, then)
+    program = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert program.stdout is not None
     pid = int(program.stdout.readline().split()[1])
     for number in (signal.SIGINT, signal.SIGHUP):
@@ -220,7 +221,7 @@ def test_the_server_survives_ctrl_c_and_the_end_of_the_terminal(home: Path) -> N
     program.communicate(timeout=20)
 
     time.sleep(0.2)
-    found = server.find(home)
+    found = server.find(stopped_home)
     assert found is not None
     assert find_pid(found) == pid
     assert os.getsid(pid) not in (program.pid, os.getsid(0))
@@ -474,8 +475,10 @@ def test_the_server_listens_on_loopback_only(running: EmbeddedServer) -> None:
     assert unix_sockets == []
 
 
-def test_a_wrong_password_no_password_and_that_of_another_home_are_refused(running: EmbeddedServer, home: Path) -> None:
-    other = server.ensure_running(home)
+def test_a_wrong_password_no_password_and_that_of_another_home_are_refused(
+    running: EmbeddedServer, stopped_home: Path
+) -> None:
+    other = server.ensure_running(stopped_home)
     for password in ("wrong", "", other.password):
         with pytest.raises(psycopg.OperationalError, match="password"):
             connect(running, password=password)
