@@ -8,10 +8,10 @@
         'dagster': {'ref': {'name': 'int_monthly_revenue_by_file'}},
     },
 ) }}
-{#- Dagster builds some models alone: then the hourly sums are of the month as it was before. -#}
-{%- set of_this_build = 'model.' ~ project_name ~ '.int_monthly_revenue_by_file' in selected_resources -%}
 {%- set hourly_sums = ref('int_hourly_zone_activity_by_file') -%}
-{%- set with_hourly = not of_this_build or 'model.' ~ project_name ~ '.int_hourly_zone_activity_by_file' in selected_resources %}
+{#- Where the revenue is built without them, the hourly sums are those of the month as it was before. -#}
+{%- set with_hourly =
+    is_built_now('int_hourly_zone_activity_by_file') or not is_built_now('int_monthly_revenue_by_file') %}
 with mart as (
     select
         source_month,
