@@ -1,4 +1,4 @@
-"""Months as dates, partition keys and windows. No Dagster."""
+"""Months as dates, partition keys and windows, and how many are loaded side by side. No Dagster."""
 
 import os
 import re
