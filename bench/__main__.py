@@ -14,6 +14,7 @@ from bench import (
     fresh_clone,
     memory,
     peers,
+    previous,
     replacement,
     report,
     suite,
@@ -37,6 +38,7 @@ BENCHMARKS = {
     "fresh_clone": fresh_clone.run,
     "report": report.run,
     "volume": volume.run,
+    "previous": previous.run,
     "suite": suite.run,
 }
 # Takes longer than all other benchmarks together, so it runs only if it is named.
