@@ -67,7 +67,7 @@ def make_report(
     metadata: dict[str, MetadataValue] = {
         "file": MetadataValue.path(path),
         "bytes": MetadataValue.int(path.stat().st_size),
-        "months": MetadataValue.int(len(frames.loaded_months)),
+        "months": MetadataValue.int(len(frames.complete_months)),
     }
     for make in (pictures.trips_by_month, pictures.revenue_by_month, pictures.map_of_zones, pictures.top_zones):
         if (picture := make(frames)) and picture.panels:

@@ -46,26 +46,22 @@ def monthly_bars(
     brush: bool = False,
     chosen: tuple[int, int] = ALL_MONTHS,
 ) -> Chart:
-    """Draw bars by month, with a mark for the year before; incomplete months are pale and outlined.
+    """Draw bars by month, with a mark for the year before.
 
-    Rows: month, is_complete, `field` and before_`field`. With `brush`, dragging across the bars selects months; bars
+    Rows: month, `field` and before_`field`. With `brush`, dragging across the bars selects months; bars
     outside the two months of `chosen` are pale.
     """
     figure = "$,.2f" if is_money else ",.0f"
     base = _by_month(data).transform_calculate(
-        complete="datum.is_complete ? 'Complete' : 'Not complete'",
         shown=f"format(datum['{field}'], '{figure}')",
         shown_before=f"isValid(datum['before_{field}']) ? format(datum['before_{field}'], '{figure}') : '–'",
     )
-    tooltip = _tooltip(name="Month", shown=title, shown_before="Year before", complete="Month is")
-    bars = base.mark_bar(strokeWidth=_GAP, invalid=None).encode(
+    tooltip = _tooltip(name="Month", shown=title, shown_before="Year before")
+    bars = base.mark_bar(fill="var(--accent)", stroke="var(--page)", strokeWidth=_GAP, invalid=None).encode(
         x=_X_DATES,
         x2="end:T",
         y=alt.Y(f"{field}:Q", title=None, axis=_amount_axis(is_money)),
         y2="zero:Q",
-        fill=alt.condition("datum.is_complete", alt.value("var(--accent)"), alt.value("var(--pale)")),
-        stroke=alt.condition("datum.is_complete", alt.value("var(--page)"), alt.value("var(--accent)")),
-        strokeDash=alt.condition("datum.is_complete", alt.value([1, 0]), alt.value([2, 2])),
         opacity=alt.condition(_CHOSEN, alt.value(1), alt.value(0.3)),
         tooltip=tooltip,
     )

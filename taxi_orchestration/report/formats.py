@@ -1,6 +1,7 @@
 """Numbers, sizes, months and moments formatted for readers."""
 
 from datetime import date, datetime
+from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -31,7 +32,7 @@ def format_percent(share: float) -> str:
     percent = share * 100
     if percent == 0 or abs(percent) >= 10:
         return f"{percent:.0f}%"
-    return f"{percent:.1f}%" if abs(percent) >= 1 else f"{percent:.1g}%"
+    return f"{percent:.1f}%" if abs(percent) >= 1 else f"{Decimal(f'{percent:.1g}'):f}%"
 
 
 def format_change(value: float, before: float) -> str:

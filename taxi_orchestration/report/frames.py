@@ -76,8 +76,8 @@ class Frames:
     quality      a month's file, and a flag or rejection reason of its rows (trip_quality): `kind` is "flag" or
                  "rejected", `name` the label. A row counts under each of its flags and reasons.
     pipeline     a month's file (raw_loads, trip_quality, checks): the times of publication (Last-Modified) and of
-                 load, the last part of the URL, and the rows in each place where they are counted; `checks` is missing
-                 if none was recorded.
+                 load, the last part of the URL, and the rows in each place, as the month's last build counted them (0
+                 before it); `checks` is missing if none was recorded.
     zone_shapes  a zone's outline as the coordinates of a GeoJSON MultiPolygon, in any planar unit, north up
                  (`tlc.zone_shapes.simplify_zone_shapes`).
     """
@@ -107,14 +107,14 @@ class Frames:
                 object.__setattr__(self, field.name, typed.sort_values(next(iter(columns))).reset_index(drop=True))
 
     @property
-    def loaded_months(self) -> pd.Series:
-        """Return the months whose file is loaded, which are drawn. A file also has single trips of other months."""
-        return self.pipeline["source_month"]
+    def complete_months(self) -> pd.Series:
+        """Return the months whose file is loaded and built: they are drawn. Files have single trips of other months."""
+        return self.months.loc[self.months["is_complete"], "month"]
 
-    def within_loaded_months(self, frame: pd.DataFrame, column: str = "month") -> pd.DataFrame:
-        """Return the rows of a frame by pickup in the months whose file is loaded."""
+    def within_complete_months(self, frame: pd.DataFrame, column: str = "month") -> pd.DataFrame:
+        """Return the rows of a frame by pickup in the complete months."""
         months = frame[column].dt.to_period("M").dt.to_timestamp().astype(MONTH)
-        return frame[months.isin(self.loaded_months)].reset_index(drop=True)
+        return frame[months.isin(self.complete_months)].reset_index(drop=True)
 
 
 def empty_frame(name: str) -> pd.DataFrame:

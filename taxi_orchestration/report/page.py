@@ -53,7 +53,7 @@ def render_page(frames: Frames) -> str:
         for picture in shown
         for position, panel in enumerate(picture.panels)
     }
-    months = frames.within_loaded_months(frames.months)
+    months = frames.within_complete_months(frames.months)
     totals = data.get("totals")
     environment = Environment(
         loader=PackageLoader("taxi_orchestration.report", "."),
@@ -77,9 +77,7 @@ def render_page(frames: Frames) -> str:
         else [],
         zones=[]
         if totals is None
-        else list(
-            totals[totals["pickups"] > 0].sort_values("zone_name")[["zone_id", "zone_name", "pickups"]].itertuples()
-        ),
+        else list(totals.sort_values("zone_name")[["zone_id", "zone_name", "pickups"]].itertuples()),
         left_out=_left_out(frames),
         made_at=format_moment(frames.made_at),
         cells=_cells,
@@ -93,9 +91,9 @@ def render_page(frames: Frames) -> str:
 
 
 def _lead(frames: Frames) -> str:
-    months = frames.loaded_months
+    months = frames.complete_months
     if months.empty:
-        return "No month is loaded yet. Load some with: make backfill FROM=2024-01 TO=2024-03"
+        return "No month is loaded and built yet. Do both with: make backfill FROM=2024-01 TO=2024-03"
     if len(months) == 1:
         return f"What the TLC published of {DATASET.label}s in {format_month(months.iloc[0])}."
     span = f"between {format_month(months.iloc[0])} and {format_month(months.iloc[-1])}"
@@ -104,31 +102,32 @@ def _lead(frames: Frames) -> str:
 
 def _figures(frames: Frames) -> list[tuple[str, str]]:
     """Return the figures at the top of the page, each with its name."""
-    months = frames.within_loaded_months(frames.months)
+    months = frames.within_complete_months(frames.months)
     if months.empty:
         return []
     trips, amount = int(months["trips"].sum()), months["total_amount"].sum()
-    complete = months[months["is_complete"]]
     figures = [("trips", format_count(trips)), ("revenue, refunds taken off", format_money(amount))]
     if trips:
         figures.append(("a trip", format_money(amount / trips)))
-    if len(complete):
-        last = complete.iloc[-1]
-        figures.append(
-            (f"trips a day in {format_month(last['month'])}", format_count(last["trips"] / last["month"].days_in_month))
-        )
+    last = months.iloc[-1]
+    figures.append(
+        (f"trips a day in {format_month(last['month'])}", format_count(last["trips"] / last["month"].days_in_month))
+    )
     return figures
 
 
 def _left_out(frames: Frames) -> str:
     """Return a sentence on the trips that the marts have and the pictures omit, so that the totals add up."""
-    months = frames.months[~frames.months["month"].isin(frames.loaded_months)]
+    months = frames.months[~frames.months["month"].isin(frames.complete_months)]
     trips = int(months["trips"].sum())
     if not trips:
         return ""
     subject = "1 trip has its" if trips == 1 else f"{trips:,} trips have their"
     amount = f"${months['total_amount'].sum():,.2f}"
-    return f"{subject} pickup in a month whose file is not loaded ({amount}): the marts have them, the pictures do not."
+    return (
+        f"{subject} pickup in a month whose file is not loaded and built ({amount}): the marts have them, the pictures "
+        "do not."
+    )
 
 
 def _width(picture: Picture) -> int:

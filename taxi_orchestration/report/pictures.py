@@ -72,8 +72,8 @@ def month_number(months: pd.Series) -> pd.Series:
 
 
 def with_year_before(months: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Add before_* for each of `columns`: the value of the complete month a year before, if it is loaded."""
-    before = months[months["is_complete"]][["month", *columns]].copy()
+    """Add before_* for each of `columns`: the value of the month a year before, if it is one of `months`."""
+    before = months[["month", *columns]].copy()
     before["month"] = (before["month"] + pd.DateOffset(years=1)).astype(months["month"].dtype)
     return months.merge(before.rename(columns={c: f"before_{c}" for c in columns}), how="left", on="month")
 
@@ -91,46 +91,35 @@ def revenue_by_month(frames: Frames) -> Picture | None:
 def _volume(
     frames: Frames, name: str, column: str, question: str, formatted: Callable[[float], str], *, brush: bool = False
 ) -> Picture | None:
-    months = with_year_before(frames.within_loaded_months(frames.months), ["trips", "total_amount"])
+    months = with_year_before(frames.within_complete_months(frames.months), ["trips", "total_amount"])
     if months.empty:
         return None
     is_money = column == "total_amount"
     title = "Revenue" if is_money else "Trips"
     data = months.assign(month=month_number(months["month"]))
-    shown = ["month", "is_complete", "trips", "total_amount", "before_trips", "before_total_amount"]
+    shown = ["month", "trips", "total_amount", "before_trips", "before_total_amount"]
     rows = [
-        (
-            f"{r.month:%Y-%m}",
-            "yes" if r.is_complete else "no",
-            getattr(r, column),
-            _value(getattr(r, f"before_{column}")),
-        )
-        for r in months.itertuples()
+        (f"{r.month:%Y-%m}", getattr(r, column), _value(getattr(r, f"before_{column}"))) for r in months.itertuples()
     ]
-    table = Table(["Month", "Complete", title, "Year before"], rows, frozenset({2, 3}) if is_money else frozenset())
+    table = Table(["Month", title, "Year before"], rows, frozenset({1, 2}) if is_money else frozenset())
     chart = charts.monthly_bars("months", column, title, is_money=is_money, brush=brush)
     note = "The orange line is the same month a year before." if months[f"before_{column}"].notna().any() else ""
-    if not months["is_complete"].all():
-        note += " Pale bars are months that are not complete: their file is not loaded."
     sentence = _describe_newest_month(months, column, formatted)
-    return Picture(name, question, sentence, table, [Panel(chart)], note.strip(), {"months": data[shown]}, wide=False)
+    return Picture(name, question, sentence, table, [Panel(chart)], note, {"months": data[shown]}, wide=False)
 
 
 def _describe_newest_month(months: pd.DataFrame, column: str, formatted: Callable[[float], str]) -> str:
-    """Compare the newest complete month with the year before, and with the most and the least of all months."""
-    complete = months[months["is_complete"]]
-    if complete.empty:
-        return f"No month is complete yet; so far there are {formatted(months[column].sum())}."
-    last, is_money = complete.iloc[-1], column == "total_amount"
+    """Compare the newest month with the year before, and with the most and the least of all months."""
+    last, is_money = months.iloc[-1], column == "total_amount"
     noun = "" if is_money else " trips"
     sentence = f"{format_month(last['month'])}, the newest complete month, has {formatted(last[column])}{noun}"
     if pd.notna(last[f"before_{column}"]) and last[f"before_{column}"] > 0:
         change = format_change(last[column], last[f"before_{column}"])
         change = {"as many": "as much"}.get(change, change.replace("fewer", "less")) if is_money else change
         sentence += f", {change} {'as' if change.startswith('as') else 'than'} a year before"
-    if len(complete) > 2:
-        for extreme, row in (("most", complete[column].idxmax()), ("least", complete[column].idxmin())):
-            of_all = complete.loc[row]
+    if len(months) > 2:
+        for extreme, row in (("most", months[column].idxmax()), ("least", months[column].idxmin())):
+            of_all = months.loc[row]
             where = f"{formatted(of_all[column])} in {format_month(of_all['month'])}"
             sentence += f"; the {extreme} of all" if row == last.name else f"; the {extreme} is {where}"
     return f"{sentence}."
@@ -138,7 +127,7 @@ def _describe_newest_month(months: pd.DataFrame, column: str, formatted: Callabl
 
 def calendar_of_days(frames: Frames) -> Picture | None:
     """Show trips a day, as a calendar."""
-    days = frames.within_loaded_months(frames.days, "day")
+    days = frames.within_complete_months(frames.days, "day")
     if days.empty:
         return None
     busiest, quietest = days.loc[days["trips"].idxmax()], days.loc[days["trips"].idxmin()]
@@ -154,7 +143,9 @@ def calendar_of_days(frames: Frames) -> Picture | None:
     has_fee = days["trips_with_cbd_fee"] >= FEE_SHARE * days["trips"]
     if has_fee.any() and not has_fee.iloc[0]:
         first = days.loc[has_fee.idxmax(), "day"]
-        sentence += f" The fee of Manhattan's congestion zone is paid from {format_day(first)} on."
+        # Without the day before, the first day of the fee is unknown.
+        if (days["day"] == first - pd.Timedelta(days=1)).any():
+            sentence += f" The fee of Manhattan's congestion zone is paid from {format_day(first)} on."
     first_year = int(days["day"].dt.year.min())
     years = int(days["day"].dt.year.max()) - first_year + 1
     new_year = days["day"].dt.to_period("Y").dt.to_timestamp()
@@ -209,7 +200,7 @@ def largest_change(days: pd.DataFrame) -> Change | None:
 
 def week_of_hours(frames: Frames) -> Picture | None:
     """Show trips by weekday and hour."""
-    hours = frames.within_loaded_months(frames.hours)
+    hours = frames.within_complete_months(frames.hours)
     if hours.empty:
         return None
     sums = hours.groupby(["weekday", "hour"], as_index=False)["trips"].sum()
@@ -236,7 +227,7 @@ def week_of_hours(frames: Frames) -> Picture | None:
 def zone_totals(frames: Frames) -> pd.DataFrame:
     """Return pickups, drop-offs and revenue of every zone over all loaded months, and their shares."""
     measures = ["pickups", "dropoffs", "total_amount"]
-    sums = frames.within_loaded_months(frames.zone_months).groupby("zone_id", as_index=False)[measures].sum()
+    sums = frames.within_complete_months(frames.zone_months).groupby("zone_id", as_index=False)[measures].sum()
     totals = frames.zones.merge(sums, how="outer", on="zone_id").fillna({m: 0 for m in measures})
     totals["zone_name"] = totals["zone_name"].fillna("Zone " + totals["zone_id"].astype(str))
     totals["borough"] = totals["borough"].fillna("Unknown")
@@ -276,7 +267,7 @@ def map_of_zones(frames: Frames) -> Picture | None:
     if frames.zone_shapes.empty:
         reason = frames.no_shapes_reason or "The shapes of the zones are not loaded."
         return Picture("map", question, sentence, table, note=f"There is no map: {reason}", data={"totals": totals})
-    elsewhere = 1 - on_map["share_pickups"].sum()
+    elsewhere = 1 - on_map["pickups"].sum() / totals["pickups"].sum()
     note = f"{format_percent(elsewhere)} of pickups are in no zone of the map." if elsewhere > 0 else ""
     shapes = pd.DataFrame(
         {
@@ -328,7 +319,7 @@ def top_zones(frames: Frames) -> Picture | None:
 
 def history_of_zone(frames: Frames) -> Picture | None:
     """Show the pickups of one zone by month; a control of the page selects the zone."""
-    months = frames.within_loaded_months(frames.zone_months)
+    months = frames.within_complete_months(frames.zone_months)
     months = months[months["pickups"] > 0]
     if months.empty:
         return None
@@ -342,7 +333,7 @@ def history_of_zone(frames: Frames) -> Picture | None:
         f"with {format_count(best['pickups'])} pickups."
     )
     rows = [(f"{r.month:%Y-%m}", r.pickups) for r in per_month.itertuples()]
-    data = frames.within_loaded_months(frames.zone_months)
+    data = frames.within_complete_months(frames.zone_months)
     data = data.assign(month=month_number(data["month"]))
     return Picture(
         "zone",
@@ -356,7 +347,7 @@ def history_of_zone(frames: Frames) -> Picture | None:
 
 def payment_types(frames: Frames) -> Picture | None:
     """Show payment types by month, as shares of the trips."""
-    payments = frames.within_loaded_months(frames.payments)
+    payments = frames.within_complete_months(frames.payments)
     if payments.empty:
         return None
     names = _kinds(payments, "payment_type_name")
@@ -383,7 +374,7 @@ def payment_types(frames: Frames) -> Picture | None:
 
 def tips(frames: Frames) -> Picture | None:
     """Show tips by payment type, as a share of the fare."""
-    payments = frames.within_loaded_months(frames.payments)
+    payments = frames.within_complete_months(frames.payments)
     if payments.empty:
         return None
     names = _kinds(payments, "payment_type_name")
@@ -433,12 +424,12 @@ def tips(frames: Frames) -> Picture | None:
 
 def typical_ride(frames: Frames) -> Picture | None:
     """Show distance, duration and dollars per mile by month."""
-    months = frames.within_loaded_months(frames.months)
+    months = frames.within_complete_months(frames.months)
     measures = ["miles_per_trip", "minutes_per_trip", "dollars_per_mile"]
-    known = months[months["is_complete"]].dropna(subset=measures)
+    known = months.dropna(subset=measures)
     if months[measures].isna().all(axis=None):
         return None
-    sentence = "No month is complete yet."
+    sentence = "No month has distances and durations."
     if not known.empty:
         last, first = known.iloc[-1], known.iloc[0]
         sentence = (
@@ -463,7 +454,10 @@ def typical_ride(frames: Frames) -> Picture | None:
         Panel(charts.month_line("rides", "minutes_per_trip", "Minutes per trip", ".0f"), "Minutes per trip"),
         Panel(charts.month_line("rides", "dollars_per_mile", "Dollars per mile", "$.2f"), "Dollars per mile"),
     ]
-    note = "Averages over the trips that have a distance and a duration that can be trusted."
+    note = (
+        "Miles and dollars a mile are averages over the trips with a reliable distance, minutes over those with a "
+        "reliable duration."
+    )
     return Picture("rides", "What is a ride like?", sentence, table, panels, note, {"rides": data})
 
 
@@ -576,7 +570,8 @@ def pipeline(frames: Frames) -> Picture | None:
         sentence,
         table,
         [Panel(charts.month_grid("files", list(years)))],
-        "Adds up: rows in the file = rows of raw_trips = rows of fct_trips + rejected rows. Times are New York's.",
+        "Adds up: rows in the file = rows of raw_trips = rows of fct_trips + rejected rows, as the month's last build "
+        "counted them; taxi status counts them now. Times are New York's.",
         {"files": pd.DataFrame(squares)},
     )
 

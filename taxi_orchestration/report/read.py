@@ -28,10 +28,7 @@ class Source(NamedTuple):
 SOURCES = {
     "months": Source(
         "monthly_summary",
-        [
-            *("month", "is_complete", "trips", "total_amount"),
-            *("miles_per_trip", "minutes_per_trip", "dollars_per_mile"),
-        ],
+        ["month", "is_complete", "trips", "total_amount", "miles_per_trip", "minutes_per_trip", "dollars_per_mile"],
         """
         select
             pickup_month, is_complete, trips, total_amount::float8,

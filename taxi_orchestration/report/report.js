@@ -111,6 +111,7 @@ async function choose(change) {
   Object.assign(chosen, change);
   if (chosen.first_month > chosen.last_month) {
     [chosen.first_month, chosen.last_month] = [chosen.last_month, chosen.first_month];
+    change = { ...change, first_month: chosen.first_month, last_month: chosen.last_month };
   }
   showChoice();
   document.documentElement.dataset.busy = "yes";

@@ -16,7 +16,7 @@ WIDTH = 600
 def draw_volume(rows_by_month: Mapping[date, int]) -> str:
     """Draw rows by month as Markdown; the last month stands out."""
     frame = pd.DataFrame({"month": pd.to_datetime(list(rows_by_month)), "rows": list(rows_by_month.values())})
-    months = with_year_before(frame.assign(is_complete=True), ["rows"])
+    months = with_year_before(frame, ["rows"])
     months["month"] = month_number(months["month"])
     month, last = max(rows_by_month), int(months["month"].max())
     chart = charts.monthly_bars("months", "rows", "Rows", chosen=(last, last))

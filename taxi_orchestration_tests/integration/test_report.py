@@ -104,7 +104,7 @@ def test_the_report_of_an_empty_warehouse_says_what_to_do_and_can_be_materialize
 ) -> None:
     assert "No month is loaded yet" in write_page(tmp_path / "report.html")
     assert materialize(definitions, instance).success
-    assert read_frames(Warehouse(target, settings.schema_name), Clock().now()).loaded_months.empty
+    assert read_frames(Warehouse(target, settings.schema_name), Clock().now()).complete_months.empty
 
 
 def test_a_month_that_is_re_issued_updates_the_report_without_a_manual_run(

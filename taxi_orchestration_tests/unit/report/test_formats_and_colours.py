@@ -69,7 +69,8 @@ def test_small_amounts_have_cents_and_the_minus_is_before_the_dollar_sign() -> N
 
 
 def test_shares_have_at_most_two_significant_digits() -> None:
-    assert [format_percent(v) for v in (0, 0.474, 0.0316, 0.00042)] == ["0%", "47%", "3.2%", "0.04%"]
+    shares = (0, 0.474, 0.0316, 0.00042, 1 / 1_500_000)
+    assert [format_percent(v) for v in shares] == ["0%", "47%", "3.2%", "0.04%", "0.00007%"]
 
 
 def test_sizes_from_a_tenth_of_a_megabyte_are_in_megabytes() -> None:

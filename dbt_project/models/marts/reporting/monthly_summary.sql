@@ -1,23 +1,18 @@
 with months as (
     select
         pickup_month,
-        {{ added_measures() }}
+        {{ added_measures() }},
+        -- From the rows that are added up: another table may be built from another state of the month's file.
+        bool_or(source_month = pickup_month) as is_complete
     from {{ ref('int_zone_flows_by_file') }}
     group by pickup_month
 ),
 
-files as (
-    select source_month from {{ ref('trip_quality') }}
-    where raw_trips > 0
-),
-
 summary as (
     select
-        months.*,
-        files.source_month is not null as is_complete,
-        date_part('day', months.pickup_month + interval '1 month' - interval '1 day')::integer as days -- noqa: RF04
+        *,
+        date_part('day', pickup_month + interval '1 month' - interval '1 day')::integer as days -- noqa: RF04
     from months
-    left join files on months.pickup_month = files.source_month
 ),
 
 final as (
