@@ -7,7 +7,7 @@
     Not a strategy of dbt's incremental materialization, which fills a temporary table first, so that every row is
     written twice, and creates a new table without the parallel plan of create_table_of_contract.
 
-    A table whose columns differ from the contract is refused. --full-refresh (every month, no window) drops the table
+    A table whose columns or number of constraints differ from the contract is refused. --full-refresh (every month, no window) drops the table
     with its dependent views and creates it again, with the grants of its config.
 #}
 {% materialization month_window, adapter='postgres' %}
@@ -43,7 +43,7 @@
         {% set differences = column_differences(target_relation) %}
         {% if differences %}
             {{ exceptions.raise_compiler_error(
-                "The table " ~ target_relation ~ " does not have the columns of its model (" ~ differences | join('; ')
+                "The table " ~ target_relation ~ " does not have the columns and constraints of its model (" ~ differences | join('; ')
                 ~ "). Run: taxi dbt build --full-refresh --select " ~ model.name ~ "+"
             ) }}
         {% endif %}
@@ -89,7 +89,7 @@
 
     {%- set changes = [] -%}
     {%- for column in model.columns.values() -%}
-        {%- if 'not_null' in column.constraints | map(attribute='type') | map('string') | list -%}
+        {%- if is_not_null(column) -%}
             {%- do changes.append('alter column ' ~ column.name ~ ' set not null') -%}
         {%- endif -%}
     {%- endfor -%}
@@ -99,6 +99,10 @@
     {%- if changes %}
     alter table {{ relation }} {{ changes | join(', ') }};
     {%- endif -%}
+{%- endmacro %}
+
+{% macro is_not_null(column) -%}
+    {{ return('not_null' in column.constraints | map(attribute='type') | map('string') | list) }}
 {%- endmacro %}
 
 {#
@@ -124,29 +128,43 @@
 {%- endmacro %}
 
 {#
-    The differences between the table's columns and the contract's, as texts. Types are compared in PostgreSQL's
-    spelling (format_type), so contracts use the same spelling.
+    The differences between the table and its contract, as texts. Types are compared in PostgreSQL's spelling
+    (format_type), so contracts use the same spelling. Of keys and checks only the number is compared, because PostgreSQL
+    stores their conditions in another spelling.
 #}
 {% macro column_differences(relation) -%}
     {%- call statement('table_columns', fetch_result=True) -%}
-        select attname as name, format_type(atttypid, atttypmod) as type
+        select
+            attname as name,
+            format_type(atttypid, atttypmod) || case when attnotnull then ' not null' else '' end as type,
+            (
+                select count(*) from pg_constraint
+                where conrelid = attrelid and contype in ('p', 'u', 'c')
+            )::integer as table_constraints
         from pg_attribute
         where attrelid = '{{ relation }}'::regclass and attnum > 0 and not attisdropped
         order by attnum
     {%- endcall -%}
+    {%- set rows = load_result('table_columns').table.rows -%}
     {%- set existing = {} -%}
-    {%- for row in load_result('table_columns').table.rows -%}
+    {%- for row in rows -%}
         {%- do existing.update({row['name']: row['type']}) -%}
     {%- endfor -%}
     {%- set differences = [] -%}
     {%- for column in model.columns.values() -%}
         {%- set type = existing.pop(column.name, 'missing') -%}
+        {%- set wanted = column.data_type ~ (' not null' if is_not_null(column) else '') -%}
         {%- if type == 'missing' -%}
             {%- do differences.append(column.name ~ ' is missing') -%}
-        {%- elif type != column.data_type -%}
-            {%- do differences.append(column.name ~ ' is ' ~ type ~ ', not ' ~ column.data_type) -%}
+        {%- elif type != wanted -%}
+            {%- do differences.append(column.name ~ ' is ' ~ type ~ ', not ' ~ wanted) -%}
         {%- endif -%}
     {%- endfor -%}
+    {%- if rows and rows[0]['table_constraints'] != model.constraints | length -%}
+        {%- do differences.append(
+            rows[0]['table_constraints'] ~ ' keys and checks, not ' ~ model.constraints | length
+        ) -%}
+    {%- endif -%}
     {%- for name in existing -%}
         {%- do differences.append(name ~ ' is not in the model') -%}
     {%- endfor -%}

@@ -17,8 +17,8 @@ def test_every_dbt_unit_test_passes_in_any_window(settings: Settings, loader: Lo
     artifacts = prepared_project(settings)
     # The build comes first: dbt queries the types of the relations' columns from the server.
     for command, number in (
-        (["build", "--full-refresh"], 23),
-        (["test", "--select", "test_type:unit", "--vars", window], 23),
+        (["build", "--full-refresh"], 24),
+        (["test", "--select", "test_type:unit", "--vars", window], 24),
         (["docs", "generate"], 0),
     ):
         outcome = invoke_dbt(["--quiet", *command], loader.warehouse, artifacts)

@@ -1,7 +1,10 @@
 """Tables of dbt that no longer match their models."""
 
+import re
 from functools import partial
 from typing import Any
+
+from psycopg import sql
 
 from taxi_orchestration.dbt.runner import DbtOutcome, invoke_dbt, prepared_project
 from taxi_orchestration.loading import Loader
@@ -47,11 +50,25 @@ def test_a_table_that_differs_from_its_model_is_refused_until_a_full_refresh(
         connection.execute("comment on column fct_trips.source_row is 'of an earlier version'")
     assert build().error is None
     assert fetch_table() == expected
+    (key,) = (name for name, definition in fetch(CONSTRAINTS) if definition.startswith("PRIMARY KEY"))
+    with connect_to_schema(warehouse.target, warehouse.schema) as connection:
+        connection.execute(
+            sql.SQL("alter table fct_trips alter is_refund drop not null, drop constraint {}").format(
+                sql.Identifier(key)
+            )
+        )
+    error = str(build().error)
+    assert "is_refund is boolean, not boolean not null" in error
+    assert re.search(r"(\d) keys and checks, not (?!\1)\d", error)
     with connect_to_schema(warehouse.target, warehouse.schema) as connection:
         connection.execute("drop view trips")
         connection.execute("alter table fct_trips alter source_row type bigint, drop pickup_at, add surprise integer")
     error = str(build().error)
-    for difference in ("source_row is bigint, not integer", "pickup_at is missing", "surprise is not in the model"):
+    for difference in (
+        "source_row is bigint not null, not integer not null",
+        "pickup_at is missing",
+        "surprise is not in the model",
+    ):
         assert difference in error
     assert "taxi dbt build --full-refresh --select fct_trips+" in error
     for _ in range(2):
