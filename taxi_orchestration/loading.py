@@ -223,13 +223,18 @@ class Loader:
                         preview.extend(batch.slice(0, PREVIEW_ROWS).to_pylist())
                     yield batch
 
+            def on_rows(rows: int) -> None:
+                progress.copied(month, rows)
+                # The batches are read ahead: a small month is read before its first rows are copied.
+                go_on()
+
             replaced = replace_month(
                 self.warehouse,
                 loaded,
                 file.schema,
                 batches(),
                 file.new_columns,
-                on_rows=lambda rows: progress.copied(month, rows),
+                on_rows=on_rows,
                 requested_at=started,
             )
             return MonthLoad(

@@ -224,6 +224,8 @@ def _load(
                 failures[month] = outcome
                 context.log.error(str(outcome))
                 context.log_event(_observation(assets.raw_trips, month, "Not loaded.", outcome))
+                if isinstance(outcome, WarehouseUnavailableError) and context.retry_number < RETRIES.max_retries:
+                    progress.warned(f"{partition_key(month)} is loaded again in a moment. {outcome}")
             else:
                 made[month] = _materialization(context, assets, outcome)
                 if not context.has_partition_key:

@@ -24,7 +24,7 @@ ATTEMPTS = 3
 def months_due(
     context: dg.ScheduleEvaluationContext, settings: dg.ResourceParam[Settings], warehouse: WarehouseResource
 ) -> list[dg.RunRequest] | dg.SkipReason:
-    """Evaluate one tick: request the last months that are published and not loaded."""
+    """Evaluate one tick: request the last months that are published and not loaded, and the newest if re-issued."""
     now, assets = context.scheduled_execution_time, AssetKeys(settings.student)
     requested_by = requester_tag(MONTHLY_SCHEDULE, assets)
     files, due = loaded_files(warehouse.open()), newest_month(now)

@@ -40,7 +40,10 @@ MONTHS_BACK_AT_FIRST = 24
 
 @dataclass
 class _Memory:
-    """The cursor: the last recorded version of each month, and the start of the next tick among many months."""
+    """The cursor: the last recorded version of each month, and the start of the next tick among many months.
+
+    A version is "" where the host has not answered for the month yet.
+    """
 
     recorded: dict[str, str] = field(default_factory=dict)
     begin_at: int = 0
@@ -52,9 +55,9 @@ class _Memory:
     def dump(self) -> str:
         return json.dumps(vars(self), separators=(",", ":"))
 
-    def not_published(self) -> set[date]:
-        """Return the months that were not published at the last request."""
-        return {parse_partition_key(key) for key, version in self.recorded.items() if version == _short(NOT_PUBLISHED)}
+    def awaited(self) -> set[date]:
+        """Return the months without an answer so far, and those that were not published at the last request."""
+        return {parse_partition_key(key) for key, version in self.recorded.items() if version in ("", NOT_PUBLISHED)}
 
 
 def build_tlc_publications(assets: AssetKeys) -> dg.SensorDefinition:
@@ -83,9 +86,13 @@ def build_tlc_publications(assets: AssetKeys) -> dg.SensorDefinition:
         memory = _Memory.of(context.cursor)
         files = loaded_files(warehouse.open())
         attempts = attempts_by(context.instance, requested_by)
-        waited_for = {parse_partition_key(key) for key, _ in attempts if key} | memory.not_published()
+        waited_for = {parse_partition_key(key) for key, _ in attempts if key} | memory.awaited()
         first = settings.first_month
         months = [m for m in months_to_request(files, waited_for, now, settings.taxi_reissue_months) if m >= first]
+        if files:
+            # A later month may be loaded before the host answers for an earlier one.
+            for month in set(months) - set(files):
+                memory.recorded.setdefault(partition_key(month), "")
         if len(months) > MAX_MONTHS_A_TICK:
             begin = memory.begin_at % len(months)
             months = (months[begin:] + months[:begin])[:MAX_MONTHS_A_TICK]
@@ -106,7 +113,7 @@ def build_tlc_publications(assets: AssetKeys) -> dg.SensorDefinition:
             context.log.info(sentence)
         return dg.SensorResult(
             run_requests=requests,
-            skip_reason=None if requests else " ".join(sentences),
+            skip_reason=None if requests else " ".join(sentences) or "The newest possible month is loaded.",
             asset_events=events,
             cursor=memory.dump(),
         )

@@ -12,7 +12,7 @@ from dagster import DagsterInstance, Definitions, ExecuteInProcessResult
 from psycopg import sql
 
 from taxi_orchestration.definitions import build_definitions
-from taxi_orchestration.loading import Loader
+from taxi_orchestration.loading import Loader, Progress
 from taxi_orchestration.months import Window
 from taxi_orchestration.postgres.connection import WarehouseError, WarehouseUnavailableError
 from taxi_orchestration.settings import PostgresTarget, Settings
@@ -85,11 +85,16 @@ def test_a_load_whose_connection_is_cut_is_retried_by_its_run(
     settings: Settings,
     target: PostgresTarget,
     instance: DagsterInstance,
-    definitions: Definitions,
     loader: Loader,
 ) -> None:
+    warnings: list[str] = []
+
+    class RecordingProgress(Progress):
+        def warned(self, text: str) -> None:
+            warnings.append(text)
+
     data = tlc.publish(JANUARY).path.read_bytes()
-    daemon = Daemon(definitions, instance, clock_at(2024, 6, 1))
+    daemon = Daemon(build_definitions(settings, progress=RecordingProgress()), instance, clock_at(2024, 6, 1))
     results: list[ExecuteInProcessResult] = []
     with table_lock(target, settings.schema_name, "raw_loads"):
         thread = threading.Thread(target=lambda: results.append(daemon.execute("2024-01", [RAW_TRIPS])))
@@ -100,6 +105,7 @@ def test_a_load_whose_connection_is_cut_is_retried_by_its_run(
     (result,) = results
     assert result.success
     assert [event.step_key for event in result.all_events if event.is_step_up_for_retry] == ["raw_trips"]
+    assert [text for text in warnings if text.startswith("2024-01 is loaded again in a moment. Loading 2024-01")]
     assert contents_of_schema(target, settings.schema_name) == {JANUARY: content_of_file(data)}
 
 

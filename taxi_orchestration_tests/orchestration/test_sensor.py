@@ -13,7 +13,7 @@ from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.run_requests import request_of
 from taxi_orchestration.instance.run_tags import TLC_PUBLICATIONS
 from taxi_orchestration.loading import Loader
-from taxi_orchestration.months import Window, partition_key
+from taxi_orchestration.months import Window, parse_partition_key, partition_key
 from taxi_orchestration.postgres.connection import connect
 from taxi_orchestration.settings import Settings
 from taxi_orchestration.tlc.dataset import DATASET
@@ -68,6 +68,40 @@ def test_a_month_that_is_published_after_its_successor_is_requested(
     assert daemon.tick().months == ["2024-02"]
 
 
+def test_a_month_without_an_answer_is_requested_after_its_successor_is_loaded(
+    tlc: TlcHost, loader: Loader, daemon: Daemon
+) -> None:
+    tlc.publish(JANUARY)
+    load(loader, JANUARY)
+    tlc.publish(FEBRUARY)
+    tlc.publish(MARCH)
+    tlc.http.on(month_path(FEBRUARY), status(503), *tlc.http.answers[month_path(FEBRUARY)])
+    assert daemon.tick().months == ["2024-03"]
+    load(loader, MARCH)
+    assert daemon.tick().months == ["2024-02"]
+
+
+def test_of_more_months_than_a_tick_requests_none_is_forgotten(tlc: TlcHost, loader: Loader, daemon: Daemon) -> None:
+    months = Window.through(DATASET.first_month, MARCH).months
+    tlc.publish(months[0], rows=10)
+    load(loader, months[0])
+    for month in months[1:]:
+        tlc.publish_bytes(month, b"a file")
+    # As a load records a month, without the load.
+    record = sql.SQL(
+        "insert into {0} select (jsonb_populate_record(known, jsonb_build_object('source_month', %s::date))).* "
+        "from {0} as known limit 1"
+    ).format(loader.warehouse.identifier("raw_loads"))
+    loaded = {months[0]}
+    for _ in range(12):
+        new = {parse_partition_key(key) for key in daemon.tick().months} - loaded
+        with loader.warehouse.connect("Recording months") as connection:
+            for month in new:
+                connection.execute(record, [month])
+        loaded |= new
+    assert loaded == set(months)
+
+
 def test_a_reissued_month_is_requested_unless_it_was_reloaded_manually(
     tlc: TlcHost, loader: Loader, daemon: Daemon
 ) -> None:
@@ -93,6 +127,9 @@ def test_the_settings_say_how_many_months_are_watched_for_a_reissue(
     for month in (JANUARY, FEBRUARY, MARCH):
         tlc.publish(month, seed=1)
     assert daemon.tick().months == ["2024-02", "2024-03"]
+    monkeypatch.setenv("TAXI_REISSUE_MONTHS", "0")
+    daemon = Daemon(build_definitions(Settings(), clock=daemon.clock), daemon.instance, daemon.clock)
+    assert daemon.tick().skip_reason == "The newest possible month is loaded."
 
 
 @pytest.mark.parametrize("first", ["sensor tick", "manual load of each month", "manual load of both months"])
