@@ -9,7 +9,7 @@ from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.raw_trips import ONLY_IF_CHANGED
 from taxi_orchestration.instance.run_tags import FILE_VERSION, MAX_ATTEMPTS, REQUESTED_AT, REQUESTED_BY, Attempts
 from taxi_orchestration.months import format_months, partition_key
-from taxi_orchestration.tlc.client import Publication, version_of
+from taxi_orchestration.tlc.client import Publication, is_same_version
 from taxi_orchestration.tlc.errors import TlcError
 from taxi_orchestration.warehouse.load_log import LoadedFile
 
@@ -50,7 +50,7 @@ def plan_requests(
             sentences.append(f"{partition_key(month)} was withdrawn by the TLC; its loaded rows are kept.")
         elif not publication.published:
             not_yet.append(month)
-        elif file and version_of(file.etag, file.last_modified, file.bytes) == publication.version:
+        elif file and is_same_version(publication, file.etag, file.last_modified, file.bytes):
             unchanged.append(month)
         else:
             news = f"{partition_key(month)} was re-issued" if file else f"{partition_key(month)} is published"

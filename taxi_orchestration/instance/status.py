@@ -24,7 +24,7 @@ from taxi_orchestration.months import (
 from taxi_orchestration.quality.coverage import check_coverage
 from taxi_orchestration.quality.finding import Finding
 from taxi_orchestration.quality.freshness import check_freshness
-from taxi_orchestration.tlc.client import Publication, version_of
+from taxi_orchestration.tlc.client import Publication, is_same_version
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.tlc.errors import TlcError
 from taxi_orchestration.warehouse.load_log import LoadedFile, loaded_files
@@ -115,7 +115,7 @@ def is_changed(file: LoadedFile | None, publication: Publication | TlcError) -> 
     return bool(
         file
         and is_published(publication)
-        and publication.version != version_of(file.etag, file.last_modified, file.bytes)
+        and not is_same_version(publication, file.etag, file.last_modified, file.bytes)
     )
 
 
@@ -124,6 +124,8 @@ def to_do(status: MonthStatus, publication: Publication | TlcError) -> str:
     month = partition_key(status.month)
     if status.file is None and isinstance(publication, Publication) and not publication.published:
         return ""
+    if status.state == "failed" and isinstance(publication, Publication) and not publication.published:
+        return "failed: no longer published, the loaded rows are kept"
     if status.state in ("failed", "unfinished"):
         fails = f" once these checks pass: {', '.join(status.checks.failed)}" if status.checks.failed else ""
         return f"{status.state}: taxi backfill {month}{fails}"

@@ -98,6 +98,13 @@ class Publication:
         return version_of(self.etag, self.last_modified, self.bytes)
 
 
+def is_same_version(
+    publication: Publication, etag: str | None, last_modified: datetime | None, size: int | None
+) -> bool:
+    """Return whether a downloaded file is the published one. A size that the host does not publish is not compared."""
+    return publication.version == version_of(etag, last_modified, None if publication.bytes is None else size)
+
+
 def version_of(etag: str | None, last_modified: datetime | None, size: int | None) -> str:
     """Return a word that identifies a version of a file: its ETag, or its date and size if the host sends no ETag."""
     dated = last_modified.astimezone(UTC).strftime("%Y%m%dT%H%M%S") if last_modified else "undated"
@@ -234,7 +241,7 @@ class TlcClient:
         """Download the table of taxi zones into `directory`. Raises TlcError, and leaves no file then."""
         url = zones_url(self.base_url)
         task = self._task("Downloading the taxi zones", url, advise_address(url))
-        return self._download(task, directory, "taxi_zone_lookup.", MAX_ZONES_BYTES, b'"LocationID"')
+        return self._download(task, directory, "taxi_zone_lookup.", MAX_ZONES_BYTES, b"")
 
     def download_zone_shapes(self, directory: Path) -> Download:
         """Download the shapes of the taxi zones into `directory`. Raises TlcError, and leaves no file then."""

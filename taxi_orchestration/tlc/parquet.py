@@ -21,6 +21,7 @@ from taxi_orchestration.tlc.contract import MAX_DECIMAL_DIGITS, arrow_schema, po
 from taxi_orchestration.tlc.dataset import (
     DATASET,
     KEY_COLUMNS,
+    POSTGRES_TYPES,
     AmbiguousColumnError,
     ColumnMatch,
     DataSet,
@@ -199,7 +200,7 @@ class MonthFile:
         """Cast the new columns to the types of earlier files. Raises BadFileError if a cast is not lossless."""
         known = {name: types.get(name) or self.schema.field(name).type for name in self.new_columns}
         self._plan_columns(known)
-        self.new_columns = {name: postgres_type_for(kind) for name, kind in known.items()}
+        self.new_columns = {name: POSTGRES_TYPES[str(kind)] for name, kind in known.items()}
         added = {name: self._describe_new(self._fields[name], kind) for name, kind in self.new_columns.items()}
         self.drift = replace(self.drift, new_columns={**self.drift.new_columns, **added})
 
@@ -223,6 +224,9 @@ class MonthFile:
         """
         self._inside = None
         self._check_int96(batch_rows)
+        # A dictionary can repeat a text of MAX_TEXT_BYTES in every row of every text column.
+        texts = sum(pa.types.is_string(field.type) for field in self.schema)
+        batch_rows = max(1, min(batch_rows, MAX_TEXT_BATCH_BYTES // (MAX_TEXT_BYTES * max(1, texts))))
         start, end = (
             pa.scalar(datetime(day.year, day.month, 1), pa.timestamp("us"))
             for day in (self.month, next_month(self.month))
@@ -283,7 +287,7 @@ class MonthFile:
                 for column in range(footer.num_columns)
                 if footer.schema.column(column).path in texts
             ]
-            rows = max(1, min(batch_rows, MAX_TEXT_BATCH_BYTES // max(1, *sizes)))
+            rows = max(1, min(batch_rows, MAX_TEXT_BATCH_BYTES // max([1, *sizes])))
             for batch in reader.iter_batches(batch_size=rows, columns=self._wanted, use_threads=False):
                 if skip < batch.num_rows:
                     yield batch.slice(skip)
@@ -365,7 +369,8 @@ class MonthFile:
 
     def _new_fields(self, match: ColumnMatch, fields: Mapping[str, pa.Field]) -> dict[str, pa.Field]:
         """Return the columns that the data set lacks; refuse missing required columns and unsupported types."""
-        new = {name: fields[name] for name in match.new}
+        # In alphabetical order: the digest of the rows does not depend on the order in the file.
+        new = {name: fields[name] for name in sorted(match.new)}
         missing = [column.source_name for column in match.missing_required]
         label = recognize_label(fields)
         if missing and label and label != self._origin.dataset.label:
@@ -540,6 +545,11 @@ def _check_limits(footer: pq.FileMetaData, origin: _Origin, max_rows: int) -> No
         if group.total_byte_size > MAX_ROW_BYTES * group.num_rows + GROUP_OVERHEAD_BYTES:
             found = f"it unpacks to {group.total_byte_size:,} bytes in {group.num_rows:,} rows"
             raise origin.too_large(f"{found}; the limit is {MAX_ROW_BYTES:,} a row", "MAX_ROW_BYTES")
+    # A batch can hold the dictionaries of many row groups.
+    total = sum(footer.row_group(i).total_byte_size for i in range(footer.num_row_groups))
+    if total > MAX_ROW_BYTES * footer.num_rows + GROUP_OVERHEAD_BYTES:
+        found = f"its {footer.num_row_groups:,} row groups unpack to {total:,} bytes in {footer.num_rows:,} rows"
+        raise origin.too_large(f"{found}; the limit is {MAX_ROW_BYTES:,} a row", "MAX_ROW_BYTES")
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -558,6 +568,8 @@ def _conversion(source: pa.DataType, target: pa.DataType) -> tuple[bool, Convert
         return _is_text(source), _to_text
     if types.is_timestamp(target):
         return types.is_timestamp(source), _to_timestamp
+    if types.is_date(target):
+        return types.is_date(source), _to_date
     if source == target:
         return True, None
 
@@ -570,7 +582,7 @@ def _conversion(source: pa.DataType, target: pa.DataType) -> tuple[bool, Convert
         return source.precision <= MAX_DECIMAL_DIGITS, _decimal_to_float
     if types.is_floating(target):
         return types.is_integer(source) or types.is_floating(source), cast
-    return types.is_date(target) and types.is_date(source), cast
+    return False, None
 
 
 def _same(array: pa.Array) -> pa.Array:
@@ -586,10 +598,20 @@ def _to_timestamp(array: pa.Array) -> pa.Array:
     return array
 
 
+def _to_date(array: pa.Array) -> pa.Array:
+    """Cast to dates in the years that both Python and PostgreSQL support."""
+    array = array.cast(pa.date32())
+    bounds = pc.min_max(array.cast(pa.int32()))
+    if bounds["min"].is_valid and (bounds["min"].as_py() < _FIRST_DAY or bounds["max"].as_py() > _LAST_DAY):
+        raise pa.ArrowInvalid(_NO_YEAR)
+    return array
+
+
 _NO_YEAR = "not in the years 1 to 9999"
 _EPOCH = datetime(1970, 1, 1)
 _FIRST_INSTANT = (datetime.min - _EPOCH) // timedelta(microseconds=1)
 _LAST_INSTANT = (datetime.max - _EPOCH) // timedelta(microseconds=1)
+_FIRST_DAY, _LAST_DAY = (date.min - _EPOCH.date()).days, (date.max - _EPOCH.date()).days
 
 
 def _decimal_to_float(array: pa.Array) -> pa.Array:

@@ -123,6 +123,8 @@ def _unpack(path: Path, url: str) -> dict[str, bytes]:
             matching = [member for member in members if PurePosixPath(member.filename).suffix.lower() == f".{suffix}"]
             if len(matching) != 1:
                 raise _refusal(url, f"it has {len(matching)} .{suffix} files instead of one")
+            if matching[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise _refusal(url, f"its .{suffix} file is compressed by method {matching[0].compress_type}")
             with archive.open(matching[0]) as file:
                 found[suffix] = file.read(MAX_UNPACKED_BYTES + 1)
             if sum(map(len, found.values())) > MAX_UNPACKED_BYTES:

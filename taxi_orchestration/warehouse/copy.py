@@ -37,9 +37,11 @@ def copy_month(
     arrow_schema: pa.Schema,
     batches: Iterable[pa.RecordBatch],
     on_rows: Callable[[int], None],
+    new_columns: str,
 ) -> tuple[int, str]:
-    """Copy the batches, after the key columns, into a partition; return the row count and the sha256 of the sent data.
+    """Copy the batches, after the key columns, into a partition; return the row count and the sha256 of the rows.
 
+    The sent data has no names of columns, so the sha256 begins with those of the `new_columns`, which differ by file.
     Raises WarehouseError where the partition has other types than the batches.
     """
     _check_types(warehouse, child, arrow_schema, warehouse.column_types(connection, child))
@@ -48,7 +50,7 @@ def copy_month(
     statement = sql.SQL("copy {} ({}) from stdin with (format binary)").format(
         warehouse.identifier(child), sql.SQL(", ").join(map(sql.Identifier, full_schema.names))
     )
-    cursor, digest = connection.cursor(), hashlib.sha256()
+    cursor, digest = connection.cursor(), hashlib.sha256(new_columns.encode())
     with (
         cursor.copy(statement) as copy,
         read_ahead(_encode(batches, full_schema, month, digest), BATCHES_AHEAD) as encoded,

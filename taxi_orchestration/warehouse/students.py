@@ -43,7 +43,11 @@ def make_student(warehouse: Warehouse, password: str) -> None:
         )
         _adopt_tables(connection, warehouse)
         # Before PostgreSQL 15 every role may create tables in `public`.
-        may = connection.execute("select has_schema_privilege(%s, 'public', 'create')", [warehouse.schema]).fetchone()
+        may = connection.execute(
+            # A database may have no schema public.
+            "select has_schema_privilege(%s, oid, 'create') from pg_namespace where nspname = 'public'",
+            [warehouse.schema],
+        ).fetchone()
         if may == (True,):
             connection.execute("revoke create on schema public from public")
 

@@ -17,6 +17,7 @@ import pytest
 import requests
 from click.testing import CliRunner, Result
 from dagster import AssetMaterialization, DagsterInstance
+from psycopg import sql
 from psycopg.errors import InsufficientPrivilege
 
 from taxi_orchestration.asset_keys import AssetKeys
@@ -30,8 +31,8 @@ from taxi_orchestration.loading import open_loader
 from taxi_orchestration.postgres.postmaster import free_port
 from taxi_orchestration.settings import PROJECT_DIRECTORY, PostgresTarget, Settings, SettingsError
 from taxi_orchestration.warehouse.load_log import loaded_files
-from taxi_orchestration.warehouse.students import drop_student, make_student
-from taxi_orchestration.warehouse.warehouse import open_warehouse
+from taxi_orchestration.warehouse.students import drop_student, is_student, make_student
+from taxi_orchestration.warehouse.warehouse import Warehouse, open_warehouse
 from taxi_orchestration_tests.support.keys import RAW_TRIPS
 from taxi_orchestration_tests.support.months import JANUARY
 from taxi_orchestration_tests.support.programs import Programs, kill_9
@@ -123,6 +124,20 @@ def test_roles_that_many_sessions_change_at_once_are_all_created_and_all_dropped
         for change, remaining in ((lambda one: make_student(one, "a password"), names), (drop_student, [])) * 5:
             list(executor.map(change, schemas))
             assert connection.execute(found, [names]).fetchone() == (remaining,)
+
+
+def test_a_student_is_made_in_a_database_without_the_schema_public(server: PostgresTarget, settings: Settings) -> None:
+    name = f"{settings.schema_name}_private"
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+    student = Warehouse(replace(server, dbname=name), f"{name}_ada")
+    with psycopg.connect(student.target.url()) as connection:
+        connection.execute("drop schema public")
+    make_student(student, "a password")
+    assert is_student(student)
+    drop_student(student)
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
 
 def test_names_are_checked_before_any_change_and_class_remove_asks_first(

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from psycopg import sql
 
 from taxi_orchestration import loading
 from taxi_orchestration.loading import Loader, LoadStoppedError, Progress
@@ -125,6 +126,20 @@ def test_a_load_that_is_stopped_before_its_end_changes_nothing(tlc: TlcHost, loa
     assert list(loader.scratch.iterdir()) == []
 
 
+def test_a_load_that_is_stopped_after_its_last_rows_were_read_changes_nothing(tlc: TlcHost, loader: Loader) -> None:
+    tlc.publish(JANUARY, rows=300)
+    stop = threading.Event()
+
+    class StopOnRows(Progress):
+        def copied(self, month: date, rows: int) -> None:
+            if rows:
+                stop.set()
+
+    with pytest.raises(LoadStoppedError):
+        loader.load_month(JANUARY, progress=StopOnRows(), stop=stop)
+    assert query(loader, "select count(*) from raw_loads") == [(0,)]
+
+
 def test_ending_a_range_early_does_not_wait_for_a_silent_host(tlc: TlcHost, loader: Loader) -> None:
     tlc.publish(JANUARY)
     tlc.http.on(month_path(FEBRUARY), silent(3))
@@ -220,6 +235,39 @@ def test_a_new_column_that_another_load_has_just_added_with_another_type_is_adop
     load = loader.load_month(FEBRUARY)
     assert load.file.drift["new_columns"] == {"airport_fee": "int64, added as double precision"}
     assert query(loader, "select sum(airport_fee) from raw_trips") == [(200 * 6.5,)]
+
+
+def test_a_new_column_of_a_type_changed_by_hand_is_loaded_or_refused_in_words(
+    tlc: TlcHost, loader: Loader, tmp_path: Path
+) -> None:
+    table = month_table(JANUARY, 200).append_column("airport_fee", pa.array([3] * 200, pa.int64()))
+    tlc.publish_bytes(JANUARY, write_parquet(table, tmp_path / "month.parquet"))
+    loader.load_month(JANUARY)
+    change = "alter table {} alter column airport_fee type {}"
+    with loader.warehouse.connect("Changing a type") as connection:
+        name = loader.warehouse.identifier("raw_trips")
+        connection.execute(sql.SQL(change).format(name, sql.SQL("integer")))
+    loader.load_month(JANUARY)
+    with loader.warehouse.connect("Changing a type") as connection:
+        connection.execute(sql.SQL(change).format(name, sql.SQL("numeric")))
+    before = tlc.requests_for(JANUARY)
+    with pytest.raises(WarehouseError, match="airport_fee should be bigint, but is numeric"):
+        loader.load_month(JANUARY)
+    assert tlc.requests_for(JANUARY) == before + 1
+
+
+def test_the_digest_depends_on_the_names_of_new_columns_and_not_on_their_order(
+    tlc: TlcHost, loader: Loader, tmp_path: Path
+) -> None:
+    def digest_of(**columns: int) -> str | None:
+        table = month_table(JANUARY, 200)
+        for name, value in columns.items():
+            table = table.append_column(name, pa.array([value] * 200, pa.int64()))
+        tlc.publish_bytes(JANUARY, write_parquet(table, tmp_path / "month.parquet"))
+        return loader.load_month(JANUARY).file.rows_sha256
+
+    assert digest_of(fee_a=1, fee_b=2) == digest_of(fee_b=2, fee_a=1)
+    assert digest_of(fee_a=1) != digest_of(fee_b=1)
 
 
 def test_a_disk_full_during_one_month_stops_no_other_month_and_the_error_names_it(

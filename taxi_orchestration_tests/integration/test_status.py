@@ -62,6 +62,7 @@ UNKNOWN = TlcError("no answer")
         (MonthStatus(JANUARY, "failed"), SAME, "taxi backfill 2024-01"),
         (MonthStatus(JANUARY, "failed"), NOT_THERE, ""),
         (make_completed(JANUARY, state="failed"), REISSUED, "taxi backfill 2024-01"),
+        (make_completed(JANUARY, state="failed"), NOT_THERE, "no longer published"),
         (make_completed(JANUARY, state="unfinished"), SAME, "taxi backfill 2024-01"),
         (make_completed(JANUARY, checks=Checks(3, ["money_adds_up"], ["x"])), SAME, "fails: money_adds_up"),
         (make_completed(JANUARY, checks=Checks(3, [], ["volume_as_expected"])), SAME, ""),

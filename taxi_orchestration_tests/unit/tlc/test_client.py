@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 import trustme
 
+from taxi_orchestration.loading import read_zones
 from taxi_orchestration.settings import check_base_url
 from taxi_orchestration.tlc import errors
-from taxi_orchestration.tlc.client import Publication, TlcClient, month_url, zones_url
+from taxi_orchestration.tlc.client import Publication, TlcClient, is_same_version, month_url, zones_url
 from taxi_orchestration.tlc.errors import (
     BadFileError,
     NotPublishedError,
@@ -109,9 +110,27 @@ def test_the_zone_table_is_downloaded(host: Host, tmp_path: Path) -> None:
 
 def test_a_response_that_is_not_a_zone_table_is_refused(host: Host, tmp_path: Path) -> None:
     host.on(ZONES_PATH, ok(b"<html>hello</html>"))
-    with pytest.raises(BadFileError, match=r"taxi zones .*<html>"):
-        make_client(host).download_zones(tmp_path)
+    with (
+        make_client(host).download_zones(tmp_path) as download,
+        pytest.raises(BadFileError, match=r"zone table .*<html>.*check TLC_BASE_URL"),
+    ):
+        read_zones(download)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_zone_table_without_quotes_and_with_a_byte_order_mark_is_read(host: Host, tmp_path: Path) -> None:
+    host.on(ZONES_PATH, ok(b"\xef\xbb\xbfLocationID,Borough,Zone,service_zone\r\n1,EWR,Newark Airport,EWR\r\n"))
+    with make_client(host).download_zones(tmp_path) as download:
+        assert read_zones(download) == [(1, "EWR", "Newark Airport", "EWR")]
+
+
+@pytest.mark.parametrize(("published", "downloaded"), [(None, len(BODY)), (len(BODY), len(BODY))])
+def test_a_file_is_the_published_one_also_if_the_host_sends_no_length(published: int, downloaded: int) -> None:
+    moment = datetime(2024, 3, 1, tzinfo=UTC)
+    publication = Publication("http://x", True, None, moment, published)
+    assert is_same_version(publication, None, moment, downloaded)
+    assert not is_same_version(publication, None, moment + timedelta(seconds=1), downloaded)
+    assert not is_same_version(Publication("http://x", True, None, moment, downloaded + 1), None, moment, downloaded)
 
 
 def test_a_body_without_a_content_length_is_read_to_its_end(host: Host, tmp_path: Path) -> None:

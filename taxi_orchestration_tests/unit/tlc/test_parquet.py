@@ -1,6 +1,7 @@
 """A month's parquet file: accepted files, refused files, and the error messages."""
 
 import random
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -344,6 +345,43 @@ def test_a_feature_that_pyarrow_does_not_support_is_not_reported_as_damage(path:
     assert "LZO" in message
     assert "upgrade pyarrow" in message
     assert "damaged" not in message
+
+
+def test_a_later_page_that_cannot_be_read_is_named_in_a_file_without_texts(path: Path, table: pa.Table) -> None:
+    pq.write_table(table.drop_columns(["store_and_fwd_flag"]), path, compression="snappy", row_group_size=150)
+    # The compression of a column in the second row group becomes one that pyarrow lacks.
+    head, codec, tail = path.read_bytes().rpartition(b"\x08VendorID\x15\x02")
+    path.write_bytes(head + codec[:-1] + b"\x06" + tail)
+    assert "cannot read what" in expect_refusal(path, kind=UnsupportedFileError, batch_rows=100)
+
+
+def test_dates_beyond_the_years_of_postgresql_are_refused(path: Path, table: pa.Table) -> None:
+    days = pa.array([0] * 9 + [3_000_000] + [0] * (ROWS - 10), pa.int32()).cast(pa.date32())
+    pq.write_table(table.append_column("seen", days), path)
+    message = expect_refusal(path)
+    assert "column seen, row 10: " in message
+    assert "not in the years 1 to 9999" in message
+
+
+def test_many_columns_of_long_texts_are_read_in_small_batches(
+    path: Path, table: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "MAX_TEXT_BATCH_BYTES", 2**20)
+    for number in range(20):
+        table = table.append_column(f"text_{number}", pa.array(["x" * MAX_TEXT_BYTES] * ROWS))
+    pq.write_table(table, path)
+    with MonthFile.open(path, MONTH, URL) as file:
+        batches = list(file.batches(ROWS))
+    assert sum(batch.num_rows for batch in batches) == ROWS
+    assert max(batch.nbytes for batch in batches) < 2**21
+
+
+def test_many_row_groups_with_large_dictionaries_are_refused(path: Path, table: pa.Table) -> None:
+    texts = pa.array([f"{number:01000}" for number in range(1000)])
+    flags = pa.DictionaryArray.from_arrays(pa.array([0] * 10, pa.int32()), texts)
+    table = replace_column(table.slice(0, 10), "store_and_fwd_flag", flags)
+    pq.write_table(table, path, row_group_size=1, compression="zstd")
+    assert re.search(r"its 10 row groups unpack to [\d,]+ bytes in 10 rows", expect_refusal(path))
 
 
 INT96_TIMES = [datetime(2500, 1, 1), datetime(1677, 9, 1), datetime.min, datetime.max, None, datetime(2024, 1, 1, 7)]

@@ -159,6 +159,17 @@ def test_a_shapefile_of_something_else_is_refused_with_the_missing_fields(tmp_pa
     assert "lacks OBJECTID, LocationID, borough" in expect_refusal(tmp_path / "taxi_zones.zip")
 
 
+@pytest.mark.parametrize("method", [12, 14])
+def test_a_zip_with_an_unusual_compression_is_refused(tmp_path: Path, method: int) -> None:
+    content = bytearray(write_zone_shapes(tmp_path / "whole.zip").read_bytes())
+    entry = content.find(b"PK\x01\x02")
+    while entry >= 0:
+        content[entry + 10 : entry + 12] = method.to_bytes(2, "little")
+        entry = content.find(b"PK\x01\x02", entry + 1)
+    (tmp_path / "taxi_zones.zip").write_bytes(content)
+    assert f"compressed by method {method}" in expect_refusal(tmp_path / "taxi_zones.zip")
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_damaged_bytes_are_read_or_raise_bad_file_error_and_nothing_else(tmp_path: Path, seed: int) -> None:
     """Change bytes inside the zip and write a matching checksum, so that the shapefile reader gets the damage."""
