@@ -112,12 +112,12 @@ def program_directory(account: Account | None) -> Path:
 
 
 def find_psql(major: int) -> Path:
-    """Return the psql of the server's major version where one is installed: an older psql fails on newer catalogs."""
+    """Return the psql of the server's major version, or the bundled one: an older psql fails on newer catalogs."""
     bundled = program_directory(None) / "psql"
     installed = [Path(found)] if (found := shutil.which("psql")) else []
     # The installed psql comes first: its readline fits the terminals of this machine.
     candidates = [*installed, Path(f"/usr/lib/postgresql/{major}/bin/psql"), bundled]
-    return next((psql for psql in candidates if _major_of(psql) == major), [*installed, bundled][0])
+    return next((psql for psql in candidates if _major_of(psql) == major), bundled)
 
 
 def _major_of(program: Path) -> int | None:

@@ -1,4 +1,4 @@
-"""The commands of programs beside Python, and the errors of programs that cannot be started."""
+"""The commands of programs beside Python, the psql of a server, and the errors of programs that cannot be started."""
 
 import os
 import sys
@@ -8,6 +8,7 @@ import pytest
 
 from taxi_orchestration.cli.class_server import Part
 from taxi_orchestration.cli.programs import ProgramError, become, program_command
+from taxi_orchestration.postgres.binaries import find_psql
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +38,19 @@ def test_another_program_that_cannot_be_started_is_named_with_only_the_reason(en
     with pytest.raises(ProgramError) as raised:
         become([str(psql), "--version"], {})
     assert str(raised.value) == f"{psql} cannot be started: Permission denied."
+
+
+def test_psql_is_the_bundled_one_unless_the_machines_has_the_servers_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "psql"
+    installed.write_text("#!/bin/sh\necho 'psql (PostgreSQL) 95.1'\n")
+    installed.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert find_psql(95) == installed
+    bundled = find_psql(94)
+    assert (bundled.name, bundled.parent.name) == ("psql", "bin")
+    assert bundled != installed
 
 
 def test_a_program_that_ran_for_long_is_restarted_after_the_shortest_pause(tmp_path: Path) -> None:
