@@ -102,7 +102,7 @@ def test_the_page_agrees_with_sql_to_the_cent_and_the_asset_shows_its_charts(
 def test_the_report_of_an_empty_warehouse_says_what_to_do_and_can_be_materialized(
     settings: Settings, target: PostgresTarget, instance: DagsterInstance, definitions: Definitions, tmp_path: Path
 ) -> None:
-    assert "No month is loaded yet" in write_page(tmp_path / "report.html")
+    assert "No month is loaded and built yet" in write_page(tmp_path / "report.html")
     assert materialize(definitions, instance).success
     assert read_frames(Warehouse(target, settings.schema_name), Clock().now()).complete_months.empty
 
