@@ -24,6 +24,7 @@ NOT_SETTINGS = {
     *("TAXI_SITE", "TAXI_HTTP_PORT", "TAXI_HTTPS_PORT"),
 }
 SETTINGS = {name.upper() for name in Settings.model_fields}
+README = (DEPLOY / "docker/README.md").read_text()
 
 
 def find_checkout_file(path: str) -> Path:
@@ -95,6 +96,24 @@ def test_the_files_and_the_module_of_the_dockerfile_exist_and_its_user_is_not_ro
     assert re.findall(r"^USER (\w+)$", DOCKERFILE, re.MULTILINE) == ["taxi"]
     for secret in re.findall(r"^(?:ENV|ARG) .*$", DOCKERFILE, re.MULTILINE):
         assert not re.search("(?i)password|token|index", secret)
+
+
+def test_the_project_is_installed_editable_and_with_the_constraints() -> None:
+    # dbt_project stands beside the package in a checkout, and is not in site-packages.
+    texts = [DOCKERFILE, *(path.read_text() for path in DEPLOY.rglob("README.md"))]
+    commands = re.findall(r"pip install ([^`\n]*)", "\n".join(texts).replace("\\\n", " "))
+    installs = [command for command in commands if re.search(r"""(^|[\s'"])\.($|[\s['"])""", command)]
+    assert len(installs) == 2
+    for install in installs:
+        assert "--editable" in install, install
+        assert "--constraint constraints.txt" in install, install
+
+
+def test_the_storage_url_of_the_celery_page_requires_tls() -> None:
+    # Dagster's own storage takes the default of libpq, `prefer`, which accepts a server without TLS.
+    urls = re.findall(r"DAGSTER_POSTGRES_URL=(\S+)", (DEPLOY / "celery/README.md").read_text())
+    assert urls
+    assert all("?sslmode=require" in url for url in urls)
 
 
 @pytest.mark.parametrize("place", ["docker", "celery"])
