@@ -66,6 +66,13 @@ def test_only_webserver_and_daemon_have_the_docker_socket_and_only_proxy_a_port(
     assert {name for name, service in SERVICES.items() if "ports" in service} == {"proxy"}
 
 
+def test_the_page_says_what_a_student_with_an_own_image_can_do() -> None:
+    (paragraph,) = [part for part in README.split("\n\n") if "`DAGSTER_CONTAINER_IMAGE`" in part]
+    text = " ".join(paragraph.split())
+    for fact in ("whom you trust with the whole machine", "rights of root", "the password of Dagster's storage"):
+        assert fact in text
+
+
 def test_volumes_variables_and_files_of_the_compose_file_exist() -> None:
     text = (DEPLOY / "docker/compose.yaml").read_text()
     for service in SERVICES.values():
