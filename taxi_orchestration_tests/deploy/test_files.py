@@ -105,6 +105,21 @@ def test_the_files_and_the_module_of_the_dockerfile_exist_and_its_user_is_not_ro
         assert not re.search("(?i)password|token|index", secret)
 
 
+def test_the_commands_for_backups_name_services_databases_and_volumes_that_exist() -> None:
+    page = (PROJECT_DIRECTORY / "docs/deploy.md").read_text()
+    commands = re.findall(r"^\| (?:back up|restore).* \| `(.+)` \|$", page, re.MULTILINE)
+    for command in commands:
+        service = re.match(r"docker compose (?:exec|run)(?: -\S+)* (\w+) ", command)
+        assert service, command
+        assert service[1] in SERVICES, command
+    prepared = (DEPLOY / "docker/prepare.py").read_text()
+    databases = ["dagster", *re.findall(r'^WAREHOUSE = "(\w+)"$', prepared, re.MULTILINE)]
+    ends = [f" {name} > {name}.dump" for name in databases] + [f"--dbname {name} < {name}.dump" for name in databases]
+    ends += [" -C /secrets . > secrets.tar", " -C /secrets < secrets.tar"]
+    assert [end for end in ends if sum(command.endswith(end) for command in commands) != 1] == []
+    assert all(":/secrets/" in volume for volume in SERVICES["passwords"]["volumes"])
+
+
 def test_the_project_is_installed_editable_and_with_the_constraints() -> None:
     # dbt_project stands beside the package in a checkout, and is not in site-packages.
     texts = [DOCKERFILE, *(path.read_text() for path in DEPLOY.rglob("README.md"))]
