@@ -8,7 +8,11 @@ from typing import Any
 
 import pytest
 import yaml
+from dagster import DagsterRun
 from dagster._core.instance.config import dagster_instance_config
+from dagster._core.launcher import RunLauncher, WorkerStatus
+from dagster._serdes import ConfigurableClassData
+from dagster_docker import DockerRunLauncher
 
 from taxi_orchestration.settings import PROJECT_DIRECTORY, Settings
 
@@ -146,3 +150,14 @@ def test_dagster_accepts_the_dagster_yaml(place: str, monkeypatch: pytest.Monkey
     for part in ("run_launcher", *(("storage",) if place == "docker" else ())):
         named = config[part].get("custom", config[part])
         assert hasattr(importlib.import_module(named["module"]), named["class"])
+
+
+def test_run_monitoring_in_compose_fails_only_runs_whose_container_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = dagster_instance_config(str(DEPLOY / "docker"))[0]["run_launcher"]
+    launcher = ConfigurableClassData(named["module"], named["class"], "{}").rehydrate(RunLauncher)
+    assert launcher.supports_check_run_worker_health
+    # `taxi backfill` executes a run in a student's container: it has no tag of a container of its own.
+    assert launcher.check_run_worker_health(DagsterRun(job_name="x")).status == WorkerStatus.RUNNING
+    monkeypatch.setattr(DockerRunLauncher, "_get_container", lambda *_: None)
+    removed = DagsterRun(job_name="x", tags={"docker/container_id": "removed"})
+    assert launcher.check_run_worker_health(removed).status == WorkerStatus.NOT_FOUND
