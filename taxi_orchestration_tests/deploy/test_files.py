@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import os
+import pwd
 import re
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ NOT_SETTINGS = {
     *("TAXI_SITE", "TAXI_HTTP_PORT", "TAXI_HTTPS_PORT"),
 }
 SETTINGS = {name.upper() for name in Settings.model_fields}
-README = (DEPLOY / "docker/README.md").read_text()
+README_PARAGRAPHS = [" ".join(part.split()) for part in (DEPLOY / "docker/README.md").read_text().split("\n\n")]
 
 
 def find_checkout_file(path: str) -> Path:
@@ -71,8 +73,7 @@ def test_only_webserver_and_daemon_have_the_docker_socket_and_only_proxy_a_port(
 
 
 def test_the_page_says_what_a_student_with_an_own_image_can_do() -> None:
-    (paragraph,) = [part for part in README.split("\n\n") if "`DAGSTER_CONTAINER_IMAGE`" in part]
-    text = " ".join(paragraph.split())
+    (text,) = [part for part in README_PARAGRAPHS if "`DAGSTER_CONTAINER_IMAGE`" in part]
     for fact in ("whom you trust with the whole machine", "rights of root", "the password of Dagster's storage"):
         assert fact in text
 
@@ -107,6 +108,48 @@ def test_the_files_and_the_module_of_the_dockerfile_exist_and_its_user_is_not_ro
     assert re.findall(r"^USER (\w+)$", DOCKERFILE, re.MULTILINE) == ["taxi"]
     for secret in re.findall(r"^(?:ENV|ARG) .*$", DOCKERFILE, re.MULTILINE):
         assert not re.search("(?i)password|token|index", secret)
+
+
+def test_a_removed_password_is_written_again_and_reaches_every_copy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # The image has the account `taxi`. Only root can give a file to another account.
+    monkeypatch.setattr(pwd, "getpwnam", lambda _: pwd.getpwuid(os.getuid()))
+    monkeypatch.setattr(os, "chown", lambda *_, **__: None)
+    spec = importlib.util.spec_from_file_location("prepare", DEPLOY / "docker/prepare.py")
+    assert spec
+    assert spec.loader
+    prepare = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(prepare)
+    for name in ("STUDENTS", "DAGSTER", "LOGINS", "SUPERUSER"):
+        monkeypatch.setattr(prepare, name, tmp_path / name.lower())
+    for folder in ("dagster", "logins", "students/ada", "students/bob"):
+        (tmp_path / folder).mkdir(parents=True)
+
+    def read_all() -> dict[str, str]:
+        return {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+
+    prepare.write_passwords()
+    first = read_all()
+    prepare.write_passwords()
+    assert read_all() == first
+    (tmp_path / "dagster/dagster_postgres_url").unlink()
+    (tmp_path / "students/ada/pg_password").unlink()
+    prepare.write_passwords()
+    second = read_all()
+    urls = {name for name in first if name.endswith("dagster_postgres_url")}
+    assert len(urls) == 3
+    assert len({second[name] for name in urls}) == 1
+    assert {name for name in first if second[name] != first[name]} == urls | {"students/ada/pg_password"}
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_file()} == {0o600}
+
+
+def test_the_page_says_what_to_restart_for_each_kind_of_password() -> None:
+    (text,) = [part for part in README_PARAGRAPHS if "To change a password" in part]
+    named = set(re.findall(r"`(/secrets/[\w/]+)`", text)) | set(re.findall(r"rm (/secrets/[\w/]+)`", text))
+    assert named == {"/secrets/students/ada/pg_password", "/secrets/logins/ada", "/secrets/dagster/dagster_postgres_url"}
+    assert set(re.findall(r"`(proxy|webserver|viewer|daemon)`", text)) == {"proxy", "webserver", "viewer", "daemon"}
+    assert "The file of the superuser must stay" in text
 
 
 def test_the_commands_for_backups_name_services_databases_and_volumes_that_exist() -> None:
