@@ -30,6 +30,7 @@ NOT_SETTINGS = {
     *("TAXI_SITE", "TAXI_HTTP_PORT", "TAXI_HTTPS_PORT"),
 }
 SETTINGS = {name.upper() for name in Settings.model_fields}
+DEPLOY_PAGE = (PROJECT_DIRECTORY / "docs/deploy.md").read_text()
 README_PARAGRAPHS = [" ".join(part.split()) for part in (DEPLOY / "docker/README.md").read_text().split("\n\n")]
 
 
@@ -152,9 +153,19 @@ def test_the_page_says_what_to_restart_for_each_kind_of_password() -> None:
     assert "The file of the superuser must stay" in text
 
 
+def test_an_upgrade_of_compose_stops_builds_migrates_and_starts_in_this_order() -> None:
+    (upgrades,) = re.findall(r"^## Upgrades$(.*?)^## ", DEPLOY_PAGE, re.MULTILINE | re.DOTALL)
+    order = ("compose stop ", "compose build", "dagster instance migrate`", "compose up --detach")
+    places = [[found.start() for found in re.finditer(command, upgrades)] for command in order]
+    assert [len(each) for each in places] == [1] * len(order)
+    assert places == sorted(places)
+    (stopped,) = re.findall(r"compose stop ([\w ]+)", upgrades)
+    # The code servers of the students start no run by themselves.
+    assert set(stopped.split()) == {name for name, service in SERVICES.items() if "/opt/dagster/" in str(service)}
+
+
 def test_the_commands_for_backups_name_services_databases_and_volumes_that_exist() -> None:
-    page = (PROJECT_DIRECTORY / "docs/deploy.md").read_text()
-    commands = re.findall(r"^\| (?:back up|restore).* \| `(.+)` \|$", page, re.MULTILINE)
+    commands = re.findall(r"^\| (?:back up|restore).* \| `(.+)` \|$", DEPLOY_PAGE, re.MULTILINE)
     for command in commands:
         service = re.match(r"docker compose (?:exec|run)(?: -\S+)* (\w+) ", command)
         assert service, command
