@@ -16,7 +16,7 @@ from dagster._core.launcher import RunLauncher, WorkerStatus
 from dagster._serdes import ConfigurableClassData
 from dagster_docker import DockerRunLauncher
 
-from taxi_orchestration.settings import PROJECT_DIRECTORY, Settings
+from taxi_orchestration.settings import PROJECT_DIRECTORY, Settings, load_settings
 
 DEPLOY = PROJECT_DIRECTORY / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "docker/compose.yaml").read_text())
@@ -77,6 +77,20 @@ def test_the_page_says_what_a_student_with_an_own_image_can_do() -> None:
     (text,) = [part for part in README_PARAGRAPHS if "`DAGSTER_CONTAINER_IMAGE`" in part]
     for fact in ("whom you trust with the whole machine", "rights of root", "the password of Dagster's storage"):
         assert fact in text
+
+
+def test_only_code_servers_have_the_alert_urls_and_each_may_have_a_file_instead(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # The sensor that sends the alerts runs in the code server.
+    assert {name for name, service in SERVICES.items() if "TAXI_ALERT_URLS" in str(service)} == set(STUDENTS)
+    (text,) = [part for part in README_PARAGRAPHS if "(except `TAXI_ALERT_URLS`" in part]
+    (name,) = re.findall(r"/secrets/students/ada/(\w+)", text)
+    (tmp_path / name).write_text("json://localhost/ada\n")
+    monkeypatch.setattr("taxi_orchestration.settings.SECRETS_DIRECTORY", tmp_path)
+    # Without TAXI_ALERT_URLS in .env the variable is empty in the container.
+    monkeypatch.setenv("TAXI_ALERT_URLS", "")
+    assert [url.get_secret_value() for url in load_settings().alert_urls] == ["json://localhost/ada"]
 
 
 def test_volumes_variables_and_files_of_the_compose_file_exist() -> None:
