@@ -16,6 +16,7 @@ from dagster._core.launcher import RunLauncher, WorkerStatus
 from dagster._serdes import ConfigurableClassData
 from dagster_docker import DockerRunLauncher
 
+from taxi_orchestration.report.file import report_path
 from taxi_orchestration.settings import PROJECT_DIRECTORY, Settings, load_settings
 
 DEPLOY = PROJECT_DIRECTORY / "deploy"
@@ -31,7 +32,8 @@ NOT_SETTINGS = {
 }
 SETTINGS = {name.upper() for name in Settings.model_fields}
 DEPLOY_PAGE = (PROJECT_DIRECTORY / "docs/deploy.md").read_text()
-README_PARAGRAPHS = [" ".join(part.split()) for part in (DEPLOY / "docker/README.md").read_text().split("\n\n")]
+README = (DEPLOY / "docker/README.md").read_text()
+README_PARAGRAPHS = [" ".join(part.split()) for part in README.split("\n\n")]
 
 
 def find_checkout_file(path: str) -> Path:
@@ -123,6 +125,14 @@ def test_the_files_and_the_module_of_the_dockerfile_exist_and_its_user_is_not_ro
     assert re.findall(r"^USER (\w+)$", DOCKERFILE, re.MULTILINE) == ["taxi"]
     for secret in re.findall(r"^(?:ENV|ARG) .*$", DOCKERFILE, re.MULTILINE):
         assert not re.search("(?i)password|token|index", secret)
+
+
+def test_the_page_copies_the_report_from_where_taxi_report_writes_it(tmp_path: Path) -> None:
+    (student, path) = re.findall(r"docker compose cp (\w+):(\S+) ", README)[0]
+    assert f"docker compose exec {student} taxi report" in README
+    (home,) = re.findall(r"\bTAXI_HOME=(\S+)", DOCKERFILE)
+    settings = load_settings(dagster_student=student, taxi_home=tmp_path)
+    assert Path(path) == Path(home) / report_path(settings).name
 
 
 def test_a_removed_password_is_written_again_and_reaches_every_copy(
