@@ -12,7 +12,7 @@ import pytest
 import yaml
 from dagster import DagsterRun
 from dagster._core.instance.config import dagster_instance_config
-from dagster._core.launcher import RunLauncher, WorkerStatus
+from dagster._core.launcher import WorkerStatus
 from dagster._serdes import ConfigurableClassData
 from dagster_docker import DockerRunLauncher
 
@@ -233,7 +233,7 @@ def test_dagster_accepts_the_dagster_yaml(place: str, monkeypatch: pytest.Monkey
 
 def test_run_monitoring_in_compose_fails_only_runs_whose_container_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     named = dagster_instance_config(str(DEPLOY / "docker"))[0]["run_launcher"]
-    launcher = ConfigurableClassData(named["module"], named["class"], "{}").rehydrate(RunLauncher)
+    launcher = ConfigurableClassData(named["module"], named["class"], "{}").rehydrate(DockerRunLauncher)
     assert launcher.supports_check_run_worker_health
     # `taxi backfill` executes a run in a student's container: it has no tag of a container of its own.
     assert launcher.check_run_worker_health(DagsterRun(job_name="x")).status == WorkerStatus.RUNNING
