@@ -1,6 +1,7 @@
 """Preparation of passwords, roles and databases before the services start. Idempotent.
 
-`prepare.py passwords` writes missing passwords into the volumes of secrets; only the owner can read each file.
+`prepare.py passwords` writes missing passwords into the volumes of secrets; only the owner can read each file. The
+students' copies of the URL of Dagster's storage follow its file.
 `prepare.py database` creates, as the superuser, the roles of Dagster and of each student with these passwords.
 Each directory in /secrets/students is a student: the mounted volumes define them.
 """
@@ -42,6 +43,13 @@ def write_new(path: Path, content: str, uid: int = USER.pw_uid) -> str:
     return path.read_text()
 
 
+def write_copy(path: Path, content: str) -> None:
+    """Write a file with mode 0600, in place of one with another content."""
+    if path.exists() and path.read_text() != content:
+        path.unlink()
+    write_new(path, content)
+
+
 def list_students() -> list[str]:
     """Return the names of the students."""
     return sorted(path.name for path in STUDENTS.iterdir())
@@ -58,7 +66,7 @@ def write_passwords() -> None:
         write_new(LOGINS / name, secrets.token_urlsafe(12), uid=0)
     for name in list_students():
         write_new(STUDENTS / name / "pg_password", secrets.token_urlsafe(24))
-        write_new(STUDENTS / name / "dagster_postgres_url", url)
+        write_copy(STUDENTS / name / "dagster_postgres_url", url)
     for directory in [DAGSTER, *STUDENTS.iterdir()]:
         shutil.chown(directory, USER.pw_uid)
         directory.chmod(0o700)

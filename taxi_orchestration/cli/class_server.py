@@ -20,7 +20,7 @@ from types import FrameType
 
 import psutil
 
-from taxi_orchestration.cli.classroom import WORKSPACE, list_students
+from taxi_orchestration.cli.classroom import WORKSPACE, correct_ports, list_students
 from taxi_orchestration.cli.dev import claim, find_running, make_dagster_home
 from taxi_orchestration.cli.programs import ProgramError, program_command
 from taxi_orchestration.cli.terminal import print_error, print_note
@@ -108,6 +108,8 @@ def serve(settings: Settings, port: int, read_only_port: int | None) -> None:
 
     with open_instance() as instance:
         instance.get_runs(limit=1)
+    if moved_to := correct_ports(settings):
+        print_note(f"The embedded PostgreSQL has moved to port {moved_to}. Give the students their settings.env again.")
     _prepare_projects(settings)
     parts = list_parts(settings, port, read_only_port)
     print_note(f"The Dagster UI of the class starts at http://{HOST}:{port}. Ctrl-C stops it.")

@@ -22,6 +22,7 @@ from filelock import FileLock
 from taxi_orchestration.cli.dev import find_running
 from taxi_orchestration.months import count_months
 from taxi_orchestration.postgres.connection import WarehouseError
+from taxi_orchestration.postgres.postmaster import HOST
 from taxi_orchestration.postgres.server import write_private
 from taxi_orchestration.settings import (
     DEFAULT_STUDENT,
@@ -135,6 +136,28 @@ def add_students(settings: Settings, students: Sequence[Student], code: Path | N
             write_private(student.file, text)
             # After each student, as a later one may be refused.
             _write_workspace(settings)
+
+
+def correct_ports(settings: Settings) -> int | None:
+    """Write the port of the embedded PostgreSQL into the files of its students that have another one.
+
+    Return the port; None if no file was changed. The server moves to another port if its own is taken when it starts.
+    """
+    students = [student for student in list_students(settings) if student.variables().get("PG_HOST") == HOST]
+    if settings.warehouse is not None or not students:
+        return None
+    warehouse = open_warehouse(settings)
+    port, is_changed = warehouse.target.port, False
+    with _one_change(settings):
+        for student in students:
+            if student.variables().get("PG_PORT") == str(port):
+                continue
+            # The file may name another PostgreSQL of this machine.
+            if is_student(_warehouse_of(student, warehouse)):
+                text = re.sub(r"^PG_PORT=.*$", f"PG_PORT={port}", student.file.read_text(), flags=re.MULTILINE)
+                write_private(student.file, text)
+                is_changed = True
+    return port if is_changed else None
 
 
 def describe_student(settings: Settings, student: Student) -> str:

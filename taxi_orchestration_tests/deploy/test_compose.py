@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import tarfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -203,25 +204,42 @@ def test_a_guest_sees_the_runs_and_cannot_launch_or_terminate_any(deployment: De
     assert deployment.execute_graphql(RUNS, "guest") == deployment.execute_graphql(RUNS)
 
 
-def test_a_dropped_schema_is_restored_from_a_backup_with_the_documented_commands(
+def test_a_lost_schema_and_a_lost_history_are_restored_with_the_documented_commands(
     deployment: Deployment, tmp_path: Path
 ) -> None:
     page = (PROJECT_DIRECTORY / "docs/deploy.md").read_text()
-    back_up, restore = (re.search(rf"^\| {what} \| `(.+)` \|$", page, re.M) for what in ("back up", "restore"))
-    assert back_up
-    assert restore
+    commands = dict(re.findall(r"^\| ((?:back up|restore).*?) \| `(.+)` \|$", page, re.M))
     variables = {"COMPOSE_FILE": str(PROJECT_DIRECTORY / "deploy/docker/compose.yaml"), "COMPOSE_PROJECT_NAME": PROJECT}
+
+    def run(line: str) -> None:
+        environment = {**os.environ, **deployment.variables, **variables}
+        subprocess.run(["/bin/sh", "-ec", line], cwd=tmp_path, env=environment, check=True)
+
     deployment.launch("2024-01")
     deployment.wait_for("2024-01", "SUCCESS")
     before = deployment.read_month_states()
     assert before["2024-01"] == ("completed", ROWS)
     drop = f"psql --username postgres --host 127.0.0.1 --dbname taxi --command 'drop schema dagster_{STUDENT} cascade'"
     lose = f"docker compose exec -T postgres {drop}"
-    for line in (back_up[1], lose, restore[1]):
-        subprocess.run(
-            ["/bin/sh", "-ec", line], cwd=tmp_path, env={**os.environ, **deployment.variables, **variables}, check=True
-        )
+    for line in (commands["back up the trips"], lose, commands["restore the trips"]):
+        run(line)
         assert deployment.read_month_states() == ({} if line == lose else before)
+
+    history = deployment.execute_graphql(RUNS)
+    truncate = "psql --username postgres --host 127.0.0.1 --dbname dagster --command 'truncate runs cascade'"
+    run(commands["back up the history"])
+    run("docker compose stop webserver viewer daemon ada bob")
+    run(f"docker compose exec -T postgres {truncate}")
+    run(commands["restore the history"])
+    run("docker compose up --detach --no-build")
+    until(deployment.is_up, SECONDS, pause=1)
+    assert deployment.execute_graphql(RUNS) == history
+
+    run(commands["back up the secrets"])
+    with tarfile.open(tmp_path / "secrets.tar") as archive:
+        saved = set(archive.getnames())
+    assert saved >= {"./postgres/postgres_password", "./logins/teacher", f"./students/{STUDENT}/pg_password"}
+    run(commands["restore the secrets, before the first start"])
 
 
 def test_no_secret_is_in_an_image_a_log_or_a_run_record(deployment: Deployment) -> None:

@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, get_args
 
@@ -69,6 +70,26 @@ def test_each_student_has_a_deployment_that_refers_to_its_secret_by_name() -> No
     assert not PASSWORD.search(TEXT)
     for wrong in ("postgresqlPassword: x", "pgPassword_value: x", "url: postgresql://dagster:x@postgres.example.org/d"):
         assert PASSWORD.search(wrong), wrong
+
+
+def test_files_with_passwords_are_private_ignored_by_git_and_removed() -> None:
+    page = (PROJECT_DIRECTORY / "deploy/kubernetes/README.md").read_text()
+    files = re.findall(r"--from-file=\S+=(\S+)", page)
+    assert len(files) == 4
+    assert "umask 077" in page
+    (removed,) = re.findall(r"^rm (.+)$", page, re.MULTILINE)
+    ignored = (PROJECT_DIRECTORY / ".gitignore").read_text().splitlines()
+    for patterns in (removed.split(), ignored):
+        assert [file for file in files if not any(fnmatch(file, pattern) for pattern in patterns)] == []
+
+
+def test_the_page_says_that_both_host_names_accept_the_same_logins() -> None:
+    ingress = VALUES["ingress"]
+    hosts = [key for key, value in ingress.items() if isinstance(value, dict) and "host" in value]
+    assert len(hosts) == 2
+    # The chart has annotations for the whole ingress, not for one host name.
+    assert not any("annotations" in ingress[key] for key in hosts)
+    assert "accept the same logins" in (PROJECT_DIRECTORY / "deploy/kubernetes/README.md").read_text()
 
 
 def test_no_container_runs_as_root_and_each_has_a_memory_limit() -> None:

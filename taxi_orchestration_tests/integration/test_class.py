@@ -24,7 +24,7 @@ from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.cli import class_server
 from taxi_orchestration.cli.class_server import Part, end_leftovers, list_parts
 from taxi_orchestration.cli.class_status import read_code_errors
-from taxi_orchestration.cli.classroom import Student, list_students
+from taxi_orchestration.cli.classroom import Student, correct_ports, list_students
 from taxi_orchestration.cli.commands import main
 from taxi_orchestration.cli.dev import claim, find_running
 from taxi_orchestration.loading import open_loader
@@ -112,6 +112,28 @@ def test_a_student_can_read_and_write_their_schema_and_no_other(
     assert ada.file.read_text() == before
     assert server.password not in again.output
     assert loaded_files(open_warehouse(ada.settings(settings))).keys() == {JANUARY}
+
+
+def test_class_serve_corrects_the_files_if_the_embedded_postgresql_has_moved(
+    students: dict[str, Student], settings: Settings
+) -> None:
+    warehouse = open_warehouse(settings)
+    present, former = f"PG_PORT={warehouse.target.port}\n", "PG_PORT=1\n"
+    assert correct_ports(settings) is None
+    ada, bob, eve = students.values()
+    # Bob has another host. Eve has another PostgreSQL of this machine: the embedded one lacks her role.
+    texts = {each: each.file.read_text().replace(present, former) for each in (ada, bob, eve)}
+    texts[ada] += "# Mine.\nTAXI_ALERT_URLS='json://localhost/ada'\n"
+    texts[bob] = texts[bob].replace(f"PG_HOST={warehouse.target.host}\n", "PG_HOST=db.example\n")
+    assert len(set(texts.values())) == 3
+    drop_student(replace(warehouse, schema="dagster_eve"))
+    for student, text in texts.items():
+        student.file.write_text(text)
+    assert correct_ports(settings) == warehouse.target.port
+    assert ada.file.read_text() == texts[ada].replace(former, present)
+    assert stat.S_IMODE(ada.file.stat().st_mode) == 0o600
+    assert [bob.file.read_text(), eve.file.read_text()] == [texts[bob], texts[eve]]
+    assert correct_ports(settings) is None
 
 
 def test_roles_that_many_sessions_change_at_once_are_all_created_and_all_dropped(settings: Settings) -> None:

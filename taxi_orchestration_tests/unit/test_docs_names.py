@@ -45,10 +45,11 @@ FOREIGN = set(
         """,
     )
 )
-# Flags of Airflow, `dagster dev`, `dagster-webserver`, Docker and pg_dump.
+# Flags of Airflow, `dagster dev`, `dagster-webserver`, Docker, pg_dump and pip.
 FOREIGN_FLAGS = {
     *("--from-date", "--to-date", "--port", "--read-only", "--network"),
-    *("--detach", "--rm", "--username", "--host"),
+    *("--detach", "--rm", "--no-deps", "--username", "--host"),
+    *("--constraint", "--editable"),
 }
 
 # The terms of the Airflow course. Each is a heading in docs/from-airflow.md.

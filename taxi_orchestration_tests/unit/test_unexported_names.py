@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from dbt.include import global_project, postgres
 
+from taxi_orchestration.instance.docker_launcher import TaxiDockerRunLauncher
 from taxi_orchestration.instance.launcher import TaxiRunLauncher
 from taxi_orchestration.instance.storage import TaxiEventLog, TaxiStepLogs, TaxiStorage
 from taxi_orchestration.settings import DBT_PROJECT_DIRECTORY, PROJECT_DIRECTORY
@@ -131,7 +132,7 @@ def find_macros(directory: Path) -> set[str]:
 def test_every_override_of_a_tool_is_in_the_page_on_the_architecture() -> None:
     methods = {
         name
-        for subclass in (TaxiEventLog, TaxiStorage, TaxiStepLogs, TaxiRunLauncher)
+        for subclass in (TaxiEventLog, TaxiStorage, TaxiStepLogs, TaxiRunLauncher, TaxiDockerRunLauncher)
         for name in find_overridden_methods(subclass)
     }
     dbt_macros = find_macros(Path(global_project.PACKAGE_PATH)) | find_macros(Path(postgres.PACKAGE_PATH))
