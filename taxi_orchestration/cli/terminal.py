@@ -146,13 +146,14 @@ def show_summary(
     for log in logs:
         print_error(f"dbt's log is in {log}")
     _show_failed_checks(statuses)
-    if not_yet := outcome.not_published - set(kept):
-        print_note(f"Not yet published: {format_months(not_yet)}. The TLC takes about two months.")
+    if absent := outcome.not_published.keys() - set(kept):
+        print_note(f"Not published: {format_months(absent)}. {outcome.not_published[min(absent)]}")
     if kept:
-        print_note(f"No longer published: {format_months(kept)}. The loaded rows are kept.")
-    done = len(seconds.keys() - outcome.failures.keys() - outcome.not_published)
+        reason = outcome.not_published[min(kept)]
+        print_note(f"No longer published: {format_months(kept)}. The loaded rows are kept. {reason}")
+    done = len(seconds.keys() - outcome.failures.keys() - outcome.not_published.keys())
     print_note(f"{count_months(done)} loaded in {elapsed:.1f} s.")
-    if outcome.succeeded:
+    if outcome.succeeded and loaded:
         print_note("Next: make dev opens the Dagster UI; taxi report draws all months.")
 
 

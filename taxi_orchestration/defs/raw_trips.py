@@ -72,6 +72,8 @@ from taxi_orchestration.warehouse.warehouse import Warehouse
 # More partitions than there will be.
 ALL_MONTHS = 9_999
 CODE_VERSION = "1"
+# Begins the reason on the page of a month that is not published.
+NOT_YET_PUBLISHED = "Not yet published."
 
 # The tag of automatic runs: a file with the rows that the models were built from already runs nothing downstream. A
 # user's "materialize" always materializes.
@@ -218,7 +220,7 @@ def _load(
             if isinstance(outcome, NotPublishedError) and not is_alone:
                 not_published.add(month)
                 context.log_event(
-                    _observation(assets.raw_trips, month, "Not yet published.", outcome, {WITHDRAWS_PLAN: "true"})
+                    _observation(assets.raw_trips, month, NOT_YET_PUBLISHED, outcome, {WITHDRAWS_PLAN: "true"})
                 )
             elif isinstance(outcome, Exception):
                 failures[month] = outcome

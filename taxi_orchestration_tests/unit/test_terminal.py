@@ -128,13 +128,28 @@ def test_a_loaded_month_that_the_host_no_longer_has_stays_in_the_table(capsys: p
     statuses = {month: make_complete_status(month) for month in months[:2]} | {
         months[2]: make_missing_status(months[2])
     }
-    terminal.show_summary(statuses, Outcome(not_published=set(months[1:])), dict.fromkeys(months, 1.0), 3.0, [])
+    outcome = Outcome(not_published={month: f"{month:%Y-%m} is not there." for month in months[1:]})
+    terminal.show_summary(statuses, outcome, dict.fromkeys(months, 1.0), 3.0, [])
     shown = capsys.readouterr()
     assert [line.split()[0] for line in shown.out.splitlines() if line.startswith(" 2024")] == ["2024-01", "2024-02"]
     assert "2 months" in shown.out
-    assert "Not yet published: 2024-03. The TLC takes about two months." in shown.err
-    assert "No longer published: 2024-02. The loaded rows are kept." in shown.err
+    assert "Not published: 2024-03. 2024-03 is not there." in shown.err
+    assert "No longer published: 2024-02. The loaded rows are kept. 2024-02 is not there." in shown.err
     assert "1 month loaded in 3.0 s." in shown.err
+    assert "Next: make dev" in shown.err
+
+
+def test_a_summary_without_a_loaded_month_gives_the_reason_of_the_first_and_no_next_step(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    months = Window(JANUARY, date(2024, 3, 1)).months
+    outcome = Outcome(not_published={month: f"{month:%Y-%m} is not there." for month in reversed(months)})
+    statuses = {month: make_missing_status(month) for month in months}
+    terminal.show_summary(statuses, outcome, dict.fromkeys(months, 1.0), 3.0, [])
+    assert capsys.readouterr().err.splitlines() == [
+        "Not published: 2024-01 to 2024-02. 2024-01 is not there.",
+        "0 months loaded in 3.0 s.",
+    ]
 
 
 def test_a_hundred_and_fifty_months_fit_on_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
