@@ -255,13 +255,12 @@ def show_needs(
     ]
     lines += [(f"{format_months(months)} warns: {names}", "yellow") for names, months in warned.items()]
     answered = not any(isinstance(answer, TlcError) for answer in published.values())
+    is_empty = not any(status.file for status in statuses.values())
     # The lines above name its other results by month.
-    if coverage.level == "error" or (coverage.level == "warn" and not lines and not answered):
+    if is_empty or coverage.level == "error" or (coverage.level == "warn" and not lines and not answered):
         lines.append((_with_to_do(coverage), _COLOURS[coverage.level]))
     if freshness.level != "pass":
         lines.append((_with_to_do(freshness), _COLOURS[freshness.level]))
-    if not any(status.file for status in statuses.values()):
-        lines.append((_with_to_do(coverage), ""))
     for text, style in lines or [("Nothing to do.", "")]:
         print_line(console, as_typed(text), style)
 

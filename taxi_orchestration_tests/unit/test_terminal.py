@@ -114,6 +114,14 @@ def test_findings_about_all_months_together_are_shown_too(capsys: pytest.Capture
     ]
 
 
+def test_lost_months_are_named_once_even_if_the_warehouse_is_empty(capsys: pytest.CaptureFixture[str]) -> None:
+    lost = Finding("error", "2024-01: loaded in Dagster's record, but not in PostgreSQL.", "Load it again.")
+    assert capture_needs({JANUARY: make_missing_status()}, {JANUARY: UNPUBLISHED}, capsys, lost) == [
+        "2024-01: loaded in Dagster's record, but not in PostgreSQL.",
+        "  To do: Load it again.",
+    ]
+
+
 def test_a_month_that_a_retry_loads_again_is_counted_once() -> None:
     screen = Screen(Console(file=StringIO()), 2)
     for _ in range(2):
