@@ -86,6 +86,11 @@ def list_students(settings: Settings) -> list[Student]:
     return [Student(file.parent.name, file.parent) for file in sorted(folder.glob("*/settings.env"))]
 
 
+def count_students(number: int) -> str:
+    """Format a number of students for a sentence."""
+    return f"{number:,} student{'' if number == 1 else 's'}"
+
+
 def name_students(settings: Settings, names: Iterable[str]) -> list[Student]:
     """Return the students of these names. Raises SettingsError for an invalid name, before any change."""
     students = []
