@@ -27,7 +27,8 @@ def check_freshness(
     answered for every month after the newest loaded one.
     """
     if not loaded:
-        return Finding("pass", "No month has been loaded yet, so none is expected.", "taxi backfill 2024-01 2024-03")
+        to_do = "Load a month first: taxi backfill MONTH"
+        return Finding("pass", "No month has been loaded yet, so none is expected.", to_do)
     newest_loaded = max(loaded)
     waiting = {month: since for month, since in published.items() if month > newest_loaded}
     newest = max({*waiting, newest_loaded})

@@ -172,6 +172,20 @@ def test_months_before_the_first_month_of_the_project_are_left_out() -> None:
     assert check_coverage(set(), {JANUARY}, None, APRIL).level == "pass"
 
 
+@pytest.mark.parametrize(
+    ("first_month", "command"),
+    [
+        (DATASET.first_month, "taxi backfill 2024-01 2024-03"),
+        (FEBRUARY, "taxi backfill 2024-02 2024-03"),
+        (APRIL, "taxi backfill 2024-04 2024-04"),
+    ],
+)
+def test_the_command_for_an_empty_project_begins_no_earlier_than_its_first_month(
+    first_month: date, command: str
+) -> None:
+    assert check_coverage(set(), set(), None, first_month).to_do == command
+
+
 NOW = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
 
