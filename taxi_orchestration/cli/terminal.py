@@ -140,7 +140,7 @@ def show_summary(
     table.add_row(count_months(len(loaded)), *(f"{total:,}" for total in totals), "", "")
     Console().print(table)
     for month, reason in sorted(outcome.failures.items()):
-        print_error(f"{partition_key(month)} was not loaded. {reason}")
+        print_error(f"{partition_key(month)} failed. {reason}")
     for reason in outcome.run_failures:
         print_error(reason)
     for log in logs:

@@ -179,9 +179,9 @@ def _load_and_check(
             # A retry would load nothing, and so evaluate no check.
             raise Failure(f"Loaded, but not checked. {error}", allow_retries=False) from error
     failures |= {
-        month: WarehouseError(of_month[FILE_IS_WHOLE].summary)
+        month: WarehouseError(f"{found.summary} {found.to_do}.")
         for month, of_month in findings.items()
-        if of_month[FILE_IS_WHOLE].level == "error"
+        if (found := of_month[FILE_IS_WHOLE]).level == "error"
     }
     if failures or (not_published and _builds_models(context, assets.raw_trips)):
         # The next step would build all months of the run, or none.

@@ -76,7 +76,9 @@ def test_only_the_months_that_fail_are_failed_and_the_others_are_built(
     assert list(outcome.failures) == [FEBRUARY, MARCH]
     assert not outcome.run_failures
     assert "Sign in" in outcome.failures[FEBRUARY]
-    assert "the tables were changed by hand" in outcome.failures[MARCH]
+    assert outcome.failures[MARCH].endswith(
+        "the tables were changed by hand. Load the month again: taxi backfill 2024-03 2024-03 --reprocess completed."
+    )
     assert statuses[MARCH].checks.failed == ["file_is_whole"]
     (record,) = instance.get_backfills()
     assert record.status.value == "COMPLETED_FAILED"

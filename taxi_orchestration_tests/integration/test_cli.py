@@ -114,7 +114,7 @@ def test_a_backfill_loads_builds_and_checks_from_any_directory_and_can_be_resume
     assert max(map(len, bars)) <= 80
     assert parse_loaded_months(first.text) == []
     assert "START sql" not in first.text
-    assert "2024-02 was not loaded." in first.text
+    assert "2024-02 failed. Downloading" in first.text
     assert "Sign in" in " ".join(first.text.split())
     assert "Traceback" not in first.text
     assert "2 months loaded in" in first.text
