@@ -144,12 +144,13 @@ def check_all_months(
     """Evaluate the checks of all months together: coverage and freshness."""
     loaded = months_in_raw_trips(warehouse)
     out = {month for month, publication in published.items() if is_published(publication)}
-    answered = not any(isinstance(answer, TlcError) for answer in published.values())
+    after = [answer for month, answer in published.items() if month > max(loaded, default=first_month)]
+    error = next((str(answer) for answer in after if isinstance(answer, TlcError)), "")
     # The publication time does not matter here: the grid shows that the month is not loaded.
     since: Mapping[date, datetime | None] = dict.fromkeys(out, now)
     return (
         check_coverage(loaded, records.materialized, out, first_month),
-        check_freshness(now, since, loaded, answered=answered),
+        check_freshness(now, since, loaded, error=error),
     )
 
 

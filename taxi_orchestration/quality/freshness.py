@@ -19,12 +19,12 @@ _NEW_YORK = ZoneInfo("America/New_York")
 
 
 def check_freshness(
-    now: datetime, published: Mapping[date, datetime | None], loaded: AbstractSet[date], *, answered: bool = True
+    now: datetime, published: Mapping[date, datetime | None], loaded: AbstractSet[date], *, error: str = ""
 ) -> Finding:
     """Check that the newest published month is loaded in time, and that the TLC's next month is not overdue.
 
-    `published` has the time since when each month is known to be published, or None; `answered` is whether the host
-    answered for every month after the newest loaded one.
+    `published` has the time since when each month is known to be published, or None; `error` is that of a request for
+    a month after the newest loaded one, empty if the host answered all.
     """
     if not loaded:
         to_do = "Load a month first: taxi backfill MONTH"
@@ -55,11 +55,11 @@ def check_freshness(
                 counts,
                 months=months,
             )
-    if not answered:
+    if error:
         return Finding(
             "warn",
-            "It is unknown whether a new month is published: the TLC's host does not answer.",
-            "Try again later. If the host still does not answer, check TLC_BASE_URL and the network.",
+            f"It is unknown whether a new month is published. {error}",
+            "Try again later. If the error stays, check TLC_BASE_URL and the network.",
             counts,
         )
     level = _level(overdue, TLC_WARN, TLC_ERROR)

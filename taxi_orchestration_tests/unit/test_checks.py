@@ -216,9 +216,9 @@ def test_loading_an_old_month_again_does_not_improve_freshness() -> None:
 
 def test_a_host_that_does_not_answer_warns_and_does_not_count_as_a_late_month() -> None:
     late = datetime(2024, 12, 1, tzinfo=UTC)
-    finding = check_freshness(late, {}, {FEBRUARY}, answered=False)
+    finding = check_freshness(late, {}, {FEBRUARY}, error="Requesting 2024-03 (http://x): its certificate is unknown.")
     assert finding.level == "warn"
-    assert "does not answer" in finding.summary
+    assert finding.summary.endswith("is published. Requesting 2024-03 (http://x): its certificate is unknown.")
 
 
 def test_if_nothing_is_loaded_nothing_is_late() -> None:
