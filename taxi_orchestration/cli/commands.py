@@ -94,7 +94,7 @@ def _with_settings(command: Callable[Concatenate[Settings, Arguments], int | Non
             sys.stdout.flush()
         except KeyboardInterrupt:
             # The first clause, because Ctrl-C during the imports leaves the names of the others undefined.
-            click.echo("taxi: interrupted. Run the same command to continue; it skips what is done.", err=True)
+            click.echo(f"taxi: {describe_interrupt(kwargs.get('reprocess'))}", err=True)
             code = INTERRUPTED
             if any(not thread.daemon for thread in threading.enumerate()[1:]):
                 # An ordinary exit would join threads that wait for a host or a lock.
@@ -116,6 +116,15 @@ def _with_settings(command: Callable[Concatenate[Settings, Arguments], int | Non
         sys.exit(code)
 
     return run
+
+
+def describe_interrupt(reprocess: object) -> str:
+    """Return the message after Ctrl-C; `reprocess` is the option of `taxi backfill`, None for other commands."""
+    if reprocess is None:
+        return "interrupted."
+    if reprocess == "completed":
+        return "interrupted. The loaded months are kept. The same command begins again."
+    return "interrupted. Run the same command to continue; it skips what is done."
 
 
 def _parse_window(context: click.Context, _: click.Parameter, months: Sequence[str]) -> Window | None:

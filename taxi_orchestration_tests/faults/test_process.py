@@ -62,6 +62,7 @@ def test_a_backfill_in_a_terminal_is_canceled_from_the_ui(
     assert instance.run_launcher.terminate(run_id)
     assert program.wait(60) == 130
     assert list_runs(instance, DagsterRunStatus.CANCELED) == [run_id]
+    assert "Interrupted in the terminal." not in [entry.message for entry in instance.all_logs(run_id)]
     assert [record.status.value for record in instance.get_backfills()] == ["CANCELED"]
 
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from taxi_orchestration.cli import terminal
 from taxi_orchestration.cli.backfill import Outcome
 from taxi_orchestration.cli.class_status import LastRun, StudentStatus
-from taxi_orchestration.cli.commands import main
+from taxi_orchestration.cli.commands import describe_interrupt, main
 from taxi_orchestration.cli.screen import Screen
 from taxi_orchestration.cli.terminal import as_typed
 from taxi_orchestration.instance.status import Checks, MonthStatus
@@ -217,6 +217,12 @@ def test_bad_arguments_are_refused_before_large_libraries_are_imported(arguments
     done = subprocess.run([*command, *arguments.split()], cwd=PROJECT_DIRECTORY, capture_output=True, text=True)
     assert done.returncode == (0 if arguments == "--help" else 2)
     assert not re.search(rf"\| +({BAD_ARGUMENTS[arguments]})$", done.stderr, re.MULTILINE)
+
+
+def test_only_an_interrupted_backfill_that_skips_what_is_done_is_to_be_continued() -> None:
+    assert describe_interrupt(None) == "interrupted."
+    assert "begins again" in describe_interrupt("completed")
+    assert "skips what is done" in describe_interrupt("failed")
 
 
 @pytest.mark.parametrize("group", [(), ("class",)])
