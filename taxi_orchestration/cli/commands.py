@@ -199,7 +199,7 @@ def backfill(
     with terminal.waiting("Looking at what is loaded"):
         warehouse = open_warehouse(settings)
         window = window or known_window(warehouse, Clock().now(), settings.first_month)
-        records = _read_records(settings, warehouse, window, ends_orphans=not dry_run)
+        records = _read_records(settings, warehouse, window, ends_orphans=True)
         statuses = compare_months(warehouse, records, window)
     if missing or changed:
         published = fetch_publications(settings.tlc_base_url, window.months)

@@ -111,6 +111,9 @@ def show_nothing_to_do(statuses: Mapping[date, MonthStatus]) -> None:
     done = sum(status.state == "completed" for status in statuses.values())
     are = "is" if done == 1 else "are"
     print_note(f"Nothing to do: {count_months(done)} {are} loaded and built." if done else "Nothing to do.")
+    if left := [month for month, status in statuses.items() if status.state in ("failed", "unfinished")]:
+        commands = "; ".join(f"taxi backfill {_range(window.months)}" for window in windows_of(left))
+        print_note(f"Failed or unfinished, and not requested: {format_months(left)}. Run: {commands}")
     _show_failed_checks(statuses)
 
 

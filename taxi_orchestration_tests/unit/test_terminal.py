@@ -114,6 +114,21 @@ def test_findings_about_all_months_together_are_shown_too(capsys: pytest.Capture
     ]
 
 
+def test_with_nothing_to_do_the_failed_months_that_were_not_requested_are_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    months = Window(JANUARY, date(2024, 6, 1)).months
+    states = ("completed", "failed", "unfinished", "completed", "failed")
+    terminal.show_nothing_to_do(
+        {month: make_complete_status(month, state=state) for month, state in zip(months, states, strict=True)}
+    )
+    assert capsys.readouterr().err.splitlines() == [
+        "Nothing to do: 2 months are loaded and built.",
+        "Failed or unfinished, and not requested: 2024-02 to 2024-03, 2024-05. "
+        "Run: taxi backfill 2024-02 2024-03; taxi backfill 2024-05",
+    ]
+
+
 def test_lost_months_are_named_once_even_if_the_warehouse_is_empty(capsys: pytest.CaptureFixture[str]) -> None:
     lost = Finding("error", "2024-01: loaded in Dagster's record, but not in PostgreSQL.", "Load it again.")
     assert capture_needs({JANUARY: make_missing_status()}, {JANUARY: UNPUBLISHED}, capsys, lost) == [
