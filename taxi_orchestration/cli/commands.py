@@ -302,7 +302,7 @@ def status(settings: Settings, shows_all: bool, as_json: bool) -> int:
     """Show every month, and the months that need something.
 
     A month needs something if it is failed, unfinished, newly published or re-issued. The exit code is 1 if a requested
-    month failed, is unfinished or was re-issued.
+    month failed, fails a check, is unfinished, was re-issued or is lost from PostgreSQL.
     """
     from taxi_orchestration.cli import terminal
     from taxi_orchestration.defs.clock import Clock

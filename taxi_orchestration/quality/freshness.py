@@ -46,7 +46,8 @@ def check_freshness(
         longest = max(known, default=LOADED_ERROR)
         level = _level(longest, LOADED_WARN, LOADED_ERROR)
         if level != "pass":
-            since = f"for {longest.days} days" if known else "for an unknown time"
+            days = f"{longest.days} day{'' if longest.days == 1 else 's'}"
+            since = f"for {days}" if known else "for an unknown time"
             return Finding(
                 level,
                 f"{months}: published {since}, but not loaded.",

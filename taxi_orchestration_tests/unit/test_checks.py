@@ -195,6 +195,7 @@ def test_a_published_month_that_is_not_loaded_warns_before_it_fails(days: float,
     assert finding.level == level
     assert finding.counts["published, not loaded"] == "2024-03"
     if level != "pass":
+        assert f"published for {'1 day' if level == 'warn' else '3 days'}, but not loaded." in finding.summary
         assert "taxi backfill --missing 2024-03 2024-03" in finding.to_do
 
 
