@@ -186,7 +186,7 @@ def remove_students(settings: Settings, students: Sequence[Student]) -> None:
 
 def _refuse_while_served(settings: Settings) -> None:
     if ui := find_running(settings):
-        raise SettingsError(f"The Dagster UI at {ui} serves these students. Stop it first: Ctrl-C in its terminal.")
+        raise SettingsError(f"The Dagster UI at {ui} uses the class. Stop it first: Ctrl-C in its terminal.")
 
 
 def _one_change(settings: Settings) -> FileLock:

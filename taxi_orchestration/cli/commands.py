@@ -485,8 +485,8 @@ def class_add(settings: Settings, names: Sequence[str], code: Path | None) -> No
     add_students(settings, students, code)
     for student in students:
         click.echo(f"{student.name}: settings and password are in {student.file}")
-    running = "Stop taxi class serve and start it again" if find_running(settings) else "taxi class serve"
-    print_note(f"Next: {running}, which opens the Dagster UI of all.")
+    stop = f"stop the Dagster UI at {ui} (Ctrl-C in its terminal), then " if (ui := find_running(settings)) else ""
+    print_note(f"Next: {stop}taxi class serve, which opens the Dagster UI of all.")
 
 
 @class_.command("remove")
