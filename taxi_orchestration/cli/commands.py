@@ -307,6 +307,7 @@ def status(settings: Settings, shows_all: bool, as_json: bool) -> int:
     from taxi_orchestration.cli import terminal
     from taxi_orchestration.defs.clock import Clock
     from taxi_orchestration.instance.status import check_all_months, compare_months, known_window
+    from taxi_orchestration.months import windows_of
     from taxi_orchestration.tlc.publications import fetch_publications
     from taxi_orchestration.warehouse.warehouse import open_warehouse
 
@@ -316,8 +317,12 @@ def status(settings: Settings, shows_all: bool, as_json: bool) -> int:
         window = known_window(warehouse, now, settings.first_month)
         answers = executor.submit(fetch_publications, settings.tlc_base_url, window.months)
         records = _read_records(settings, warehouse, window)
-        statuses = compare_months(warehouse, records, window)
-        published = answers.result()
+        # A month that was requested and failed may be older than the loaded ones.
+        of_month, first = records.of_month, settings.first_month
+        failed = sorted(m for m in of_month if first <= m < window.start and of_month[m].has_failed)
+        windows = [*windows_of(failed), window]
+        statuses = {m: s for each in windows for m, s in compare_months(warehouse, records, each).items()}
+        published = {**fetch_publications(settings.tlc_base_url, failed), **answers.result()}
         findings = check_all_months(warehouse, records, published, now, settings.first_month)
     if as_json:
         terminal.show_json(statuses, published)

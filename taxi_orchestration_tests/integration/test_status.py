@@ -191,6 +191,26 @@ def test_status_says_what_to_do_and_backfill_does_it(
     assert "◧ 1 unfinished" in changed.stdout
 
 
+def test_status_shows_a_failed_month_that_is_older_than_the_loaded_ones(
+    tlc: TlcHost, instance: DagsterInstance, definitions: Definitions
+) -> None:
+    december = date(2023, 12, 1)
+    tlc.publish_bytes(december, b"<html>Sign in</html>")
+    backfill = Backfill(definitions, instance, months_at_once=2)
+    assert list(backfill.run([december]).failures) == [december]
+    tlc.publish(JANUARY)
+    # With an empty warehouse, and with a later month loaded.
+    for months in ([], [JANUARY]):
+        assert backfill.run(months).succeeded
+        # Repeated, because Dagster's record is cached.
+        for _ in range(2):
+            shown = CliRunner().invoke(main, ["status"])
+            assert "2023-12 failed: taxi backfill 2023-12\n" in shown.stdout
+            assert shown.exit_code == 1
+    rows = json.loads(CliRunner().invoke(main, ["status", "--json"]).stdout)
+    assert [(row["month"], row["state"]) for row in rows[:2]] == [("2023-12", "failed"), ("2024-01", "completed")]
+
+
 def test_a_failed_request_for_an_old_month_says_nothing_about_a_new_one(tlc: TlcHost, loader: Loader) -> None:
     for month in (JANUARY, FEBRUARY):
         tlc.publish(month)
