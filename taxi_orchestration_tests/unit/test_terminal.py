@@ -162,7 +162,7 @@ def test_a_loaded_month_that_the_host_no_longer_has_stays_in_the_table(capsys: p
     assert "Next: make dev" in shown.err
 
 
-def test_a_summary_without_a_loaded_month_gives_the_reason_of_the_first_and_no_next_step(
+def test_a_summary_without_a_loaded_month_gives_a_reason_and_no_next_step(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     months = Window(JANUARY, date(2024, 3, 1)).months
