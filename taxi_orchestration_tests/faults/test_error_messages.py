@@ -248,9 +248,9 @@ def test_a_running_query_that_blocks_a_lock_is_named(target: PostgresTarget, set
         pid = analyst.info.backend_pid
         query = pool.submit(analyst.execute, sql.SQL("select pg_sleep(30), count(*) from {}").format(raw_trips))
         try:
-            with pytest.raises(WarehouseError) as raised, translate_errors("Locking", hasty), connect(hasty) as waiting:
-                until(lambda: is_locked(waiting, raw_trips))
-                waiting.execute(sql.SQL("lock table {} in access exclusive mode").format(raw_trips))
+            until(lambda: is_locked(target, raw_trips))
+            with pytest.raises(WarehouseError) as raised:
+                lock_exclusively(hasty, raw_trips)
         finally:
             analyst.cancel_safe()
         assert isinstance(query.exception(), psycopg.errors.QueryCanceled)
@@ -258,10 +258,16 @@ def test_a_running_query_that_blocks_a_lock_is_named(target: PostgresTarget, set
     assert str(raised.value).endswith("End that session, then run it again.")
 
 
-def is_locked(connection: psycopg.Connection, table: sql.Identifier) -> bool:
+def is_locked(target: PostgresTarget, table: sql.Identifier) -> bool:
     """Return whether a session has a lock on a table."""
     query = "select exists (select from pg_locks where granted and relation = to_regclass(%s))"
-    return connection.execute(query, [table.as_string()]).fetchone() == (True,)
+    with psycopg.connect(target.url()) as connection:
+        return connection.execute(query, [table.as_string()]).fetchone() == (True,)
+
+
+def lock_exclusively(target: PostgresTarget, table: sql.Identifier) -> None:
+    with translate_errors("Locking", target), connect(target) as connection:
+        connection.execute(sql.SQL("lock table {} in access exclusive mode").format(table))
 
 
 def test_a_role_that_is_no_superuser_is_given_the_name_of_the_holder_of_a_lock(
