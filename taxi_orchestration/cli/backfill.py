@@ -23,7 +23,7 @@ from dagster import (
 
 from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
-from taxi_orchestration.defs.raw_trips import LoadConfig
+from taxi_orchestration.defs.raw_trips import NOT_YET_PUBLISHED, LoadConfig
 from taxi_orchestration.instance.backfills import RunningBackfill, recorded_backfill
 from taxi_orchestration.instance.dagster_names import ROWS, WITHDRAWS_PLAN
 from taxi_orchestration.instance.run_tags import schema_of, tags_of_months
@@ -40,13 +40,13 @@ ROWS_PER_BUILD = 10_000_000
 
 @dataclass
 class Outcome:
-    """The result of a backfill: reasons of failed months and failed runs, and the months not yet published.
+    """The result of a backfill: the reasons of failed months, of failed runs, and of months that are not published.
 
     A month that is not published is a failure if it was requested alone.
     """
 
     failures: dict[date, str] = field(default_factory=dict)
-    not_published: set[date] = field(default_factory=set)
+    not_published: dict[date, str] = field(default_factory=dict)
     run_failures: list[str] = field(default_factory=list)
     failed_runs: list[str] = field(default_factory=list)
 
@@ -86,7 +86,7 @@ class Backfill:
                     self._build(backfill, not_built, outcome)
                     not_built = {}
             self._build(backfill, not_built, outcome)
-            backfill.has_failures, backfill.not_published = not outcome.succeeded, outcome.not_published
+            backfill.has_failures, backfill.not_published = not outcome.succeeded, set(outcome.not_published)
         return outcome
 
     def _chunks(self, months: list[date]) -> Iterator[list[date]]:
@@ -158,10 +158,15 @@ def _loaded(events: Sequence[DagsterEvent], raw_trips: AssetKey) -> dict[date, i
     return {parse_partition_key(key): value for key, value in rows if key and isinstance(value, int)}
 
 
-def _not_published(events: Sequence[DagsterEvent], raw_trips: AssetKey) -> set[date]:
+def _not_published(events: Sequence[DagsterEvent], raw_trips: AssetKey) -> dict[date, str]:
+    """Return the months that are not published, each with the host's answer and the next step."""
     seen = (e for e in events if e.event_type is DagsterEventType.ASSET_OBSERVATION and e.asset_key == raw_trips)
     observations = (event.asset_observation_data.asset_observation for event in seen)
-    return {parse_partition_key(o.partition) for o in observations if o.partition and WITHDRAWS_PLAN in o.tags}
+    return {
+        parse_partition_key(o.partition): (o.description or "").removeprefix(f"{NOT_YET_PUBLISHED} ")
+        for o in observations
+        if o.partition and WITHDRAWS_PLAN in o.tags
+    }
 
 
 def _was_interrupted(run: DagsterRun, events: Sequence[DagsterEvent]) -> bool:

@@ -20,7 +20,7 @@ from types import FrameType
 
 import psutil
 
-from taxi_orchestration.cli.classroom import WORKSPACE, correct_ports, list_students
+from taxi_orchestration.cli.classroom import WORKSPACE, correct_ports, count_students, list_students
 from taxi_orchestration.cli.dev import claim, find_running, make_dagster_home
 from taxi_orchestration.cli.programs import ProgramError, program_command
 from taxi_orchestration.cli.terminal import print_error, print_note
@@ -154,7 +154,7 @@ def _prepare_projects(settings: Settings) -> None:
             # The code server reports unusable settings, and parses the project of other code itself.
             if "PYTHONPATH" not in student.variables():
                 of_students.append(student.settings(settings))
-    print_note(f"Preparing the dbt project of {len(of_students)} students.")
+    print_note(f"Preparing the dbt project of {count_students(len(of_students))}.")
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool, suppress(DbtError):
         list(pool.map(prepared_project, of_students))
 

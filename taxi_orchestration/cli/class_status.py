@@ -59,16 +59,18 @@ def read_class(settings: Settings, now: datetime) -> tuple[list[StudentStatus], 
     students = list_students(settings)
     if not students:
         return [], "The class has no student yet: taxi class add ada bob."
-    ui, code_errors, note = find_running(settings), dict[str, str](), ""
-    if ui is None:
-        note = "The class is not served, so that it is unknown whether the students' code loads. Run: taxi class serve"
+    locations, note = dict[str, str](), ""
+    ui = find_running(settings)
+    try:
+        locations = read_locations(ui) if ui else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        note = f"The Dagster UI at {ui} does not answer yet, so that it is unknown whether the students' code loads."
     else:
-        try:
-            code_errors = read_code_errors(ui)
-        except (OSError, ValueError, KeyError, TypeError):
-            note = (
-                f"The Dagster UI at {ui} does not answer yet, so that it is unknown whether the students' code loads."
-            )
+        # The UI may be that of `make dev`, which has other code locations.
+        if not locations.keys() & {student.name for student in students}:
+            note = "The class is not served, so that it is unknown whether the students' code loads. "
+            note += "Run: taxi class serve"
+    code_errors = {name: error for name, error in locations.items() if error}
     with open_instance() as instance:
         return [student_status(student, settings, instance, code_errors, now) for student in students], note
 
@@ -104,14 +106,18 @@ def student_status(
     )
 
 
-def read_code_errors(ui: str) -> dict[str, str]:
-    """Return the load errors of students' code from the UI at this address. Raises OSError if no UI answers."""
+def read_locations(ui: str) -> dict[str, str]:
+    """Return the code locations of the UI at this address, each with its load error, empty if it loads.
+
+    Raises OSError if no UI answers.
+    """
     import requests
 
     answer = requests.post(f"{ui}/graphql", json={"query": _LOCATIONS}, timeout=_SECONDS).json()
     entries = answer["data"]["workspaceOrError"]["locationEntries"]
     errors = {}
     for entry in entries:
+        errors[entry["name"]] = ""
         found = entry["locationOrLoadError"] or {}
         if found.get("__typename") == "PythonError":
             cause = (found.get("cause") or found)["message"].strip() or found["message"].strip()

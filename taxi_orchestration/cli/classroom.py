@@ -87,6 +87,11 @@ def list_students(settings: Settings) -> list[Student]:
     return [Student(file.parent.name, file.parent) for file in sorted(folder.glob("*/settings.env"))]
 
 
+def count_students(number: int) -> str:
+    """Format a number of students for a sentence."""
+    return f"{number:,} student{'' if number == 1 else 's'}"
+
+
 def name_students(settings: Settings, names: Iterable[str]) -> list[Student]:
     """Return the students of these names. Raises SettingsError for an invalid name, before any change."""
     students = []
@@ -204,7 +209,7 @@ def remove_students(settings: Settings, students: Sequence[Student]) -> None:
 
 def _refuse_while_served(settings: Settings) -> None:
     if ui := find_running(settings):
-        raise SettingsError(f"The Dagster UI at {ui} serves these students. Stop it first: Ctrl-C in its terminal.")
+        raise SettingsError(f"The Dagster UI at {ui} uses the class. Stop it first: Ctrl-C in its terminal.")
 
 
 def _one_change(settings: Settings) -> FileLock:

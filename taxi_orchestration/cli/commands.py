@@ -94,7 +94,7 @@ def _with_settings(command: Callable[Concatenate[Settings, Arguments], int | Non
             sys.stdout.flush()
         except KeyboardInterrupt:
             # The first clause, because Ctrl-C during the imports leaves the names of the others undefined.
-            click.echo("taxi: interrupted. Run the same command to continue; it skips what is done.", err=True)
+            click.echo(f"taxi: {describe_interrupt(kwargs.get('reprocess'))}", err=True)
             code = INTERRUPTED
             if any(not thread.daemon for thread in threading.enumerate()[1:]):
                 # An ordinary exit would join threads that wait for a host or a lock.
@@ -116,6 +116,15 @@ def _with_settings(command: Callable[Concatenate[Settings, Arguments], int | Non
         sys.exit(code)
 
     return run
+
+
+def describe_interrupt(reprocess: object) -> str:
+    """Return the message after Ctrl-C; `reprocess` is the option of `taxi backfill`, None for other commands."""
+    if reprocess is None:
+        return "interrupted."
+    if reprocess == "completed":
+        return "interrupted. The loaded months are kept. The same command begins again."
+    return "interrupted. Run the same command to continue; it skips what is done."
 
 
 def _parse_window(context: click.Context, _: click.Parameter, months: Sequence[str]) -> Window | None:
@@ -190,7 +199,7 @@ def backfill(
     with terminal.waiting("Looking at what is loaded"):
         warehouse = open_warehouse(settings)
         window = window or known_window(warehouse, Clock().now(), settings.first_month)
-        records = _read_records(settings, warehouse, window, ends_orphans=not dry_run)
+        records = _read_records(settings, warehouse, window, ends_orphans=True)
         statuses = compare_months(warehouse, records, window)
     if missing or changed:
         published = fetch_publications(settings.tlc_base_url, window.months)
@@ -251,10 +260,11 @@ def _load_and_build(
         for log in (settings.taxi_home / "step_logs" / run_id).rglob("*.out")
         if log.stat().st_size
     ]
-    terminal.show_summary(
-        {month: statuses[month] for month in selection.shown}, outcome, screen.seconds, time.monotonic() - began, logs
-    )
-    return 0 if outcome.succeeded else SOMETHING_FAILED
+    shown = {month: statuses[month] for month in selection.shown}
+    terminal.show_summary(shown, outcome, screen.seconds, time.monotonic() - began, logs)
+    # The last month of a nightly range may not be published; if none is, the address of the host may be wrong.
+    is_any_loaded = any(status.file for status in shown.values())
+    return 0 if outcome.succeeded and is_any_loaded else SOMETHING_FAILED
 
 
 def _read_records(settings: Settings, warehouse: Warehouse, window: Window, *, ends_orphans: bool = False) -> Records:
@@ -292,11 +302,12 @@ def status(settings: Settings, shows_all: bool, as_json: bool) -> int:
     """Show every month, and the months that need something.
 
     A month needs something if it is failed, unfinished, newly published or re-issued. The exit code is 1 if a requested
-    month failed, is unfinished or was re-issued.
+    month failed, fails a check, is unfinished, was re-issued or is lost from PostgreSQL.
     """
     from taxi_orchestration.cli import terminal
     from taxi_orchestration.defs.clock import Clock
     from taxi_orchestration.instance.status import check_all_months, compare_months, known_window
+    from taxi_orchestration.months import windows_of
     from taxi_orchestration.tlc.publications import fetch_publications
     from taxi_orchestration.warehouse.warehouse import open_warehouse
 
@@ -306,8 +317,12 @@ def status(settings: Settings, shows_all: bool, as_json: bool) -> int:
         window = known_window(warehouse, now, settings.first_month)
         answers = executor.submit(fetch_publications, settings.tlc_base_url, window.months)
         records = _read_records(settings, warehouse, window)
-        statuses = compare_months(warehouse, records, window)
-        published = answers.result()
+        # A month that was requested and failed may be older than the loaded ones.
+        of_month, first = records.of_month, settings.first_month
+        failed = sorted(m for m in of_month if first <= m < window.start and of_month[m].has_failed)
+        windows = [*windows_of(failed), window]
+        statuses = {m: s for each in windows for m, s in compare_months(warehouse, records, each).items()}
+        published = {**fetch_publications(settings.tlc_base_url, failed), **answers.result()}
         findings = check_all_months(warehouse, records, published, now, settings.first_month)
     if as_json:
         terminal.show_json(statuses, published)
@@ -475,8 +490,8 @@ def class_add(settings: Settings, names: Sequence[str], code: Path | None) -> No
     add_students(settings, students, code)
     for student in students:
         click.echo(f"{student.name}: settings and password are in {student.file}")
-    running = "Stop taxi class serve and start it again" if find_running(settings) else "taxi class serve"
-    print_note(f"Next: {running}, which opens the Dagster UI of all.")
+    stop = f"stop the Dagster UI at {ui} (Ctrl-C in its terminal), then " if (ui := find_running(settings)) else ""
+    print_note(f"Next: {stop}taxi class serve, which opens the Dagster UI of all.")
 
 
 @class_.command("remove")

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from taxi_orchestration.cli.classroom import count_students, list_students
 from taxi_orchestration.cli.dev import find_running
 from taxi_orchestration.months import count_months
 from taxi_orchestration.postgres.binaries import ServerError
@@ -43,11 +44,13 @@ def describe_data(settings: Settings) -> str:
     home = settings.taxi_home
     if not _ours(home):
         return ""
+    students = len(list_students(settings))
+    of_class = f" and the settings and passwords of {count_students(students)}" if students else ""
     if not (home / "postgres").exists():
-        return "logs and artifacts"
+        return f"logs and artifacts{of_class}"
     # The student's months may be in another PostgreSQL; whatever is in the embedded one is removed.
-    months = _describe_months(home)
-    return months if settings.storage else f"{months} and Dagster's history"
+    history = "" if settings.storage else " and Dagster's history"
+    return f"{_describe_months(home)}{history}{of_class}"
 
 
 def remove_data(settings: Settings) -> None:

@@ -120,7 +120,7 @@ class Screen(Progress):
         if self._is_live:
             return
         if isinstance(error, NotPublishedError):
-            print_line(self._console, f"{partition_key(month)} not yet published")
+            print_line(self._console, f"{partition_key(month)} not published")
         elif error:
             print_line(self._console, f"{partition_key(month)} not loaded", "red")
         else:

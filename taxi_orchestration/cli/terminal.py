@@ -111,6 +111,9 @@ def show_nothing_to_do(statuses: Mapping[date, MonthStatus]) -> None:
     done = sum(status.state == "completed" for status in statuses.values())
     are = "is" if done == 1 else "are"
     print_note(f"Nothing to do: {count_months(done)} {are} loaded and built." if done else "Nothing to do.")
+    if left := [month for month, status in statuses.items() if status.state in ("failed", "unfinished")]:
+        commands = "; ".join(f"taxi backfill {_range(window.months)}" for window in windows_of(left))
+        print_note(f"Failed or unfinished, and not requested: {format_months(left)}. Run: {commands}")
     _show_failed_checks(statuses)
 
 
@@ -140,19 +143,20 @@ def show_summary(
     table.add_row(count_months(len(loaded)), *(f"{total:,}" for total in totals), "", "")
     Console().print(table)
     for month, reason in sorted(outcome.failures.items()):
-        print_error(f"{partition_key(month)} was not loaded. {reason}")
+        print_error(f"{partition_key(month)} failed. {reason}")
     for reason in outcome.run_failures:
         print_error(reason)
     for log in logs:
         print_error(f"dbt's log is in {log}")
     _show_failed_checks(statuses)
-    if not_yet := outcome.not_published - set(kept):
-        print_note(f"Not yet published: {format_months(not_yet)}. The TLC takes about two months.")
+    if absent := outcome.not_published.keys() - set(kept):
+        print_note(f"Not published: {format_months(absent)}. {outcome.not_published[min(absent)]}")
     if kept:
-        print_note(f"No longer published: {format_months(kept)}. The loaded rows are kept.")
-    done = len(seconds.keys() - outcome.failures.keys() - outcome.not_published)
+        reason = outcome.not_published[min(kept)]
+        print_note(f"No longer published: {format_months(kept)}. The loaded rows are kept. {reason}")
+    done = len(seconds.keys() - outcome.failures.keys() - outcome.not_published.keys())
     print_note(f"{count_months(done)} loaded in {elapsed:.1f} s.")
-    if outcome.succeeded:
+    if outcome.succeeded and loaded:
         print_note("Next: make dev opens the Dagster UI; taxi report draws all months.")
 
 
@@ -254,13 +258,12 @@ def show_needs(
     ]
     lines += [(f"{format_months(months)} warns: {names}", "yellow") for names, months in warned.items()]
     answered = not any(isinstance(answer, TlcError) for answer in published.values())
+    is_empty = not any(status.file for status in statuses.values())
     # The lines above name its other results by month.
-    if coverage.level == "error" or (coverage.level == "warn" and not lines and not answered):
+    if is_empty or coverage.level == "error" or (coverage.level == "warn" and not lines and not answered):
         lines.append((_with_to_do(coverage), _COLOURS[coverage.level]))
     if freshness.level != "pass":
         lines.append((_with_to_do(freshness), _COLOURS[freshness.level]))
-    if not any(status.file for status in statuses.values()):
-        lines.append((_with_to_do(coverage), ""))
     for text, style in lines or [("Nothing to do.", "")]:
         print_line(console, as_typed(text), style)
 

@@ -19,8 +19,8 @@ def coverage_spec(assets: AssetKeys) -> AssetCheckSpec:
         assets.coverage_check.name,
         asset=assets.coverage_check.asset_key,
         description=(
-            "All published months are loaded without gaps, and Dagster's record and PostgreSQL agree on the loaded "
-            "months. The sensor tlc_publications records which months are published."
+            "Every published month since the oldest loaded one is loaded, and Dagster's record and PostgreSQL agree "
+            "on the loaded months. The sensor tlc_publications records which months are published."
         ),
     )
 

@@ -18,10 +18,13 @@ def canceled_by_interrupt(context: AssetExecutionContext) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, DagsterExecutionInterruptedError) as error:
-        # Dagster copies the tags of a run to those that the UI re-executes from it.
-        if context.run.tags.get(LAUNCHED_BY) == TAXI_BACKFILL and not context.run.parent_run_id:
-            context.instance.report_run_canceling(context.run, "Interrupted in the terminal.")
         run = context.instance.get_run_by_id(context.run.run_id)
-        if run and run.status is DagsterRunStatus.CANCELING:
+        # "Terminate" in the UI has set the status, before its signal.
+        is_canceling = run is not None and run.status is DagsterRunStatus.CANCELING
+        # Dagster copies the tags of a run to those that the UI re-executes from it.
+        is_in_terminal = context.run.tags.get(LAUNCHED_BY) == TAXI_BACKFILL and not context.run.parent_run_id
+        if is_in_terminal and not is_canceling:
+            context.instance.report_run_canceling(context.run, "Interrupted in the terminal.")
+        if is_in_terminal or is_canceling:
             raise Failure("Interrupted. What was loaded is kept.", allow_retries=False) from error
         raise

@@ -64,10 +64,10 @@ def evaluate_freshness(
     # At most as many months as one tick may request; the newest, if nothing was loaded for years.
     answers = fetch_publications(tlc_base_url, [month for month in after if month not in observed][-MAX_MONTHS_A_TICK:])
     out = {month for month, answer in answers.items() if is_published(answer)}
-    silent = {month for month, answer in answers.items() if isinstance(answer, TlcError)}
-    out |= observed | (silent & (seen or {}).keys())
+    silent = {month: str(answer) for month, answer in answers.items() if isinstance(answer, TlcError)}
+    out |= observed | (silent.keys() & (seen or {}).keys())
     known = {month: None if seen is None else seen.get(month, now) for month in after if month in out}
-    return check_freshness(now, known, loaded, answered=not silent), known
+    return check_freshness(now, known, loaded, error=next(iter(silent.values()), "")), known
 
 
 def build_freshness_check(assets: AssetKeys) -> dg.AssetChecksDefinition:

@@ -72,6 +72,8 @@ from taxi_orchestration.warehouse.warehouse import Warehouse
 # More partitions than there will be.
 ALL_MONTHS = 9_999
 CODE_VERSION = "1"
+# Begins the reason on the page of a month that is not published.
+NOT_YET_PUBLISHED = "Not yet published."
 
 # The tag of automatic runs: a file with the rows that the models were built from already runs nothing downstream. A
 # user's "materialize" always materializes.
@@ -177,9 +179,9 @@ def _load_and_check(
             # A retry would load nothing, and so evaluate no check.
             raise Failure(f"Loaded, but not checked. {error}", allow_retries=False) from error
     failures |= {
-        month: WarehouseError(of_month[FILE_IS_WHOLE].summary)
+        month: WarehouseError(f"{found.summary} {found.to_do}.")
         for month, of_month in findings.items()
-        if of_month[FILE_IS_WHOLE].level == "error"
+        if (found := of_month[FILE_IS_WHOLE]).level == "error"
     }
     if failures or (not_published and _builds_models(context, assets.raw_trips)):
         # The next step would build all months of the run, or none.
@@ -218,7 +220,7 @@ def _load(
             if isinstance(outcome, NotPublishedError) and not is_alone:
                 not_published.add(month)
                 context.log_event(
-                    _observation(assets.raw_trips, month, "Not yet published.", outcome, {WITHDRAWS_PLAN: "true"})
+                    _observation(assets.raw_trips, month, NOT_YET_PUBLISHED, outcome, {WITHDRAWS_PLAN: "true"})
                 )
             elif isinstance(outcome, Exception):
                 failures[month] = outcome

@@ -47,7 +47,7 @@ def plan_requests(
     for month, publication in sorted(publications.items()):
         file = files.get(month)
         if not publication.published and file:
-            sentences.append(f"{partition_key(month)} was withdrawn by the TLC; its loaded rows are kept.")
+            sentences.append(f"{partition_key(month)} is no longer published; its loaded rows are kept.")
         elif not publication.published:
             not_yet.append(month)
         elif file and is_same_version(publication, file.etag, file.last_modified, file.bytes):
@@ -78,9 +78,9 @@ def _reason_to_wait(attempts: Attempts, key: str, now: datetime) -> str | None:
     """Return why a file is not requested again now; None if it is requested."""
     if attempts.next is None:
         return (
-            f"this file could not be loaded in {MAX_ATTEMPTS} attempts and is requested again only when the TLC "
+            f"this file was not loaded by {MAX_ATTEMPTS} attempts and is requested again only when the TLC "
             f"changes it. See its last run; `taxi backfill {key} {key}` loads it by hand."
         )
     if now < attempts.next:
-        return f"attempt {attempts.made} failed, the next one is due after {attempts.next:%Y-%m-%d %H:%M} UTC."
+        return f"attempt {attempts.made} did not load it, the next one is due after {attempts.next:%Y-%m-%d %H:%M} UTC."
     return None

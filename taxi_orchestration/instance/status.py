@@ -146,24 +146,29 @@ def check_all_months(
     """Evaluate the checks of all months together: coverage and freshness."""
     loaded = months_in_raw_trips(warehouse)
     out = {month for month, publication in published.items() if is_published(publication)}
-    answered = not any(isinstance(answer, TlcError) for answer in published.values())
+    after = [answer for month, answer in published.items() if month > max(loaded, default=first_month)]
+    error = next((str(answer) for answer in after if isinstance(answer, TlcError)), "")
     # The publication time does not matter here: the grid shows that the month is not loaded.
     since: Mapping[date, datetime | None] = dict.fromkeys(out, now)
     return (
         check_coverage(loaded, records.materialized, out, first_month),
-        check_freshness(now, since, loaded, answered=answered),
+        check_freshness(now, since, loaded, error=error),
     )
 
 
 def read_records(instance: DagsterInstance, assets: AssetKeys, months: Sequence[date]) -> Records:
-    """Read Dagster's record of these months of a student's assets."""
+    """Read Dagster's record of a student's assets: of these months, and of all others whose last load failed."""
     from dagster import AssetPartitionStatus
 
     from taxi_orchestration.instance.builds import latest_materializations, rows_built_from
     from taxi_orchestration.instance.partitions import monthly_partitions
 
-    keys = [partition_key(month) for month in months]
-    attempts = instance.get_status_by_partition(assets.raw_trips, keys, monthly_partitions()) or {}
+    everything, requested = monthly_partitions(), set(map(partition_key, months))
+    every_key = sorted(requested.union(everything.get_partition_keys()))
+    attempts = instance.get_status_by_partition(assets.raw_trips, every_key, everything) or {}
+    failed = {key for key, status in attempts.items() if status == AssetPartitionStatus.FAILED}
+    keys = sorted(requested | failed)
+    months = list(map(parse_partition_key, keys))
     loads = latest_materializations(instance, assets.raw_trips, keys)
     builds = latest_materializations(instance, assets.fct_trips, keys)
     built_from = rows_built_from(instance, assets, months)
@@ -172,7 +177,7 @@ def read_records(instance: DagsterInstance, assets: AssetKeys, months: Sequence[
     for month, key in zip(months, keys, strict=True):
         load = loads.get(key)
         records[month] = MonthRecord(
-            has_failed=attempts.get(key) == AssetPartitionStatus.FAILED,
+            has_failed=key in failed,
             loaded_rows=data_version(load.event_log_entry) if load else None,
             built_rows=built_from.get(month),
             checks=checks[key],

@@ -222,25 +222,35 @@ def lock_advice(target: PostgresTarget) -> str:
         holders = _lock_holders(target)
     except (psycopg.Error, WarehouseError):
         holders = "it cannot be named, because the server takes no further connection or query now"
+    if not holders:
+        return "Another session held the lock and has released it since. Run it again."
     return f"Another session holds the lock: {holders}. End that session, then run it again."
 
 
 def _lock_holders(target: PostgresTarget) -> str:
-    """Describe the sessions that hold table locks, oldest transaction first, without literals such as passwords."""
+    """Describe the sessions that hold table locks, writers first, without literals such as passwords; empty if none.
+
+    A reader blocks a changed view and --full-refresh only. Its transaction is listed if it is older than the wait
+    for the lock, idle, or of unknown age, as those of other roles are for a role that is no superuser.
+    """
     with connect(target) as connection:
         rows = connection.execute(
             """
-            select distinct
-                a.pid, a.usename, a.application_name, a.xact_start,
+            select
+                a.pid, a.usename, a.application_name,
                 left(regexp_replace(a.query, '''[^'']*(''|$)', '''…''', 'g'), 80)
             from pg_locks l join pg_stat_activity a using (pid)
             where l.granted and l.locktype in ('relation', 'advisory') and a.pid <> pg_backend_pid()
-              and a.datname = current_database() and l.mode not in ('AccessShareLock', 'RowShareLock')
-              and a.xact_start is not null
-               or a.state like 'idle in transaction%' and a.datname = current_database()
-            order by a.xact_start
+              and a.datname = current_database() and a.leader_pid is null and a.state is distinct from 'idle'
+              and (
+                  l.mode not in ('AccessShareLock', 'RowShareLock')
+                  or a.state like 'idle in transaction%'
+                  or a.xact_start is null
+                  or a.xact_start < clock_timestamp() - current_setting('lock_timeout')::interval
+              )
+            group by a.pid, a.usename, a.application_name, a.xact_start, a.query
+            order by bool_and(l.mode in ('AccessShareLock', 'RowShareLock')), a.xact_start
             limit 5
             """
         ).fetchall()
-    holders = [f"process {pid} of {user} ({name or 'unnamed'}), in {query!r}" for pid, user, name, _, query in rows]
-    return "; ".join(holders) or "it has released the lock meanwhile"
+    return "; ".join(f"process {pid} of {user} ({name or 'unnamed'}), in {query!r}" for pid, user, name, query in rows)

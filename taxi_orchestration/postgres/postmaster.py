@@ -98,7 +98,7 @@ def stop(data: Path, mode: str) -> bool:
     if stopped.returncode != 0 and running(data) is not None:
         raise ServerError(
             f"Stopping the PostgreSQL in {data} failed: {last_lines(stopped.stderr)}\n"
-            f"Try again, or stop it with mode 'immediate'. {log_tail(data)}"
+            f"Try again: writing the data to a slow disk can take minutes. {log_tail(data)}"
         )
     return True
 

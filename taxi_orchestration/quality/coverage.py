@@ -4,9 +4,12 @@ from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import date
 
-from taxi_orchestration.months import Window, format_months, windows_of
+from taxi_orchestration.months import Window, format_months, next_month, windows_of
 from taxi_orchestration.quality.finding import Finding
 from taxi_orchestration.tlc.dataset import DATASET
+
+# Months to begin with, unless the project begins later.
+_EXAMPLE = Window(date(2024, 1, 1), date(2024, 4, 1))
 
 
 def check_coverage(
@@ -24,7 +27,9 @@ def check_coverage(
     in_dagster = {month for month in in_dagster if month >= first_month}
     known = in_postgres | in_dagster
     if not known:
-        return Finding("pass", "No month has been loaded yet.", "taxi backfill 2024-01 2024-03")
+        begin = max(_EXAMPLE.start, first_month)
+        example = Window(begin, max(_EXAMPLE.end, next_month(begin)))
+        return Finding("pass", "No month has been loaded yet.", f"taxi backfill {' '.join(example.keys)}")
     everything = Window.through(min(known), max(known)).months
     not_loaded = sorted(m for m in (published or ()) if m > min(known) and m not in in_postgres | in_dagster)
     lost = sorted(in_dagster - in_postgres)

@@ -19,15 +19,16 @@ _NEW_YORK = ZoneInfo("America/New_York")
 
 
 def check_freshness(
-    now: datetime, published: Mapping[date, datetime | None], loaded: AbstractSet[date], *, answered: bool = True
+    now: datetime, published: Mapping[date, datetime | None], loaded: AbstractSet[date], *, error: str = ""
 ) -> Finding:
     """Check that the newest published month is loaded in time, and that the TLC's next month is not overdue.
 
-    `published` has the time since when each month is known to be published, or None; `answered` is whether the host
-    answered for every month after the newest loaded one.
+    `published` has the time since when each month is known to be published, or None; `error` is that of a request for
+    a month after the newest loaded one, empty if the host answered all.
     """
     if not loaded:
-        return Finding("pass", "No month has been loaded yet, so none is expected.", "taxi backfill 2024-01 2024-03")
+        to_do = "Load a month first: taxi backfill MONTH"
+        return Finding("pass", "No month has been loaded yet, so none is expected.", to_do)
     newest_loaded = max(loaded)
     waiting = {month: since for month, since in published.items() if month > newest_loaded}
     newest = max({*waiting, newest_loaded})
@@ -45,7 +46,8 @@ def check_freshness(
         longest = max(known, default=LOADED_ERROR)
         level = _level(longest, LOADED_WARN, LOADED_ERROR)
         if level != "pass":
-            since = f"for {longest.days} days" if known else "for an unknown time"
+            days = f"{longest.days} day{'' if longest.days == 1 else 's'}"
+            since = f"for {days}" if known else "for an unknown time"
             return Finding(
                 level,
                 f"{months}: published {since}, but not loaded.",
@@ -54,11 +56,11 @@ def check_freshness(
                 counts,
                 months=months,
             )
-    if not answered:
+    if error:
         return Finding(
             "warn",
-            "It is unknown whether a new month is published: the TLC's host does not answer.",
-            "Try again later. If the host still does not answer, check TLC_BASE_URL and the network.",
+            f"It is unknown whether a new month is published. {error}",
+            "Try again later. If the error stays, check TLC_BASE_URL and the network.",
             counts,
         )
     level = _level(overdue, TLC_WARN, TLC_ERROR)

@@ -31,7 +31,7 @@ def ensure_reader(home: Path, warehouse: Warehouse) -> PostgresTarget:
         if connection.execute("select to_regnamespace(%s)", [schema]).fetchone() == (None,):
             raise WarehouseError(
                 f"{doing} at {target.place} failed: schema {schema} does not exist yet. Load a month first: taxi "
-                "backfill 2024-01."
+                "backfill MONTH."
             )
         path = home / "postgres" / "reader.json"
         if not path.exists():

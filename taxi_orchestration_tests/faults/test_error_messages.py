@@ -30,6 +30,7 @@ from taxi_orchestration.postgres.connection import (
     WarehouseUnavailableError,
     advice_on_text,
     connect,
+    lock_advice,
     translate_errors,
 )
 from taxi_orchestration.postgres.server import remove, stop
@@ -232,6 +233,55 @@ def test_a_run_whose_model_is_ended_by_statement_timeout_names_the_timeout(
     message = " ".join(capfd.readouterr().err.split())
     assert "The server's statement_timeout ended it. Disable that for this role (alter role" in message
     assert "Traceback" not in message
+
+
+# Locks of other sessions
+
+
+def test_a_running_query_that_blocks_a_lock_is_named(target: PostgresTarget, settings: Settings) -> None:
+    create_raw_tables(Warehouse(target, settings.schema_name))
+    raw_trips, hasty = sql.Identifier(settings.schema_name, "raw_trips"), replace(target, lock_timeout="200ms")
+    with (
+        psycopg.connect(target.url(), autocommit=True, application_name="analyst") as analyst,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        pid = analyst.info.backend_pid
+        query = pool.submit(analyst.execute, sql.SQL("select pg_sleep(30), count(*) from {}").format(raw_trips))
+        try:
+            until(lambda: is_locked(target, raw_trips))
+            with pytest.raises(WarehouseError) as raised:
+                lock_exclusively(hasty, raw_trips)
+        finally:
+            analyst.cancel_safe()
+        assert isinstance(query.exception(), psycopg.errors.QueryCanceled)
+    assert f"process {pid} of {target.user} (analyst), in 'select pg_sleep(30)" in str(raised.value)
+    assert str(raised.value).endswith("End that session, then run it again.")
+
+
+def is_locked(target: PostgresTarget, table: sql.Identifier) -> bool:
+    """Return whether a session has a lock on a table."""
+    query = "select exists (select from pg_locks where granted and relation = to_regclass(%s))"
+    with psycopg.connect(target.url()) as connection:
+        return connection.execute(query, [table.as_string()]).fetchone() == (True,)
+
+
+def lock_exclusively(target: PostgresTarget, table: sql.Identifier) -> None:
+    with translate_errors("Locking", target), connect(target) as connection:
+        connection.execute(sql.SQL("lock table {} in access exclusive mode").format(table))
+
+
+def test_a_role_that_is_no_superuser_is_given_the_name_of_the_holder_of_a_lock(
+    target: PostgresTarget, role: PostgresTarget, settings: Settings
+) -> None:
+    create_raw_tables(Warehouse(role, settings.schema_name))
+    with table_lock(target, settings.schema_name, "raw_trips") as lock:
+        advice = lock_advice(role)
+        assert f"process {lock.info.backend_pid} of {target.user} (other_session)" in advice
+
+
+def test_a_lock_that_nobody_holds_any_more_names_no_session_to_end(target: PostgresTarget) -> None:
+    unused = replace(target, dbname="postgres")
+    assert lock_advice(unused) == "Another session held the lock and has released it since. Run it again."
 
 
 # Shared memory of the server's processes

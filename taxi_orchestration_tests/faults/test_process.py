@@ -62,6 +62,7 @@ def test_a_backfill_in_a_terminal_is_canceled_from_the_ui(
     assert instance.run_launcher.terminate(run_id)
     assert program.wait(60) == 130
     assert list_runs(instance, DagsterRunStatus.CANCELED) == [run_id]
+    assert "Interrupted in the terminal." not in [entry.message for entry in instance.all_logs(run_id)]
     assert [record.status.value for record in instance.get_backfills()] == ["CANCELED"]
 
 
@@ -161,6 +162,25 @@ def test_a_backfill_killed_while_dbt_runs_releases_its_pool_slot(
     assert instance.get_run_by_id(dead).status is DagsterRunStatus.FAILURE  # type: ignore[union-attr]
     assert instance.event_log_storage.get_concurrency_info("dbt").active_slot_count == 0
     assert fetch_states(target, settings, instance) == ["completed", "completed"]
+
+
+def test_a_dry_run_lists_a_month_whose_repeated_load_was_killed(
+    tlc: TlcHost,
+    instance: DagsterInstance,
+    programs: Programs,
+    backfill: Callable[..., int],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    data = tlc.publish(JANUARY).path.read_bytes()
+    assert backfill("2024-01") == 0
+    tlc.http.on(month_path(JANUARY), stalled(data, len(data) // 2, 60))
+    program = programs.taxi("backfill", "2024-01", "--reprocess", "completed")
+    until(lambda: tlc.requests_for(JANUARY) == 2)
+    kill_9(program.pid)
+    program.wait()
+    capfd.readouterr()
+    assert backfill("2024-01", "--dry-run") == 0
+    assert capfd.readouterr().out.splitlines()[0] == "would load 2024-01"
 
 
 def test_the_embedded_server_stopped_during_a_copy_restarts_with_the_old_month(tlc: TlcHost, loader: Loader) -> None:

@@ -12,6 +12,7 @@ from taxi_orchestration.instance.run_tags import months_of_run
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.months import Window
 from taxi_orchestration.settings import PostgresTarget, Settings
+from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.interference import row_deleting_trigger
 from taxi_orchestration_tests.support.keys import RAW_TRIPS
@@ -75,7 +76,9 @@ def test_only_the_months_that_fail_are_failed_and_the_others_are_built(
     assert list(outcome.failures) == [FEBRUARY, MARCH]
     assert not outcome.run_failures
     assert "Sign in" in outcome.failures[FEBRUARY]
-    assert "the tables were changed by hand" in outcome.failures[MARCH]
+    assert outcome.failures[MARCH].endswith(
+        "the tables were changed by hand. Load the month again: taxi backfill 2024-03 2024-03 --reprocess completed."
+    )
     assert statuses[MARCH].checks.failed == ["file_is_whole"]
     (record,) = instance.get_backfills()
     assert record.status.value == "COMPLETED_FAILED"
@@ -112,7 +115,9 @@ def test_an_unpublished_month_is_reported_and_fails_only_a_run_of_that_month_alo
 
     outcome = backfill.run(QUARTER.months)
     assert outcome.succeeded
-    assert outcome.not_published == {FEBRUARY}
+    (reason,) = outcome.not_published.values()
+    assert list(outcome.not_published) == [FEBRUARY]
+    assert reason.startswith(f"Downloading {DATASET.label} 2024-02 ({tlc.url}/")
     assert backfill.run([FEBRUARY], is_of_a_range=True).succeeded, "the same range once more"
     statuses = month_statuses(warehouse, instance, QUARTER)
     assert [status.state for status in statuses.values()] == ["completed", "missing", "completed"]

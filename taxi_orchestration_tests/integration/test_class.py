@@ -21,9 +21,9 @@ from psycopg import sql
 from psycopg.errors import InsufficientPrivilege
 
 from taxi_orchestration.asset_keys import AssetKeys
-from taxi_orchestration.cli import class_server
+from taxi_orchestration.cli import class_server, class_status
 from taxi_orchestration.cli.class_server import Part, end_leftovers, list_parts
-from taxi_orchestration.cli.class_status import read_code_errors
+from taxi_orchestration.cli.class_status import read_locations
 from taxi_orchestration.cli.classroom import Student, correct_ports, list_students
 from taxi_orchestration.cli.commands import main
 from taxi_orchestration.cli.dev import claim, find_running
@@ -316,6 +316,20 @@ def test_class_serve_restarts_programs_that_end_and_leaves_none_running(
     shutil.rmtree(settings.taxi_home / "class")
 
 
+def test_the_ui_of_make_dev_is_not_taken_for_a_served_class(
+    students: dict[str, Student], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    with claim(settings, port, ""):
+        for locations, is_served in (({"taxi_orchestration": ""}, False), ({"ada": "", "bob": ""}, True)):
+            monkeypatch.setattr(class_status, "read_locations", lambda ui, found=locations: found)
+            assert ("The class is not served" in taxi("class", "status").stderr) is not is_served
+        added = taxi("class", "add", "ada")
+        assert f"Next: stop the Dagster UI at http://127.0.0.1:{port} (Ctrl-C in its terminal), then" in added.stderr
+        assert "uses the class. Stop it first" in taxi("class", "remove", "--yes", "ada").stderr
+    assert "Next: taxi class serve, which opens" in taxi("class", "add", "ada").stderr
+
+
 def restart_if_ended(part: Part, died: int) -> bool:
     """Return whether the part runs as another process than `died`; start the part again if it has ended."""
     part.keep()
@@ -325,8 +339,9 @@ def restart_if_ended(part: Part, died: int) -> bool:
 def read_settled_errors(port: int) -> dict[str, str] | None:
     """Return the errors of the code locations once only Bob's has one, else None. Eve's location is not served."""
     try:
-        errors = read_code_errors(f"http://127.0.0.1:{port}")
+        locations = read_locations(f"http://127.0.0.1:{port}")
     except OSError:
         return None
-    errors.pop("eve")
+    locations.pop("eve")
+    errors = {name: error for name, error in locations.items() if error}
     return errors if errors.keys() == {"bob"} and "no_such_module" in errors["bob"] else None

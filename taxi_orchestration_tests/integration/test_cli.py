@@ -114,7 +114,7 @@ def test_a_backfill_loads_builds_and_checks_from_any_directory_and_can_be_resume
     assert max(map(len, bars)) <= 80
     assert parse_loaded_months(first.text) == []
     assert "START sql" not in first.text
-    assert "2024-02 was not loaded." in first.text
+    assert "2024-02 failed. Downloading" in first.text
     assert "Sign in" in " ".join(first.text.split())
     assert "Traceback" not in first.text
     assert "2 months loaded in" in first.text
@@ -164,8 +164,8 @@ def test_a_backfill_loads_builds_and_checks_from_any_directory_and_can_be_resume
     options = ("--reprocess", "completed", "--run-backwards", "--max-active-runs", "1")
     assert backfill("2024-01", "2024-04", *options) == 0
     again = capfd.readouterr()
-    assert "2024-04 not yet published" in again.err
-    assert "Not yet published: 2024-04." in again.err
+    assert "2024-04 not published" in again.err
+    assert f"Not published: 2024-04. Downloading {DATASET.label} 2024-04 ({tlc.url}/" in again.err
     assert "3 months loaded in" in again.err
     assert parse_loaded_months(again.err) == ["2024-03", "2024-02", "2024-01"]
     assert len(parse_summary_rows(again.out)) == 3
@@ -178,6 +178,23 @@ def test_a_backfill_loads_builds_and_checks_from_any_directory_and_can_be_resume
     (log,) = re.findall(r"dbt's log is in (\S+)", errors)
     assert "in_the_way" in Path(log).read_text()
     assert "Next: " not in errors
+
+
+def test_a_range_without_any_published_month_fails_and_shows_the_answer_of_the_host(
+    tlc: TlcHost,
+    instance: DagsterInstance,
+    backfill: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("TLC_BASE_URL", f"{tlc.url}/mistyped")
+    assert backfill("2024-01", "2024-02") == 1
+    shown = capfd.readouterr().err
+    expected = f"Not published: 2024-01 to 2024-02. Downloading {DATASET.label} 2024-01 ({tlc.url}/mistyped/"
+    assert expected in shown
+    assert "the host answered 403" in shown
+    assert "0 months loaded in" in shown
+    assert "Next: " not in shown
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from datetime import date
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime
 
 import pytest
 from click.testing import CliRunner
@@ -16,9 +16,10 @@ from taxi_orchestration.cli.backfill import Backfill
 from taxi_orchestration.cli.commands import main
 from taxi_orchestration.cli.selection import months_at_source
 from taxi_orchestration.defs.clock import Clock
-from taxi_orchestration.instance.status import Checks, MonthStatus, known_window, to_do
+from taxi_orchestration.instance.status import Checks, MonthStatus, Records, check_all_months, known_window, to_do
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.months import Window
+from taxi_orchestration.quality.finding import Finding
 from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.tlc.client import Publication
 from taxi_orchestration.tlc.errors import TlcError
@@ -189,6 +190,41 @@ def test_status_says_what_to_do_and_backfill_does_it(
     assert changed.returncode == 1
     assert "2024-01 unfinished: " in changed.stdout
     assert "◧ 1 unfinished" in changed.stdout
+
+
+def test_status_shows_a_failed_month_that_is_older_than_the_loaded_ones(
+    tlc: TlcHost, instance: DagsterInstance, definitions: Definitions
+) -> None:
+    december = date(2023, 12, 1)
+    tlc.publish_bytes(december, b"<html>Sign in</html>")
+    backfill = Backfill(definitions, instance, months_at_once=2)
+    assert list(backfill.run([december]).failures) == [december]
+    tlc.publish(JANUARY)
+    # With an empty warehouse, and with a later month loaded.
+    for months in ([], [JANUARY]):
+        assert backfill.run(months).succeeded
+        # Repeated, because Dagster's record is cached.
+        for _ in range(2):
+            shown = CliRunner().invoke(main, ["status"])
+            assert "2023-12 failed: taxi backfill 2023-12\n" in shown.stdout
+            assert shown.exit_code == 1
+    rows = json.loads(CliRunner().invoke(main, ["status", "--json"]).stdout)
+    assert [(row["month"], row["state"]) for row in rows[:2]] == [("2023-12", "failed"), ("2024-01", "completed")]
+
+
+def test_a_failed_request_for_an_old_month_says_nothing_about_a_new_one(tlc: TlcHost, loader: Loader) -> None:
+    for month in (JANUARY, FEBRUARY):
+        tlc.publish(month)
+        loader.load_month(month)
+    records, now = Records({}, {JANUARY, FEBRUARY}), datetime(2024, 5, 1, tzinfo=UTC)
+
+    def freshness(published: Mapping[date, Publication | TlcError]) -> Finding:
+        return check_all_months(loader.warehouse, records, published, now, JANUARY)[1]
+
+    assert freshness({JANUARY: UNKNOWN, FEBRUARY: SAME}).level == "pass"
+    about_march = freshness({JANUARY: UNKNOWN, FEBRUARY: SAME, MARCH: TlcError("March is busy.")})
+    assert about_march.level == "warn"
+    assert about_march.summary == "It is unknown whether a new month is published. March is busy."
 
 
 def test_without_a_range_or_an_option_backfill_says_what_it_needs() -> None:

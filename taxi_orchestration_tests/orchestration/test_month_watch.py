@@ -75,6 +75,8 @@ def test_an_unpublished_month_warns_then_fails_and_a_silent_host_only_warns(
     watch.clock.forward(days=25)
     tlc.http.on(month_path(MARCH), status(503))
     assert watch.tick_level() == "WARN"
+    assert f"2024-03 ({tlc.url}/" in str(watch.sensor.skip_message)
+    assert "the host answered 503" in str(watch.sensor.skip_message)
     tlc.withdraw(MARCH)
     assert watch.tick_level() == "ERROR"
 

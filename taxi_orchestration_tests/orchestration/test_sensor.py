@@ -171,7 +171,7 @@ def test_every_tick_has_a_skip_reason_that_lists_the_months(tlc: TlcHost, loader
         load(loader, month)
     assert daemon.tick().skip_reason == "Unchanged: 2024-01 to 2024-02. Not yet published: 2024-03."
     tlc.withdraw(JANUARY)
-    assert "2024-01 was withdrawn by the TLC; its loaded rows are kept." in daemon.tick().skip_reason
+    assert "2024-01 is no longer published; its loaded rows are kept." in daemon.tick().skip_reason
 
 
 def test_the_source_is_observed_once_for_each_change(
@@ -213,9 +213,11 @@ def test_a_file_that_fails_is_requested_again_with_growing_pauses_and_a_limit(
         for request in tick.requests:
             hours.append(hour)
             assert not daemon.execute("2024-02", selection=[dg.AssetKey("raw_trips")], tags=request.tags).success
+        if hour == 2:
+            assert "attempt 2 did not load it, the next one is due after" in tick.skip_reason
         daemon.clock.forward(hours=1)
     assert hours == [0, 1, 5, 21, 85]
-    assert "could not be loaded in 5 attempts" in daemon.tick().skip_reason
+    assert "was not loaded by 5 attempts" in daemon.tick().skip_reason
     # The failed month is still known after a later month is loaded.
     tlc.publish(MARCH)
     load(loader, MARCH)

@@ -73,7 +73,5 @@ def test_after_a_simulated_year_every_month_is_exact_and_every_alert_was_needed(
     assert year.resaved_run is not None
     assert {e.step_key for e in year.resaved_run.all_events if e.is_step_skipped} >= {"dbt_models"}
     assert "503" in year.skip_reasons[BAD_DAY]
-    assert any(
-        f"{partition_key(WITHDRAWN)} was withdrawn by the TLC" in reason for reason in year.skip_reasons.values()
-    )
+    assert any(f"{partition_key(WITHDRAWN)} is no longer published" in reason for reason in year.skip_reasons.values())
     assert RESAVED in statuses

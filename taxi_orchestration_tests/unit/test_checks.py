@@ -172,6 +172,20 @@ def test_months_before_the_first_month_of_the_project_are_left_out() -> None:
     assert check_coverage(set(), {JANUARY}, None, APRIL).level == "pass"
 
 
+@pytest.mark.parametrize(
+    ("first_month", "command"),
+    [
+        (DATASET.first_month, "taxi backfill 2024-01 2024-03"),
+        (FEBRUARY, "taxi backfill 2024-02 2024-03"),
+        (APRIL, "taxi backfill 2024-04 2024-04"),
+    ],
+)
+def test_the_command_for_an_empty_project_begins_no_earlier_than_its_first_month(
+    first_month: date, command: str
+) -> None:
+    assert check_coverage(set(), set(), None, first_month).to_do == command
+
+
 NOW = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
 
@@ -181,6 +195,7 @@ def test_a_published_month_that_is_not_loaded_warns_before_it_fails(days: float,
     assert finding.level == level
     assert finding.counts["published, not loaded"] == "2024-03"
     if level != "pass":
+        assert f"published for {'1 day' if level == 'warn' else '3 days'}, but not loaded." in finding.summary
         assert "taxi backfill --missing 2024-03 2024-03" in finding.to_do
 
 
@@ -202,9 +217,9 @@ def test_loading_an_old_month_again_does_not_improve_freshness() -> None:
 
 def test_a_host_that_does_not_answer_warns_and_does_not_count_as_a_late_month() -> None:
     late = datetime(2024, 12, 1, tzinfo=UTC)
-    finding = check_freshness(late, {}, {FEBRUARY}, answered=False)
+    finding = check_freshness(late, {}, {FEBRUARY}, error="Requesting 2024-03 (http://x): its certificate is unknown.")
     assert finding.level == "warn"
-    assert "does not answer" in finding.summary
+    assert finding.summary.endswith("is published. Requesting 2024-03 (http://x): its certificate is unknown.")
 
 
 def test_if_nothing_is_loaded_nothing_is_late() -> None:

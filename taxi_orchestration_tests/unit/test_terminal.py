@@ -16,7 +16,7 @@ from rich.console import Console
 from taxi_orchestration.cli import terminal
 from taxi_orchestration.cli.backfill import Outcome
 from taxi_orchestration.cli.class_status import LastRun, StudentStatus
-from taxi_orchestration.cli.commands import main
+from taxi_orchestration.cli.commands import describe_interrupt, main
 from taxi_orchestration.cli.screen import Screen
 from taxi_orchestration.cli.terminal import as_typed
 from taxi_orchestration.instance.status import Checks, MonthStatus
@@ -114,6 +114,29 @@ def test_findings_about_all_months_together_are_shown_too(capsys: pytest.Capture
     ]
 
 
+def test_with_nothing_to_do_the_failed_months_that_were_not_requested_are_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    months = Window(JANUARY, date(2024, 6, 1)).months
+    states = ("completed", "failed", "unfinished", "completed", "failed")
+    terminal.show_nothing_to_do(
+        {month: make_complete_status(month, state=state) for month, state in zip(months, states, strict=True)}
+    )
+    assert capsys.readouterr().err.splitlines() == [
+        "Nothing to do: 2 months are loaded and built.",
+        "Failed or unfinished, and not requested: 2024-02 to 2024-03, 2024-05. "
+        "Run: taxi backfill 2024-02 2024-03; taxi backfill 2024-05",
+    ]
+
+
+def test_lost_months_are_named_once_even_if_the_warehouse_is_empty(capsys: pytest.CaptureFixture[str]) -> None:
+    lost = Finding("error", "2024-01: loaded in Dagster's record, but not in PostgreSQL.", "Load it again.")
+    assert capture_needs({JANUARY: make_missing_status()}, {JANUARY: UNPUBLISHED}, capsys, lost) == [
+        "2024-01: loaded in Dagster's record, but not in PostgreSQL.",
+        "  To do: Load it again.",
+    ]
+
+
 def test_a_month_that_a_retry_loads_again_is_counted_once() -> None:
     screen = Screen(Console(file=StringIO()), 2)
     for _ in range(2):
@@ -128,13 +151,28 @@ def test_a_loaded_month_that_the_host_no_longer_has_stays_in_the_table(capsys: p
     statuses = {month: make_complete_status(month) for month in months[:2]} | {
         months[2]: make_missing_status(months[2])
     }
-    terminal.show_summary(statuses, Outcome(not_published=set(months[1:])), dict.fromkeys(months, 1.0), 3.0, [])
+    outcome = Outcome(not_published={month: f"{month:%Y-%m} is not there." for month in months[1:]})
+    terminal.show_summary(statuses, outcome, dict.fromkeys(months, 1.0), 3.0, [])
     shown = capsys.readouterr()
     assert [line.split()[0] for line in shown.out.splitlines() if line.startswith(" 2024")] == ["2024-01", "2024-02"]
     assert "2 months" in shown.out
-    assert "Not yet published: 2024-03. The TLC takes about two months." in shown.err
-    assert "No longer published: 2024-02. The loaded rows are kept." in shown.err
+    assert "Not published: 2024-03. 2024-03 is not there." in shown.err
+    assert "No longer published: 2024-02. The loaded rows are kept. 2024-02 is not there." in shown.err
     assert "1 month loaded in 3.0 s." in shown.err
+    assert "Next: make dev" in shown.err
+
+
+def test_a_summary_without_a_loaded_month_gives_a_reason_and_no_next_step(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    months = Window(JANUARY, date(2024, 3, 1)).months
+    outcome = Outcome(not_published={month: f"{month:%Y-%m} is not there." for month in reversed(months)})
+    statuses = {month: make_missing_status(month) for month in months}
+    terminal.show_summary(statuses, outcome, dict.fromkeys(months, 1.0), 3.0, [])
+    assert capsys.readouterr().err.splitlines() == [
+        "Not published: 2024-01 to 2024-02. 2024-01 is not there.",
+        "0 months loaded in 3.0 s.",
+    ]
 
 
 def test_a_hundred_and_fifty_months_fit_on_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
@@ -194,6 +232,12 @@ def test_bad_arguments_are_refused_before_large_libraries_are_imported(arguments
     done = subprocess.run([*command, *arguments.split()], cwd=PROJECT_DIRECTORY, capture_output=True, text=True)
     assert done.returncode == (0 if arguments == "--help" else 2)
     assert not re.search(rf"\| +({BAD_ARGUMENTS[arguments]})$", done.stderr, re.MULTILINE)
+
+
+def test_only_an_interrupted_backfill_that_skips_what_is_done_is_to_be_continued() -> None:
+    assert describe_interrupt(None) == "interrupted."
+    assert "begins again" in describe_interrupt("completed")
+    assert "skips what is done" in describe_interrupt("failed")
 
 
 @pytest.mark.parametrize("group", [(), ("class",)])
