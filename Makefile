@@ -87,7 +87,8 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" && $(PYTHON) -c '$(FITS)' || \
 		{ echo 'Python 3.11, 3.12 or 3.13 is needed; name one with PYTHON=/path/to/python3'; exit 2; }
 	@echo 'Making the environment in .venv, about a minute ...'
-	@$(PYTHON) -m venv .venv
+	@# Debian's Python without python3-venv fails only after it has made this file, which the next make would take for complete.
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
 $(ENVIRONMENT): pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP_INSTALL) --editable .
