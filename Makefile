@@ -55,8 +55,8 @@ lint: $(DEVELOPMENT)
 	$(BIN)/mypy
 	$(BIN)/sqlfluff lint --disable-progress-bar dbt_project
 	@# An empty DAGSTER_HOME: the storage of the checkout would start the embedded PostgreSQL, and leave it running.
-	@home=$$(mktemp -d) && trap "rm -r $$home" EXIT && echo 'telemetry: {enabled: false}' >$$home/dagster.yaml && \
-		VIRTUAL_ENV=$(CURDIR)/.venv DAGSTER_HOME=$$home $(BIN)/dg check defs
+	@home=$$(mktemp -d) && trap 'rm -r "$$home"' EXIT && echo 'telemetry: {enabled: false}' >"$$home/dagster.yaml" && \
+		VIRTUAL_ENV="$$PWD/.venv" DAGSTER_HOME=$$home $(BIN)/dg check defs
 
 screenshots: $(DEVELOPMENT)
 	@$(BIN)/python -m taxi_orchestration_tests.browser.screenshots

@@ -44,3 +44,14 @@ def test_an_environment_that_venv_could_not_complete_is_removed(checkout: Path) 
         assert done.returncode == 2
         assert "ensurepip is not available" in done.stdout
         assert not (checkout / ".venv").exists()
+
+
+def test_make_lint_works_in_a_directory_with_a_blank_in_its_name(checkout: Path) -> None:
+    for name in ("ruff", "mypy", "sqlfluff"):
+        write_program(checkout / ".venv" / "bin" / name, "#!/bin/sh\n")
+    write_program(checkout / ".venv" / "bin" / "python", "#!/bin/sh\n")
+    write_program(checkout / ".venv" / "bin" / "dg", '#!/bin/sh\necho "checked in $VIRTUAL_ENV"\n')
+    (checkout / ".venv" / ".installed-dev").touch()
+    done = run_make(checkout, "lint")
+    assert done.returncode == 0, done.stderr
+    assert f"checked in {checkout}/.venv" in done.stdout
