@@ -40,8 +40,7 @@ def start(settings: Settings, port: int) -> NoReturn:
     if not _has_colours(os.environ):
         # The only log format of Dagster without colours.
         command += ["--log-format", "json"]
-    # Dagster warns of its own parts in every process, which a user cannot change.
-    environment = {**os.environ, "DAGSTER_HOME": str(home), "PYTHONWARNINGS": "ignore"}
+    environment = {**os.environ, **dagster_variables(settings, home)}
     # Dagster ends its processes by SIGINT, which a shell script sets to ignored for background commands.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     become(command, environment)
@@ -94,6 +93,12 @@ def make_dagster_home(settings: Settings) -> Path:
     link.unlink(missing_ok=True)
     link.symlink_to(PROJECT_DIRECTORY / "dagster.yaml")
     return home
+
+
+def dagster_variables(settings: Settings, home: Path) -> dict[str, str]:
+    """Return the variables of Dagster's programs, whatever directory they run in."""
+    # TAXI_HOME may be relative. Dagster warns of its own parts in every process, which a user cannot change.
+    return {"DAGSTER_HOME": str(home), "TAXI_HOME": str(settings.taxi_home), "PYTHONWARNINGS": "ignore"}
 
 
 def _workspace(settings: Settings) -> Path:
