@@ -49,8 +49,8 @@ def start(settings: Settings, port: int) -> NoReturn:
 def claim(settings: Settings, port: int, other_port: str) -> TextIO:
     """Lock and return the file with the address of this home's UI.
 
-    Raises ProgramError if a UI runs already, or if another program uses the port; `other_port` is the option that
-    selects another.
+    Raises ProgramError if a UI runs already, or if the port cannot be used; `other_port` is the option that selects
+    another.
     """
     file = (make_home(settings) / _FILE).open("a+")
     try:
@@ -59,7 +59,10 @@ def claim(settings: Settings, port: int, other_port: str) -> TextIO:
         reason = f"The Dagster UI runs already at {_read_url(file)}. Ctrl-C in its terminal stops it."
         raise ProgramError(reason) from None
     if not is_free(port):
-        raise ProgramError(f"Port {port} is taken by another program. Choose another: {other_port}{port + 1}")
+        is_roots = port < 1024
+        reason = "is taken by another program, or only root may use it" if is_roots else "is taken by another program"
+        other = 3001 if is_roots or port == 65535 else port + 1
+        raise ProgramError(f"Port {port} {reason}. Choose another: {other_port}{other}")
     file.truncate(0)
     file.write(f"http://{HOST}:{port}")
     file.flush()
