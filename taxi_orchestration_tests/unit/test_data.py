@@ -1,0 +1,30 @@
+"""What `make clean-data` removes where TAXI_HOME, or a directory in it, is a link to another disk."""
+
+from pathlib import Path
+
+from taxi_orchestration.cli.data import remove_data
+from taxi_orchestration.settings import load_settings
+
+
+def make_files(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_a_home_that_is_a_link_is_emptied_and_kept(tmp_path: Path) -> None:
+    home, disk = tmp_path / "home", tmp_path / "disk"
+    make_files(disk / "step_logs" / "run.out", disk / "report.html")
+    home.symlink_to(disk)
+    remove_data(load_settings(taxi_home=home))
+    assert home.is_symlink()
+    assert list(disk.iterdir()) == []
+
+
+def test_a_directory_of_the_home_that_is_a_link_is_removed_with_its_target(tmp_path: Path) -> None:
+    home, disk = tmp_path / "home", tmp_path / "disk"
+    make_files(disk / "postgres" / "data" / "PG_VERSION", disk / "notes.txt", home / "step_logs" / "run.out")
+    (home / "postgres").symlink_to(disk / "postgres")
+    remove_data(load_settings(taxi_home=home))
+    assert not home.exists()
+    assert [path.name for path in disk.iterdir()] == ["notes.txt"]
