@@ -48,7 +48,7 @@ FOREIGN = set(
 # Flags of Airflow, `dagster dev`, `dagster-webserver`, Docker and pg_dump.
 FOREIGN_FLAGS = {
     *("--from-date", "--to-date", "--port", "--read-only", "--network"),
-    *("--detach", "--rm", "--username", "--host"),
+    *("--detach", "--rm", "--username", "--host", "--hostname"),
 }
 
 # The terms of the Airflow course. Each is a heading in docs/from-airflow.md.
