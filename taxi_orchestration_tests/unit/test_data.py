@@ -1,5 +1,6 @@
 """What `make clean-data` removes where TAXI_HOME, or a directory in it, is a link to another disk."""
 
+import json
 from pathlib import Path
 
 from taxi_orchestration.cli.data import remove_data
@@ -18,6 +19,17 @@ def test_a_home_that_is_a_link_is_emptied_and_kept(tmp_path: Path) -> None:
     home.symlink_to(disk)
     remove_data(load_settings(taxi_home=home))
     assert home.is_symlink()
+    assert list(disk.iterdir()) == []
+
+
+def test_a_data_directory_that_is_a_link_is_removed_with_its_target(tmp_path: Path) -> None:
+    home, disk = tmp_path / "home", tmp_path / "disk"
+    make_files(disk / "data" / "PG_VERSION", home / "postgres" / "server.json")
+    (home / "postgres" / "data").symlink_to(disk / "data")
+    record = {"id": "1", "password": "", "port": 1, "data": "data", "complete": True}
+    (home / "postgres" / "server.json").write_text(json.dumps(record))
+    remove_data(load_settings(taxi_home=home))
+    assert not home.exists()
     assert list(disk.iterdir()) == []
 
 
