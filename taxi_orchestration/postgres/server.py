@@ -162,12 +162,12 @@ class _Record:
 
     @staticmethod
     def read(home: Path) -> _Record | None:
-        record = _Record._load(home / "postgres")
+        record = _Record.load(home / "postgres")
         if record is not None:
-            record._refuse_copy()
+            record.refuse_copy()
         return record
 
-    def _refuse_copy(self) -> None:
+    def refuse_copy(self) -> None:
         """Raise ServerError if this is the record of a copied home whose data is outside it, and was not copied."""
         if self.private_directory is None:
             return
@@ -176,7 +176,7 @@ class _Record:
         except FileNotFoundError:
             return
         # It is the old path of a home that was moved since, where nothing or another server may be by now.
-        record = _Record._load(other)
+        record = _Record.load(other)
         if record is not None and record.id == self.id and not other.samefile(self.folder):
             raise ServerError(
                 f"{self.folder.parent} is a copy of {other.parent}: both name the PostgreSQL data in "
@@ -184,7 +184,7 @@ class _Record:
             )
 
     @staticmethod
-    def _load(folder: Path) -> _Record | None:
+    def load(folder: Path) -> _Record | None:
         path = folder / "server.json"
         try:
             return _Record(**json.loads(path.read_text()), folder=folder)

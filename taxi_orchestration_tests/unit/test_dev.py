@@ -9,7 +9,6 @@ import pytest
 
 from taxi_orchestration.cli import dev
 from taxi_orchestration.cli.programs import ProgramError
-from taxi_orchestration.postgres.postmaster import free_port
 from taxi_orchestration.settings import load_settings
 
 
@@ -24,13 +23,15 @@ def test_a_relative_taxi_home_is_the_same_directory_for_dagster(
         monkeypatch.setenv("TAXI_HOME", environment["TAXI_HOME"])
         raise StartedError
 
+    (tmp_path / "state").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TAXI_HOME", "state")
     monkeypatch.setattr(dev, "become", record)
     interrupt = signal.getsignal(signal.SIGINT)
     try:
-        with pytest.raises(StartedError):
-            dev.start(load_settings(), free_port())
+        with (tmp_path / "lock").open("w") as lock, pytest.raises(StartedError):
+            monkeypatch.setattr(dev, "claim", lambda *_: lock)
+            dev.start(load_settings(), 3000)
     finally:
         signal.signal(signal.SIGINT, interrupt)
     assert os.getcwd() != str(tmp_path)
