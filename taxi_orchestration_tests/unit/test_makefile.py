@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import venv
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,60 @@ def test_make_lint_works_in_a_directory_with_a_blank_in_its_name(checkout: Path)
     done = run_make(checkout, "lint")
     assert done.returncode == 0, done.stderr
     assert f"checked in {checkout}/.venv" in done.stdout
+
+
+def make_environment(checkout: Path) -> None:
+    """Make a complete environment, in which the code of `checkout` is installed."""
+    (checkout / "taxi_orchestration").mkdir()
+    (checkout / "taxi_orchestration" / "__init__.py").touch()
+    venv.create(checkout / ".venv", symlinks=True)
+    (packages,) = (checkout / ".venv").glob("lib/python3*/site-packages")
+    (packages / "editable.pth").write_text(str(checkout))
+    write_program(checkout / ".venv" / "bin" / "taxi", "#!/bin/sh\necho 'taxi: in use' >&2\nexit 1\n")
+    (checkout / ".venv" / ".installed").touch()
+
+
+def is_made_again(checkout: Path) -> bool:
+    """Return whether `make report` would make the environment and install the packages."""
+    planned = run_make(checkout, "--dry-run", "report").stdout
+    assert "-m venv" not in planned or "pip_install.py" in planned
+    return "-m venv" in planned
+
+
+def test_the_environment_of_a_moved_or_copied_checkout_is_made_again(checkout: Path) -> None:
+    make_environment(checkout)
+    assert not is_made_again(checkout)
+    copy = checkout.with_name("copy")
+    shutil.copytree(checkout, copy, symlinks=True)
+    assert is_made_again(copy)
+    assert is_made_again(checkout.rename(checkout.with_name("moved")))
+
+
+def test_an_environment_whose_python_is_gone_is_made_again(checkout: Path) -> None:
+    make_environment(checkout)
+    for python in (checkout / ".venv" / "bin").glob("python*"):
+        python.unlink()
+        python.symlink_to("/no/such/python3")
+    assert is_made_again(checkout)
+
+
+@pytest.mark.parametrize("linked", [".venv", ".venv/bin"])
+def test_an_environment_that_is_a_link_to_that_of_another_checkout_is_kept(checkout: Path, linked: str) -> None:
+    make_environment(checkout)
+    other = checkout.with_name("other")
+    shutil.copytree(checkout, other, symlinks=True)
+    shutil.rmtree(other / linked)
+    (other / linked).symlink_to(checkout / linked)
+    assert not is_made_again(other)
+
+
+def test_make_clean_stops_the_server_only_with_an_environment_of_its_own(checkout: Path) -> None:
+    make_environment(checkout)
+    refused = run_make(checkout, "clean")
+    assert (refused.returncode, "taxi: in use" in refused.stderr) == (2, True)
+    assert (checkout / ".venv").exists()
+    moved = checkout.rename(checkout.with_name("moved"))
+    done = run_make(moved, "clean")
+    assert done.returncode == 0, done.stderr
+    assert "was not stopped" in done.stdout
+    assert not (moved / ".venv").exists()
