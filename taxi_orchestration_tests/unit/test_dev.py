@@ -29,9 +29,10 @@ def test_a_relative_taxi_home_is_the_same_directory_for_dagster(
     monkeypatch.setattr(dev, "become", record)
     interrupt = signal.getsignal(signal.SIGINT)
     try:
-        with (tmp_path / "lock").open("w") as lock, pytest.raises(StartedError):
+        with (tmp_path / "lock").open("w") as lock:
             monkeypatch.setattr(dev, "claim", lambda *_: lock)
-            dev.start(load_settings(), 3000)
+            with pytest.raises(StartedError):
+                dev.start(load_settings(), 3000)
     finally:
         signal.signal(signal.SIGINT, interrupt)
     assert os.getcwd() != str(tmp_path)
