@@ -12,6 +12,14 @@ PIP_INSTALL := $(BIN)/python .ci/pip_install.py --constraint constraints.txt
 ENVIRONMENT := .venv/.installed
 DEVELOPMENT := .venv/.installed-dev
 PEERS := .venv/.installed-bench
+# "yes" if .venv is that of another directory, as after mv and cp, or of a Python that is gone. A link is somebody's choice.
+PRINT_STALE := import importlib.util, os; found = importlib.util.find_spec("taxi_orchestration"); \
+	print("" if found and os.path.samefile(os.path.dirname(found.origin), "taxi_orchestration") else "yes")
+STALE := $(shell test -L .venv || test -L $(BIN) || ! test -e $(ENVIRONMENT) || \
+	if test -x $(BIN)/python; then $(BIN)/python -I -c '$(PRINT_STALE)'; else echo yes; fi)
+ifneq ($(STALE),)
+  .PHONY: $(BIN)/python $(ENVIRONMENT) $(DEVELOPMENT) $(PEERS)
+endif
 
 help:
 	@echo 'make backfill FROM=2024-01 TO=2024-03   load months, build the models, check them'
@@ -55,8 +63,8 @@ lint: $(DEVELOPMENT)
 	$(BIN)/mypy
 	$(BIN)/sqlfluff lint --disable-progress-bar dbt_project
 	@# An empty DAGSTER_HOME: the storage of the checkout would start the embedded PostgreSQL, and leave it running.
-	@home=$$(mktemp -d) && trap "rm -r $$home" EXIT && echo 'telemetry: {enabled: false}' >$$home/dagster.yaml && \
-		VIRTUAL_ENV=$(CURDIR)/.venv DAGSTER_HOME=$$home $(BIN)/dg check defs
+	@home=$$(mktemp -d) && trap 'rm -r "$$home"' EXIT && echo 'telemetry: {enabled: false}' >"$$home/dagster.yaml" && \
+		VIRTUAL_ENV="$$PWD/.venv" DAGSTER_HOME=$$home $(BIN)/dg check defs
 
 screenshots: $(DEVELOPMENT)
 	@$(BIN)/python -m taxi_orchestration_tests.browser.screenshots
@@ -77,7 +85,8 @@ bare-machine:
 	@taxi_orchestration_tests/bare_machine.sh $(FROM) $(TO)
 
 clean:
-	@test ! -x $(BIN)/taxi || $(BIN)/taxi stop
+	@test -n "$(STALE)" && echo 'The embedded PostgreSQL was not stopped, because .venv is that of another directory or Python.' \
+		'If it runs: make .venv/.installed && .venv/bin/taxi stop' || test ! -x $(BIN)/taxi || $(BIN)/taxi stop
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 clean-data: $(ENVIRONMENT)
@@ -86,8 +95,10 @@ clean-data: $(ENVIRONMENT)
 $(BIN)/python:
 	@test -n "$(PYTHON)" && $(PYTHON) -c '$(FITS)' || \
 		{ echo 'Python 3.11, 3.12 or 3.13 is needed; name one with PYTHON=/path/to/python3'; exit 2; }
-	@echo 'Making the environment in .venv, about a minute ...'
-	@$(PYTHON) -m venv .venv
+	@echo '$(if $(STALE),.venv is that of another directory or Python. )Making the environment in .venv, about a minute ...'
+	@rm -rf .venv
+	@# Debian's Python without python3-venv fails only after it has made this file, which the next make would take for complete.
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
 $(ENVIRONMENT): pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP_INSTALL) --editable .

@@ -147,7 +147,11 @@ class Backfill:
     def _report_wait(self, event: DagsterEvent) -> None:
         # While the wait goes on Dagster repeats this event with another message.
         if (event.message or "").startswith("Step blocked by limit for pool"):
-            self.progress.warned("Another run builds the models. This one waits until it ends.")
+            # The process of a run on another machine is not visible here: only its user knows whether it is gone.
+            self.progress.warned(
+                "Another run builds the models. This one waits until it ends. If its machine or container is gone, "
+                "terminate it: make dev, Runs, Terminate."
+            )
 
 
 def _loaded(events: Sequence[DagsterEvent], raw_trips: AssetKey) -> dict[date, int]:

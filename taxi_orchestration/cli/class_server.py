@@ -21,7 +21,7 @@ from types import FrameType
 import psutil
 
 from taxi_orchestration.cli.classroom import WORKSPACE, correct_ports, count_students, list_students
-from taxi_orchestration.cli.dev import claim, find_running, make_dagster_home
+from taxi_orchestration.cli.dev import claim, dagster_variables, find_running, make_dagster_home
 from taxi_orchestration.cli.programs import ProgramError, program_command
 from taxi_orchestration.cli.terminal import print_error, print_note
 from taxi_orchestration.dbt.runner import DbtError, prepared_project
@@ -162,7 +162,7 @@ def _prepare_projects(settings: Settings) -> None:
 def list_parts(settings: Settings, port: int, read_only_port: int | None) -> list[Part]:
     """Return the programs that serve the class."""
     home = dagster_home() or make_dagster_home(settings)
-    shared = {"DAGSTER_HOME": str(home), "TAXI_HOME": str(settings.taxi_home), "PYTHONWARNINGS": "ignore"}
+    shared = dagster_variables(settings, home)
     class_environment = {**os.environ, **shared}
     folder = settings.taxi_home / "class"
     parts = []

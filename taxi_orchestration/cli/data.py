@@ -1,6 +1,7 @@
 """What `make clean-data` removes: the months and the history in TAXI_HOME, and nothing else."""
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from taxi_orchestration.cli.classroom import count_students, list_students
@@ -63,10 +64,11 @@ def remove_data(settings: Settings) -> None:
     remove(home)
     for path in _ours(home):
         if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-    if not any(home.iterdir()):
+            # A link leads to another disk; rmtree refuses links.
+            shutil.rmtree(path.resolve())
+        path.unlink(missing_ok=True)
+    # A home that is a link or a mount point stays, and one with files of others.
+    with suppress(OSError):
         home.rmdir()
 
 

@@ -40,8 +40,7 @@ def start(settings: Settings, port: int) -> NoReturn:
     if not _has_colours(os.environ):
         # The only log format of Dagster without colours.
         command += ["--log-format", "json"]
-    # Dagster warns of its own parts in every process, which a user cannot change.
-    environment = {**os.environ, "DAGSTER_HOME": str(home), "PYTHONWARNINGS": "ignore"}
+    environment = {**os.environ, **dagster_variables(settings, home)}
     # Dagster ends its processes by SIGINT, which a shell script sets to ignored for background commands.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     become(command, environment)
@@ -50,8 +49,8 @@ def start(settings: Settings, port: int) -> NoReturn:
 def claim(settings: Settings, port: int, other_port: str) -> TextIO:
     """Lock and return the file with the address of this home's UI.
 
-    Raises ProgramError if a UI runs already, or if another program uses the port; `other_port` is the option that
-    selects another.
+    Raises ProgramError if a UI runs already, or if the port cannot be used; `other_port` is the option that selects
+    another.
     """
     file = (make_home(settings) / _FILE).open("a+")
     try:
@@ -60,7 +59,10 @@ def claim(settings: Settings, port: int, other_port: str) -> TextIO:
         reason = f"The Dagster UI runs already at {_read_url(file)}. Ctrl-C in its terminal stops it."
         raise ProgramError(reason) from None
     if not is_free(port):
-        raise ProgramError(f"Port {port} is taken by another program. Choose another: {other_port}{port + 1}")
+        is_roots = port < 1024
+        reason = "is taken by another program, or only root may use it" if is_roots else "is taken by another program"
+        other = 3001 if is_roots or port == 65535 else port + 1
+        raise ProgramError(f"Port {port} {reason}. Choose another: {other_port}{other}")
     file.truncate(0)
     file.write(f"http://{HOST}:{port}")
     file.flush()
@@ -94,6 +96,12 @@ def make_dagster_home(settings: Settings) -> Path:
     link.unlink(missing_ok=True)
     link.symlink_to(PROJECT_DIRECTORY / "dagster.yaml")
     return home
+
+
+def dagster_variables(settings: Settings, home: Path) -> dict[str, str]:
+    """Return the variables of Dagster's programs, whatever directory they run in."""
+    # TAXI_HOME may be relative. Dagster warns of its own parts in every process, which a user cannot change.
+    return {"DAGSTER_HOME": str(home), "TAXI_HOME": str(settings.taxi_home), "PYTHONWARNINGS": "ignore"}
 
 
 def _workspace(settings: Settings) -> Path:

@@ -358,6 +358,9 @@ def _redirected(stream: TextIO, path: Path) -> Iterator[None]:
             os.dup2(file.fileno(), descriptor)
         yield
     finally:
-        stream.flush()
-        os.dup2(original, descriptor)
-        os.close(original)
+        try:
+            # Fails on a full disk.
+            stream.flush()
+        finally:
+            os.dup2(original, descriptor)
+            os.close(original)

@@ -4,13 +4,13 @@ What belongs here: the server of a home, its data directory, password and databa
 (binaries.py), processes (postmaster.py), settings (server_config.py) and connections (connection.py).
 
 `home/postgres/` holds `server.json` (the record of the server, with its password) and `data/`. Where root's
-unprivileged account cannot reach `home`, the data is below binaries.PRIVATE_ROOT and `server.json` names the path.
+unprivileged account cannot reach `home`, the data is in a private directory below binaries.PRIVATE_ROOT: `server.json`
+names the data, and `home.json` beside the data names the home.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import logging
 import os
@@ -44,6 +44,9 @@ _PARAMETERS = {
     "sslnegotiation": "postgres",
     "target_session_attrs": "any",
 }
+
+# The file beside data outside its home: the path of the home.
+_OWNER = "home.json"
 
 _PORT_ATTEMPTS = 5
 _LOCK_SECONDS = 300
@@ -122,8 +125,8 @@ def remove(home: Path) -> None:
     record = _Record.read(home)
     if record is not None:
         stop(home, "immediate")
-        data = record.data_directory
-        shutil.rmtree(data.parent if binaries.PRIVATE_ROOT in data.parents else data, ignore_errors=True)
+        # The data may be a link to another disk; rmtree refuses links.
+        shutil.rmtree(record.private_directory or record.data_directory.resolve(), ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,12 @@ class _Record:
         return self.folder / self.data
 
     @property
+    def private_directory(self) -> Path | None:
+        """The directory below PRIVATE_ROOT that holds the data; None for data inside the home."""
+        data = self.data_directory
+        return data.parent if binaries.PRIVATE_ROOT in data.parents else None
+
+    @property
     def cluster_name(self) -> str:
         return f"taxi-{self.id}"
 
@@ -153,7 +162,29 @@ class _Record:
 
     @staticmethod
     def read(home: Path) -> _Record | None:
-        folder = home / "postgres"
+        record = _Record.load(home / "postgres")
+        if record is not None:
+            record.refuse_copy()
+        return record
+
+    def refuse_copy(self) -> None:
+        """Raise ServerError if this is the record of a copied home whose data is outside it, and was not copied."""
+        if self.private_directory is None:
+            return
+        try:
+            other = Path(json.loads((self.private_directory / _OWNER).read_text())) / "postgres"
+        except FileNotFoundError:
+            return
+        # It is the old path of a home that was moved since, where nothing or another server may be by now.
+        record = _Record.load(other)
+        if record is not None and record.id == self.id and not other.samefile(self.folder):
+            raise ServerError(
+                f"{self.folder.parent} is a copy of {other.parent}: both name the PostgreSQL data in "
+                f"{self.data_directory}. Remove {self.folder} to start with an empty server here."
+            )
+
+    @staticmethod
+    def load(folder: Path) -> _Record | None:
         path = folder / "server.json"
         try:
             return _Record(**json.loads(path.read_text()), folder=folder)
@@ -173,8 +204,10 @@ class _Record:
 
 def _start(home: Path) -> EmbeddedServer:
     folder = home / "postgres"
-    record = _Record.read(home) or _new_record(home, folder)
+    record = _Record.read(home) or _new_record(folder)
     data = record.data_directory
+    if record.private_directory:
+        _make_private_directory(record.private_directory, home)
     account = binaries.account_for(data if data.exists() else folder)
     programs = binaries.program_directory(account)
     if not data.exists():
@@ -195,23 +228,21 @@ def _start(home: Path) -> EmbeddedServer:
     return server
 
 
-def _new_record(home: Path, folder: Path) -> _Record:
+def _new_record(folder: Path) -> _Record:
     data = folder / "data"
     if data.exists():
         raise ServerError(
             f"{data} holds a PostgreSQL whose password file {folder / 'server.json'} is gone. "
             f"Restore that file, or remove {folder} to start with an empty server."
         )
-    location = "data"
-    if not binaries.can_enter(binaries.account_for(folder), folder):
-        data = _private_directory(home) / "data"
-        location = os.fspath(data)
-        _remove_leftover(data)
+    id_ = secrets.token_hex(8)
+    is_reachable = binaries.can_enter(binaries.account_for(folder), folder)
     record = _Record(
-        id=secrets.token_hex(8),
+        id=id_,
         password=secrets.token_urlsafe(24),
         port=postmaster.free_port(),
-        data=location,
+        # By id and not by path: the path of a moved home may become that of another.
+        data="data" if is_reachable else os.fspath(binaries.PRIVATE_ROOT / id_ / "data"),
         complete=False,
         folder=folder,
     )
@@ -219,19 +250,13 @@ def _new_record(home: Path, folder: Path) -> _Record:
     return record
 
 
-def _private_directory(home: Path) -> Path:
+def _make_private_directory(directory: Path, home: Path) -> None:
+    """Make the directory of data outside `home`, which the server's account may enter, and record `home` there."""
     binaries.make_private_root()
-    directory = binaries.PRIVATE_ROOT / hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
-    directory.mkdir(mode=0o711, exist_ok=True)
-    return directory
-
-
-def _remove_leftover(data: Path) -> None:
-    """Remove the data of a deleted home at the same path: its password is lost, so the data is unusable."""
-    if data.exists():
-        _logger.warning("Removing %s: its TAXI_HOME was deleted", data)
-        postmaster.stop(data, "immediate")
-        shutil.rmtree(data)
+    directory.mkdir(exist_ok=True)
+    # The mode of mkdir would be cut by the umask.
+    directory.chmod(0o711)
+    _write(directory / _OWNER, json.dumps(os.fspath(home)), None)
 
 
 def _make_data_directory(record: _Record, account: Account | None, programs: Path) -> None:

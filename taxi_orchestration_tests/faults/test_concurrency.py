@@ -455,7 +455,10 @@ def test_a_backfill_reports_that_it_waits_for_the_models_of_another_run(
 
     tlc.publish(JANUARY)
     assert Backfill(definitions, instance, months_at_once=1, progress=Waiting()).run([JANUARY]).succeeded
-    assert reported == ["Another run builds the models. This one waits until it ends."]
+    assert reported == [
+        "Another run builds the models. This one waits until it ends. If its machine or container is gone, "
+        "terminate it: make dev, Runs, Terminate."
+    ]
 
 
 def test_the_dbt_pool_that_another_run_has_just_created_is_used_unchanged(instance: DagsterInstance) -> None:

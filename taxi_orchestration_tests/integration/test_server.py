@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -242,6 +242,9 @@ def test_a_server_of_a_deleted_home_is_never_used_again(home: Path) -> None:
     finally:
         if not has_ended(old_pid):
             os.kill(old_pid, signal.SIGQUIT)
+            until(lambda: has_ended(old_pid))
+        if binaries.PRIVATE_ROOT in old.data_directory.parents:
+            shutil.rmtree(old.data_directory.parent)
 
 
 def test_a_copied_home_gets_its_own_server(stopped_home: Path) -> None:
@@ -569,6 +572,54 @@ def test_root_gets_a_server_below_a_directory_that_only_root_may_enter(home: Pat
     assert running.data_directory.is_relative_to(binaries.PRIVATE_ROOT)
     assert stat.S_IMODE(running.data_directory.stat().st_mode) == 0o700
     assert psutil.Process(find_pid(running)).uids().effective == running.data_directory.stat().st_uid != 0
+
+
+@as_root
+def test_a_moved_home_of_root_keeps_its_data_while_another_takes_its_place(home: Path) -> None:
+    store_value(server.ensure_running(home), 17)
+    moved_home = home.rename(home.with_name("moved"))
+    try:
+        with pytest.raises(psycopg.errors.UndefinedTable):
+            read_value(server.ensure_running(home))
+        assert read_value(server.ensure_running(moved_home)) == 17
+    finally:
+        server.remove(moved_home)
+
+
+@as_root
+def test_a_copied_home_of_root_is_refused_as_long_as_the_original_exists(home: Path) -> None:
+    original = server.ensure_running(home)
+    store_value(original, 17)
+    copied_home = home.with_name("copy")
+    subprocess.run(["cp", "-a", home, copied_home], check=True)
+    uses: list[Callable[[Path], object]] = [server.ensure_running, server.find, server.stop, server.remove]
+    for use in uses:
+        with pytest.raises(ServerError) as refused:
+            use(copied_home)
+        assert str(refused.value) == (
+            f"{copied_home} is a copy of {home}: both name the PostgreSQL data in {original.data_directory}. "
+            f"Remove {copied_home / 'postgres'} to start with an empty server here."
+        )
+    assert read_value(server.ensure_running(home)) == 17
+
+    shutil.rmtree(home)
+    try:
+        assert read_value(server.ensure_running(copied_home)) == 17
+    finally:
+        server.remove(copied_home)
+    assert not original.data_directory.parent.exists()
+
+
+@as_root
+def test_root_gets_a_server_again_whose_directory_is_gone_and_with_any_umask(home: Path) -> None:
+    umask = os.umask(0o077)
+    try:
+        directory = server.ensure_running(home).data_directory.parent
+        server.stop(home)
+        shutil.rmtree(directory)
+        store_value(server.ensure_running(home), 17)
+    finally:
+        os.umask(umask)
 
 
 @as_root

@@ -48,7 +48,7 @@ FOREIGN = set(
 # Flags of Airflow, `dagster dev`, `dagster-webserver`, Docker, pg_dump and pip.
 FOREIGN_FLAGS = {
     *("--from-date", "--to-date", "--port", "--read-only", "--network"),
-    *("--detach", "--rm", "--no-deps", "--username", "--host"),
+    *("--detach", "--rm", "--no-deps", "--username", "--host", "--hostname"),
     *("--constraint", "--editable"),
 }
 
