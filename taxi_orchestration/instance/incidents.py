@@ -199,9 +199,10 @@ def _failures_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[str, 
 def _failed_checks(record: _Record) -> Iterator[Incident]:
     for key in sorted(record.graph.asset_check_keys, key=str):
         if key in record.assets.checks_of_all_months or not record.graph.get(key.asset_key).is_partitioned:
-            # A warning resolves nothing: after a host that does not answer the month may still be overdue.
             for execution in record.history(key, limit=1, status=_EVALUATED):
-                if not execution.evaluation.passed:
+                # The freshness check warns of a host that does not answer: the month may still be overdue.
+                is_unknown = key == record.assets.freshness_check and not execution.evaluation.passed
+                if is_unknown or _fails_for(execution, ""):
                     yield _check_incident(execution, "")
         else:
             yield from (_check_incident(execution, month) for month, execution in _failing(record, key).items())

@@ -27,7 +27,15 @@ from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.daemon import QUIET, Sensor
 from taxi_orchestration_tests.support.http_host import status
 from taxi_orchestration_tests.support.interference import RefuseRows, row_deleting_trigger
-from taxi_orchestration_tests.support.keys import FRESHNESS, RAW_CHECKS, RAW_TRIPS, REJECTED_TRIPS, TABLES, TLC_FILES
+from taxi_orchestration_tests.support.keys import (
+    COVERAGE,
+    FRESHNESS,
+    RAW_CHECKS,
+    RAW_TRIPS,
+    REJECTED_TRIPS,
+    TABLES,
+    TLC_FILES,
+)
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.tlc_host import ZONES, TlcHost
 
@@ -86,8 +94,12 @@ class Alerts:
 
     def record_freshness(self, level: Level, summary: str, months: str = "") -> None:
         """Record a result of the freshness check, as month_watch does."""
+        self.record_check(FRESHNESS, level, summary, months)
+
+    def record_check(self, spec: dg.AssetCheckSpec, level: Level, summary: str, months: str = "") -> None:
+        """Record a result of a check of all months, as month_watch does."""
         finding = Finding(level, summary, "Ask the TLC.", months=months)
-        self.instance.report_runless_asset_event(evaluation_of(FRESHNESS, finding))
+        self.instance.report_runless_asset_event(evaluation_of(spec, finding))
 
     def execute_check(self, key: dg.AssetCheckKey, first: str, last: str) -> dg.ExecuteInProcessResult:
         """Return the result of a run of one check."""
@@ -332,6 +344,16 @@ def test_an_overdue_month_is_reported_once_then_resolved(alerts: Alerts) -> None
     (message,) = alerts.tick()
     assert message["title"] == f"taxi: resolved: check {FRESHNESS.name} of {TLC_FILES.to_user_string()}"
     assert f"See: {UI}" in message["message"]
+
+
+def test_a_gap_resolves_the_incident_of_lost_months_so_that_later_losses_alert(alerts: Alerts) -> None:
+    what = f"check {COVERAGE.name} of raw_trips"
+    alerts.record_check(COVERAGE, "error", "2024-02: loaded in Dagster's record, but not in PostgreSQL.", "2024-02")
+    assert alerts.tick_titles() == [f"taxi: {what} failed for 2024-02"]
+    alerts.record_check(COVERAGE, "warn", "2024-03: a gap between loaded months.", "2024-03")
+    assert alerts.tick_titles() == [f"taxi: resolved: {what}"]
+    alerts.record_check(COVERAGE, "error", "2024-01: loaded in Dagster's record, but not in PostgreSQL.", "2024-01")
+    assert alerts.tick_titles() == [f"taxi: {what} failed for 2024-01"]
 
 
 def test_a_run_that_dagster_retries_is_reported_when_the_last_one_failed(alerts: Alerts) -> None:
