@@ -147,9 +147,8 @@ def _advise(incidents: Sequence[Incident]) -> str:
     windows = windows_of(parse_partition_key(incident.month) for incident in incidents if incident.month)
     if not windows:
         return "Fix the cause above, then materialize it again in the UI."
-    # Without the option a backfill skips a completed month, unless its file could not be loaded.
-    option = "" if incidents[0].what == "raw_trips" else " --reprocess completed"
-    commands = [f"taxi backfill {' '.join(w.keys)}{option}" for w in windows]
+    # Without the option a backfill skips a completed month: a failed run of checks leaves the month completed.
+    commands = [f"taxi backfill {' '.join(w.keys)} --reprocess completed" for w in windows]
     return f"Fix the cause above, then run: {'; '.join(commands)}"
 
 

@@ -298,7 +298,9 @@ def test_a_failed_step_that_runs_only_checks_is_reported(alerts: Alerts, tlc: Tl
     with psycopg.connect(target.url(), autocommit=True) as connection:
         connection.execute(rename.format(loads, *names))
         assert not alerts.execute_check(check, "2024-01", "2024-01").success
-        assert alerts.tick_titles() == ["taxi: raw_trips failed for 2024-01"]
+        (message,) = alerts.tick()
+        assert message["title"] == "taxi: raw_trips failed for 2024-01"
+        assert "taxi backfill 2024-01 2024-01 --reprocess completed" in message["message"], "the month is completed"
         connection.execute(rename.format(loads, *reversed(names)))
     assert alerts.execute_check(check, "2024-01", "2024-01").success
     assert alerts.tick_titles() == ["taxi: resolved: raw_trips for 2024-01"]
