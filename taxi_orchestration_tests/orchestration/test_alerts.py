@@ -287,6 +287,21 @@ def test_a_month_that_fails_a_dbt_test_is_resolved_by_that_month_and_no_other(
     assert alerts.tick_titles() == [f"taxi: resolved: check {check.name} of rejected_trips for 2024-01"]
 
 
+def test_all_months_that_fail_a_dbt_test_are_reported_not_only_those_of_the_sample(
+    alerts: Alerts, tlc: TlcHost, target: PostgresTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = dg.AssetCheckKey(REJECTED_TRIPS, "rejected_trips_have_a_known_reason")
+    for month in (JANUARY, FEBRUARY):
+        tlc.publish(month)
+        assert alerts.execute({"dagster/partition": f"{month:%Y-%m}"}, TABLES).success
+    with psycopg.connect(target.url()) as connection:
+        rejected = sql.Identifier(alerts.settings.schema_name, "rejected_trips")
+        connection.execute(sql.SQL("update {} set rejection_reasons = '{{no such reason}}'").format(rejected))
+    monkeypatch.setattr("taxi_orchestration.defs.dbt_step.SAMPLE_ROWS", 1)
+    assert not alerts.execute_check(check, "2024-01", "2024-02").success
+    assert alerts.tick_titles() == [f"taxi: check {check.name} of rejected_trips failed for 2024-01, 2024-02"]
+
+
 def test_a_failed_step_that_runs_only_checks_is_reported(alerts: Alerts, tlc: TlcHost, target: PostgresTarget) -> None:
     tlc.publish(JANUARY)
     january = {"dagster/partition": "2024-01"}
