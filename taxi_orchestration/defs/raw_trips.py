@@ -73,6 +73,9 @@ from taxi_orchestration.warehouse.warehouse import Warehouse
 ALL_MONTHS = 9_999
 CODE_VERSION = "1"
 
+# The metadata of a loaded month: the rows that the load replaced.
+ROWS_BEFORE = "rows before"
+
 # The tag of automatic runs: a file with the rows that the models were built from already runs nothing downstream. A
 # user's "materialize" always materializes.
 ONLY_IF_CHANGED = ".dagster/taxi_only_if_changed"
@@ -325,7 +328,9 @@ def _record_months(
     if context.has_partition_key:
         ((month, materialization),) = made.items()
         tags = materialization.tags or {}
-        if ONLY_IF_CHANGED in context.run.tags and _is_built(context, assets, month, tags[DATA_VERSION]):
+        # The tables of a month without rows before are gone too, as after `drop schema`.
+        is_reissue = ONLY_IF_CHANGED in context.run.tags and materialization.metadata[ROWS_BEFORE].value
+        if is_reissue and _is_built(context, assets, month, tags[DATA_VERSION]):
             context.log.info(
                 f"{partition_key(month)}: another file with the same rows. Nothing downstream is built again."
             )
@@ -372,7 +377,7 @@ def _metadata(load: MonthLoad) -> dict[str, MetadataValue]:
     drift = "; ".join(f"{kind.replace('_', ' ')}: {', '.join(found)}" for kind, found in file.drift.items() if found)
     metadata: dict[str, MetadataValue] = {
         ROWS: MetadataValue.int(file.rows),
-        "rows before": MetadataValue.int(load.rows_before),
+        ROWS_BEFORE: MetadataValue.int(load.rows_before),
         "pickups outside the month": MetadataValue.int(load.pickups_outside),
         "layout": MetadataValue.text(DATASET.label_of(load.era)),
         "drift": MetadataValue.text(drift or "none"),

@@ -15,7 +15,7 @@ from taxi_orchestration.instance.run_tags import TLC_PUBLICATIONS
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.months import Window, partition_key
 from taxi_orchestration.postgres.connection import connect
-from taxi_orchestration.settings import Settings
+from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration_tests.support.daemon import Daemon, clock_at
 from taxi_orchestration_tests.support.http_host import silent, status
@@ -219,6 +219,21 @@ def test_a_failing_host_makes_a_tick_skip_with_the_reason_and_never_fail(
     began = time.monotonic()
     assert daemon.tick().months == ["2024-02"]
     assert time.monotonic() - began < 10
+
+
+def test_a_month_is_built_again_by_the_sensor_after_its_schema_was_dropped(
+    tlc: TlcHost, target: PostgresTarget, daemon: Daemon, settings: Settings
+) -> None:
+    tlc.publish(JANUARY)
+    assert daemon.execute("2024-01").success
+    schema = sql.Identifier(settings.schema_name)
+    with connect(target) as connection:
+        connection.execute(sql.SQL("drop schema {} cascade").format(schema))
+    (request,) = daemon.tick().requests
+    assert daemon.run(request).success
+    with connect(target) as connection:
+        trips = sql.Identifier(settings.schema_name, "fct_trips")
+        assert connection.execute(sql.SQL("select from {} limit 1").format(trips)).fetchone() == ()
 
 
 def record_loads(daemon: Daemon, months: list[date]) -> None:
