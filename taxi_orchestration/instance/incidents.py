@@ -22,7 +22,7 @@ import dagster as dg
 
 from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.instance.dagster_internals import AssetCheckExecutionRecordStatus
-from taxi_orchestration.instance.dagster_names import CHECKED_MONTHS, TO_DO, is_about
+from taxi_orchestration.instance.dagster_names import CHECKED_MONTHS, TO_DO, checked_months
 from taxi_orchestration.instance.run_tags import (
     TLC_PUBLICATIONS,
     attempts_by,
@@ -121,10 +121,24 @@ class _Record:
         """Return the executions of a check, newest first."""
         return self.instance.event_log_storage.get_asset_check_execution_history(key, limit, **which)
 
-    def months_of(self, execution: Any) -> set[str]:
-        """Return the months of a check's execution: its partition, else the months of its run."""
+    def months_of(self, execution: Any) -> set[str] | None:
+        """Return the months of a check's execution: its partition, else those of its run; None for all months.
+
+        The execution of a deleted run is of no known month.
+        """
+        if execution.partition:
+            return {execution.partition}
         run = self.runs.get(execution.run_id)
-        return {execution.partition} if execution.partition else set(months_of_run(run) if run else [""])
+        return set(months_of_run(run)) or None if run else set()
+
+    def failed_months(self, execution: Any) -> set[str]:
+        """Return the months that an execution found to fail; "" if it checked all months and names none."""
+        if not _is_error(execution):
+            return set()
+        months, named = self.months_of(execution), checked_months(execution.evaluation)
+        if months is None:
+            return named or {""}
+        return months & named if named else months
 
     def is_retried(self, run: dg.DagsterRun) -> bool:
         """Return whether Dagster retries a failed run, or has not decided yet."""
@@ -202,7 +216,7 @@ def _failed_checks(record: _Record) -> Iterator[Incident]:
             for execution in record.history(key, limit=1, status=_EVALUATED):
                 # The freshness check warns of a host that does not answer: the month may still be overdue.
                 is_unknown = key == record.assets.freshness_check and not execution.evaluation.passed
-                if is_unknown or _fails_for(execution, ""):
+                if is_unknown or _is_error(execution):
                     yield _check_incident(execution, "")
         else:
             yield from (_check_incident(execution, month) for month, execution in _failing(record, key).items())
@@ -210,9 +224,9 @@ def _failed_checks(record: _Record) -> Iterator[Incident]:
 
 def _failing(record: _Record, key: dg.AssetCheckKey) -> dict[str, Any]:
     """Return the months for which a check fails, or failed and runs again, with its last execution for the month."""
-    errors = [e for e in record.history(key, status={_Status.FAILED}) if _fails_for(e, "")]
+    errors = [e for e in record.history(key, status={_Status.FAILED}) if _is_error(e)]
     record.read_runs({execution.run_id for execution in errors})
-    failed = {month for e in errors for month in record.months_of(e) if _fails_for(e, month)}
+    failed = {month for e in errors for month in record.failed_months(e)}
     latest: dict[str, Any] = {}
     cursor = None
     while failed - latest.keys() and (page := record.history(key, cursor=cursor)):
@@ -221,23 +235,22 @@ def _failing(record: _Record, key: dg.AssetCheckKey) -> dict[str, Any]:
             run = record.runs.get(execution.run_id)
             # A run that ended before the check is no evidence.
             if execution.status is not _Status.PLANNED or (run and not run.is_finished):
-                for month in failed & record.months_of(execution):
+                months = record.months_of(execution)
+                for month in failed if months is None else failed & months:
                     latest.setdefault(month, execution)
         cursor = page[-1].id
-    return {m: e for m, e in latest.items() if e.status is _Status.PLANNED or _fails_for(e, m)}
+    return {m: e for m, e in latest.items() if e.status is _Status.PLANNED or m in record.failed_months(e)}
 
 
-def _fails_for(execution: Any, month: str) -> bool:
-    """Return whether a check failed at error level, for this month if the evaluation names months."""
-    if execution.status is not _Status.FAILED or execution.evaluation.severity is not dg.AssetCheckSeverity.ERROR:
-        return False
-    return not month or is_about(execution.evaluation, month)
+def _is_error(execution: Any) -> bool:
+    """Return whether a check failed at error level."""
+    return execution.status is _Status.FAILED and execution.evaluation.severity is dg.AssetCheckSeverity.ERROR
 
 
 def _check_incident(execution: Any, month: str) -> Incident:
     key = execution.key
     what = f"check {key.name} of {key.asset_key.to_user_string()}"
-    if not _fails_for(execution, month):
+    if not _is_error(execution):
         return Incident(what, month, is_settled=False)
     evaluation = execution.evaluation
     to_do, about = (evaluation.metadata.get(name) for name in (TO_DO, CHECKED_MONTHS))

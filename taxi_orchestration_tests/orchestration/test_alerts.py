@@ -101,13 +101,16 @@ class Alerts:
         finding = Finding(level, summary, "Ask the TLC.", months=months)
         self.instance.report_runless_asset_event(evaluation_of(spec, finding))
 
-    def execute_check(self, key: dg.AssetCheckKey, first: str, last: str) -> dg.ExecuteInProcessResult:
-        """Return the result of a run of one check."""
+    def execute_check(self, key: dg.AssetCheckKey, first: str = "", last: str = "") -> dg.ExecuteInProcessResult:
+        """Return the result of a run of one check, for these months or, as by *Execute* in the UI, for all of them."""
         job = dg.define_asset_job("one_check", dg.AssetSelection.checks(key))
         definitions = dg.Definitions.merge(self.definitions, dg.Definitions(jobs=[job]))
         tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
         return definitions.resolve_job_def("one_check").execute_in_process(
-            instance=self.instance, run_config=QUIET, tags={**tags, **NO_RETRY}, raise_on_error=False
+            instance=self.instance,
+            run_config=QUIET,
+            tags={**(tags if first else {}), **NO_RETRY},
+            raise_on_error=False,
         )
 
     def create_run(self, tags: Mapping[str, str], selection: Sequence[dg.AssetKey] = ()) -> dg.DagsterRun:
@@ -300,6 +303,43 @@ def test_all_months_that_fail_a_dbt_test_are_reported_not_only_those_of_the_samp
     monkeypatch.setattr("taxi_orchestration.defs.dbt_step.SAMPLE_ROWS", 1)
     assert not alerts.execute_check(check, "2024-01", "2024-02").success
     assert alerts.tick_titles() == [f"taxi: check {check.name} of rejected_trips failed for 2024-01, 2024-02"]
+
+
+def test_a_dbt_test_of_all_months_is_reported_for_those_that_fail_then_resolved(
+    alerts: Alerts, tlc: TlcHost, target: PostgresTarget
+) -> None:
+    check = dg.AssetCheckKey(REJECTED_TRIPS, "rejected_trips_have_a_known_reason")
+    for month in (JANUARY, FEBRUARY):
+        tlc.publish(month)
+        assert alerts.execute({"dagster/partition": f"{month:%Y-%m}"}, TABLES).success
+    rejected = sql.Identifier(alerts.settings.schema_name, "rejected_trips")
+    january = sql.SQL("update {} set rejection_reasons = %s where source_month = '2024-01-01'").format(rejected)
+    with psycopg.connect(target.url(), autocommit=True) as connection:
+        connection.execute(january, [["no such reason"]])
+        assert not alerts.execute_check(check).success
+        assert alerts.tick_titles() == [f"taxi: check {check.name} of rejected_trips failed for 2024-01"]
+        connection.execute(january, [["pickup_missing"]])
+    assert alerts.execute_check(check).success
+    assert alerts.tick_titles() == [f"taxi: resolved: check {check.name} of rejected_trips for 2024-01"]
+
+
+def test_the_deletion_of_an_old_failed_run_sends_no_message(
+    alerts: Alerts, tlc: TlcHost, target: PostgresTarget
+) -> None:
+    check = dg.AssetCheckKey(REJECTED_TRIPS, "rejected_trips_have_a_known_reason")
+    tlc.publish(JANUARY)
+    assert alerts.execute({"dagster/partition": "2024-01"}, TABLES).success
+    with psycopg.connect(target.url()) as connection:
+        rejected = sql.Identifier(alerts.settings.schema_name, "rejected_trips")
+        connection.execute(sql.SQL("update {} set rejection_reasons = '{{no such reason}}'").format(rejected))
+    failed = alerts.execute_check(check, "2024-01", "2024-01")
+    assert not failed.success
+    assert alerts.execute({"dagster/partition": "2024-01"}, TABLES).success
+    alerts.tick()
+    alerts.instance.delete_run(failed.run_id)
+    # A new event, so that the tick reads the record.
+    alerts.record_freshness("pass", "Nothing is overdue.")
+    assert alerts.tick_titles() == []
 
 
 def test_a_failed_step_that_runs_only_checks_is_reported(alerts: Alerts, tlc: TlcHost, target: PostgresTarget) -> None:
