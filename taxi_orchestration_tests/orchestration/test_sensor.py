@@ -187,6 +187,28 @@ def test_a_file_that_fails_is_requested_again_with_growing_pauses_and_a_limit(
     assert daemon.tick().months == ["2024-02"]
 
 
+@pytest.mark.parametrize("action", ["delete", "re-execute"])
+def test_a_deleted_and_a_reexecuted_run_keep_the_number_of_attempts(
+    action: str, tlc: TlcHost, loader: Loader, daemon: Daemon, instance: dg.DagsterInstance
+) -> None:
+    tlc.publish(JANUARY)
+    load(loader, JANUARY)
+    tlc.publish_bytes(FEBRUARY, b"PAR1 damaged PAR1")
+    runs = []
+    for hours in (0, 1):
+        daemon.clock.forward(hours=hours)
+        (request,) = daemon.tick().requests
+        runs.append(daemon.execute("2024-02", [RAW_TRIPS], tags=request.tags))
+    if action == "delete":
+        instance.delete_run(runs[0].run_id)
+    else:
+        # A re-execution has the tags of its run.
+        daemon.execute("2024-02", [RAW_TRIPS], tags=request.tags)
+    daemon.clock.forward(hours=4)
+    (request,) = daemon.tick().requests
+    assert str(request.run_key).endswith(" 3")
+
+
 def test_a_month_in_the_range_of_a_queued_run_is_not_requested(
     tlc: TlcHost, loader: Loader, daemon: Daemon, instance: dg.DagsterInstance
 ) -> None:
