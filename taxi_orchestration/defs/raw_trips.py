@@ -184,7 +184,7 @@ def _load_and_check(
         for month, of_month in findings.items()
         if of_month[FILE_IS_WHOLE].level == "error"
     }
-    if failures or (not_published and _builds_models(context, assets.raw_trips)):
+    if failures or (not_published and len(months) > 1 and _builds_models(context, assets.raw_trips)):
         # The next step would build all months of the run, or none.
         raise failure_of(failures, made.keys(), not_published)
 
@@ -270,8 +270,12 @@ def _is_chunk_of_range(context: AssetExecutionContext, raw_trips: AssetKey) -> b
     """Return whether the single month of this run is a chunk of a range, which Dagster splits into runs."""
     id_ = context.run.tags.get(BACKFILL)
     backfill = context.instance.get_backfill(id_) if id_ else None
-    data = backfill.asset_backfill_data if backfill else None
-    return data is not None and len(data.target_subset.get_partitions_subset(raw_trips)) > 1
+    if backfill is None:
+        return False
+    if backfill.asset_backfill_data is None:
+        # A backfill of a job, which makes a run of each month.
+        return len(backfill.partition_names or ()) > 1
+    return len(backfill.asset_backfill_data.target_subset.get_partitions_subset(raw_trips)) > 1
 
 
 def _builds_models(context: AssetExecutionContext, raw_trips: AssetKey) -> bool:

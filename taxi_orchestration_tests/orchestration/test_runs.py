@@ -24,8 +24,13 @@ from taxi_orchestration.defs.clock import Clock
 from taxi_orchestration.defs.interruption import canceled_by_interrupt
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.raw_trips import failure_of
-from taxi_orchestration.instance.dagster_internals import InMemoryJob, execute_run_iterator
-from taxi_orchestration.instance.dagster_names import LAUNCHED_BY, TAXI_BACKFILL
+from taxi_orchestration.instance.dagster_internals import (
+    BulkActionStatus,
+    InMemoryJob,
+    PartitionBackfill,
+    execute_run_iterator,
+)
+from taxi_orchestration.instance.dagster_names import BACKFILL, LAUNCHED_BY, TAXI_BACKFILL
 from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.months import Window
 from taxi_orchestration.postgres.connection import WarehouseError, WarehouseUnavailableError
@@ -499,6 +504,35 @@ def test_the_run_that_ends_last_of_parallel_ones_sets_the_result_of_coverage(
     assert latest
     assert latest.evaluation
     assert latest.evaluation.passed, latest.evaluation.description
+
+
+def test_an_unpublished_month_of_a_job_backfill_of_several_months_is_not_failed(
+    tlc: TlcHost, instance: dg.DagsterInstance, definitions: dg.Definitions
+) -> None:
+    def run_of_backfill(*months: str) -> dg.ExecuteInProcessResult:
+        # Materialize all, on the page of the job.
+        record = PartitionBackfill(
+            backfill_id=str(len(months)),
+            status=BulkActionStatus.REQUESTED,
+            from_failure=False,
+            tags={},
+            backfill_timestamp=time.time(),
+            partition_names=months,
+        )
+        instance.add_backfill(record)
+        return definitions.resolve_job_def(TAXI_PIPELINE).execute_in_process(
+            instance=instance,
+            partition_key="2024-02",
+            tags={BACKFILL: record.backfill_id},
+            run_config=QUIET,
+            raise_on_error=False,
+        )
+
+    tlc.withdraw(FEBRUARY)
+    result = run_of_backfill("2024-01", "2024-02")
+    assert result.success
+    assert list_materialized(result) == []
+    assert not run_of_backfill("2024-02").success
 
 
 def test_a_run_that_a_user_terminates_ends_as_canceled_and_is_not_retried(
