@@ -55,7 +55,8 @@ def build_alerts() -> dg.SensorDefinition:
         # An administrator may serve the code location under another name.
         location = context.code_location_origin
         name = location.location_name if location else settings.location_name
-        new, resolved = difference(reported, [*incidents, *failed_instigators(instance, name)])
+        failed = failed_instigators(instance, context.repository_def, name)
+        new, resolved = difference(reported, [*incidents, *failed])
         link = settings.taxi_ui_url
         messages = [(incident_message(some, link, settings.student), {i.key for i in some}) for some in group(new)]
         messages += [

@@ -85,11 +85,18 @@ def current_incidents(
     return [*_failed_steps(record), *_failed_checks(record)]
 
 
-def failed_instigators(instance: dg.DagsterInstance, location_name: str) -> Iterator[Incident]:
-    """Read the failing sensors and schedules of a code location, whose ticks are not in the event log."""
+def failed_instigators(
+    instance: dg.DagsterInstance, repository: dg.RepositoryDefinition | None, location_name: str
+) -> Iterator[Incident]:
+    """Read the failing sensors and schedules of a code location, whose ticks are not in the event log.
+
+    Dagster keeps the last ticks of those that the code no longer has.
+    """
+    existing = {each.name for each in (*repository.sensor_defs, *repository.schedule_defs)} if repository else set()
     for state in instance.all_instigator_state():
         of = state.origin.repository_origin.code_location_origin
-        if state.status.name == "STOPPED" or state.instigator_name == ALERTS or of.location_name != location_name:
+        is_one = of.location_name == location_name and state.instigator_name in existing - {ALERTS}
+        if state.status.name == "STOPPED" or not is_one:
             continue
         ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=5)
         tick = next((tick for tick in ticks if tick.status.name in ("FAILURE", "SUCCESS", "SKIPPED")), None)

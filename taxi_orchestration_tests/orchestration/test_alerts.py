@@ -1,7 +1,7 @@
 """The sensor `alerts` on a real instance, with a real webhook that receives the messages."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -435,7 +435,8 @@ def test_no_password_is_in_a_message(alerts: Alerts, target: PostgresTarget) -> 
     assert target.host in message["message"]
 
 
-def test_a_sensor_that_fails_is_reported_once_then_resolved(alerts: Alerts) -> None:
+def start_sensor(instance: dg.DagsterInstance, name: str) -> Callable[[str, float], None]:
+    """Record a sensor that is on, and return a function that records a tick of it: its status and its time."""
     # The daemon records its ticks with these classes. Dagster does not export them.
     from dagster._core.definitions.sensor_definition import SensorType
     from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
@@ -449,21 +450,20 @@ def test_a_sensor_that_fails_is_reported_once_then_resolved(alerts: Alerts) -> N
     )
     from dagster._utils.error import SerializableErrorInfo
 
-    origin = RemoteInstigatorOrigin(
-        RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(LOCATION), "__repository__"), TLC_PUBLICATIONS
-    )
+    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(LOCATION), "__repository__")
+    origin = RemoteInstigatorOrigin(repository, name)
     data = SensorInstigatorData(sensor_type=SensorType.STANDARD)
     state = InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING, data)
-    alerts.instance.add_instigator_state(state)
+    instance.add_instigator_state(state)
 
-    def record_tick(status: TickStatus, moment: float) -> None:
-        error = SerializableErrorInfo("OSError: disk full", [], "OSError") if status is TickStatus.FAILURE else None
-        alerts.instance.create_tick(
+    def record_tick(status: str, moment: float) -> None:
+        error = SerializableErrorInfo("OSError: disk full", [], "OSError") if status == "FAILURE" else None
+        instance.create_tick(
             TickData(
                 state.instigator_origin_id,
-                TLC_PUBLICATIONS,
+                name,
                 InstigatorType.SENSOR,
-                status,
+                TickStatus[status],
                 moment,
                 selector_id=state.selector_id,
                 error=error,
@@ -471,16 +471,28 @@ def test_a_sensor_that_fails_is_reported_once_then_resolved(alerts: Alerts) -> N
             )
         )
 
-    record_tick(TickStatus.SKIPPED, 1.0)
+    return record_tick
+
+
+def test_a_sensor_that_fails_is_reported_once_then_resolved(alerts: Alerts) -> None:
+    record_tick = start_sensor(alerts.instance, TLC_PUBLICATIONS)
+    record_tick("SKIPPED", 1.0)
     assert alerts.tick() == []
-    record_tick(TickStatus.FAILURE, 2.0)
+    record_tick("FAILURE", 2.0)
     (message,) = alerts.tick()
     assert message["title"] == f"taxi: sensor {TLC_PUBLICATIONS} failed"
     assert "disk full" in message["message"]
-    record_tick(TickStatus.FAILURE, 3.0)
+    record_tick("FAILURE", 3.0)
     assert alerts.tick() == []
-    record_tick(TickStatus.SUCCESS, 4.0)
+    record_tick("SUCCESS", 4.0)
     assert alerts.tick_titles() == [f"taxi: resolved: sensor {TLC_PUBLICATIONS}"]
+
+
+def test_the_incident_of_a_sensor_that_the_code_no_longer_has_is_resolved(alerts: Alerts) -> None:
+    start_sensor(alerts.instance, "removed")("FAILURE", 1.0)
+    alerts.sensor.cursor = '{"reported": ["sensor removed|"]}'
+    assert alerts.tick_titles() == ["taxi: resolved: sensor removed"]
+    assert alerts.tick_titles() == []
 
 
 def test_a_message_that_could_not_be_sent_is_sent_by_a_later_tick(alerts: Alerts, httpserver: HTTPServer) -> None:
