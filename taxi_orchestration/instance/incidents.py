@@ -82,7 +82,10 @@ def current_incidents(
 ) -> list[Incident]:
     """Read the present incidents of all assets and checks of the student's repository."""
     record = _Record(instance, repository.asset_graph if repository else None, assets)
-    return [*_failed_steps(record), *_failed_checks(record)]
+    months = record.graph.get(assets.raw_trips).partitions_def
+    incidents = [*_failed_steps(record), *_failed_checks(record)]
+    # No run resolves a month before TAXI_FIRST_MONTH.
+    return [incident for incident in incidents if not incident.month or months.has_partition_key(incident.month)]
 
 
 def failed_instigators(

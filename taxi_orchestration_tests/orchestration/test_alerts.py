@@ -495,6 +495,20 @@ def test_the_incident_of_a_sensor_that_the_code_no_longer_has_is_resolved(alerts
     assert alerts.tick_titles() == []
 
 
+def test_the_incident_of_a_month_before_a_new_first_month_is_resolved(
+    alerts: Alerts, tlc: TlcHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not alerts.execute({"dagster/partition": "2024-01"}).success
+    assert not alerts.execute({"dagster/partition": "2024-02"}).success
+    assert alerts.tick_titles() == ["taxi: raw_trips failed for 2024-01, 2024-02"]
+    monkeypatch.setenv("TAXI_FIRST_MONTH", "2024-02")
+    restarted = Alerts(load_settings(), alerts.instance, alerts.webhook, alerts.seen)
+    restarted.sensor.cursor = alerts.sensor.cursor
+    # A new event, so that the tick reads the record.
+    restarted.record_freshness("pass", "Nothing is overdue.")
+    assert restarted.tick_titles() == ["taxi: resolved: raw_trips for 2024-01"]
+
+
 def test_a_message_that_could_not_be_sent_is_sent_by_a_later_tick(alerts: Alerts, httpserver: HTTPServer) -> None:
     alerts.create_failed_run(NO_RETRY)
     httpserver.clear_all_handlers()
