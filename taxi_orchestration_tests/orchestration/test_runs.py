@@ -531,7 +531,7 @@ def test_an_unpublished_month_of_a_job_backfill_of_several_months_is_not_failed(
     tlc.withdraw(FEBRUARY)
     result = run_of_backfill("2024-01", "2024-02")
     assert result.success
-    assert list_materialized(result) == []
+    assert list_materialized(result, "2024-02") == []
     assert not run_of_backfill("2024-02").success
 
 
