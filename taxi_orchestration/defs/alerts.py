@@ -55,7 +55,8 @@ def build_alerts() -> dg.SensorDefinition:
         # An administrator may serve the code location under another name.
         location = context.code_location_origin
         name = location.location_name if location else settings.location_name
-        new, resolved = difference(reported, [*incidents, *failed_instigators(instance, name)])
+        failed = failed_instigators(instance, context.repository_def, name)
+        new, resolved = difference(reported, [*incidents, *failed])
         link = settings.taxi_ui_url
         messages = [(incident_message(some, link, settings.student), {i.key for i in some}) for some in group(new)]
         messages += [
@@ -147,9 +148,8 @@ def _advise(incidents: Sequence[Incident]) -> str:
     windows = windows_of(parse_partition_key(incident.month) for incident in incidents if incident.month)
     if not windows:
         return "Fix the cause above, then materialize it again in the UI."
-    # Without the option a backfill skips a completed month, unless its file could not be loaded.
-    option = "" if incidents[0].what == "raw_trips" else " --reprocess completed"
-    commands = [f"taxi backfill {' '.join(w.keys)}{option}" for w in windows]
+    # Without the option a backfill skips a completed month: a failed run of checks leaves the month completed.
+    commands = [f"taxi backfill {' '.join(w.keys)} --reprocess completed" for w in windows]
     return f"Fix the cause above, then run: {'; '.join(commands)}"
 
 

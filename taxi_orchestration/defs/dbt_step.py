@@ -42,7 +42,6 @@ from taxi_orchestration.warehouse.relations import TABLE, VIEW, Relation, refuse
 from taxi_orchestration.warehouse.warehouse import Warehouse
 
 BUILD_ATTEMPTS = 3
-MAX_FAILING_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -309,10 +308,9 @@ class DbtStep:
             return result
         shown: dict[str, MetadataValue] = {}
         try:
-            rows = self._warehouse.rows_of(query, limit=MAX_FAILING_ROWS)
-            months = sorted({str(row["source_month"])[:7] for row in rows if row.get("source_month")})
+            months = self._warehouse.months_of(query)
             shown[CHECKED_MONTHS] = MetadataValue.text(", ".join(months) or "not reported by this test")
-            shown["sample"] = MetadataValue.md(as_markdown(rows[:SAMPLE_ROWS]))
+            shown["sample"] = MetadataValue.md(as_markdown(self._warehouse.rows_of(query, limit=SAMPLE_ROWS)))
         except WarehouseError as error:
             # The failure itself is known, and the other results of dbt must still be recorded.
             shown["sample"] = MetadataValue.text(str(error))

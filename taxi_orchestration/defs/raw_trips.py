@@ -75,6 +75,9 @@ CODE_VERSION = "1"
 # Begins the reason on the page of a month that is not published.
 NOT_YET_PUBLISHED = "Not yet published."
 
+# The metadata of a loaded month: the rows that the load replaced.
+ROWS_BEFORE = "rows before"
+
 # The tag of automatic runs: a file with the rows that the models were built from already runs nothing downstream. A
 # user's "materialize" always materializes.
 ONLY_IF_CHANGED = ".dagster/taxi_only_if_changed"
@@ -183,7 +186,7 @@ def _load_and_check(
         for month, of_month in findings.items()
         if (found := of_month[FILE_IS_WHOLE]).level == "error"
     }
-    if failures or (not_published and _builds_models(context, assets.raw_trips)):
+    if failures or (not_published and len(months) > 1 and _builds_models(context, assets.raw_trips)):
         # The next step would build all months of the run, or none.
         raise failure_of(failures, made.keys(), not_published)
 
@@ -260,15 +263,23 @@ def _evaluate_selected(
     specs = [spec for spec in raw_checks(assets) if spec.key in selected]
     yield from evaluations(context.instance, specs, findings)
     if assets.coverage_check in selected:
-        yield coverage_evaluation(context.instance, warehouse, settings.first_month)
+        yield (coverage := coverage_evaluation(context.instance, warehouse, settings.first_month))
+        # Dagster shows the result of the run that was created last, which may have ended before this one.
+        latest = context.instance.get_latest_asset_check_evaluation_record(assets.coverage_check)
+        if latest and latest.run_id != context.run.run_id:
+            context.instance.report_runless_asset_event(coverage)
 
 
 def _is_chunk_of_range(context: AssetExecutionContext, raw_trips: AssetKey) -> bool:
     """Return whether the single month of this run is a chunk of a range, which Dagster splits into runs."""
     id_ = context.run.tags.get(BACKFILL)
     backfill = context.instance.get_backfill(id_) if id_ else None
-    data = backfill.asset_backfill_data if backfill else None
-    return data is not None and len(data.target_subset.get_partitions_subset(raw_trips)) > 1
+    if backfill is None:
+        return False
+    if backfill.asset_backfill_data is None:
+        # A backfill of a job, which makes a run of each month.
+        return len(backfill.partition_names or ()) > 1
+    return len(backfill.asset_backfill_data.target_subset.get_partitions_subset(raw_trips)) > 1
 
 
 def _builds_models(context: AssetExecutionContext, raw_trips: AssetKey) -> bool:
@@ -329,7 +340,9 @@ def _record_months(
     if context.has_partition_key:
         ((month, materialization),) = made.items()
         tags = materialization.tags or {}
-        if ONLY_IF_CHANGED in context.run.tags and _is_built(context, assets, month, tags[DATA_VERSION]):
+        # The tables of a month without rows before are gone too, as after `drop schema`.
+        is_reissue = ONLY_IF_CHANGED in context.run.tags and materialization.metadata[ROWS_BEFORE].value
+        if is_reissue and _is_built(context, assets, month, tags[DATA_VERSION]):
             context.log.info(
                 f"{partition_key(month)}: another file with the same rows. Nothing downstream is built again."
             )
@@ -376,7 +389,7 @@ def _metadata(load: MonthLoad) -> dict[str, MetadataValue]:
     drift = "; ".join(f"{kind.replace('_', ' ')}: {', '.join(found)}" for kind, found in file.drift.items() if found)
     metadata: dict[str, MetadataValue] = {
         ROWS: MetadataValue.int(file.rows),
-        "rows before": MetadataValue.int(load.rows_before),
+        ROWS_BEFORE: MetadataValue.int(load.rows_before),
         "pickups outside the month": MetadataValue.int(load.pickups_outside),
         "layout": MetadataValue.text(DATASET.label_of(load.era)),
         "drift": MetadataValue.text(drift or "none"),

@@ -7,7 +7,14 @@ import dagster as dg
 
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.raw_trips import ONLY_IF_CHANGED
-from taxi_orchestration.instance.run_tags import FILE_VERSION, MAX_ATTEMPTS, REQUESTED_AT, REQUESTED_BY, Attempts
+from taxi_orchestration.instance.run_tags import (
+    ATTEMPT,
+    FILE_VERSION,
+    MAX_ATTEMPTS,
+    REQUESTED_AT,
+    REQUESTED_BY,
+    Attempts,
+)
 from taxi_orchestration.months import format_months, partition_key
 from taxi_orchestration.tlc.client import Publication, is_same_version
 from taxi_orchestration.tlc.errors import TlcError
@@ -17,7 +24,13 @@ from taxi_orchestration.warehouse.load_log import LoadedFile
 def request_of(month: date, version: str, attempt: int, requested_by: str, now: datetime) -> dg.RunRequest:
     """Return the request of a run for one file version of a month; Dagster launches each attempt once."""
     key = partition_key(month)
-    tags = {REQUESTED_BY: requested_by, REQUESTED_AT: now.isoformat(), FILE_VERSION: version, ONLY_IF_CHANGED: "true"}
+    tags = {
+        REQUESTED_BY: requested_by,
+        REQUESTED_AT: now.isoformat(),
+        FILE_VERSION: version,
+        ATTEMPT: str(attempt),
+        ONLY_IF_CHANGED: "true",
+    }
     return dg.RunRequest(run_key=f"{key} {version} {attempt}", job_name=TAXI_PIPELINE, partition_key=key, tags=tags)
 
 

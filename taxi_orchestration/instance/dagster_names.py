@@ -49,10 +49,15 @@ def data_version(event: EventLogEntry | None) -> str | None:
     return (materialization.tags or {}).get(DATA_VERSION) if materialization else None
 
 
+def checked_months(evaluation: AssetCheckEvaluation) -> set[str]:
+    """Return the partition keys of the months that an evaluation names."""
+    months = evaluation.metadata.get(CHECKED_MONTHS)
+    return set(re.findall(r"\b\d{4}-\d{2}\b", str(months.value))) if months else set()
+
+
 def is_about(evaluation: AssetCheckEvaluation, key: str) -> bool:
     """Return whether an evaluation is about the month of this partition key: it names the month, or none at all."""
-    months = evaluation.metadata.get(CHECKED_MONTHS)
-    named = re.findall(r"\b\d{4}-\d{2}\b", str(months.value)) if months else []
+    named = checked_months(evaluation)
     return not named or key in named
 
 

@@ -22,7 +22,7 @@ import dagster as dg
 
 from taxi_orchestration.asset_keys import AssetKeys
 from taxi_orchestration.instance.dagster_internals import AssetCheckExecutionRecordStatus
-from taxi_orchestration.instance.dagster_names import CHECKED_MONTHS, TO_DO, is_about
+from taxi_orchestration.instance.dagster_names import CHECKED_MONTHS, TO_DO, checked_months
 from taxi_orchestration.instance.run_tags import (
     TLC_PUBLICATIONS,
     attempts_by,
@@ -82,14 +82,24 @@ def current_incidents(
 ) -> list[Incident]:
     """Read the present incidents of all assets and checks of the student's repository."""
     record = _Record(instance, repository.asset_graph if repository else None, assets)
-    return [*_failed_steps(record), *_failed_checks(record)]
+    months = record.graph.get(assets.raw_trips).partitions_def
+    incidents = [*_failed_steps(record), *_failed_checks(record)]
+    # No run resolves a month before TAXI_FIRST_MONTH.
+    return [incident for incident in incidents if not incident.month or months.has_partition_key(incident.month)]
 
 
-def failed_instigators(instance: dg.DagsterInstance, location_name: str) -> Iterator[Incident]:
-    """Read the failing sensors and schedules of a code location, whose ticks are not in the event log."""
+def failed_instigators(
+    instance: dg.DagsterInstance, repository: dg.RepositoryDefinition | None, location_name: str
+) -> Iterator[Incident]:
+    """Read the failing sensors and schedules of a code location, whose ticks are not in the event log.
+
+    Dagster keeps the last ticks of those that the code no longer has.
+    """
+    existing = {each.name for each in (*repository.sensor_defs, *repository.schedule_defs)} if repository else set()
     for state in instance.all_instigator_state():
         of = state.origin.repository_origin.code_location_origin
-        if state.status.name == "STOPPED" or state.instigator_name == ALERTS or of.location_name != location_name:
+        is_one = of.location_name == location_name and state.instigator_name in existing - {ALERTS}
+        if state.status.name == "STOPPED" or not is_one:
             continue
         ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=5)
         tick = next((tick for tick in ticks if tick.status.name in ("FAILURE", "SUCCESS", "SKIPPED")), None)
@@ -121,10 +131,24 @@ class _Record:
         """Return the executions of a check, newest first."""
         return self.instance.event_log_storage.get_asset_check_execution_history(key, limit, **which)
 
-    def months_of(self, execution: Any) -> set[str]:
-        """Return the months of a check's execution: its partition, else the months of its run."""
+    def months_of(self, execution: Any) -> set[str] | None:
+        """Return the months of a check's execution: its partition, else those of its run; None for all months.
+
+        The execution of a deleted run is of no known month.
+        """
+        if execution.partition:
+            return {execution.partition}
         run = self.runs.get(execution.run_id)
-        return {execution.partition} if execution.partition else set(months_of_run(run) if run else [""])
+        return set(months_of_run(run)) or None if run else set()
+
+    def failed_months(self, execution: Any) -> set[str]:
+        """Return the months that an execution found to fail; "" if it checked all months and names none."""
+        if not _is_error(execution):
+            return set()
+        months, named = self.months_of(execution), checked_months(execution.evaluation)
+        if months is None:
+            return named or {""}
+        return months & named if named else months
 
     def is_retried(self, run: dg.DagsterRun) -> bool:
         """Return whether Dagster retries a failed run, or has not decided yet."""
@@ -199,9 +223,10 @@ def _failures_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[str, 
 def _failed_checks(record: _Record) -> Iterator[Incident]:
     for key in sorted(record.graph.asset_check_keys, key=str):
         if key in record.assets.checks_of_all_months or not record.graph.get(key.asset_key).is_partitioned:
-            # A warning resolves nothing: after a host that does not answer the month may still be overdue.
             for execution in record.history(key, limit=1, status=_EVALUATED):
-                if not execution.evaluation.passed:
+                # The freshness check warns of a host that does not answer: the month may still be overdue.
+                is_unknown = key == record.assets.freshness_check and not execution.evaluation.passed
+                if is_unknown or _is_error(execution):
                     yield _check_incident(execution, "")
         else:
             yield from (_check_incident(execution, month) for month, execution in _failing(record, key).items())
@@ -209,9 +234,9 @@ def _failed_checks(record: _Record) -> Iterator[Incident]:
 
 def _failing(record: _Record, key: dg.AssetCheckKey) -> dict[str, Any]:
     """Return the months for which a check fails, or failed and runs again, with its last execution for the month."""
-    errors = [e for e in record.history(key, status={_Status.FAILED}) if _fails_for(e, "")]
+    errors = [e for e in record.history(key, status={_Status.FAILED}) if _is_error(e)]
     record.read_runs({execution.run_id for execution in errors})
-    failed = {month for e in errors for month in record.months_of(e) if _fails_for(e, month)}
+    failed = {month for e in errors for month in record.failed_months(e)}
     latest: dict[str, Any] = {}
     cursor = None
     while failed - latest.keys() and (page := record.history(key, cursor=cursor)):
@@ -220,23 +245,22 @@ def _failing(record: _Record, key: dg.AssetCheckKey) -> dict[str, Any]:
             run = record.runs.get(execution.run_id)
             # A run that ended before the check is no evidence.
             if execution.status is not _Status.PLANNED or (run and not run.is_finished):
-                for month in failed & record.months_of(execution):
+                months = record.months_of(execution)
+                for month in failed if months is None else failed & months:
                     latest.setdefault(month, execution)
         cursor = page[-1].id
-    return {m: e for m, e in latest.items() if e.status is _Status.PLANNED or _fails_for(e, m)}
+    return {m: e for m, e in latest.items() if e.status is _Status.PLANNED or m in record.failed_months(e)}
 
 
-def _fails_for(execution: Any, month: str) -> bool:
-    """Return whether a check failed at error level, for this month if the evaluation names months."""
-    if execution.status is not _Status.FAILED or execution.evaluation.severity is not dg.AssetCheckSeverity.ERROR:
-        return False
-    return not month or is_about(execution.evaluation, month)
+def _is_error(execution: Any) -> bool:
+    """Return whether a check failed at error level."""
+    return execution.status is _Status.FAILED and execution.evaluation.severity is dg.AssetCheckSeverity.ERROR
 
 
 def _check_incident(execution: Any, month: str) -> Incident:
     key = execution.key
     what = f"check {key.name} of {key.asset_key.to_user_string()}"
-    if not _fails_for(execution, month):
+    if not _is_error(execution):
         return Incident(what, month, is_settled=False)
     evaluation = execution.evaluation
     to_do, about = (evaluation.metadata.get(name) for name in (TO_DO, CHECKED_MONTHS))

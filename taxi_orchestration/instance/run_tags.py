@@ -22,6 +22,7 @@ SCHEMA = "taxi/schema"
 REQUESTED_BY = ".dagster/taxi_requested_by"
 REQUESTED_AT = ".dagster/taxi_requested_at"
 FILE_VERSION = ".dagster/taxi_file_version"
+ATTEMPT = ".dagster/taxi_attempt"
 
 # The list of runs hides Dagster's own tags, so that a range would show no months.
 MONTHS = "months"
@@ -89,13 +90,17 @@ def file_of_run(run: dg.DagsterRun) -> tuple[str, str]:
 
 def attempts_by(instance: dg.DagsterInstance, requested_by: str) -> dict[tuple[str, str], Attempts]:
     """Return the attempts so far, by partition key and file version."""
-    attempts: dict[tuple[str, str], Attempts] = {}
+    runs: dict[tuple[str, str], list[dg.DagsterRun]] = {}
     for run in instance.get_runs(dg.RunsFilter(tags={REQUESTED_BY: requested_by}), limit=RECENT_RUNS):
-        file = file_of_run(run)
-        requested_at = datetime.fromisoformat(run.tags[REQUESTED_AT])
-        before = attempts.get(file, Attempts(0, requested_at))
-        attempts[file] = Attempts(before.made + 1, max(before.last, requested_at))
-    return attempts
+        runs.setdefault(file_of_run(run), []).append(run)
+    return {
+        file: Attempts(
+            # The highest number, because runs may be deleted, and a re-execution has the tags of its run.
+            made=max((int(run.tags[ATTEMPT]) for run in of_file if ATTEMPT in run.tags), default=len(of_file)),
+            last=max(datetime.fromisoformat(run.tags[REQUESTED_AT]) for run in of_file),
+        )
+        for file, of_file in runs.items()
+    }
 
 
 def keys_in_progress(instance: dg.DagsterInstance, assets: AssetKeys, keys: Iterable[str]) -> set[str]:

@@ -86,13 +86,24 @@ class Warehouse:
         """Return at most `limit` rows of a query that dbt compiled."""
         with self.connect("Reading the rows that a test found") as connection:
             cursor = connection.cursor(row_factory=dict_row)
-            return cursor.execute(
-                # A comment may end the query, and psycopg reads a single % as a parameter.
-                sql.SQL("select * from ({}\n) as found limit %s").format(
-                    sql.SQL(cast(LiteralString, query.replace("%", "%%")))
-                ),
-                [limit],
-            ).fetchall()
+            statement = sql.SQL("select * from {} as found limit %s").format(_subquery(query))
+            return cursor.execute(statement, [limit]).fetchall()
+
+    def months_of(self, query: str) -> list[str]:
+        """Return the months in the column source_month of a query that dbt compiled; none without such a column."""
+        # Through jsonb, because a query without the column is no error.
+        statement = sql.SQL(
+            "select distinct left(to_jsonb(found) ->> 'source_month', %s) as month from {} as found order by month"
+        ).format(_subquery(query))
+        with self.connect("Reading the months that a test found") as connection:
+            rows = connection.execute(statement, [len("2024-01")])
+            return [month for (month,) in rows if month]
+
+
+def _subquery(query: str) -> sql.Composed:
+    """Return a compiled query as the operand of `from`."""
+    # A comment may end the query, and psycopg reads a single % as a parameter.
+    return sql.SQL("({}\n)").format(sql.SQL(cast(LiteralString, query.replace("%", "%%"))))
 
 
 def lock_roles(connection: psycopg.Connection) -> None:

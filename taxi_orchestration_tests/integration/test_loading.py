@@ -297,3 +297,10 @@ def test_a_disk_full_during_one_month_stops_no_other_month_and_the_error_names_i
 
 def test_rows_of_a_dbt_test_are_read_even_if_its_sql_ends_with_a_comment(loader: Loader) -> None:
     assert loader.warehouse.rows_of("select 1 as a where 'x%' like 'x%' -- all", limit=5) == [{"a": 1}]
+
+
+def test_the_months_of_a_dbt_test_are_those_of_all_its_rows(loader: Loader) -> None:
+    february = "select date '2024-02-01' as source_month, n from generate_series(1, 2000) as n"
+    query = f"{february} union all select date '2024-01-01', 0 union all select null, 0 -- 100%"
+    assert loader.warehouse.months_of(query) == ["2024-01", "2024-02"]
+    assert loader.warehouse.months_of("select 1 as a") == []

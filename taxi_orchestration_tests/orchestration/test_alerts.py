@@ -1,7 +1,7 @@
 """The sensor `alerts` on a real instance, with a real webhook that receives the messages."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -27,7 +27,15 @@ from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.daemon import QUIET, Sensor
 from taxi_orchestration_tests.support.http_host import status
 from taxi_orchestration_tests.support.interference import RefuseRows, row_deleting_trigger
-from taxi_orchestration_tests.support.keys import FRESHNESS, RAW_CHECKS, RAW_TRIPS, REJECTED_TRIPS, TABLES, TLC_FILES
+from taxi_orchestration_tests.support.keys import (
+    COVERAGE,
+    FRESHNESS,
+    RAW_CHECKS,
+    RAW_TRIPS,
+    REJECTED_TRIPS,
+    TABLES,
+    TLC_FILES,
+)
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.tlc_host import ZONES, TlcHost
 
@@ -86,16 +94,23 @@ class Alerts:
 
     def record_freshness(self, level: Level, summary: str, months: str = "") -> None:
         """Record a result of the freshness check, as month_watch does."""
-        finding = Finding(level, summary, "Ask the TLC.", months=months)
-        self.instance.report_runless_asset_event(evaluation_of(FRESHNESS, finding))
+        self.record_check(FRESHNESS, level, summary, months)
 
-    def execute_check(self, key: dg.AssetCheckKey, first: str, last: str) -> dg.ExecuteInProcessResult:
-        """Return the result of a run of one check."""
+    def record_check(self, spec: dg.AssetCheckSpec, level: Level, summary: str, months: str = "") -> None:
+        """Record a result of a check of all months, as month_watch does."""
+        finding = Finding(level, summary, "Ask the TLC.", months=months)
+        self.instance.report_runless_asset_event(evaluation_of(spec, finding))
+
+    def execute_check(self, key: dg.AssetCheckKey, first: str = "", last: str = "") -> dg.ExecuteInProcessResult:
+        """Return the result of a run of one check, for these months or, as by *Execute* in the UI, for all of them."""
         job = dg.define_asset_job("one_check", dg.AssetSelection.checks(key))
         definitions = dg.Definitions.merge(self.definitions, dg.Definitions(jobs=[job]))
         tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
         return definitions.resolve_job_def("one_check").execute_in_process(
-            instance=self.instance, run_config=QUIET, tags={**tags, **NO_RETRY}, raise_on_error=False
+            instance=self.instance,
+            run_config=QUIET,
+            tags={**(tags if first else {}), **NO_RETRY},
+            raise_on_error=False,
         )
 
     def create_run(self, tags: Mapping[str, str], selection: Sequence[dg.AssetKey] = ()) -> dg.DagsterRun:
@@ -275,6 +290,58 @@ def test_a_month_that_fails_a_dbt_test_is_resolved_by_that_month_and_no_other(
     assert alerts.tick_titles() == [f"taxi: resolved: check {check.name} of rejected_trips for 2024-01"]
 
 
+def test_all_months_that_fail_a_dbt_test_are_reported_not_only_those_of_the_sample(
+    alerts: Alerts, tlc: TlcHost, target: PostgresTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = dg.AssetCheckKey(REJECTED_TRIPS, "rejected_trips_have_a_known_reason")
+    for month in (JANUARY, FEBRUARY):
+        tlc.publish(month)
+        assert alerts.execute({"dagster/partition": f"{month:%Y-%m}"}, TABLES).success
+    with psycopg.connect(target.url()) as connection:
+        rejected = sql.Identifier(alerts.settings.schema_name, "rejected_trips")
+        connection.execute(sql.SQL("update {} set rejection_reasons = '{{no such reason}}'").format(rejected))
+    monkeypatch.setattr("taxi_orchestration.defs.dbt_step.SAMPLE_ROWS", 1)
+    assert not alerts.execute_check(check, "2024-01", "2024-02").success
+    assert alerts.tick_titles() == [f"taxi: check {check.name} of rejected_trips failed for 2024-01, 2024-02"]
+
+
+def test_a_dbt_test_of_all_months_is_reported_for_those_that_fail_then_resolved(
+    alerts: Alerts, tlc: TlcHost, target: PostgresTarget
+) -> None:
+    check = dg.AssetCheckKey(REJECTED_TRIPS, "rejected_trips_have_a_known_reason")
+    for month in (JANUARY, FEBRUARY):
+        tlc.publish(month)
+        assert alerts.execute({"dagster/partition": f"{month:%Y-%m}"}, TABLES).success
+    rejected = sql.Identifier(alerts.settings.schema_name, "rejected_trips")
+    january = sql.SQL("update {} set rejection_reasons = %s where source_month = '2024-01-01'").format(rejected)
+    with psycopg.connect(target.url(), autocommit=True) as connection:
+        connection.execute(january, [["no such reason"]])
+        assert not alerts.execute_check(check).success
+        assert alerts.tick_titles() == [f"taxi: check {check.name} of rejected_trips failed for 2024-01"]
+        connection.execute(january, [["pickup_missing"]])
+    assert alerts.execute_check(check).success
+    assert alerts.tick_titles() == [f"taxi: resolved: check {check.name} of rejected_trips for 2024-01"]
+
+
+def test_the_deletion_of_an_old_failed_run_sends_no_message(
+    alerts: Alerts, tlc: TlcHost, target: PostgresTarget
+) -> None:
+    check = dg.AssetCheckKey(REJECTED_TRIPS, "rejected_trips_have_a_known_reason")
+    tlc.publish(JANUARY)
+    assert alerts.execute({"dagster/partition": "2024-01"}, TABLES).success
+    with psycopg.connect(target.url()) as connection:
+        rejected = sql.Identifier(alerts.settings.schema_name, "rejected_trips")
+        connection.execute(sql.SQL("update {} set rejection_reasons = '{{no such reason}}'").format(rejected))
+    failed = alerts.execute_check(check, "2024-01", "2024-01")
+    assert not failed.success
+    assert alerts.execute({"dagster/partition": "2024-01"}, TABLES).success
+    alerts.tick()
+    alerts.instance.delete_run(failed.run_id)
+    # A new event, so that the tick reads the record.
+    alerts.record_freshness("pass", "Nothing is overdue.")
+    assert alerts.tick_titles() == []
+
+
 def test_a_failed_step_that_runs_only_checks_is_reported(alerts: Alerts, tlc: TlcHost, target: PostgresTarget) -> None:
     tlc.publish(JANUARY)
     january = {"dagster/partition": "2024-01"}
@@ -286,7 +353,9 @@ def test_a_failed_step_that_runs_only_checks_is_reported(alerts: Alerts, tlc: Tl
     with psycopg.connect(target.url(), autocommit=True) as connection:
         connection.execute(rename.format(loads, *names))
         assert not alerts.execute_check(check, "2024-01", "2024-01").success
-        assert alerts.tick_titles() == ["taxi: raw_trips failed for 2024-01"]
+        (message,) = alerts.tick()
+        assert message["title"] == "taxi: raw_trips failed for 2024-01"
+        assert "taxi backfill 2024-01 2024-01 --reprocess completed" in message["message"], "the month is completed"
         connection.execute(rename.format(loads, *reversed(names)))
     assert alerts.execute_check(check, "2024-01", "2024-01").success
     assert alerts.tick_titles() == ["taxi: resolved: raw_trips for 2024-01"]
@@ -334,6 +403,16 @@ def test_an_overdue_month_is_reported_once_then_resolved(alerts: Alerts) -> None
     assert f"See: {UI}" in message["message"]
 
 
+def test_a_gap_resolves_the_incident_of_lost_months_so_that_later_losses_alert(alerts: Alerts) -> None:
+    what = f"check {COVERAGE.name} of raw_trips"
+    alerts.record_check(COVERAGE, "error", "2024-02: loaded in Dagster's record, but not in PostgreSQL.", "2024-02")
+    assert alerts.tick_titles() == [f"taxi: {what} failed for 2024-02"]
+    alerts.record_check(COVERAGE, "warn", "2024-03: a gap between loaded months.", "2024-03")
+    assert alerts.tick_titles() == [f"taxi: resolved: {what}"]
+    alerts.record_check(COVERAGE, "error", "2024-01: loaded in Dagster's record, but not in PostgreSQL.", "2024-01")
+    assert alerts.tick_titles() == [f"taxi: {what} failed for 2024-01"]
+
+
 def test_a_run_that_dagster_retries_is_reported_when_the_last_one_failed(alerts: Alerts) -> None:
     retried = alerts.create_failed_run({"dagster/max_retries": "1"})
     given_up = alerts.create_failed_run({"dagster/max_retries": "1"})
@@ -356,7 +435,8 @@ def test_no_password_is_in_a_message(alerts: Alerts, target: PostgresTarget) -> 
     assert target.host in message["message"]
 
 
-def test_a_sensor_that_fails_is_reported_once_then_resolved(alerts: Alerts) -> None:
+def start_sensor(instance: dg.DagsterInstance, name: str) -> Callable[[str, float], None]:
+    """Record a sensor that is on, and return a function that records a tick of it: its status and its time."""
     # The daemon records its ticks with these classes. Dagster does not export them.
     from dagster._core.definitions.sensor_definition import SensorType
     from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
@@ -370,21 +450,20 @@ def test_a_sensor_that_fails_is_reported_once_then_resolved(alerts: Alerts) -> N
     )
     from dagster._utils.error import SerializableErrorInfo
 
-    origin = RemoteInstigatorOrigin(
-        RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(LOCATION), "__repository__"), TLC_PUBLICATIONS
-    )
+    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(LOCATION), "__repository__")
+    origin = RemoteInstigatorOrigin(repository, name)
     data = SensorInstigatorData(sensor_type=SensorType.STANDARD)
     state = InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING, data)
-    alerts.instance.add_instigator_state(state)
+    instance.add_instigator_state(state)
 
-    def record_tick(status: TickStatus, moment: float) -> None:
-        error = SerializableErrorInfo("OSError: disk full", [], "OSError") if status is TickStatus.FAILURE else None
-        alerts.instance.create_tick(
+    def record_tick(status: str, moment: float) -> None:
+        error = SerializableErrorInfo("OSError: disk full", [], "OSError") if status == "FAILURE" else None
+        instance.create_tick(
             TickData(
                 state.instigator_origin_id,
-                TLC_PUBLICATIONS,
+                name,
                 InstigatorType.SENSOR,
-                status,
+                TickStatus[status],
                 moment,
                 selector_id=state.selector_id,
                 error=error,
@@ -392,16 +471,42 @@ def test_a_sensor_that_fails_is_reported_once_then_resolved(alerts: Alerts) -> N
             )
         )
 
-    record_tick(TickStatus.SKIPPED, 1.0)
+    return record_tick
+
+
+def test_a_sensor_that_fails_is_reported_once_then_resolved(alerts: Alerts) -> None:
+    record_tick = start_sensor(alerts.instance, TLC_PUBLICATIONS)
+    record_tick("SKIPPED", 1.0)
     assert alerts.tick() == []
-    record_tick(TickStatus.FAILURE, 2.0)
+    record_tick("FAILURE", 2.0)
     (message,) = alerts.tick()
     assert message["title"] == f"taxi: sensor {TLC_PUBLICATIONS} failed"
     assert "disk full" in message["message"]
-    record_tick(TickStatus.FAILURE, 3.0)
+    record_tick("FAILURE", 3.0)
     assert alerts.tick() == []
-    record_tick(TickStatus.SUCCESS, 4.0)
+    record_tick("SUCCESS", 4.0)
     assert alerts.tick_titles() == [f"taxi: resolved: sensor {TLC_PUBLICATIONS}"]
+
+
+def test_the_incident_of_a_sensor_that_the_code_no_longer_has_is_resolved(alerts: Alerts) -> None:
+    start_sensor(alerts.instance, "removed")("FAILURE", 1.0)
+    alerts.sensor.cursor = '{"reported": ["sensor removed|"]}'
+    assert alerts.tick_titles() == ["taxi: resolved: sensor removed"]
+    assert alerts.tick_titles() == []
+
+
+def test_the_incident_of_a_month_before_a_new_first_month_is_resolved(
+    alerts: Alerts, tlc: TlcHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not alerts.execute({"dagster/partition": "2024-01"}).success
+    assert not alerts.execute({"dagster/partition": "2024-02"}).success
+    assert alerts.tick_titles() == ["taxi: raw_trips failed for 2024-01, 2024-02"]
+    monkeypatch.setenv("TAXI_FIRST_MONTH", "2024-02")
+    restarted = Alerts(load_settings(), alerts.instance, alerts.webhook, alerts.seen)
+    restarted.sensor.cursor = alerts.sensor.cursor
+    # A new event, so that the tick reads the record.
+    restarted.record_freshness("pass", "Nothing is overdue.")
+    assert restarted.tick_titles() == ["taxi: resolved: raw_trips for 2024-01"]
 
 
 def test_a_message_that_could_not_be_sent_is_sent_by_a_later_tick(alerts: Alerts, httpserver: HTTPServer) -> None:

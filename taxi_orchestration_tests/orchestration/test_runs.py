@@ -24,8 +24,13 @@ from taxi_orchestration.defs.clock import Clock
 from taxi_orchestration.defs.interruption import canceled_by_interrupt
 from taxi_orchestration.defs.jobs import TAXI_PIPELINE
 from taxi_orchestration.defs.raw_trips import failure_of
-from taxi_orchestration.instance.dagster_internals import InMemoryJob, execute_run_iterator
-from taxi_orchestration.instance.dagster_names import LAUNCHED_BY, TAXI_BACKFILL
+from taxi_orchestration.instance.dagster_internals import (
+    BulkActionStatus,
+    InMemoryJob,
+    PartitionBackfill,
+    execute_run_iterator,
+)
+from taxi_orchestration.instance.dagster_names import BACKFILL, LAUNCHED_BY, TAXI_BACKFILL
 from taxi_orchestration.instance.partitions import monthly_partitions
 from taxi_orchestration.months import Window
 from taxi_orchestration.postgres.connection import WarehouseError, WarehouseUnavailableError
@@ -38,7 +43,7 @@ from taxi_orchestration.warehouse.measures import measure_months
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.daemon import QUIET, list_materialized
 from taxi_orchestration_tests.support.http_host import silent, status
-from taxi_orchestration_tests.support.keys import RAW_TRIPS
+from taxi_orchestration_tests.support.keys import COVERAGE, RAW_TRIPS
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.tlc_host import ZONE_SHAPES, ZONES, TlcHost, month_path
@@ -477,6 +482,57 @@ def test_a_range_re_executed_from_failure_loads_failed_months_and_records_all(
     assert [status.state for status in statuses.values()] == ["completed"] * 3
     assert len({status.checks.total for status in statuses.values()}) == 1
     assert not any(status.checks.failed for status in statuses.values())
+
+
+def test_the_run_that_ends_last_of_parallel_ones_sets_the_result_of_coverage(
+    tlc: TlcHost, instance: dg.DagsterInstance, definitions: dg.Definitions
+) -> None:
+    job = definitions.resolve_job_def(TAXI_PIPELINE).get_subset(asset_selection={RAW_TRIPS})
+    for month in (JANUARY, FEBRUARY, MARCH):
+        tlc.publish(month)
+    february, january, march = (
+        instance.create_run_for_job(
+            job, run_config=QUIET, tags={"dagster/partition": f"{month:%Y-%m}"}, asset_selection={RAW_TRIPS}
+        )
+        for month in (FEBRUARY, JANUARY, MARCH)
+    )
+    # The first two runs leave a gap.
+    for created in (january, march, february):
+        list(execute_run_iterator(InMemoryJob(job), created, instance))
+        assert get_status(instance, created.run_id) is dg.DagsterRunStatus.SUCCESS
+    latest = instance.get_latest_asset_check_evaluation_record(COVERAGE.key)
+    assert latest
+    assert latest.evaluation
+    assert latest.evaluation.passed, latest.evaluation.description
+
+
+def test_an_unpublished_month_of_a_job_backfill_of_several_months_is_not_failed(
+    tlc: TlcHost, instance: dg.DagsterInstance, definitions: dg.Definitions
+) -> None:
+    def run_of_backfill(*months: str) -> dg.ExecuteInProcessResult:
+        # Materialize all, on the page of the job.
+        record = PartitionBackfill(
+            backfill_id=str(len(months)),
+            status=BulkActionStatus.REQUESTED,
+            from_failure=False,
+            tags={},
+            backfill_timestamp=time.time(),
+            partition_names=months,
+        )
+        instance.add_backfill(record)
+        return definitions.resolve_job_def(TAXI_PIPELINE).execute_in_process(
+            instance=instance,
+            partition_key="2024-02",
+            tags={BACKFILL: record.backfill_id},
+            run_config=QUIET,
+            raise_on_error=False,
+        )
+
+    tlc.withdraw(FEBRUARY)
+    result = run_of_backfill("2024-01", "2024-02")
+    assert result.success
+    assert list_materialized(result, "2024-02") == []
+    assert not run_of_backfill("2024-02").success
 
 
 def test_a_run_that_a_user_terminates_ends_as_canceled_and_is_not_retried(

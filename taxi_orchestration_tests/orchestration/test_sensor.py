@@ -15,7 +15,7 @@ from taxi_orchestration.instance.run_tags import TLC_PUBLICATIONS
 from taxi_orchestration.loading import Loader
 from taxi_orchestration.months import Window, parse_partition_key, partition_key
 from taxi_orchestration.postgres.connection import connect
-from taxi_orchestration.settings import Settings
+from taxi_orchestration.settings import PostgresTarget, Settings
 from taxi_orchestration.tlc.dataset import DATASET
 from taxi_orchestration_tests.support.daemon import Daemon, clock_at
 from taxi_orchestration_tests.support.http_host import silent, status
@@ -226,6 +226,28 @@ def test_a_file_that_fails_is_requested_again_with_growing_pauses_and_a_limit(
     assert daemon.tick().months == ["2024-02"]
 
 
+@pytest.mark.parametrize("action", ["delete", "re-execute"])
+def test_a_deleted_and_a_reexecuted_run_keep_the_number_of_attempts(
+    action: str, tlc: TlcHost, loader: Loader, daemon: Daemon, instance: dg.DagsterInstance
+) -> None:
+    tlc.publish(JANUARY)
+    load(loader, JANUARY)
+    tlc.publish_bytes(FEBRUARY, b"PAR1 damaged PAR1")
+    runs = []
+    for hours in (0, 1):
+        daemon.clock.forward(hours=hours)
+        (request,) = daemon.tick().requests
+        runs.append(daemon.execute("2024-02", [RAW_TRIPS], tags=request.tags))
+    if action == "delete":
+        instance.delete_run(runs[0].run_id)
+    else:
+        # A re-execution has the tags of its run.
+        daemon.execute("2024-02", [RAW_TRIPS], tags=request.tags)
+    daemon.clock.forward(hours=4)
+    (request,) = daemon.tick().requests
+    assert str(request.run_key).endswith(" 3")
+
+
 def test_a_month_in_the_range_of_a_queued_run_is_not_requested(
     tlc: TlcHost, loader: Loader, daemon: Daemon, instance: dg.DagsterInstance
 ) -> None:
@@ -258,6 +280,21 @@ def test_a_failing_host_makes_a_tick_skip_with_the_reason_and_never_fail(
     began = time.monotonic()
     assert daemon.tick().months == ["2024-02"]
     assert time.monotonic() - began < 10
+
+
+def test_a_month_is_built_again_by_the_sensor_after_its_schema_was_dropped(
+    tlc: TlcHost, target: PostgresTarget, daemon: Daemon, settings: Settings
+) -> None:
+    tlc.publish(JANUARY)
+    assert daemon.execute("2024-01").success
+    schema = sql.Identifier(settings.schema_name)
+    with connect(target) as connection:
+        connection.execute(sql.SQL("drop schema {} cascade").format(schema))
+    (request,) = daemon.tick().requests
+    assert daemon.run(request).success
+    with connect(target) as connection:
+        trips = sql.Identifier(settings.schema_name, "fct_trips")
+        assert connection.execute(sql.SQL("select from {} limit 1").format(trips)).fetchone() == ()
 
 
 def record_loads(daemon: Daemon, months: list[date]) -> None:

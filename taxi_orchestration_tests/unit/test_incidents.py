@@ -47,7 +47,7 @@ def test_a_message_names_months_reason_command_and_page_once() -> None:
         "What: raw_trips",
         "Months: 2024-01, 2024-02",
         "Why: no answer",
-        "To do: Fix the cause above, then run: taxi backfill 2024-01 2024-02",
+        "To do: Fix the cause above, then run: taxi backfill 2024-01 2024-02 --reprocess completed",
         "See: http://ui/runs/1",
     ]
 

@@ -83,7 +83,7 @@ MEMBERS = {
     "ConfigurableResourceFactory": "create_resource",
     "DagsterPostgresException": "__cause__",
     "LocalComputeLogManager": "capture_logs config_type from_config_value",
-    "PartitionBackfill": "_replace asset_backfill_data asset_selection backfill_id tags",
+    "PartitionBackfill": "_replace asset_backfill_data asset_selection backfill_id partition_names tags",
     "PartitionsSubset": "__or__ __sub__",
     "SqlEventLogStorageTable.c": "asset_key dagster_event_type partition run_id",
     "WorkerStatus": "FAILED RUNNING",
