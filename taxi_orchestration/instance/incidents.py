@@ -95,11 +95,15 @@ def failed_instigators(
 
     Dagster keeps the last ticks of those that the code no longer has.
     """
-    existing = {each.name for each in (*repository.sensor_defs, *repository.schedule_defs)} if repository else set()
+    existing: set[str] = set()
+    if repository:
+        sensors, schedules = repository.sensor_defs, repository.schedule_defs
+        existing = {sensor.name for sensor in sensors} | {schedule.name for schedule in schedules}
     for state in instance.all_instigator_state():
-        of = state.origin.repository_origin.code_location_origin
-        is_one = of.location_name == location_name and state.instigator_name in existing - {ALERTS}
-        if state.status.name == "STOPPED" or not is_one:
+        of, name = state.origin.repository_origin.code_location_origin, state.instigator_name
+        if state.status.name == "STOPPED" or name == ALERTS or of.location_name != location_name:
+            continue
+        if name not in existing:
             continue
         ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=5)
         tick = next((tick for tick in ticks if tick.status.name in ("FAILURE", "SUCCESS", "SKIPPED")), None)
