@@ -263,11 +263,7 @@ def _evaluate_selected(
     specs = [spec for spec in raw_checks(assets) if spec.key in selected]
     yield from evaluations(context.instance, specs, findings)
     if assets.coverage_check in selected:
-        yield (coverage := coverage_evaluation(context.instance, warehouse, settings.first_month))
-        # Dagster shows the result of the run that was created last, which may have ended before this one.
-        latest = context.instance.get_latest_asset_check_evaluation_record(assets.coverage_check)
-        if latest and latest.run_id != context.run.run_id:
-            context.instance.report_runless_asset_event(coverage)
+        yield coverage_evaluation(context.instance, warehouse, settings.first_month)
 
 
 def _is_chunk_of_range(context: AssetExecutionContext, raw_trips: AssetKey) -> bool:

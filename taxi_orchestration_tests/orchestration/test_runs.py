@@ -43,7 +43,7 @@ from taxi_orchestration.warehouse.measures import measure_months
 from taxi_orchestration.warehouse.warehouse import Warehouse
 from taxi_orchestration_tests.support.daemon import QUIET, list_materialized
 from taxi_orchestration_tests.support.http_host import silent, status
-from taxi_orchestration_tests.support.keys import COVERAGE, RAW_TRIPS
+from taxi_orchestration_tests.support.keys import RAW_TRIPS
 from taxi_orchestration_tests.support.months import FEBRUARY, JANUARY, MARCH
 from taxi_orchestration_tests.support.statuses import month_statuses
 from taxi_orchestration_tests.support.tlc_host import ZONE_SHAPES, ZONES, TlcHost, month_path
@@ -482,28 +482,6 @@ def test_a_range_re_executed_from_failure_loads_failed_months_and_records_all(
     assert [status.state for status in statuses.values()] == ["completed"] * 3
     assert len({status.checks.total for status in statuses.values()}) == 1
     assert not any(status.checks.failed for status in statuses.values())
-
-
-def test_the_run_that_ends_last_of_parallel_ones_sets_the_result_of_coverage(
-    tlc: TlcHost, instance: dg.DagsterInstance, definitions: dg.Definitions
-) -> None:
-    job = definitions.resolve_job_def(TAXI_PIPELINE).get_subset(asset_selection={RAW_TRIPS})
-    for month in (JANUARY, FEBRUARY, MARCH):
-        tlc.publish(month)
-    february, january, march = (
-        instance.create_run_for_job(
-            job, run_config=QUIET, tags={"dagster/partition": f"{month:%Y-%m}"}, asset_selection={RAW_TRIPS}
-        )
-        for month in (FEBRUARY, JANUARY, MARCH)
-    )
-    # The first two runs leave a gap.
-    for created in (january, march, february):
-        list(execute_run_iterator(InMemoryJob(job), created, instance))
-        assert get_status(instance, created.run_id) is dg.DagsterRunStatus.SUCCESS
-    latest = instance.get_latest_asset_check_evaluation_record(COVERAGE.key)
-    assert latest
-    assert latest.evaluation
-    assert latest.evaluation.passed, latest.evaluation.description
 
 
 def test_an_unpublished_month_of_a_job_backfill_of_several_months_is_not_failed(
