@@ -290,6 +290,7 @@ def test_a_moved_home_finds_its_running_server_on_a_system_without_proc(
     try:
         with monkeypatch.context() as patch:
             patch.setattr(sys, "platform", "darwin")
+            patch.setattr(binaries, "run", lambda *_, **__: subprocess.CompletedProcess([], 1))
             found = server.find(moved_home)
         assert found is not None
         assert found.port == before.port
