@@ -207,8 +207,15 @@ def _serves(pid: int, data: Path) -> bool:
                 return True
         case _:
             return False
-    # A home can be moved while its server runs: the working directory of the server follows. The check runs as the
-    # server's account, because root without CAP_SYS_PTRACE, as in a container, may not read the link.
+    # A home can be moved while its server runs: the working directory of the server follows.
+    if sys.platform != "linux":
+        import psutil  # as in end_orphans
+
+        try:
+            return os.path.samefile(psutil.Process(pid).cwd(), data)
+        except (psutil.Error, OSError):
+            return False
+    # The check runs as the server's account: root without CAP_SYS_PTRACE, as in a container, may not read the link.
     return binaries.run(["test", f"/proc/{pid}/cwd", "-ef", data], binaries.account_for(data)).returncode == 0
 
 

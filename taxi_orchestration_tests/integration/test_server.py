@@ -278,6 +278,26 @@ def test_a_moved_home_keeps_its_data_and_a_running_server(stopped_home: Path) ->
         server.remove(moved_home)
 
 
+def test_a_moved_home_finds_its_running_server_on_a_system_without_proc(
+    stopped_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = server.ensure_running(stopped_home)
+    try:
+        psutil.Process(find_pid(before)).cwd()
+    except psutil.AccessDenied:
+        pytest.skip("root without CAP_SYS_PTRACE may not read the working directory of another account's process")
+    moved_home = stopped_home.rename(stopped_home.with_name("moved"))
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "platform", "darwin")
+            patch.setattr(binaries, "run", lambda *_, **__: subprocess.CompletedProcess([], 1))
+            found = server.find(moved_home)
+        assert found is not None
+        assert found.port == before.port
+    finally:
+        server.remove(moved_home)
+
+
 def test_a_newer_configuration_takes_effect_at_the_next_start(stopped_home: Path) -> None:
     configuration = stopped_home / "postgres" / "data" / "taxi.conf"
     configuration.write_text("work_mem = '5MB'\n")
