@@ -60,7 +60,7 @@ def check_freshness(
         return Finding(
             "warn",
             f"It is unknown whether a new month is published. {error}",
-            "Try again later. If the error stays, check TLC_BASE_URL and the network.",
+            "Try again later.",
             counts,
         )
     level = _level(overdue, TLC_WARN, TLC_ERROR)
