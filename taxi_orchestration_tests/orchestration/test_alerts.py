@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import dagster as dg
 import psycopg
@@ -271,68 +271,65 @@ def test_a_month_with_a_run_in_progress_or_without_a_build_is_no_incident(alerts
     assert alerts.tick() == []
 
 
+KNOWN_REASON = dg.AssetCheckKey(REJECTED_TRIPS, "rejected_trips_have_a_known_reason")
+
+
+def build(alerts: Alerts, tlc: TlcHost, *months: date) -> None:
+    """Publish, load and build these months, each in a run."""
+    for month in months:
+        tlc.publish(month)
+        assert alerts.execute({"dagster/partition": f"{month:%Y-%m}"}, TABLES).success
+
+
+def spoil(alerts: Alerts, target: PostgresTarget, *months: date, reason: str = "no such reason") -> None:
+    """Give the rejected rows of these months a reason; any unknown one fails the check KNOWN_REASON."""
+    rejected = sql.Identifier(alerts.settings.schema_name, "rejected_trips")
+    change = sql.SQL("update {} set rejection_reasons = %s where source_month = any(%s)").format(rejected)
+    with psycopg.connect(target.url()) as connection:
+        connection.execute(change, [[reason], list(months)])
+
+
 def test_a_month_that_fails_a_dbt_test_is_resolved_by_that_month_and_no_other(
     alerts: Alerts, tlc: TlcHost, target: PostgresTarget
 ) -> None:
-    check = dg.AssetCheckKey(REJECTED_TRIPS, "rejected_trips_have_a_known_reason")
-    for month in (JANUARY, FEBRUARY):
-        tlc.publish(month)
-        assert alerts.execute({"dagster/partition": f"{month:%Y-%m}"}, TABLES).success
-    with psycopg.connect(target.url()) as connection:
-        rejected = sql.Identifier(alerts.settings.schema_name, "rejected_trips")
-        change = sql.SQL("update {} set rejection_reasons = '{{no such reason}}' where source_month = %s")
-        connection.execute(change.format(rejected), [JANUARY])
-    assert not alerts.execute_check(check, "2024-01", "2024-02").success
-    assert alerts.tick_titles() == [f"taxi: check {check.name} of rejected_trips failed for 2024-01"]
-    alerts.execute_check(check, "2024-02", "2024-02")
+    build(alerts, tlc, JANUARY, FEBRUARY)
+    spoil(alerts, target, JANUARY)
+    assert not alerts.execute_check(KNOWN_REASON, "2024-01", "2024-02").success
+    assert alerts.tick_titles() == [f"taxi: check {KNOWN_REASON.name} of rejected_trips failed for 2024-01"]
+    alerts.execute_check(KNOWN_REASON, "2024-02", "2024-02")
     assert alerts.tick_titles() == []
     assert alerts.execute({"dagster/partition": "2024-01"}, TABLES).success
-    assert alerts.tick_titles() == [f"taxi: resolved: check {check.name} of rejected_trips for 2024-01"]
+    assert alerts.tick_titles() == [f"taxi: resolved: check {KNOWN_REASON.name} of rejected_trips for 2024-01"]
 
 
 def test_all_months_that_fail_a_dbt_test_are_reported_not_only_those_of_the_sample(
     alerts: Alerts, tlc: TlcHost, target: PostgresTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    check = dg.AssetCheckKey(REJECTED_TRIPS, "rejected_trips_have_a_known_reason")
-    for month in (JANUARY, FEBRUARY):
-        tlc.publish(month)
-        assert alerts.execute({"dagster/partition": f"{month:%Y-%m}"}, TABLES).success
-    with psycopg.connect(target.url()) as connection:
-        rejected = sql.Identifier(alerts.settings.schema_name, "rejected_trips")
-        connection.execute(sql.SQL("update {} set rejection_reasons = '{{no such reason}}'").format(rejected))
+    build(alerts, tlc, JANUARY, FEBRUARY)
+    spoil(alerts, target, JANUARY, FEBRUARY)
     monkeypatch.setattr("taxi_orchestration.defs.dbt_step.SAMPLE_ROWS", 1)
-    assert not alerts.execute_check(check, "2024-01", "2024-02").success
-    assert alerts.tick_titles() == [f"taxi: check {check.name} of rejected_trips failed for 2024-01, 2024-02"]
+    assert not alerts.execute_check(KNOWN_REASON, "2024-01", "2024-02").success
+    assert alerts.tick_titles() == [f"taxi: check {KNOWN_REASON.name} of rejected_trips failed for 2024-01, 2024-02"]
 
 
 def test_a_dbt_test_of_all_months_is_reported_for_those_that_fail_then_resolved(
     alerts: Alerts, tlc: TlcHost, target: PostgresTarget
 ) -> None:
-    check = dg.AssetCheckKey(REJECTED_TRIPS, "rejected_trips_have_a_known_reason")
-    for month in (JANUARY, FEBRUARY):
-        tlc.publish(month)
-        assert alerts.execute({"dagster/partition": f"{month:%Y-%m}"}, TABLES).success
-    rejected = sql.Identifier(alerts.settings.schema_name, "rejected_trips")
-    january = sql.SQL("update {} set rejection_reasons = %s where source_month = '2024-01-01'").format(rejected)
-    with psycopg.connect(target.url(), autocommit=True) as connection:
-        connection.execute(january, [["no such reason"]])
-        assert not alerts.execute_check(check).success
-        assert alerts.tick_titles() == [f"taxi: check {check.name} of rejected_trips failed for 2024-01"]
-        connection.execute(january, [["pickup_missing"]])
-    assert alerts.execute_check(check).success
-    assert alerts.tick_titles() == [f"taxi: resolved: check {check.name} of rejected_trips for 2024-01"]
+    build(alerts, tlc, JANUARY, FEBRUARY)
+    spoil(alerts, target, JANUARY)
+    assert not alerts.execute_check(KNOWN_REASON).success
+    assert alerts.tick_titles() == [f"taxi: check {KNOWN_REASON.name} of rejected_trips failed for 2024-01"]
+    spoil(alerts, target, JANUARY, reason="pickup_missing")
+    assert alerts.execute_check(KNOWN_REASON).success
+    assert alerts.tick_titles() == [f"taxi: resolved: check {KNOWN_REASON.name} of rejected_trips for 2024-01"]
 
 
 def test_the_deletion_of_an_old_failed_run_sends_no_message(
     alerts: Alerts, tlc: TlcHost, target: PostgresTarget
 ) -> None:
-    check = dg.AssetCheckKey(REJECTED_TRIPS, "rejected_trips_have_a_known_reason")
-    tlc.publish(JANUARY)
-    assert alerts.execute({"dagster/partition": "2024-01"}, TABLES).success
-    with psycopg.connect(target.url()) as connection:
-        rejected = sql.Identifier(alerts.settings.schema_name, "rejected_trips")
-        connection.execute(sql.SQL("update {} set rejection_reasons = '{{no such reason}}'").format(rejected))
-    failed = alerts.execute_check(check, "2024-01", "2024-01")
+    build(alerts, tlc, JANUARY)
+    spoil(alerts, target, JANUARY)
+    failed = alerts.execute_check(KNOWN_REASON, "2024-01", "2024-01")
     assert not failed.success
     assert alerts.execute({"dagster/partition": "2024-01"}, TABLES).success
     alerts.tick()
